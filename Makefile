@@ -1,0 +1,63 @@
+# Two commands matter: `make demo` and `make test`. Both need git, Python 3.11 or later and a package index, nothing else.
+#
+#   make demo            the example DAGs on a real Airflow against the emulator; stays up until Ctrl-C
+#   make demo EXIT=1     the same, then ends: status 0 only if every DAG did what it must (so does CI=true)
+#       SPEED=120            how many emulated seconds pass in a real one
+#       PORT=8080            the port of Airflow's UI; a free one if not given
+#   make test            everything: unit, emulator, Microsoft's client, end to end
+#   make lint            ruff and strict mypy
+#   make lock            remakes requirements/*.txt (UPGRADE=1 takes the newest of everything)
+#   make bench-imports   what importing our modules costs, beside other providers'
+#   make clean           removes what these commands made in this directory
+
+SHELL := /bin/sh
+BIN := .venv/bin
+
+# The first of these that is 3.11 or later; `make PYTHON=/path/to/python` overrules.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$python" && break; done)
+
+# An interpreter is never downloaded, and a warning about hard links across file systems helps nobody.
+export UV_PYTHON_DOWNLOADS := never
+export UV_LINK_MODE := copy
+# An environment that happens to be active is left alone.
+export VIRTUAL_ENV := $(CURDIR)/.venv
+
+.PHONY: demo test lint lock bench-imports clean
+
+demo: .venv/demo.installed
+	@EXIT='$(EXIT)' CI='$(CI)' $(BIN)/python -m dev.demo \
+		$(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)')
+
+test: .venv/test.installed
+	$(BIN)/python -m pytest
+
+lint: .venv/test.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench-imports: .venv/test.installed
+	$(BIN)/python dev/import_cost.py
+
+lock: $(BIN)/uv
+	dev/lock $(if $(UPGRADE),--upgrade)
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The files installed are the files locked, or nothing is installed at all; the package itself is linked, not copied.
+.venv/%.installed: requirements/%.txt pyproject.toml $(BIN)/uv
+	@echo "Installing requirements/$*.txt into .venv"
+	@$(BIN)/uv pip install --quiet --require-hashes -r requirements/$*.txt
+	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(BIN)/uv: requirements/uv.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed and none was found; try: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments \
+	(no ensurepip). On Debian and Ubuntu: apt install python3-venv; or: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Making .venv with $(PYTHON)"
+	@"$(PYTHON)" -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
