@@ -1,0 +1,1 @@
+"""What builds, shows and checks the package from a clone; none of it is shipped in the wheel."""

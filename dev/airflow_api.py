@@ -1,0 +1,232 @@
+"""A small client of Airflow 3's REST API, of the standard library alone."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+Json = dict[str, Any]
+
+FINISHED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+
+
+class AirflowApiError(Exception):
+    """An answer other than 2xx; ``status`` is 0 when there was no answer at all."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of one Dag."""
+
+    dag_id: str
+    run_id: str
+
+    @property
+    def path(self) -> str:
+        return f"/dags/{quote(self.dag_id)}/dagRuns/{quote(self.run_id, safe='')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One task of a run as it stood when asked; ``map_index`` is -1 where the task is not mapped."""
+
+    run: Run
+    task_id: str
+    map_index: int
+    state: str
+    try_number: int
+    pid: int | None
+    facts: Json
+
+    @property
+    def path(self) -> str:
+        return f"{self.run.path}/taskInstances/{quote(self.task_id)}"
+
+    @property
+    def name(self) -> str:
+        return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in FINISHED
+
+
+class AirflowApi:
+    """Airflow as seen by a user who is logged in.
+
+    :param url: where the API server listens, without a path.
+    :param username: of the simple auth manager; the token is fetched at the first call.
+    """
+
+    def __init__(self, url: str, *, username: str, password: str) -> None:
+        self.url = url
+        self.username = username
+        self.password = password
+        self._token = ""
+
+    def call(self, method: str, path: str, body: Json | None = None, **query: object) -> Json:
+        """Send one request under ``/api/v2`` and return the JSON answered.
+
+        :raises AirflowApiError: on any status but 2xx, with the beginning of what was answered.
+        """
+        if not self._token:
+            login = {"username": self.username, "password": self.password}
+            self._token = self._send("POST", "/auth/token", login)["access_token"]
+        return self._send(method, f"/api/v2{path}{'?' + urlencode(query) if query else ''}", body)
+
+    def _send(self, method: str, path: str, body: Json | None) -> Json:
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)
+        try:
+            # A proxy of the environment must not stand between two processes of one machine.
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+                request, timeout=60
+            ) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            detail = error.read()[:500].decode(errors="replace")
+            raise AirflowApiError(f"{method} {path}: {error.code} {detail}", error.code) from None
+        except OSError as error:
+            raise AirflowApiError(f"{method} {path}: {error}") from error
+        answered: Json = json.loads(text) if text else {}
+        return answered
+
+    def health(self) -> dict[str, str]:
+        """Return ``healthy`` or another word for each of Airflow's parts; needs no login."""
+        parts = self._send("GET", "/api/v2/monitor/health", None)
+        return {name: (part or {}).get("status") or "missing" for name, part in parts.items()}
+
+    def dag_ids(self) -> set[str]:
+        return {dag["dag_id"] for dag in self.call("GET", "/dags", limit=100)["dags"]}
+
+    def import_errors(self) -> list[str]:
+        return [error["stack_trace"] for error in self.call("GET", "/importErrors")["import_errors"]]
+
+    def set_paused(self, dag_id: str, paused: bool) -> None:
+        self.call("PATCH", f"/dags/{quote(dag_id)}", {"is_paused": paused}, update_mask="is_paused")
+
+    def run_dag(self, dag_id: str, conf: Mapping[str, object] | None = None) -> Run:
+        """Unpause a Dag, start a run of it, and return the run."""
+        self.set_paused(dag_id, False)
+        body = {"logical_date": None, "conf": dict(conf or {})}
+        answer = self.call("POST", f"/dags/{quote(dag_id)}/dagRuns", body)
+        return Run(dag_id=dag_id, run_id=answer["dag_run_id"])
+
+    def state(self, run: Run) -> str:
+        return str(self.call("GET", run.path)["state"])
+
+    def tasks(self, run: Run) -> list[Task]:
+        """Return every task of a run, mapped ones one by one, in the order of their names."""
+        found = self.call("GET", f"{run.path}/taskInstances", limit=100)["task_instances"]
+        tasks = [
+            Task(
+                run=run,
+                task_id=facts["task_id"],
+                map_index=facts["map_index"],
+                state=facts["state"] or "none",
+                try_number=facts["try_number"],
+                pid=facts["pid"],
+                facts=facts,
+            )
+            for facts in found
+        ]
+        return sorted(tasks, key=lambda task: (task.task_id, task.map_index))
+
+    def task(self, run: Run, task_id: str, map_index: int = -1) -> Task:
+        """Return one task.
+
+        :raises LookupError: when the run has no such task.
+        """
+        for task in self.tasks(run):
+            if (task.task_id, task.map_index) == (task_id, map_index):
+                return task
+        raise LookupError(f"{run.dag_id} has no task {task_id}[{map_index}] in {run.run_id}")
+
+    def changes(self, run: Run, *, timeout: float, every: float = 0.5) -> Iterator[Task]:
+        """Yield each task whenever its state is seen to have changed, until the run has ended.
+
+        :param timeout: seconds after which waiting is an error.
+        :param every: seconds between two looks.
+        :raises TimeoutError: with the states last seen.
+        """
+        seen: dict[str, str] = {}
+        until = time.monotonic() + timeout
+        while True:
+            # The run is read before its tasks, so that nothing can change unseen after the last look.
+            ended = self.state(run) in FINISHED
+            for task in self.tasks(run):
+                if seen.get(task.name) != task.state:
+                    seen[task.name] = task.state
+                    yield task
+            if ended:
+                return
+            if time.monotonic() > until:
+                raise TimeoutError(f"{run.dag_id} has not ended after {timeout:.0f} s: {seen}")
+            time.sleep(every)
+
+    def wait(self, run: Run, *, timeout: float = 180.0) -> dict[str, str]:
+        """Wait for the end of a run and return the state each of its tasks ended in, by name."""
+        return {task.name: task.state for task in self.changes(run, timeout=timeout)}
+
+    def wait_for_state(self, run: Run, task_id: str, state: str, *, timeout: float = 60.0) -> Task:
+        """Wait until a task is seen in a state, and return it.
+
+        :raises TimeoutError: when it is not in time, or the run ended without it.
+        """
+        for task in self.changes(run, timeout=timeout, every=0.2):
+            if (task.task_id, task.state) == (task_id, state):
+                return task
+        raise TimeoutError(f"{run.dag_id} ended and {task_id} was never seen {state}")
+
+    def xcom(self, task: Task, key: str = "return_value") -> Any:
+        """Return an XCom's value, or None when the task pushed none of that key."""
+        path = f"{task.path}/xcomEntries/{quote(key, safe='')}"
+        try:
+            return self.call("GET", path, map_index=task.map_index, stringify="false")["value"]
+        except AirflowApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def links(self, task: Task) -> dict[str, str | None]:
+        """Return the extra links of a task by name; None for one that leads nowhere yet."""
+        answer = self.call("GET", f"{task.path}/links", map_index=task.map_index)
+        return dict(answer["extra_links"])
+
+    def log(self, task: Task) -> list[Json]:
+        """Return the lines of a task's last try, the triggerer's among them, as Airflow structured them."""
+        path = f"{task.path}/logs/{max(task.try_number, 1)}"
+        content = self.call("GET", path, full_content="true", map_index=task.map_index)["content"]
+        return [line if isinstance(line, dict) else {"event": line} for line in content]
+
+    def set_state(self, task: Task, state: str) -> None:
+        """Mark a task failed, success or skipped, as a user does in the UI."""
+        self.call("PATCH", _own_path(task), {"new_state": state})
+
+    def clear(self, task: Task) -> None:
+        """Have a task, and all behind it, run again."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": task.run.run_id,
+            "task_ids": [task.task_id],
+            "include_downstream": True,
+            "only_failed": False,
+        }
+        self.call("POST", f"/dags/{quote(task.run.dag_id)}/clearTaskInstances", body)
+
+
+def _own_path(task: Task) -> str:
+    return task.path if task.map_index < 0 else f"{task.path}/{task.map_index}"

@@ -1,0 +1,230 @@
+"""A real Airflow 3 in a directory of its own: API server, scheduler, Dag processor and triggerer.
+
+SQLite and LocalExecutor; only the API server listens, on the loopback interface. ``airflow standalone``
+would be shorter, but it opens log servers on every interface and leaves its children behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from dev.airflow_api import AirflowApi, AirflowApiError
+
+PROCESSES: Mapping[str, tuple[str, ...]] = {
+    "api-server": ("api-server",),
+    # The log servers would listen on every interface; on one machine the API server reads the files itself.
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
+}
+PARTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+USER = "admin"
+PASSWORD = "admin"  # the UI is reachable from this machine alone, and lives as long as the command
+
+
+class StackError(Exception):
+    """Airflow did not start, or one of its processes ended; carries the end of that one's log."""
+
+
+class Stack(AirflowApi):
+    """Airflow, running while the ``with`` block lasts; nothing of it runs or listens afterwards.
+
+    :param dags: the Dags folder.
+    :param home: a directory for database, logs and configuration; made when missing.
+    :param port: of API and UI; 0 takes a free one.
+    :param env: further variables of the environment, connections say.
+    """
+
+    def __init__(
+        self, *, dags: Path, home: Path, port: int = 0, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.port = port or free_port()
+        super().__init__(f"http://127.0.0.1:{self.port}", username=USER, password=PASSWORD)
+        self.dags = dags.resolve()
+        self.home = home.resolve()
+        self.env = {**_inherited(), **self._settings(), **(env or {})}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(self.port),
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(64),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            # LocalExecutor forks this many idle workers at once, 32 unless told.
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.home / "passwords.json"),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "NO_PROXY": "127.0.0.1,localhost",
+            # Airflow starts some of its own processes by name.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def __enter__(self) -> Self:
+        self.home.mkdir(parents=True, exist_ok=True)
+        (self.home / "passwords.json").write_text(json.dumps({USER: PASSWORD}))
+        try:
+            self.cli("db", "migrate")
+            for name in PROCESSES:
+                self.start(name)
+            self.wait_until_healthy()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def cli(self, *arguments: str) -> str:
+        """Run one ``airflow`` command to its end and return what it printed.
+
+        :raises StackError: when it fails, with the end of its output.
+        """
+        done = subprocess.run(
+            [*_AIRFLOW, *arguments],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise StackError(
+                f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-3000:]}"
+            )
+        return done.stdout
+
+    def start(self, name: str) -> subprocess.Popen[bytes]:
+        """Start one of the four processes, in a session of its own so that a signal reaches its children."""
+        with self._log(name, "ab") as log:
+            self._processes[name] = process = subprocess.Popen(
+                [*_AIRFLOW, *PROCESSES[name]],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return process
+
+    def stop(self, name: str, *, kill: bool = False, within: float = 15.0) -> None:
+        """End one of the processes and its children: killed at once, or asked and killed ``within`` seconds."""
+        process = self._processes.pop(name)
+        _signal_group(process, signal.SIGKILL if kill else signal.SIGTERM)
+        _finish([process], within=within)
+
+    def close(self) -> None:
+        """End all processes: asked first, killed 15 s later; an interruption kills them at once."""
+        processes = list(self._processes.values())
+        self._processes.clear()
+        for process in processes:
+            _signal_group(process, signal.SIGTERM)
+        _finish(processes, within=15.0)
+
+    def check(self) -> None:
+        """Make sure that what was started is still running.
+
+        :raises StackError: naming the process that ended, with the end of its log.
+        """
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                with self._log(name, "rb") as log:
+                    tail = log.read()[-3000:].decode(errors="replace")
+                raise StackError(f"airflow {name} ended with {process.returncode}:\n{tail}")
+
+    def wait_until_healthy(self, *, timeout: float = 180.0) -> None:
+        """Wait until all four parts call themselves healthy.
+
+        :raises StackError: when one has ended or has not come up in ``timeout`` seconds.
+        """
+        until = time.monotonic() + timeout
+        seen: object = None
+        while time.monotonic() < until:
+            self.check()
+            try:
+                seen = health = self.health()
+            except AirflowApiError as error:
+                seen, health = error, {}
+            if all(health.get(part) == "healthy" for part in PARTS):
+                return
+            time.sleep(0.5)
+        raise StackError(f"Airflow is not healthy after {timeout:.0f} s: {seen}")
+
+    def wait_for_dags(self, *dag_ids: str, timeout: float = 120.0) -> None:
+        """Wait until these Dags have been read from their files.
+
+        :raises StackError: when a file cannot be imported, or the Dags are not there in time.
+        """
+        until = time.monotonic() + timeout
+        while missing := set(dag_ids) - self.dag_ids():
+            self.check()
+            if errors := self.import_errors():
+                raise StackError("A Dag file cannot be imported:\n" + "\n".join(errors))
+            if time.monotonic() > until:
+                raise StackError(f"Not read in {timeout:.0f} s: {', '.join(sorted(missing))}")
+            time.sleep(0.5)
+
+    def _log(self, name: str, mode: str) -> IO[bytes]:
+        return (self.home / f"{name}.log").open(mode)
+
+
+_AIRFLOW = (sys.executable, "-m", "airflow")
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _inherited() -> dict[str, str]:
+    """Return this environment without whatever another Airflow was set up with."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _finish(processes: list[subprocess.Popen[bytes]], *, within: float) -> None:
+    until = time.monotonic() + within
+    try:
+        for process in processes:
+            try:
+                process.wait(timeout=max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                continue
+    finally:
+        # Also after a quiet end: a child may have outlived its parent in the group.
+        for process in processes:
+            _signal_group(process, signal.SIGKILL)
+            process.wait()
