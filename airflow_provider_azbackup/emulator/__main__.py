@@ -1,0 +1,41 @@
+"""``python -m airflow_provider_azbackup.emulator``: run until SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import threading
+from pathlib import Path
+
+from airflow_provider_azbackup.emulator import Emulator
+
+
+def main() -> None:
+    """Start the emulator, say how to reach it, and stop on a signal."""
+    parser = argparse.ArgumentParser(prog="python -m airflow_provider_azbackup.emulator", description=__doc__)
+    parser.add_argument("--port", type=int, default=8443, help="on loopback; 0 takes a free one")
+    parser.add_argument("--speed", type=float, default=60.0, help="emulated seconds per second")
+    parser.add_argument("--directory", type=Path, help="where ca.pem and connection.json go")
+    parser.add_argument("--seed", type=Path, help="a JSON file of changes to the seed")
+    parser.add_argument("--vault-read-budget", type=int, default=150, help="job reads an emulated hour")
+    options = parser.parse_args()
+    seed = json.loads(options.seed.read_text()) if options.seed else None
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with Emulator(speed=options.speed, port=options.port, directory=options.directory, seed=seed) as azure:
+        azure.configure(job_read_budget=options.vault_read_budget)
+        connection = azure.connection()
+        path = azure.directory / "connection.json"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(connection))
+        print(f"Azure Backup emulator at {azure.url} (help: {azure.url}/_emulator)")
+        print(f"certificate authority: {azure.ca_bundle}")
+        print(f"AIRFLOW_CONN_AZURE_BACKUP_DEFAULT='{json.dumps(connection)}'", flush=True)
+        stop.wait()
+    print("stopped", flush=True)
+
+
+if __name__ == "__main__":
+    main()

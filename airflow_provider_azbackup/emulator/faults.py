@@ -1,0 +1,130 @@
+"""Trouble on demand: what a matching request meets instead of, or after, its answer."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass, field
+
+# Code, message and x-ms-failure-cause of each status, as recorded.
+RECORDED: dict[int, tuple[str, str, str]] = {
+    429: ("TooManyRequests", "The request is being throttled. Please try after some time.", "gateway"),
+    500: (
+        "CloudInternalError",
+        "Microsoft Azure Backup encountered an internal error. Wait for a few minutes and then try the operation "
+        "again. If the issue persists, please contact Microsoft support.",
+        "service",
+    ),
+    502: (
+        "InvalidGatewayHost",
+        "Host name resolution failed for 'Microsoft.RecoveryServices'; cannot fulfill the request.",
+        "service",
+    ),
+    503: ("ServerTimeout", "The request timed out.", "gateway"),
+    504: (
+        "GatewayTimeout",
+        "The gateway did not receive a response from 'Microsoft.RecoveryServices' within the specified time period.",
+        "service",
+    ),
+}
+HTML = "<html><head><title>{0}</title></head><body><center><h1>{0} Bad Gateway</h1></center></body></html>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One kind of trouble and the requests it befalls.
+
+    :param method: only requests of this method.
+    :param path: a regular expression (plain text is one) searched for in ``path?query``, ignoring case. Left out,
+        it is any request to the Resource Manager, and none to the sign-in endpoints.
+    :param times: how many requests meet it; None is all until cleared.
+    :param after: how many matching requests pass first.
+    :param latency: real seconds before anything else happens; alone, the normal answer follows.
+    :param processed: the request takes effect first, and only its answer is lost or replaced.
+    :param status: answer with this status; ``code``, ``message`` and ``retry_after`` (seconds) go with it.
+    :param reset: drop the connection.
+    :param truncate: break the answer off in the middle of its body.
+    :param html: answer with a proxy's HTML page, of ``status`` or 502.
+    :param empty: answer with an empty body, of ``status`` or 200.
+    :param garbage: answer with this text under ``application/json``, of ``status`` or 200.
+    :param expire_token: answer 401 ExpiredAuthenticationToken, and refuse that token from then on.
+    :param claims: answer a claims challenge until the token was asked for with claims.
+    :param redirect: answer 307 to this URL's host.
+    :param next_link: let the answer's ``nextLink`` point to this URL's host.
+    """
+
+    method: str | None = None
+    path: str = "^/subscriptions/"
+    times: int | None = 1
+    after: int = 0
+    latency: float = 0.0
+    processed: bool = False
+    status: int | None = None
+    code: str | None = None
+    message: str | None = None
+    retry_after: float | None = None
+    reset: bool = False
+    truncate: bool = False
+    html: bool = False
+    empty: bool = False
+    garbage: str | None = None
+    expire_token: bool = False
+    claims: bool = False
+    redirect: str | None = None
+    next_link: str | None = None
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+
+    def __post_init__(self) -> None:
+        re.compile(self.path)
+        kinds = (
+            self.status or self.html or self.empty or self.garbage is not None,
+            *(self.latency, self.reset, self.truncate, self.expire_token, self.claims, self.redirect, self.next_link),
+        )
+        if not any(kinds):
+            raise ValueError("a fault needs something to happen: a status, latency, reset, ...")
+
+    def befalls(self, method: str, target: str) -> bool:
+        return (self.method or method).upper() == method and re.search(self.path, target, re.IGNORECASE) is not None
+
+    @property
+    def waits_for_answer(self) -> bool:
+        """Whether the request is served before the trouble begins."""
+        return self.processed or self.truncate or self.next_link is not None or self.only_latency
+
+    @property
+    def only_latency(self) -> bool:
+        return not (self.replaces or self.reset or self.truncate or self.next_link)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether another answer takes the place of the real one."""
+        return bool(
+            self.status or self.html or self.empty or self.garbage is not None or self.redirect
+        ) or self.expire_token or self.claims
+
+
+class Faults:
+    """The faults in force, in the order they were added; the first that matches a request befalls it."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Fault] = {}
+        self.seen: dict[str, int] = {}
+
+    def add(self, fault: Fault) -> str:
+        self.known[fault.id], self.seen[fault.id] = fault, 0
+        return fault.id
+
+    def clear(self) -> None:
+        self.known.clear()
+        self.seen.clear()
+
+    def take(self, method: str, target: str) -> Fault | None:
+        """The fault for a request, if one is due; counts the request against every fault it matches until then."""
+        for fault in self.known.values():
+            if not fault.befalls(method, target):
+                continue
+            self.seen[fault.id] += 1
+            turn = self.seen[fault.id] - fault.after
+            if turn > 0 and (fault.times is None or turn <= fault.times):
+                return fault
+        return None

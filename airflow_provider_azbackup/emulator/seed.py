@@ -1,0 +1,80 @@
+"""The Azure that exists when the emulator starts: one tenant, one subscription, two vaults, four principals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Role definitions: https://learn.microsoft.com/azure/role-based-access-control/built-in-roles/storage
+READER_ACTIONS = (
+    "Microsoft.RecoveryServices/Vaults/read",
+    "Microsoft.RecoveryServices/Vaults/backupProtectedItems/read",
+    "Microsoft.RecoveryServices/Vaults/backupProtectionContainers/read",
+    "Microsoft.RecoveryServices/Vaults/backupFabrics/protectionContainers/protectedItems/read",
+    "Microsoft.RecoveryServices/Vaults/backupFabrics/protectionContainers/protectedItems/operationsStatus/read",
+    "Microsoft.RecoveryServices/Vaults/backupFabrics/protectionContainers/protectedItems/operationResults/read",
+    "Microsoft.RecoveryServices/Vaults/backupFabrics/protectionContainers/protectedItems/recoveryPoints/read",
+    "Microsoft.RecoveryServices/Vaults/backupOperations/read",
+    "Microsoft.RecoveryServices/Vaults/backupJobs/read",
+    "Microsoft.RecoveryServices/Vaults/backupJobs/operationResults/read",
+    "Microsoft.RecoveryServices/Vaults/backupUsageSummaries/read",
+    "Microsoft.RecoveryServices/locations/backupStatus/action",
+)
+OPERATOR_ACTIONS = (
+    *READER_ACTIONS,
+    "Microsoft.RecoveryServices/Vaults/backupFabrics/protectionContainers/protectedItems/backup/action",
+    "Microsoft.RecoveryServices/Vaults/backupFabrics/protectionContainers/protectedItems/recoveryPoints/restore/action",
+    "Microsoft.RecoveryServices/Vaults/backupJobs/*",
+)
+
+_VM_IS_OFF = {
+    "errorCode": 400094,  # Azure's page names the title only; the number is this emulator's own.
+    "errorTitle": "UserErrorVmNotInDesirableState",
+    "errorString": "VM is not in a state that allows backups.",
+    "recommendations": [
+        "Check that the virtual machine is running and that its provisioning state is Succeeded.",
+        "If the virtual machine is being changed or restarted, wait for that to end and retry the backup.",
+    ],
+}
+
+
+def _machine(name: str, *, group: str = "demo-vms", vault: str = "demo-vault", **plan: Any) -> dict[str, Any]:
+    return {"kind": "VM", "name": name, "group": group, "vault": vault, "plan": plan}
+
+
+DEFAULT: Mapping[str, Any] = {
+    "tenant_id": "11111111-1111-1111-1111-111111111111",
+    "subscription_id": "00000000-0000-0000-0000-00000000d3a0",
+    "region": "westeurope",
+    "vaults": [
+        {"name": "demo-vault", "group": "demo-rg"},
+        {"name": "demo-vault-2", "group": "demo-rg"},
+    ],
+    "items": [
+        _machine("vm-good"),
+        _machine("vm-fails", ending="Failed", error=_VM_IS_OFF),
+        _machine("vm-cancelled", ending="CancelledInTransfer"),
+        _machine("vm-warned", ending="CompletedWithWarnings"),
+        _machine("vm-handed-over"),
+        *(_machine(f"fleet-{number:02}") for number in range(1, 21)),
+        _machine("twin"),
+        _machine("twin", group="demo-vms-b"),
+        _machine("vm-elsewhere", vault="demo-vault-2"),
+        {"kind": "AzureFileShare", "name": "documents", "group": "demo-files", "parent": "demofiles"},
+        {"kind": "SQLDataBase", "name": "msdb", "group": "demo-vms", "parent": "sqlvm"},
+        {"kind": "SQLDataBase", "name": "payroll", "group": "demo-vms", "parent": "sqlvm"},
+        {"kind": "SAPHanaDatabase", "name": "systemdb", "group": "demo-vms", "parent": "hanavm"},
+    ],
+    # A principal without a secret gets one made at start.
+    "principals": {
+        "operator": {"client_id": "a0000000-0000-0000-0000-000000000001", "actions": OPERATOR_ACTIONS},
+        "reader": {"client_id": "a0000000-0000-0000-0000-000000000002", "actions": READER_ACTIONS},
+        "waiter": {
+            "client_id": "a0000000-0000-0000-0000-000000000003",
+            "actions": ["Microsoft.RecoveryServices/Vaults/backupJobs/read"],
+        },
+        "nobody": {"client_id": "a0000000-0000-0000-0000-000000000004", "actions": []},
+    },
+    # The principal a token request without client id gets at the managed identity endpoint.
+    "managed_identity": "operator",
+}

@@ -1,0 +1,297 @@
+"""The emulator on a socket: aiohttp over TLS, on loopback only, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import shutil
+import socket
+import ssl
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from aiohttp import web
+
+from airflow_provider_azbackup.emulator import tls
+from airflow_provider_azbackup.emulator.faults import Fault
+from airflow_provider_azbackup.emulator.model import Json
+from airflow_provider_azbackup.emulator.routes import Answer, Ask
+from airflow_provider_azbackup.emulator.service import CONTROL, Service
+
+
+class Emulator:
+    """A running emulator, as a context manager.
+
+    :param clock: Unix time as the vaults see it. A test hands in one it moves by hand.
+    :param speed: every emulated duration, and the hour of the job read budget, is divided by this.
+    :param port: 0 takes a free one. There is no host: it listens on loopback only.
+    :param directory: where ``ca.pem`` goes; a temporary one, removed at the end, when left out.
+    :param seed: changes to ``seed.DEFAULT``, key by key.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.time,
+        speed: float = 1.0,
+        port: int = 0,
+        directory: Path | None = None,
+        seed: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.service = Service(clock=clock, speed=speed, seed=seed)
+        self.port = port
+        self._temporary = directory is None
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="azbackup-emulator-"))
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+
+    def __enter__(self) -> Emulator:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        context = tls.server_context(self.directory)
+        sockets = _loopback(self.port)
+        self.port = sockets[0].getsockname()[1]
+        ready = threading.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(sockets, context, ready)), name="azbackup-emulator", daemon=True
+        )
+        self._thread.start()
+        if not ready.wait(30):
+            raise RuntimeError("the emulator did not start within 30 seconds")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._loop and self._stop and self._thread:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(10)
+        if self._temporary:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def url(self) -> str:
+        """Where everything is: Resource Manager, sign-in and control."""
+        return f"https://localhost:{self.port}"
+
+    @property
+    def ca_bundle(self) -> str:
+        """The certificate file that clients must trust."""
+        return str(self.directory / "ca.pem")
+
+    def connection(self, principal: str = "operator", **extra: Any) -> Json:
+        """An Airflow connection of a principal, ready for ``json.dumps`` into an ``AIRFLOW_CONN_...`` variable."""
+        who = self.service.identity.principals[principal]
+        vault = self.service.world.vaults[0]
+        return {
+            "conn_type": "azure_backup",
+            "login": who.client_id,
+            "password": who.secret,
+            "extra": {
+                "tenant_id": self.service.identity.tenant,
+                "subscription_id": vault.subscription,
+                "resource_group_name": vault.group,
+                "vault_name": vault.name,
+                "endpoint": self.url,
+                "authority": self.url,
+                "ca_bundle": self.ca_bundle,
+                **extra,
+            },
+        }
+
+    def certificate(self, principal: str = "operator") -> str:
+        """Register a new certificate for a principal; the path of the file that holds it and its key."""
+        path = self.directory / f"{principal}.pem"
+        path.unlink(missing_ok=True)
+        self.service.identity.public_keys[principal] = tls.client_certificate(path, principal)
+        return str(path)
+
+    def federated_token_file(self, principal: str = "operator") -> str:
+        """The path of a token file as Kubernetes projects it for a workload identity."""
+        path = self.directory / f"{principal}.token"
+        path.write_text(self.service.identity.federated(self.service.identity.principals[principal]))
+        return str(path)
+
+    def managed_identity(self) -> dict[str, str]:
+        """The environment variables of an App Service whose managed identity this emulator serves."""
+        return {"IDENTITY_ENDPOINT": f"{self.url}/msi/token", "IDENTITY_HEADER": self.service.identity.identity_header}
+
+    def plan(self, item_name: str, *, ending: str = "Completed", seconds: float | None = None, **more: Any) -> None:
+        """Decide how the next and later jobs of an item go.
+
+        :param item_name: friendly name (all items that share it), native name or ARM id.
+        :param ending: Completed, Failed, Cancelled, CompletedWithWarnings, CancelledInTransfer or Never.
+        :param seconds: how long they last, in emulated seconds.
+        :param more: ``error, operation, operation_seconds, busy, cancel, cancel_seconds, quirks``; see ``model.Plan``.
+        """
+        self.service.plan(item_name, ending=ending, seconds=seconds, **more)
+
+    def start_job(
+        self, item_name: str, *, operation: str = "Backup", ending: str = "Completed", seconds: float | None = None
+    ) -> str:
+        """Start somebody else's job of an item and return its id."""
+        return self.service.start_job(item_name, operation=operation, ending=ending, seconds=seconds)
+
+    def set_status(self, job_id: str, status: str | None) -> None:
+        """Pin a job to any status word, also an invented one; None lets it go on."""
+        self.service.set_status(job_id, status)
+
+    def fault(self, **spec: Any) -> str:
+        """Let coming requests meet trouble (one request unless ``times`` says otherwise); see ``faults.Fault``."""
+        return self.service.add_fault(**spec)
+
+    def clear_faults(self) -> None:
+        """Put no fault in force any more."""
+        self.service.clear_faults()
+
+    def configure(self, **settings: Any) -> None:
+        """Change ``token_lifetime``, ``job_read_budget``, ``page_size`` or ``quirks`` until the next reset."""
+        self.service.configure(**settings)
+
+    @property
+    def requests(self) -> list[Json]:
+        """What was asked so far, oldest first, without tokens and bodies."""
+        return self.service.requests()
+
+    def count(
+        self, method: str | None = None, path_contains: str | None = None, status: int | None = None
+    ) -> int:
+        """How many recorded requests have this method, this in their path (ignoring case), and this status."""
+        return sum(
+            method in (None, entry["method"])
+            and (path_contains or "").lower() in entry["path"].lower()
+            and status in (None, entry["status"])
+            for entry in self.requests
+        )
+
+    def reset(self) -> None:
+        """Back to the state at start; addresses, secrets and tokens stay valid."""
+        self.service.reset()
+
+    async def _serve(self, sockets: list[socket.socket], context: ssl.SSLContext, ready: threading.Event) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        application = web.Application(client_max_size=2**20)
+        application.router.add_route("*", "/{tail:.*}", self._handle)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        await runner.setup()
+        for each in sockets:
+            await web.SockSite(runner, each, ssl_context=context).start()
+        ready.set()
+        await self._stop.wait()
+        server = runner.server
+        transports = [each.transport for each in server.connections] if server else []
+        await runner.cleanup()
+        # A TLS goodbye waits for the client's; clients that keep their connection open would hold us for 30 s.
+        for transport in filter(None, transports):
+            transport.abort()
+        await asyncio.sleep(0.01)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        ask = Ask(
+            method=request.method,
+            path=request.path,
+            query=dict(request.query),
+            headers={name.lower(): value for name, value in request.headers.items()},
+            body=await request.read(),
+            base=f"https://{request.host}",
+        )
+        if ask.path == CONTROL or ask.path.startswith(f"{CONTROL}/"):
+            return _response(self.service.control(ask))
+        entry = self.service.remember(ask)
+        fault = self.service.fault_for(ask, request.path_qs)
+        if fault is None:
+            answer = self.service.answer(ask)
+        else:
+            found = await self._befall(fault, ask, request)
+            if isinstance(found, web.StreamResponse):
+                return found
+            answer = found
+        entry["status"] = answer.status
+        return _response(answer)
+
+    async def _befall(self, fault: Fault, ask: Ask, request: web.Request) -> Answer | web.StreamResponse:
+        if fault.latency:
+            await asyncio.sleep(fault.latency)
+        answer = self.service.answer(ask) if fault.waits_for_answer else Answer()
+        if fault.reset:
+            _drop(request, hard=True)
+            return web.Response()
+        if fault.truncate:
+            return await _truncated(request, answer)
+        if fault.next_link and isinstance(answer.body, dict) and "value" in answer.body:
+            answer.body["nextLink"] = f"{fault.next_link.rstrip('/')}{ask.path}?$skipToken=elsewhere"
+        return self.service.trouble(fault, ask) if fault.replaces else answer
+
+
+def _response(answer: Answer) -> web.Response:
+    if answer.body is None:
+        response = web.Response(status=answer.status, headers=answer.headers)
+        if answer.status != 204:
+            response.headers["Content-Length"] = "0"
+        response.headers.popall("Content-Type", None)
+        return response
+    data = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+    headers = {"Content-Type": "application/json; charset=utf-8", **answer.headers}
+    return web.Response(status=answer.status, body=data, headers=headers)
+
+
+def _drop(request: web.Request, *, hard: bool) -> None:
+    """End the connection; ``hard`` sends a reset, as a dying gateway does, instead of a goodbye."""
+    transport = request.transport
+    if transport is None:
+        return
+    if hard:
+        raw = transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+    else:
+        transport.close()
+
+
+async def _truncated(request: web.Request, answer: Answer) -> web.StreamResponse:
+    """Half of the body under headers that promise the whole."""
+    whole = _response(answer)
+    data = whole.body if isinstance(whole.body, bytes) else b""
+    response = web.StreamResponse(status=answer.status, headers=whole.headers)
+    response.content_length = len(data)
+    await response.prepare(request)
+    await response.write(data[: len(data) // 2])
+    _drop(request, hard=False)
+    return response
+
+
+def _loopback(port: int) -> list[socket.socket]:
+    """Listening sockets on 127.0.0.1 and, where there is one, ::1, with the same port."""
+    for _ in range(20):
+        first = _bound(socket.AF_INET, "127.0.0.1", port)
+        try:
+            return [first, _bound(socket.AF_INET6, "::1", first.getsockname()[1])]
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or port:
+                if error.errno == errno.EADDRINUSE:
+                    first.close()
+                    raise
+                return [first]  # no IPv6 here
+            first.close()
+    raise OSError(errno.EADDRINUSE, "no port is free on both loopback addresses")
+
+
+def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    found = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        found.bind((host, port))
+        found.listen(512)
+    except OSError:
+        found.close()
+        raise
+    return found

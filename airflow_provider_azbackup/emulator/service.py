@@ -1,0 +1,280 @@
+"""Every request in, every answer out: sign-in, Resource Manager and the control endpoint, on one host.
+
+The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodies and answers are JSON::
+
+    GET  /_emulator              this text
+    GET  /_emulator/state        clock, settings, faults and jobs as they stand
+    GET  /_emulator/requests     what was asked so far: method, path, query, status, at, client_request_id,
+                                 user_agent, principal; never a token or a body
+    POST /_emulator/plan         {"item": "vm-good", "ending": "Failed", "seconds": 60, ...}  how its backups go:
+                                 ending     Completed, Failed, Cancelled, CompletedWithWarnings,
+                                            CancelledInTransfer or Never
+                                 error      an errorDetails entry for a job that does not end well
+                                 operation  Succeeded, Failed, InProgress (for ever), NoProperties or JobIds
+                                 operation_seconds   how long the operation is InProgress
+                                 busy       job, operation or conflict: who refuses a second backup
+                                 cancel     accepted, declined (400) or ignored; cancel_seconds
+                                 quirks     integer-actions, v2-job-types, negative-duration,
+                                            clock-duration, arm-job-id
+    POST /_emulator/start_job    {"item": "vm-good", "operation": "Backup", "ending": "Completed", "seconds": 60}
+    POST /_emulator/set_status   {"job_id": "...", "status": "Hibernating"}   null lets the job go on
+    POST /_emulator/fault        {"path": "/backupJobs/", "times": 2, "status": 503, "retry_after": 1}
+                                 who: method, path (a regular expression), times (null: until cleared), after
+                                 what: status with code, message, retry_after; latency; reset; truncate; html;
+                                 empty; garbage; expire_token; claims; redirect; next_link
+                                 processed: the request takes effect, its answer is lost or replaced
+    POST /_emulator/clear        forget the faults
+    POST /_emulator/configure    {"token_lifetime": 60, "job_read_budget": 150, "page_size": 200, "quirks": []}
+    POST /_emulator/reset        back to the state at start
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+from airflow_provider_azbackup.emulator import seed as seeds
+from airflow_provider_azbackup.emulator.faults import HTML, RECORDED, Fault, Faults
+from airflow_provider_azbackup.emulator.identity import Identity, SignInRefused, instance_discovery
+from airflow_provider_azbackup.emulator.model import QUIRKS, Json, Refusal, World
+from airflow_provider_azbackup.emulator.routes import Answer, Arm, Ask, trace_headers
+
+CONTROL = "/_emulator"
+REMEMBERED = 20_000
+JOB_READS_AN_HOUR = 150
+TOKEN_LIFETIME = 3599.0
+
+
+class Service:
+    """The emulated services without their socket. Safe to use from several threads.
+
+    :param clock: Unix time as the vaults see it.
+    :param speed: emulated seconds per second of that clock.
+    :param seed: changes to ``seed.DEFAULT``, key by key.
+    """
+
+    def __init__(self, *, clock: Callable[[], float], speed: float, seed: Mapping[str, Any] | None) -> None:
+        if speed <= 0:
+            raise ValueError(f"speed must be above 0, not {speed}")
+        self.clock, self.speed = clock, speed
+        self.seed = {**seeds.DEFAULT, **(seed or {})}
+        self.identity = Identity(self.seed, time.time)
+        self.faults = Faults()
+        self.log: deque[Json] = deque(maxlen=REMEMBERED)
+        self.lock = threading.RLock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the seed: no jobs, plans as seeded, full budgets, no faults, no memory. Tokens stay valid."""
+        with self.lock:
+            self.world = World(self.seed, self.speed)
+            self.arm = Arm(self.world, self.identity, self.clock, JOB_READS_AN_HOUR)
+            self.identity.lifetime = TOKEN_LIFETIME
+            self.identity.revoked.clear()
+            self.faults.clear()
+            self.log.clear()
+
+    def configure(self, **settings: Any) -> None:
+        """Change ``token_lifetime`` (seconds), ``job_read_budget``, ``page_size`` or ``quirks`` of every new job."""
+        places: dict[str, tuple[object, str]] = {
+            "token_lifetime": (self.identity, "lifetime"),
+            "job_read_budget": (self.arm, "job_read_budget"),
+            "page_size": (self.world, "page_size"),
+            "quirks": (self.world, "quirks"),
+        }
+        if unknown := [*(settings.keys() - places.keys()), *(set(settings.get("quirks", ())) - set(QUIRKS))]:
+            raise ValueError(f"unknown: {unknown}; there are {', '.join(places)}, and quirks {', '.join(QUIRKS)}")
+        with self.lock:
+            for name, value in settings.items():
+                setattr(*places[name], value)
+
+    def start_job(
+        self, item: str, *, operation: str = "Backup", ending: str = "Completed", seconds: float | None = None
+    ) -> str:
+        """Start somebody else's job and return its id."""
+        with self.lock:
+            found = self.world.named(item)
+            if len(found) > 1:
+                raise ValueError(f"{item!r} is several items: {[each.path for each in found]}")
+            return self.world.start(found[0], self.clock(), operation, ending=ending, seconds=seconds).id
+
+    def plan(self, item: str, **changes: Any) -> None:
+        """Decide how the coming jobs of an item go; see ``model.Plan``."""
+        with self.lock:
+            self.world.plan(item, **changes)
+
+    def set_status(self, job_id: str, status: str | None) -> None:
+        """Pin a job to a status word, known or invented; None lets it go on."""
+        with self.lock:
+            self.world.jobs[job_id].pinned = None if status is None else (status, self.clock())
+
+    def add_fault(self, **spec: Any) -> str:
+        """Put a fault in force and return its id; see ``faults.Fault``."""
+        with self.lock:
+            return self.faults.add(Fault(**spec))
+
+    # Requests
+
+    def remember(self, ask: Ask) -> Json:
+        """Note a request before it is answered; its status is filled in afterwards, and stays None if it never is."""
+        entry: Json = {
+            "method": ask.method,
+            "path": ask.path,
+            "query": dict(ask.query),
+            "status": None,
+            "at": self.clock(),
+            "client_request_id": ask.headers.get("x-ms-client-request-id"),
+            "user_agent": ask.headers.get("user-agent"),
+            "principal": self._principal(ask),
+        }
+        with self.lock:
+            self.log.append(entry)
+        return entry
+
+    def _principal(self, ask: Ask) -> str | None:
+        try:
+            return self.identity.check(ask.headers.get("authorization", ""), ask.base)[0].name
+        except Refusal:
+            return None
+
+    def fault_for(self, ask: Ask, target: str) -> Fault | None:
+        """The fault that befalls a request, if any."""
+        with self.lock:
+            fault = self.faults.take(ask.method, target)
+            if fault and fault.claims and self._answers_challenge(ask):
+                return None
+            return fault
+
+    def _answers_challenge(self, ask: Ask) -> bool:
+        try:
+            return bool(self.identity.check(ask.headers.get("authorization", ""), ask.base)[1]["xms_cc"])
+        except Refusal:
+            return False
+
+    def answer(self, ask: Ask) -> Answer:
+        """Answer a request as Azure would."""
+        with self.lock:
+            try:
+                answer = self._sign_in(ask)
+                if answer is None:
+                    principal, _ = self.identity.check(ask.headers.get("authorization", ""), ask.base)
+                    answer = self.arm.answer(ask, principal)
+            except SignInRefused as refused:
+                answer = Answer(status=refused.status, body=refused.body)
+            except Refusal as refused:
+                answer = _refusal(refused)
+        answer.headers = {**trace_headers(ask), **answer.headers}
+        return answer
+
+    def _sign_in(self, ask: Ask) -> Answer | None:
+        match = re.fullmatch(r"/([^/]+)/(v2\.0/\.well-known/openid-configuration|oauth2/v2\.0/token)", ask.path)
+        if match and match[2].endswith("token"):
+            return Answer(body=self.identity.grant(match[1], dict(parse_qsl(ask.body.decode()))))
+        if match:
+            return Answer(body=self.identity.discovery(match[1], ask.base))
+        if ask.path == "/common/discovery/instance":
+            return Answer(body=instance_discovery(self.identity.tenant, ask.base))
+        if ask.path == "/msi/token":
+            header = ask.headers.get("x-identity-header", "")
+            status, body = self.identity.managed_token(header, ask.query)
+            return Answer(status=status, body=body)
+        return None
+
+    def trouble(self, fault: Fault, ask: Ask) -> Answer:
+        """The answer of a fault that replaces the real one."""
+        headers = {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
+        if fault.claims:
+            answer = _refusal(self.identity.claims_challenge())
+        elif fault.expire_token:
+            answer = self._expire(ask)
+        elif fault.redirect:
+            answer = Answer(status=307, headers={"Location": fault.redirect.rstrip("/") + ask.path})
+        elif fault.html:
+            status = fault.status or 502
+            answer = Answer(status=status, body=HTML.format(status).encode(), headers={"Content-Type": "text/html"})
+        elif fault.empty:
+            answer = Answer(status=fault.status or 200, body=b"")
+        elif fault.garbage is not None:
+            answer = Answer(status=fault.status or 200, body=fault.garbage.encode())
+        else:
+            code, message, cause = RECORDED.get(fault.status or 0, ("BadRequest", "The request is invalid.", "gateway"))
+            error = {"code": fault.code or code, "message": fault.message or message}
+            answer = Answer(status=fault.status or 500, body={"error": error}, headers={"x-ms-failure-cause": cause})
+        answer.headers = {**trace_headers(ask), **answer.headers, **headers}
+        return answer
+
+    def _expire(self, ask: Ask) -> Answer:
+        try:
+            _, claims = self.identity.check(ask.headers.get("authorization", ""), ask.base)
+        except Refusal as refused:
+            return _refusal(refused)
+        self.identity.revoked.add(claims["uti"])
+        return _refusal(self.identity.expired(claims))
+
+    # The control endpoint
+
+    def control(self, ask: Ask) -> Answer:
+        """Answer ``/_emulator``; a mistake in what is asked for is a 400 with the reason."""
+        name = ask.path.removeprefix(CONTROL).strip("/")
+        commands = {"POST": self._commands, "GET": self._views}.get(ask.method, {})
+        if name not in commands:
+            return Answer(status=404, body={"error": f"no {ask.method} {ask.path}; see GET {CONTROL}"})
+        try:
+            found = commands[name](**(ask.json() if ask.method == "POST" else {}))
+        except (ValueError, TypeError, KeyError, Refusal) as mistake:
+            return Answer(status=400, body={"error": str(mistake) or mistake.__class__.__name__})
+        return Answer(body=found, headers={"Content-Type": "text/plain"} if isinstance(found, bytes) else {})
+
+    @property
+    def _commands(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "plan": lambda item, **changes: self.plan(item, **changes) or {},
+            "start_job": lambda item, **options: {"job_id": self.start_job(item, **options)},
+            "set_status": lambda job_id, status: self.set_status(job_id, status) or {},
+            "fault": lambda **spec: {"id": self.add_fault(**spec)},
+            "clear": lambda: self.clear_faults() or {},
+            "configure": lambda **settings: self.configure(**settings) or {},
+            "reset": lambda: self.reset() or {},
+        }
+
+    @property
+    def _views(self) -> dict[str, Callable[[], Any]]:
+        return {"": lambda: (__doc__ or "").encode(), "requests": self.requests, "state": self.state}
+
+    def clear_faults(self) -> None:
+        """Put no fault in force any more."""
+        with self.lock:
+            self.faults.clear()
+
+    def requests(self) -> list[Json]:
+        """What was asked so far, oldest first; the last 20,000."""
+        with self.lock:
+            return [dict(entry) for entry in self.log]
+
+    def state(self) -> Json:
+        """Clock, settings, faults and jobs as they stand."""
+        with self.lock:
+            now = self.clock()
+            jobs: Sequence[Json] = [
+                {"id": j.id, "item": j.item.path, "operation": j.operation, "status": j.status(now)}
+                for j in self.world.jobs.values()
+            ]
+            return {
+                "now": now,
+                "speed": self.speed,
+                "token_lifetime": self.identity.lifetime,
+                "job_read_budget": self.arm.job_read_budget,
+                "page_size": self.world.page_size,
+                "faults": list(self.faults.known),
+                "jobs": jobs,
+            }
+
+
+def _refusal(refused: Refusal) -> Answer:
+    error = {"code": refused.code, "message": refused.message}
+    return Answer(status=refused.status, body={"error": error}, headers=dict(refused.headers))
