@@ -44,16 +44,24 @@ class Stack(AirflowApi):
     :param home: a directory for database, logs and configuration; made when missing.
     :param port: of API and UI; 0 takes a free one.
     :param env: further variables of the environment, connections say.
+    :param local_settings: source of an ``airflow_local_settings.py``, cluster policies say.
     """
 
     def __init__(
-        self, *, dags: Path, home: Path, port: int = 0, env: Mapping[str, str] | None = None
+        self,
+        *,
+        dags: Path,
+        home: Path,
+        port: int = 0,
+        env: Mapping[str, str] | None = None,
+        local_settings: str = "",
     ) -> None:
         self.port = port or free_port()
         super().__init__(f"http://127.0.0.1:{self.port}", username=USER, password=PASSWORD)
         self.dags = dags.resolve()
         self.home = home.resolve()
         self.env = {**_inherited(), **self._settings(), **(env or {})}
+        self.local_settings = local_settings
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def _settings(self) -> dict[str, str]:
@@ -82,7 +90,8 @@ class Stack(AirflowApi):
         }
 
     def __enter__(self) -> Self:
-        self.home.mkdir(parents=True, exist_ok=True)
+        (self.home / "config").mkdir(parents=True, exist_ok=True)
+        (self.home / "config" / "airflow_local_settings.py").write_text(self.local_settings)
         (self.home / "passwords.json").write_text(json.dumps({USER: PASSWORD}))
         try:
             self.cli("db", "migrate")
@@ -133,7 +142,7 @@ class Stack(AirflowApi):
         return process
 
     def stop(self, name: str, *, kill: bool = False, within: float = 15.0) -> None:
-        """End one of the processes and its children: killed at once, or asked and killed ``within`` seconds."""
+        """End one of the processes with its children: killed at once, or once ``within`` seconds are over."""
         process = self._processes.pop(name)
         _signal_group(process, signal.SIGKILL if kill else signal.SIGTERM)
         _finish([process], within=within)

@@ -1,0 +1,223 @@
+"""``make demo``: the example Dags on a real Airflow, against the emulator, as they go and as they ended.
+
+Ends with a table of what each task did and why, then stays up until Ctrl-C. With ``EXIT=1`` or ``CI=true`` in
+the environment it ends by itself. The exit status is 0 only if every Dag did what it must.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from airflow_provider_azbackup.emulator import Emulator
+from dev.airflow_api import FINISHED, Run, Task
+from dev.stack import PASSWORD, USER, Stack, StackError
+
+EXAMPLES = Path(__file__).parent.parent / "example_dags"
+LIMIT = 600.0
+
+# What each example is there to show: the state every task must end in.
+EXPECTED: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "azbackup_gate_one_vm": {"backup": "success", "patch": "success"},
+        "azbackup_backup_fails": {"backup": "failed", "notify": "success", "patch": "upstream_failed"},
+        "azbackup_cancelled_in_transfer": {"backup": "failed", "patch": "upstream_failed"},
+        "azbackup_fleet": {
+            **{f"backup[{machine}]": "success" for machine in range(20)},
+            "patch_fleet": "success",
+        },
+        "azbackup_job_handed_over": {"start": "success", "backed_up": "success", "patch": "success"},
+    }
+)
+BACKUPS = 24
+
+
+def quick_polling(seconds: float) -> str:
+    """Return a cluster policy under which our tasks look at their job every so many seconds.
+
+    The examples keep the minute that suits the real Azure; an hour of the emulator's lasts seconds.
+    """
+    return textwrap.dedent(f"""\
+        def task_policy(task):
+            arguments = getattr(task, "partial_kwargs", None)  # of a mapped task
+            if arguments is not None and arguments.get("deferrable"):
+                arguments["poll_interval"] = {seconds}
+            elif hasattr(task, "poll_interval"):
+                task.poll_interval = {seconds}
+        """)
+
+
+def show(stack: Stack, runs: list[Run]) -> None:
+    """Print one line whenever a task's state is seen to have changed, until every run has ended."""
+    began = time.monotonic()
+    seen: dict[tuple[str, str], str] = {}
+    going = list(runs)
+    while going:
+        stack.check()
+        ended = [run for run in going if stack.state(run) in FINISHED]
+        for run in going:
+            for name, state in _in_one_line(stack.tasks(run)).items():
+                if seen.get((run.dag_id, name), "none") != state:
+                    seen[run.dag_id, name] = state
+                    print(f"{time.monotonic() - began:6.1f} s  {run.dag_id:32} {name:10} {state}", flush=True)
+        going = [run for run in going if run not in ended]
+        if going and time.monotonic() - began > LIMIT:
+            raise StackError(f"not ended after {LIMIT:.0f} s: {', '.join(run.dag_id for run in going)}")
+        time.sleep(0.5)
+
+
+def _in_one_line(tasks: list[Task]) -> dict[str, str]:
+    """Return the state of each task by its id; of a mapped one, how many are in which state."""
+    states: dict[str, list[str]] = {}
+    for task in tasks:
+        states.setdefault(task.task_id, []).append(task.state)
+    return {
+        name: found[0]
+        if len(found) == 1
+        else ", ".join(f"{count} {state}" for state, count in sorted(Counter(found).items()))
+        for name, found in states.items()
+    }
+
+
+def why(stack: Stack, task: Task) -> str:
+    """Say in a line why a task ended as it did: what Azure said, what it raised, what it printed."""
+    if task.state == "upstream_failed":
+        return "not run: what it stands behind did not succeed"
+    if job := stack.xcom(task, "job"):
+        facts = [
+            f"job {job['status']}",
+            *(f"{error['title']}: {error['message']}" for error in job["errors"]),
+        ]
+        return ", ".join(facts)
+    lines = stack.log(task)
+    for line in lines:
+        for raised in line.get("error_detail") or []:
+            return f"{raised['exc_type']}: {raised['exc_value']}"
+    printed = [str(line["event"]) for line in lines if line.get("logger") == "task.stdout"]
+    return printed[0] if printed else ""
+
+
+def rows(stack: Stack, runs: list[Run]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield Dag, task, state and reason; mapped tasks that ended alike share a row."""
+    for run in runs:
+        shown: Counter[tuple[str, str, str]] = Counter()
+        for task in stack.tasks(run):
+            shown[task.task_id, task.state, why(stack, task)] += 1
+        for (name, state, reason), count in shown.items():
+            yield run.dag_id, name if count == 1 else f"{name} x {count}", state, reason
+
+
+def table(lines: list[tuple[str, str, str, str]]) -> str:
+    """Lay rows out under their headings, the last column wrapped into what the terminal leaves."""
+    heads = ("DAG", "TASK", "STATE", "WHY")
+    widths = [max(len(line[column]) for line in [heads, *lines]) for column in range(3)]
+    left = max(30, shutil.get_terminal_size((140, 40)).columns - sum(widths) - 6)
+    out = []
+    for line in [heads, *lines]:
+        reason = textwrap.wrap(line[3], left) or [""]
+        cells = [line[:3], *[("", "", "")] * (len(reason) - 1)]
+        for cell, text in zip(cells, reason, strict=True):
+            padded = "  ".join(value.ljust(width) for value, width in zip(cell, widths, strict=True))
+            out.append(f"{padded}  {text}".rstrip())
+    return "\n".join(out)
+
+
+def shortcomings(stack: Stack, azure: Emulator, runs: list[Run]) -> list[str]:
+    """Return in what the runs differ from what the examples must do; nothing, if all is well."""
+    found = []
+    for run in runs:
+        states = {task.name: task.state for task in stack.tasks(run)}
+        for name, state in EXPECTED[run.dag_id].items():
+            if states.get(name) != state:
+                found.append(f"{run.dag_id}: {name} must end as {state}, and is {states.get(name)}")
+    asked = azure.count(method="POST", path_contains="/backup")
+    if asked != BACKUPS:
+        found.append(f"{BACKUPS} backups were wanted, and Azure was asked for {asked}")
+    return found
+
+
+def demo(*, speed: float, port: int, stay: bool, home: Path) -> list[str]:
+    """Start everything, run the examples, tell about them, and end everything; see :func:`shortcomings`."""
+    with Emulator(speed=speed, directory=home / "azure") as azure:
+        print(f"Azure Backup emulator: {azure.url}, {speed:g} times as fast as Azure", flush=True)
+        print("Airflow: starting", flush=True)
+        connection = json.dumps(azure.connection())
+        with Stack(
+            dags=EXAMPLES,
+            home=home / "airflow",
+            port=port,
+            env={"AIRFLOW_CONN_AZURE_BACKUP_DEFAULT": connection},
+            local_settings=quick_polling(max(1.0, 600 / speed)),
+        ) as stack:
+            stack.wait_for_dags(*EXPECTED)
+            print(f"Airflow: {stack.url}, user {USER}, password {PASSWORD}\n", flush=True)
+            runs = [stack.run_dag(dag_id) for dag_id in EXPECTED]
+            show(stack, runs)
+            print(f"\n{table(list(rows(stack, runs)))}\n")
+            found = shortcomings(stack, azure, runs)
+            print(
+                "\n".join(found)
+                or f"Every Dag did what it must; Azure was asked for {BACKUPS} backups, once each."
+            )
+            if stay:
+                print(
+                    f"\nAirflow stays up at {stack.url} (user {USER}, password {PASSWORD}). Ctrl-C ends it."
+                )
+                _wait_for_ctrl_c(stack)
+            print("Stopping.", flush=True)
+    return found
+
+
+def _wait_for_ctrl_c(stack: Stack) -> None:
+    sys.stdout.flush()
+    try:
+        while True:
+            stack.check()
+            time.sleep(1)
+    except KeyboardInterrupt:
+        print()
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def main() -> int:
+    """Run the demo as the command line and the environment say; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m dev.demo", description=__doc__)
+    parser.add_argument("--speed", type=float, default=120.0, help="emulated seconds in a real one")
+    parser.add_argument("--port", type=int, default=0, help="of Airflow's UI; a free one if not given")
+    options = parser.parse_args()
+    stay = os.environ.get("EXIT", "") in ("", "0") and os.environ.get("CI", "").lower() != "true"
+    # However this is told to end, it takes the same way out. A shell starts background jobs deaf to SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    home = Path(tempfile.mkdtemp(prefix="azbackup-demo-"))
+    try:
+        found = demo(speed=options.speed, port=options.port, stay=stay, home=home)
+    except StackError as error:
+        print(f"{error}\nThe logs are in {home}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        shutil.rmtree(home, ignore_errors=True)
+        return 130
+    if found:
+        print(f"The logs are in {home}.")
+        return 1
+    shutil.rmtree(home, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
