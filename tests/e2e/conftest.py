@@ -1,0 +1,71 @@
+"""One Airflow and one emulator for all end-to-end tests: starting them takes longer than most tests."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from airflow_provider_azbackup.emulator import Emulator
+from dev.demo import EXAMPLES, EXPECTED, quick_polling
+from dev.stack import Stack
+
+# A triggerer that was killed is missed after seconds, not after half a minute.
+SETTINGS = {
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _orderly_end() -> None:
+    """Have a SIGTERM, a time limit's say, run the ends of fixtures: else Airflow would outlive the tests."""
+
+    def stop(*_: object) -> NoReturn:
+        raise KeyboardInterrupt("SIGTERM")
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    with Emulator(speed=120, directory=tmp_path_factory.mktemp("azure")) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def airflow(azure: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    connections = {
+        "AZURE_BACKUP_DEFAULT": azure.connection(),
+        "NO_RIGHTS": azure.connection("nobody"),
+        "WRONG_SECRET": {**azure.connection(), "password": "not-the-secret"},
+    }
+    with Stack(
+        dags=EXAMPLES,
+        home=tmp_path_factory.mktemp("airflow"),
+        env={
+            **SETTINGS,
+            **{f"AIRFLOW_CONN_{name}": json.dumps(connection) for name, connection in connections.items()},
+        },
+        local_settings=quick_polling(3.0),
+    ) as stack:
+        stack.wait_for_dags(*EXPECTED)
+        yield stack
+    assert leftovers(stack.home) == []
+
+
+def leftovers(home: Path) -> list[str]:
+    """Return the command lines of processes whose AIRFLOW_HOME is this one; Linux only, empty elsewhere."""
+    mark = f"AIRFLOW_HOME={home}\0".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes() + b"\0":
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue  # it ended while we looked, or it is another user's
+    return found

@@ -1,0 +1,113 @@
+"""The examples on a real Airflow: what runs behind a backup, what stays shut, and what Azure was asked."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from airflow_provider_azbackup.emulator import Emulator
+from dev.airflow_api import FINISHED, Json, Run
+from dev.demo import BACKUPS, EXPECTED
+from dev.stack import Stack
+
+pytestmark = pytest.mark.e2e
+
+
+@dataclass
+class Story:
+    """All examples run side by side, and what was seen of them on the way."""
+
+    runs: dict[str, Run]
+    requests: list[Json] = field(default_factory=list)
+    deferred_at_once: int = 0
+    states: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def story(airflow: Stack, azure: Emulator) -> Iterator[Story]:
+    before = len(azure.requests)
+    story = Story(runs={dag_id: airflow.run_dag(dag_id) for dag_id in EXPECTED})
+    until = time.monotonic() + 420
+    while not all(airflow.state(run) in FINISHED for run in story.runs.values()):
+        airflow.check()
+        fleet = Counter(task.state for task in airflow.tasks(story.runs["azbackup_fleet"]))
+        story.deferred_at_once = max(story.deferred_at_once, fleet["deferred"])
+        assert time.monotonic() < until, "the examples have not ended in seven minutes"
+        time.sleep(0.5)
+    story.requests = azure.requests[before:]
+    story.states = {
+        dag_id: {task.name: task.state for task in airflow.tasks(run)} for dag_id, run in story.runs.items()
+    }
+    yield story
+
+
+@pytest.mark.parametrize("dag_id", EXPECTED)
+def test_every_task_of_an_example_ends_as_it_must(story: Story, dag_id: str) -> None:
+    assert story.states[dag_id] == EXPECTED[dag_id]
+
+
+def test_each_backup_is_asked_for_once(story: Story) -> None:
+    asked = Counter(
+        entry["path"].lower()
+        for entry in story.requests
+        if entry["method"] == "POST" and entry["path"].lower().endswith("/backup")
+    )
+    assert set(asked.values()) == {1}
+    assert len(asked) == BACKUPS
+
+
+def test_the_fleet_waits_without_worker_slots(story: Story) -> None:
+    # Four tasks can run at a time here; more than that waiting means that waiting takes none.
+    assert story.deferred_at_once > 10
+
+
+def test_azure_sees_who_is_asking(story: Story) -> None:
+    agents = {entry["user_agent"] for entry in story.requests if "/subscriptions/" in entry["path"]}
+    assert all(agent.startswith("airflow-provider-azbackup/") for agent in agents)
+    assert agents
+
+
+def test_a_failed_backup_leaves_the_reason_for_others_to_read(story: Story, airflow: Stack) -> None:
+    run = story.runs["azbackup_backup_fails"]
+    job = airflow.xcom(airflow.task(run, "backup"), "job")
+    assert (job["status"], job["outcome"]) == ("Failed", "failed")
+    assert job["errors"][0]["title"] == "UserErrorVmNotInDesirableState"
+    assert job["errors"][0]["recommendations"]
+    assert "UserErrorVmNotInDesirableState" in airflow.xcom(airflow.task(run, "notify"))
+
+
+def test_a_failed_backup_says_so_in_the_log_of_its_task(story: Story, airflow: Stack) -> None:
+    task = airflow.task(story.runs["azbackup_backup_fails"], "backup")
+    raised = [error for line in airflow.log(task) for error in line.get("error_detail") or []]
+    assert raised[0]["exc_type"] == "AzureBackupJobFailedError"
+    assert "UserErrorVmNotInDesirableState" in raised[0]["exc_value"]
+    assert airflow.xcom(task, "job_id") in raised[0]["exc_value"]
+
+
+def test_a_backup_cancelled_in_transfer_is_cancelled_even_where_warnings_pass(
+    story: Story, airflow: Stack
+) -> None:
+    job = airflow.xcom(airflow.task(story.runs["azbackup_cancelled_in_transfer"], "backup"), "job")
+    assert (job["status"], job["outcome"]) == ("CompletedWithWarnings", "cancelled")
+
+
+def test_every_machine_of_the_fleet_has_a_job_of_its_own(story: Story, airflow: Stack) -> None:
+    run = story.runs["azbackup_fleet"]
+    jobs = [
+        airflow.xcom(task, "job")
+        for task in airflow.tasks(run)
+        if task.task_id == "backup" and task.state == "success"
+    ]
+    assert sorted(job["item"] for job in jobs) == [f"fleet-{number:02}" for number in range(1, 21)]
+    assert len({job["job_id"] for job in jobs}) == 20
+
+
+def test_the_sensor_waited_for_the_very_job_that_was_handed_over(story: Story, airflow: Stack) -> None:
+    run = story.runs["azbackup_job_handed_over"]
+    job = airflow.xcom(airflow.task(run, "backed_up"), "job")
+    assert job["job_id"] == airflow.xcom(airflow.task(run, "start"))
+    assert job["item"] == "vm-handed-over"

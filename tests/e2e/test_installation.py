@@ -1,0 +1,34 @@
+"""What Airflow's own commands say about the provider once it is installed."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_azbackup import __version__
+from dev.stack import Stack, StackError
+
+pytestmark = pytest.mark.e2e
+
+
+def test_airflow_lists_the_provider(airflow: Stack) -> None:
+    listed = airflow.cli("providers", "list", "--output", "plain")
+    (line,) = [line for line in listed.splitlines() if line.startswith("airflow-provider-azbackup ")]
+    assert line.endswith(__version__)
+
+
+def test_airflow_lists_the_connection_type_and_its_hook(airflow: Stack) -> None:
+    listed = airflow.cli("providers", "hooks", "--output", "plain")
+    (line,) = [line for line in listed.splitlines() if line.startswith("azure_backup ")]
+    assert "airflow_provider_azbackup.hooks.AzureBackupHook" in line
+
+
+def test_the_connection_test_names_the_vault(airflow: Stack) -> None:
+    assert "demo-vault" in airflow.cli("connections", "test", "azure_backup_default")
+
+
+@pytest.mark.parametrize(
+    ("conn_id", "reason"), [("no_rights", "does not have authorization"), ("wrong_secret", "AADSTS7000215")]
+)
+def test_the_connection_test_says_what_is_wrong(airflow: Stack, conn_id: str, reason: str) -> None:
+    with pytest.raises(StackError, match=reason):
+        airflow.cli("connections", "test", conn_id)

@@ -1,0 +1,46 @@
+"""Every example is a Dag file that Airflow can read, says what it shows, and has the tasks it is about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev.demo import EXPECTED
+
+EXAMPLES = Path(__file__).parent.parent / "example_dags"
+
+
+@pytest.fixture(scope="module")
+def bag() -> Any:
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:  # Airflow below 3.2
+        from airflow.models.dagbag import DagBag
+    return DagBag(dag_folder=EXAMPLES, include_examples=False)
+
+
+def test_airflow_reads_every_example_without_an_error(bag: Any) -> None:
+    assert bag.import_errors == {}
+    assert len(bag.dags) == len([*EXAMPLES.glob("*.py")])
+
+
+def test_no_example_is_left_out_of_the_demo(bag: Any) -> None:
+    assert set(bag.dags) == set(EXPECTED)
+
+
+@pytest.mark.parametrize("dag_id", EXPECTED)
+def test_an_example_has_the_tasks_that_are_expected_of_it(bag: Any, dag_id: str) -> None:
+    expected = {name.partition("[")[0] for name in EXPECTED[dag_id]}
+    assert set(bag.dags[dag_id].task_ids) == expected
+
+
+@pytest.mark.parametrize("dag_id", EXPECTED)
+def test_an_example_explains_itself_on_its_page_in_the_ui(bag: Any, dag_id: str) -> None:
+    assert len(bag.dags[dag_id].doc_md.split()) > 20
+
+
+@pytest.mark.parametrize("dag_id", EXPECTED)
+def test_an_example_starts_nothing_by_itself(bag: Any, dag_id: str) -> None:
+    assert bag.dags[dag_id].timetable.can_be_scheduled is False
