@@ -1,0 +1,195 @@
+"""One builder for each REST operation this provider uses; a builder returns a :class:`Call`, sends nothing.
+
+Source of the paths and bodies: https://learn.microsoft.com/rest/api/backup/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import TypedDict, Unpack
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
+from airflow_provider_azbackup.core.wire import Call, JsonObject, Reply
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupTransientError
+
+# The version whose published specification this package was written against; bodies and paths have been
+# the same from 2016-12-01 on, so a connection may name another one.
+API_VERSION = "2024-04-01"
+
+_VM = "IaasVMBackupRequest"
+_SHARE = "AzureFileShareBackupRequest"
+_WORKLOAD = "AzureWorkloadBackupRequest"
+
+# Kind of item (first part of its name): request type, and the backup types an on-demand backup of it knows.
+_REQUESTS = MappingProxyType(
+    {
+        "vm": (_VM, {"Full"}),
+        "azurefileshare": (_SHARE, {"Full"}),
+        "sqldatabase": (_WORKLOAD, {"Full", "Differential", "Log", "CopyOnlyFull"}),
+        "saphanadatabase": (_WORKLOAD, {"Full", "Differential", "Incremental"}),
+        "saphanadbinstance": (_WORKLOAD, {"SnapshotFull", "SnapshotCopyOnlyFull"}),
+    }
+)
+BACKUP_TYPES = frozenset().union(*(types for _, types in _REQUESTS.values()))
+
+# The lists in which a friendly name is looked up: management type and item type of each.
+ITEM_LISTS = (
+    ("AzureIaasVM", "VM"),
+    ("AzureStorage", "AzureFileShare"),
+    ("AzureWorkload", "SQLDataBase"),
+    ("AzureWorkload", "SAPHanaDatabase"),
+)
+
+
+class BackupOptions(TypedDict, total=False):
+    """What a DAG author may say about an on-demand backup.
+
+    ``backup_type`` and ``enable_compression`` are for SQL and SAP HANA; anything else takes ``Full``, the
+    default, and no compression setting. ``recovery_point_expiry`` is when Azure may delete the recovery
+    point; None takes Azure's default: 30 days for a VM, the policy's for a database.
+    """
+
+    backup_type: str
+    enable_compression: bool | None
+    recovery_point_expiry: datetime | None
+
+
+class JobFilter(TypedDict, total=False):
+    """What a list of jobs can be narrowed by.
+
+    ``status`` is one of Azure's words, such as ``InProgress``; ``operation`` such as ``Backup``;
+    ``backup_management_type`` is ``AzureIaasVM``, ``AzureStorage`` or ``AzureWorkload``; ``started_after``
+    and ``started_before`` bound the window of time Azure looks at.
+    """
+
+    status: str | None
+    operation: str | None
+    backup_management_type: str | None
+    started_after: datetime | None
+    started_before: datetime | None
+
+
+def backup_request(item: ProtectedItem, **options: Unpack[BackupOptions]) -> JsonObject:
+    """Return the body that asks for an on-demand backup.
+
+    :param item: what to back up; its name tells the workload.
+    :param options: see :class:`BackupOptions`.
+    :raises AzureBackupConfigError: for a workload or a combination that Azure does not take.
+
+    Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-backupazurevms
+    """
+    backup_type = options.get("backup_type", "Full")
+    compression, expiry = options.get("enable_compression"), options.get("recovery_point_expiry")
+    if item.kind not in _REQUESTS:
+        raise AzureBackupConfigError(
+            f"{item.name!r} cannot be backed up on demand through the REST API; "
+            f"expected an item whose name starts with one of {', '.join(_REQUESTS)}"
+        )
+    request, types = _REQUESTS[item.kind]
+    if backup_type not in types:
+        raise AzureBackupConfigError(
+            f"backup_type {backup_type!r} is not offered for {item.name!r}; expected {_one_of(types)}"
+        )
+    properties: JsonObject = {"objectType": request}
+    if request == _WORKLOAD:
+        properties["backupType"] = backup_type
+    if compression is not None:
+        if request != _WORKLOAD:
+            raise AzureBackupConfigError(f"enable_compression is for SQL and SAP HANA, not {item.name!r}")
+        properties["enableCompression"] = compression
+    if expiry is not None:
+        properties["recoveryPointExpiryTimeInUTC"] = f"{_utc(expiry):%Y-%m-%dT%H:%M:%SZ}"
+    return {"properties": properties}
+
+
+def trigger_backup(item: ProtectedItem, body: JsonObject) -> Call:
+    """Start an on-demand backup; the answer names an operation. Not idempotent: there is no client token."""
+    return Call(method="POST", path=f"{item.path}/backup", body=body)
+
+
+def get_operation(ref: OperationRef) -> Call:
+    """Ask what became of an operation, at the vault's own URL rather than the signed one of the answer."""
+    return Call(method="GET", path=ref.path)
+
+
+def get_job(ref: JobRef) -> Call:
+    """Ask how one job stands now.
+
+    Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
+    """
+    return Call(method="GET", path=ref.path)
+
+
+def cancel_job(ref: JobRef) -> Call:
+    """Ask Azure to cancel a job; the answer only says that it will be tried."""
+    return Call(method="POST", path=f"{ref.path}/cancel")
+
+
+def list_jobs(vault: Vault, **wanted: Unpack[JobFilter]) -> Call:
+    """List the jobs of a vault, newest first as far as seen, narrowed as :class:`JobFilter` says."""
+    return Call(
+        method="GET",
+        path=f"{vault.path}/backupJobs",
+        query=_filter(
+            status=wanted.get("status"),
+            operation=wanted.get("operation"),
+            backupManagementType=wanted.get("backup_management_type"),
+            startTime=_twelve_hours(wanted.get("started_after")),
+            endTime=_twelve_hours(wanted.get("started_before")),
+        ),
+    )
+
+
+def list_protected_items(vault: Vault, backup_management_type: str, item_type: str) -> Call:
+    """List the protected items of one type in a vault."""
+    return Call(
+        method="GET",
+        path=f"{vault.path}/backupProtectedItems",
+        query=_filter(backupManagementType=backup_management_type, itemType=item_type),
+    )
+
+
+def list_vaults(subscription_id: str) -> Call:
+    """List the Recovery Services vaults of a subscription: the cheap call of a connection without a vault."""
+    return Call(
+        method="GET", path=f"/subscriptions/{subscription_id}/providers/Microsoft.RecoveryServices/vaults"
+    )
+
+
+def next_page(reply: Reply, link: str) -> Call:
+    """Follow a ``nextLink`` on the host that sent it, and on no other.
+
+    :raises AzureBackupTransientError: when the link names another host: a token must not go there.
+    """
+    here, there = urlsplit(reply.url), urlsplit(link)
+    if (there.scheme, there.netloc) != (here.scheme, here.netloc):
+        raise AzureBackupTransientError(
+            f"the next page of {here.path} is said to be on {there.netloc!r}; not followed, because "
+            f"the token of this connection is for {here.netloc} only"
+        )
+    query = tuple((name, value) for name, value in parse_qsl(there.query) if name.lower() != "api-version")
+    return Call(method="GET", path=unquote(there.path), query=query)
+
+
+def _filter(**wanted: str | None) -> tuple[tuple[str, str], ...]:
+    terms = [f"{key} eq '{value}'" for key, value in wanted.items() if value]
+    return (("$filter", " and ".join(terms)),) if terms else ()
+
+
+def _twelve_hours(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    # strftime's %p follows the locale of the process and may be empty; Azure wants English AM and PM.
+    moment = _utc(moment)
+    return f"{moment:%Y-%m-%d %I:%M:%S} {'AM' if moment.hour < 12 else 'PM'}"
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _one_of(words: Iterable[str]) -> str:
+    return " or ".join(sorted(words))

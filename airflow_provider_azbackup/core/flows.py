@@ -1,0 +1,304 @@
+"""Conversations of several calls, written once and held by both drivers: start, follow, wait, look up.
+
+A flow reads time from the answers it gets and asks for pauses through ``Call.after``; it never looks at a
+clock and never sleeps.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import chain, repeat
+
+from airflow_provider_azbackup.core import calls, replies
+from airflow_provider_azbackup.core.jobs import Job
+from airflow_provider_azbackup.core.replies import FoundItem, Operation, Page
+from airflow_provider_azbackup.core.resources import (
+    JobRef,
+    OperationRef,
+    ProtectedItem,
+    Vault,
+    check_item,
+    share_of,
+)
+from airflow_provider_azbackup.core.wire import Answer, Call, Flow, JsonObject, Lost, Reply
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupAuthError,
+    AzureBackupConfigError,
+    AzureBackupError,
+    AzureBackupNotFoundError,
+    AzureBackupRefusedError,
+    AzureBackupTimeoutError,
+    AzureBackupTransientError,
+    AzureBackupUnconfirmedStartError,
+)
+
+# Azure names the job of an accepted backup within seconds (62 s is the longest seen); after this it will not.
+OPERATION_LIMIT = 300.0
+# A job may be unknown to Azure for a moment after it was started.
+NEWBORN = 60.0
+# One stray 401, 403 or 404 in a wait of hours must not end it; one that lasts this long is the truth.
+REFUSAL_GRACE = 45.0
+_REFUSAL_PAUSE = 15.0
+
+Notice = Callable[[Job | None, AzureBackupError | None], None]
+
+
+def ask(call: Call, *accepted: int) -> Flow[Reply]:
+    """Send one call and return its answer.
+
+    :raises AzureBackupError: a subclass for no answer, or for any status but the accepted ones (200).
+    """
+    return _accepted((yield call), call, *accepted or (200,))
+
+
+def trigger_backup(item: ProtectedItem, body: JsonObject) -> Flow[OperationRef]:
+    """Start an on-demand backup and return the operation that Azure named. The request is sent once.
+
+    :raises AzureBackupUnconfirmedStartError: when no answer, or one of a broken server, leaves open whether
+        the backup was started. It is not sent again: Azure would take it for a second backup.
+    :raises AzureBackupError: when Azure refused it; then nothing was started.
+    """
+    call = calls.trigger_backup(item, body)
+    answer = yield call
+    if isinstance(answer, Lost) and not answer.sent:
+        raise answer.kind(f"no backup of {item.name} was started: {answer.reason}")
+    if isinstance(answer, Lost) or answer.status >= 500 or answer.status == 408:
+        came = answer.reason if isinstance(answer, Lost) else f"answered {answer.status}"
+        raise AzureBackupUnconfirmedStartError(
+            f"the request to back up {item.name} was sent, but its fate is unknown ({came}). It was not sent "
+            f"again, because a backup may be running: look at the jobs of vault {item.vault.name} first",
+            status=None if isinstance(answer, Lost) else answer.status,
+        )
+    replies.raise_unless(answer, call, 200, 202)
+    if operation_id := replies.read_operation_id(answer):
+        return OperationRef(vault=item.vault, operation_id=operation_id)
+    raise AzureBackupUnconfirmedStartError(
+        f"the backup of {item.name} was accepted, but the answer names no operation; a backup is probably "
+        f"running: look at the jobs of vault {item.vault.name}",
+        status=answer.status,
+    )
+
+
+def get_operation(ref: OperationRef) -> Flow[Operation]:
+    """Return where an operation stands."""
+    return replies.read_operation(ref, (yield from ask(calls.get_operation(ref))))
+
+
+def wait_for_operation(ref: OperationRef) -> Flow[JobRef]:
+    """Follow the operation of an accepted backup until it names its job.
+
+    :raises AzureBackupRefusedError: when the operation failed: no backup was started.
+    :raises AzureBackupUnconfirmedStartError: when it names no job, at its end or within
+        :data:`OPERATION_LIMIT` seconds.
+    """
+    call = calls.get_operation(ref)
+    patience: _Patience | None = None
+    since = 0.0
+    for pause in chain((1.0, 2.0, 3.0), repeat(5.0)):
+        answer = yield call.later(_pause(pause, patience.fault if patience else None))
+        if patience is None:
+            since, patience = answer.at, _Patience(answer.at)
+        try:
+            operation = replies.read_operation(ref, _accepted(answer, call, 200))
+        except AzureBackupError as error:
+            patience.bear(error, answer.at)
+        else:
+            patience.calm()
+            if not operation.is_running:
+                return _job_of_operation(operation)
+        if answer.at - since >= OPERATION_LIMIT:
+            break
+    raise AzureBackupUnconfirmedStartError(
+        f"operation {ref.operation_id} in vault {ref.vault.name} named no job within {OPERATION_LIMIT:g} s"
+        f"{f' ({patience.fault})' if patience and patience.fault else ''}; a backup may be running"
+    )
+
+
+def get_job(ref: JobRef) -> Flow[Job]:
+    """Return how one job stands now."""
+    return replies.read_job(ref, (yield from ask(calls.get_job(ref))))
+
+
+def cancel_job(ref: JobRef) -> Flow[None]:
+    """Ask for a job to be cancelled. To learn whether it was, keep reading the job.
+
+    :raises AzureBackupRefusedError: when Azure declines, for example because the job is over.
+    """
+    yield from ask(calls.cancel_job(ref), 200, 202, 204)
+
+
+def wait_for_job(
+    ref: JobRef,
+    *,
+    poll_interval: float,
+    deadline: float,
+    since: float,
+    notice: Notice,
+    look_first: bool = True,
+) -> Flow[Job]:
+    """Look at a job until it is over, and return it, whatever its end.
+
+    Throttling, broken servers and lost answers are waited out until the deadline; a 401, 403 or 404 that
+    lasts ends the wait within a minute.
+
+    :param ref: the job.
+    :param poll_interval: seconds between looks, spread by 15 % so that many waits do not fall in step.
+    :param deadline: Unix time of the last look.
+    :param since: Unix time the wait began; a job younger than a minute may still be unknown to Azure.
+    :param notice: told after each look: the job as last seen, and the fault if there was one.
+    :param look_first: look at once; False waits one interval first.
+    :raises AzureBackupTimeoutError: when the job still runs at the deadline.
+    :raises AzureBackupError: when looking again cannot help.
+    """
+    call = calls.get_job(ref)
+    patience = _Patience(since)
+    job: Job | None = None
+    pause = 0.0 if look_first else _pause(poll_interval, None)
+    while True:
+        answer = yield call.later(pause)
+        try:
+            job = replies.read_job(ref, _accepted(answer, call, 200))
+            patience.calm()
+        except AzureBackupError as error:
+            patience.bear(error, answer.at)
+        notice(job, patience.fault)
+        if job is not None and not job.is_running:
+            return job
+        if answer.at >= deadline:
+            raise AzureBackupTimeoutError(
+                f"the wait is over after {answer.at - since:.0f} s, the job is not: "
+                f"{job or f'job {ref.job_id} was never seen'}"
+                f"{f' (last look: {patience.fault})' if patience.fault else ''}. It goes on in Azure",
+                job=job.facts() if job else None,
+            )
+        pause = min(_pause(poll_interval, patience.fault), deadline - answer.at)
+
+
+def list_jobs(first: Call, vault: Vault) -> Flow[list[Job]]:
+    """Return the jobs of all pages of a list."""
+    pages = yield from _pages(first)
+    return [job for page in pages for job in replies.read_jobs(vault, page)]
+
+
+def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem]:
+    """Find the protected item that a DAG author means.
+
+    :param vault: where to look; an ARM id of a protected item brings its own.
+    :param name: ARM id of the protected item, ARM id of the virtual machine or file share, or friendly name.
+    :raises AzureBackupNotFoundError: when the vault protects nothing of that name.
+    :raises AzureBackupConfigError: for an ARM id of something else, or a name that several items share.
+    """
+    check_item(name)
+    if "/protecteditems/" in name.casefold():
+        return ProtectedItem.parse(name)
+    if vault is None:
+        raise AzureBackupConfigError(
+            f"protected item {name!r} comes without a vault; give vault_name, resource_group_name and "
+            f"subscription_id to the task or in the connection, or the item's ARM id"
+        )
+    if machine := ProtectedItem.of_vm(vault, name):
+        return machine
+    share = share_of(name)
+    found: list[FoundItem] = []
+    for management_type, item_type in calls.ITEM_LISTS:
+        if share and management_type != "AzureStorage":
+            continue
+        pages = yield from _pages(calls.list_protected_items(vault, management_type, item_type))
+        found += [item for page in pages for item in replies.read_items(page)]
+    meant = [item for item in found if item.answers_to(share[1] if share else name)]
+    if share:
+        meant = [item for item in meant if item.source_id.casefold() == share[0].casefold()]
+    if len(meant) == 1:
+        return meant[0].item
+    if not meant:
+        raise AzureBackupNotFoundError(
+            f"vault {vault.name} protects nothing called {name!r}; it protects "
+            f"{', '.join(sorted({item.friendly_name for item in found})[:20]) or 'nothing of that kind'}"
+        )
+    raise AzureBackupConfigError(
+        f"{name!r} means {len(meant)} protected items in vault {vault.name}; give the ARM id of one of them: "
+        + ", ".join(item.item.path for item in meant)
+    )
+
+
+def probe(vault: Vault | None, subscription_id: str) -> Flow[str]:
+    """Make the one cheap call of a connection test and say what was seen.
+
+    With a vault it reads what every wait reads, the jobs; without one it lists the vaults.
+    """
+    if vault is not None:
+        page = replies.read_page((yield from ask(calls.list_jobs(vault, status="InProgress"))))
+        return f"vault {vault.name} in {vault.resource_group_name}, {len(page.values)} jobs running"
+    page = replies.read_page((yield from ask(calls.list_vaults(subscription_id))))
+    names = ", ".join(str(body.get("name")) for body in page.values[:10])
+    return f"subscription {subscription_id}, no vault set; visible vaults: {names or 'none'}"
+
+
+class _Patience:
+    """Tells a fault that passes from one that lasts."""
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.fault: AzureBackupError | None = None
+        self.refused_at: float | None = None
+
+    def calm(self) -> None:
+        """Forget past faults: an answer came."""
+        self.fault = self.refused_at = None
+
+    def bear(self, error: AzureBackupError, at: float) -> None:
+        """Bear a fault that may pass; raise one that has lasted or never will pass."""
+        self.fault = error
+        if isinstance(error, AzureBackupTransientError):
+            return
+        if not isinstance(error, AzureBackupAuthError | AzureBackupNotFoundError):
+            raise error
+        self.refused_at = at if self.refused_at is None else self.refused_at
+        newborn = isinstance(error, AzureBackupNotFoundError) and at < self.since + NEWBORN
+        if not newborn and at - self.refused_at >= REFUSAL_GRACE:
+            raise error
+
+
+def _pause(interval: float, fault: AzureBackupError | None) -> float:
+    """Return the seconds to the next look: spread, never earlier than Azure asked, soon after a refusal."""
+    if isinstance(fault, AzureBackupAuthError | AzureBackupNotFoundError):
+        interval = min(interval, _REFUSAL_PAUSE)
+    asked = (fault.retry_after if fault else None) or 0.0
+    return max(interval * random.uniform(0.85, 1.15), asked * random.uniform(1.0, 1.15))
+
+
+def _accepted(answer: Answer, call: Call, *accepted: int) -> Reply:
+    if isinstance(answer, Lost):
+        raise answer.kind(f"{call.method} {call.path} got no answer: {answer.reason}")
+    replies.raise_unless(answer, call, *accepted)
+    return answer
+
+
+def _job_of_operation(operation: Operation) -> JobRef:
+    ref = operation.ref
+    if not operation.succeeded:
+        raise AzureBackupRefusedError(
+            f"operation {ref.operation_id} in vault {ref.vault.name} ended {operation.status}, no backup "
+            f"was started: {operation.code or 'no code'} {operation.message}".rstrip(),
+            code=operation.code,
+        )
+    if operation.job_id is None:
+        raise AzureBackupUnconfirmedStartError(
+            f"operation {ref.operation_id} in vault {ref.vault.name} succeeded without naming a job; "
+            f"a backup is probably running: look at the vault's jobs"
+        )
+    return JobRef.parse(operation.job_id, ref.vault)
+
+
+def _pages(first: Call) -> Flow[list[Page]]:
+    call, pages, seen = first, [], {first}
+    while True:
+        reply = yield from ask(call)
+        pages.append(replies.read_page(reply))
+        if not (link := pages[-1].next_link):
+            return pages
+        call = calls.next_page(reply, link)
+        if call in seen:
+            raise AzureBackupTransientError(f"the pages of {first.path} go round in a circle")
+        seen.add(call)

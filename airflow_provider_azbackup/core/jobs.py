@@ -1,0 +1,198 @@
+"""What a job is, and the one table that decides whether it opens the gate.
+
+Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+from airflow_provider_azbackup.core.resources import JobRef
+from airflow_provider_azbackup.core.wire import JsonObject
+from airflow_provider_azbackup.exceptions import AzureBackupJobFailedError
+
+
+class Outcome(Enum):
+    """What a job has come to: the five words every decision of this package is made of."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    WARNED = "warned"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+# Azure's seven status words, in lower case. A word that is not here is newer than this table: it must neither
+# open the gate nor end a running backup, so it counts as running until the deadline.
+OUTCOMES = MappingProxyType(
+    {
+        "inprogress": Outcome.RUNNING,
+        "cancelling": Outcome.RUNNING,
+        "completed": Outcome.SUCCEEDED,
+        "completedwithwarnings": Outcome.WARNED,
+        "failed": Outcome.FAILED,
+        "cancelled": Outcome.CANCELLED,
+        # The zero of Azure's enumeration, never seen in traffic: no state of a job that can still succeed.
+        "invalid": Outcome.FAILED,
+    }
+)
+
+# A VM backup cancelled during the transfer ends CompletedWithWarnings, with this among its errors.
+CANCELLED_ERROR = "UserErrorJobSuccessfullyCancelled"
+_CANCELLED_CODE = "400158"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobError:
+    """One entry of a job's ``errorDetails``; file shares and MARS agents leave the title out."""
+
+    code: str = ""
+    title: str = ""
+    message: str = ""
+    recommendations: tuple[str, ...] = ()
+
+    @property
+    def says_cancelled(self) -> bool:
+        """Whether this error means that somebody cancelled the job."""
+        return self.title.casefold() == CANCELLED_ERROR.casefold() or self.code == _CANCELLED_CODE
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.title, self.code and f"({self.code}):", self.message) if part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobTask:
+    """One phase of a job; ``progress`` is Azure's own text, such as ``63.5 GBs / 127 GBs Transferred``."""
+
+    name: str
+    status: str
+    progress: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """How one job stood when Azure was asked. Times are ISO 8601 in UTC, durations seconds.
+
+    ``ref`` is the job as it was asked for, ``body`` Azure's own JSON: what crosses from the triggerer to the
+    worker, where the same reader reads it again.
+    """
+
+    ref: JobRef
+    status: str
+    operation: str = ""
+    item: str = ""
+    backup_management_type: str = ""
+    activity_id: str = ""
+    start_time: str | None = None
+    end_time: str | None = None
+    duration_seconds: float | None = None
+    percent: float | None = None
+    message: str = ""
+    errors: tuple[JobError, ...] = ()
+    tasks: tuple[JobTask, ...] = ()
+    details: tuple[tuple[str, str], ...] = ()
+    body: JsonObject = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the job has come to. Whatever says it was cancelled proves no backup, warning or not."""
+        found = OUTCOMES.get(self.status.casefold(), Outcome.RUNNING)
+        over_well = found in (Outcome.SUCCEEDED, Outcome.WARNED)
+        return Outcome.CANCELLED if over_well and any(e.says_cancelled for e in self.errors) else found
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the job may still come to another end."""
+        return self.outcome is Outcome.RUNNING
+
+    @property
+    def is_recognised(self) -> bool:
+        """Whether :data:`OUTCOMES` knows the status word."""
+        return self.status.casefold() in OUTCOMES
+
+    @property
+    def phase(self) -> str:
+        """The task that runs now with its progress, or an empty string."""
+        running = [task for task in self.tasks if task.status.casefold() == "inprogress"]
+        return " ".join(part for part in (running[0].name, running[0].progress) if part) if running else ""
+
+    @property
+    def failed_tasks(self) -> tuple[str, ...]:
+        """Names of the phases that failed or were cancelled."""
+        return tuple(task.name for task in self.tasks if task.status.casefold() in {"failed", "cancelled"})
+
+    def facts(self) -> dict[str, Any]:
+        """Return the job as a plain dict: the XCom ``job``, and ``job`` of an error."""
+        return {
+            "job_id": self.ref.job_id,
+            "arm_id": self.ref.path,
+            "vault": self.ref.vault.name,
+            "status": self.status,
+            "outcome": self.outcome.value,
+            "operation": self.operation,
+            "item": self.item,
+            "backup_management_type": self.backup_management_type,
+            "start_time": self.start_time,
+            "end_time": self.end_time,
+            "duration_seconds": self.duration_seconds,
+            "percent": self.percent,
+            "phase": self.phase,
+            "message": self.message,
+            "errors": [
+                {**asdict(error), "recommendations": [*error.recommendations]} for error in self.errors
+            ],
+            "tasks": [asdict(task) for task in self.tasks],
+            "failed_tasks": [*self.failed_tasks],
+            "details": dict(self.details),
+            "activity_id": self.activity_id,
+        }
+
+    def __str__(self) -> str:
+        """One line for a log: which job of what, how it stands."""
+        what = " ".join(part for part in (self.operation, "of" if self.item else "", self.item) if part)
+        state = ", ".join(part for part in (self.status, self.phase) if part)
+        return f"job {self.ref.job_id} ({what or 'unnamed'}): {state}"
+
+
+def is_proven(job: Job, *, accept_warnings: bool) -> bool:
+    """Decide whether ``job`` opens the gate: the one decision of poke, deferral, operator and sensor.
+
+    :param job: how the job stood at the last look.
+    :param accept_warnings: let ``CompletedWithWarnings`` pass. For a VM that means: a snapshot exists, but it
+        never reached the vault.
+    :return: True when it opens, False when the job is still running.
+    :raises AzureBackupJobFailedError: when the job is over and proves no backup.
+    """
+    if job.outcome is Outcome.SUCCEEDED or (job.outcome is Outcome.WARNED and accept_warnings):
+        return True
+    if job.is_running:
+        return False
+    raise AzureBackupJobFailedError(
+        _obituary(job), code=next((e.title for e in job.errors if e.title), None), job=job.facts()
+    )
+
+
+_ENDS = MappingProxyType(
+    {
+        Outcome.FAILED: "failed",
+        Outcome.CANCELLED: "was cancelled",
+        Outcome.WARNED: "ended with warnings, and accept_warnings is False",
+    }
+)
+
+
+def _obituary(job: Job) -> str:
+    lines = [
+        f"{job.operation or 'Job'} of {job.item or 'an unnamed item'} {_ENDS[job.outcome]} "
+        f"(status {job.status}).",
+        *(f"Error: {error}" for error in job.errors),
+        *(f"Recommended: {text}" for error in job.errors for text in error.recommendations),
+        f"Azure adds: {job.message}" if job.message else "",
+        f"Tasks not done: {', '.join(job.failed_tasks)}" if job.failed_tasks else "",
+        f"Job: {job.ref.path}",
+        f"Activity id: {job.activity_id}" if job.activity_id else "",
+    ]
+    return "\n".join(line for line in lines if line)

@@ -1,0 +1,323 @@
+"""One reader for each answer: Azure's JSON goes in, a frozen value comes out, or an error that says why not.
+
+Readers take every quirk seen in real traffic: other casing, V2 job types, integer ``actionsInfo``, the year
+0001, negative and ``d.hh:mm:ss`` durations, bodies that are empty or no JSON at all.
+
+Source: https://learn.microsoft.com/rest/api/backup/
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_provider_azbackup.core.jobs import Job, JobError, JobTask
+from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault, last_segment
+from airflow_provider_azbackup.core.wire import Call, JsonObject, Reply
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupAuthError,
+    AzureBackupConfigError,
+    AzureBackupError,
+    AzureBackupNotFoundError,
+    AzureBackupRefusedError,
+    AzureBackupTransientError,
+)
+
+_ERRORS: MappingProxyType[int, type[AzureBackupError]] = MappingProxyType(
+    {
+        401: AzureBackupAuthError,
+        403: AzureBackupAuthError,
+        404: AzureBackupNotFoundError,
+        408: AzureBackupTransientError,
+        429: AzureBackupTransientError,
+    }
+)
+# "... to perform action 'Microsoft.RecoveryServices/...' over scope ...": the right that is missing.
+_ACTION = re.compile(r"perform action '([^']+)'")
+_ISO_DURATION = re.compile(
+    r"(?P<sign>-)?P(?:(?P<d>\d+)D)?(?:T(?:(?P<h>\d+)H)?(?:(?P<m>\d+)M)?(?:(?P<s>\d+(?:\.\d+)?)S)?)?"
+)
+_NET_DURATION = re.compile(r"(?P<sign>-)?(?:(?P<d>\d+)\.)?(?P<h>\d+):(?P<m>\d+):(?P<s>\d+(?:\.\d+)?)")
+# 0001 and 2001-01-01 are how two parts of the service say "never".
+_NEVER = ("0001-", "2001-01-01T00:00:00")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """Where an asynchronous operation stands; ``job_id`` is None until it has made a job."""
+
+    ref: OperationRef
+    status: str
+    job_id: str | None = None
+    code: str | None = None
+    message: str = ""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether Azure still works on it."""
+        return self.status.casefold() == "inprogress"
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it succeeded, which for a backup only means that a job was created."""
+        return self.status.casefold() == "succeeded"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundItem:
+    """A protected item as a list shows it."""
+
+    item: ProtectedItem
+    friendly_name: str
+    source_id: str = ""
+    parent: str = ""
+
+    def answers_to(self, name: str) -> bool:
+        """Whether a person could mean this item by ``name``: its friendly or its own full name."""
+        return name.casefold() in {self.friendly_name.casefold(), self.item.name.casefold()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """One page of a list, and the link to the next."""
+
+    values: tuple[JsonObject, ...]
+    next_link: str | None
+
+
+def raise_unless(reply: Reply, call: Call, *accepted: int) -> None:
+    """Pass an answer with an accepted status; raise the error any other one stands for.
+
+    :raises AzureBackupError: one of its subclasses, with Azure's code, message and request id.
+    """
+    if reply.status in accepted:
+        return
+    kind = _ERRORS.get(
+        reply.status, AzureBackupTransientError if reply.status >= 500 else AzureBackupRefusedError
+    )
+    code, message = _error_of(reply)
+    missing = _ACTION.search(message) if reply.status == 403 else None
+    raise kind(
+        f"{call.method} {call.path} was answered {reply.status}{f' {code}' if code else ''}: "
+        f"{message or 'no explanation given'}"
+        f"{f' Missing right: {missing.group(1)}.' if missing else ''}",
+        status=reply.status,
+        code=code,
+        request_id=reply.headers.get("x-ms-request-id"),
+        retry_after=reply.retry_after,
+    )
+
+
+def read_operation_id(reply: Reply) -> str | None:
+    """Read the operation id from a 202: the last segment of its URLs, whose signed query is dropped."""
+    for header in ("azure-asyncoperation", "location"):
+        if operation_id := last_segment(reply.headers.get(header, "")):
+            return operation_id
+    return None
+
+
+def read_operation(ref: OperationRef, reply: Reply) -> Operation:
+    """Read an operation's status.
+
+    :raises AzureBackupTransientError: when the body is not one.
+    """
+    body = _object(reply)
+    status = _text(body.get("status"))
+    if not status:
+        raise _unreadable(reply, "an operation's status")
+    properties = _dict(body.get("properties"))
+    error = _dict(body.get("error"))
+    jobs = [properties.get("jobId"), *_list(properties.get("jobIds"))]
+    return Operation(
+        ref=ref,
+        status=status,
+        # An ARM id may stand where a GUID is expected; the last segment is the GUID in both.
+        job_id=next((last_segment(_text(job)) for job in jobs if _text(job)), None),
+        code=_text(error.get("code")) or None,
+        message=_text(error.get("message")),
+    )
+
+
+def read_job(ref: JobRef, reply: Reply) -> Job:
+    """Read one job.
+
+    :raises AzureBackupTransientError: when the body is not a job, or another one than was asked for.
+    """
+    body = _object(reply)
+    job = job_of(ref, body)
+    if job is None or (_name(body) or ref.job_id).casefold() != ref.job_id.casefold():
+        raise _unreadable(reply, f"job {ref.job_id}")
+    return job
+
+
+def read_jobs(vault: Vault, page: Page) -> list[Job]:
+    """Read the jobs of one page of a list; an entry that is no job is left out."""
+    jobs = (job_of(JobRef(vault=vault, job_id=_name(body)), body) for body in page.values)
+    return [job for job in jobs if job is not None and job.ref.job_id]
+
+
+def job_of(ref: JobRef, body: JsonObject) -> Job | None:
+    """Read a job from Azure's JSON, or None when it holds no status word.
+
+    :param ref: the job as it was asked for; the id in the body may be cased differently.
+    :param body: the whole resource, as Azure or a trigger's event holds it.
+    """
+    properties = _dict(body.get("properties"))
+    status = _text(properties.get("status"))
+    if not status:
+        return None
+    extended = _dict(properties.get("extendedInfo"))
+    percent = extended.get("progressPercentage")
+    return Job(
+        ref=ref,
+        status=status,
+        operation=_text(properties.get("operation")),
+        item=_text(properties.get("entityFriendlyName")),
+        backup_management_type=_text(properties.get("backupManagementType")),
+        activity_id=_text(properties.get("activityId")),
+        start_time=read_time(properties.get("startTime")),
+        end_time=read_time(properties.get("endTime")),
+        duration_seconds=read_duration(properties.get("duration")),
+        percent=float(percent) if isinstance(percent, int | float) else None,
+        message=_text(extended.get("dynamicErrorMessage")),
+        errors=tuple(map(_job_error, _dicts(properties.get("errorDetails")))),
+        tasks=tuple(map(_job_task, _dicts(extended.get("tasksList")))),
+        details=tuple(
+            (name.strip(), _text(value)) for name, value in _dict(extended.get("propertyBag")).items()
+        ),
+        body=body,
+    )
+
+
+def read_page(reply: Reply) -> Page:
+    """Read one page of any list.
+
+    :raises AzureBackupTransientError: when the body is not a list.
+    """
+    body = _object(reply)
+    if not isinstance(body.get("value"), list):
+        raise _unreadable(reply, "a list")
+    return Page(values=tuple(_dicts(body["value"])), next_link=_text(body.get("nextLink")) or None)
+
+
+def read_items(page: Page) -> list[FoundItem]:
+    """Read the protected items of one page; what has an id of another shape is left out."""
+    found = []
+    for body in page.values:
+        properties = _dict(body.get("properties"))
+        try:
+            # The names come from the id: containerName of a VM lacks its prefix, and vaultId is a URL.
+            item = ProtectedItem.parse(_text(body.get("id")))
+        except AzureBackupConfigError:
+            continue
+        found.append(
+            FoundItem(
+                item=item,
+                friendly_name=_text(properties.get("friendlyName")),
+                source_id=_text(properties.get("sourceResourceId")),
+                parent=_text(properties.get("serverName") or properties.get("parentName")),
+            )
+        )
+    return found
+
+
+def read_time(value: Any) -> str | None:
+    """Read a timestamp with up to seven digits of a second, as ISO 8601 in UTC; None for Azure's "never"."""
+    text = _text(value)
+    if not text or text.startswith(_NEVER):
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)).isoformat()
+
+
+def read_duration(value: Any) -> float | None:
+    """Read a duration in seconds from ISO 8601 or ``[d.]hh:mm:ss``; a clock that ran backwards gives 0."""
+    text = _text(value)
+    found = _ISO_DURATION.fullmatch(text) or _NET_DURATION.fullmatch(text)
+    if not text or not found:
+        return None
+    days, hours, minutes, seconds = (float(found[part] or 0) for part in "dhms")
+    return 0.0 if found["sign"] else ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _job_error(entry: JsonObject) -> JobError:
+    return JobError(
+        code=_text(entry.get("errorCode")),
+        title=_text(entry.get("errorTitle")),
+        message=_text(entry.get("errorString")),
+        recommendations=tuple(
+            _text(text).strip() for text in _list(entry.get("recommendations")) if _text(text).strip()
+        ),
+    )
+
+
+def _job_task(entry: JsonObject) -> JobTask:
+    percent = entry.get("progressPercentage")
+    shown = f"{percent:g} %" if isinstance(percent, int | float) else ""
+    return JobTask(
+        name=_text(entry.get("taskId")),
+        status=_text(entry.get("status")),
+        progress=_text(entry.get("taskExecutionDetails")) or shown,
+    )
+
+
+def _error_of(reply: Reply) -> tuple[str | None, str]:
+    try:
+        body = json.loads(reply.text)
+    except ValueError:
+        # A proxy's page: its first words say more than nothing.
+        return None, " ".join(reply.text.split())[:200]
+    error = _dict(_dict(body).get("error"))
+    if not error:  # cross-region operations: {"ErrorCode": .., "Message": {"Value": ..}}
+        error = {
+            "code": _dict(body).get("ErrorCode"),
+            "message": _dict(_dict(body).get("Message")).get("Value"),
+        }
+    return _text(error.get("code")) or None, _text(error.get("message"))
+
+
+def _object(reply: Reply) -> JsonObject:
+    try:
+        body = json.loads(reply.text)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise _unreadable(reply, "a JSON object")
+    return body
+
+
+def _unreadable(reply: Reply, expected: str) -> AzureBackupTransientError:
+    return AzureBackupTransientError(
+        f"the answer {reply.status} of {urlsplit(reply.url).path} is not {expected}: "
+        f"{' '.join(reply.text.split())[:120]!r}",
+        status=reply.status,
+        request_id=reply.headers.get("x-ms-request-id"),
+    )
+
+
+def _name(body: JsonObject) -> str:
+    return last_segment(_text(body.get("name")) or _text(body.get("id")))
+
+
+def _dict(value: Any) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _dicts(value: Any) -> list[JsonObject]:
+    return [entry for entry in _list(value) if isinstance(entry, dict)]
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or isinstance(value, dict | list) else str(value)

@@ -1,0 +1,228 @@
+"""What a connection says, checked and made complete: cloud, endpoint, identity, vault.
+
+Source of the clouds: https://learn.microsoft.com/azure/azure-government/documentation-government-developer-guide
+and azure-core's AzureClouds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_provider_azbackup.core.calls import API_VERSION
+from airflow_provider_azbackup.core.resources import Vault
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloud:
+    """Where one Azure cloud lives. The token scope is not always the endpoint's host."""
+
+    endpoint: str
+    scope: str
+    authority: str
+    portal: str
+
+
+CLOUDS = MappingProxyType(
+    {
+        "AzurePublicCloud": Cloud(
+            endpoint="https://management.azure.com",
+            scope="https://management.azure.com/.default",
+            authority="https://login.microsoftonline.com",
+            portal="https://portal.azure.com",
+        ),
+        "AzureUSGovernment": Cloud(
+            endpoint="https://management.usgovcloudapi.net",
+            scope="https://management.core.usgovcloudapi.net/.default",
+            authority="https://login.microsoftonline.us",
+            portal="https://portal.azure.us",
+        ),
+        "AzureChinaCloud": Cloud(
+            endpoint="https://management.chinacloudapi.cn",
+            scope="https://management.chinacloudapi.cn/.default",
+            authority="https://login.chinacloudapi.cn",
+            portal="https://portal.azure.cn",
+        ),
+    }
+)
+
+# Our names first, then those of the Azure connections people already have.
+_EXTRAS = MappingProxyType(
+    {
+        "tenant_id": ("tenant_id", "tenantId"),
+        "subscription_id": ("subscription_id", "subscriptionId"),
+        "resource_group_name": ("resource_group_name", "resourceGroup"),
+        "vault_name": ("vault_name",),
+        "cloud_environment": ("cloud_environment",),
+        "managed_identity_client_id": ("managed_identity_client_id",),
+        "workload_identity_tenant_id": ("workload_identity_tenant_id",),
+        "certificate_path": ("certificate_path",),
+        "endpoint": ("endpoint",),
+        "authority": ("authority",),
+        "ca_bundle": ("ca_bundle",),
+        "api_version": ("api_version",),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A connection in plain values; the secret stays out of ``repr``."""
+
+    conn_id: str
+    credential: str
+    credential_arguments: Mapping[str, str] = field(repr=False)
+    cloud: Cloud
+    endpoint: str
+    authority: str
+    has_own_authority: bool
+    tenant_id: str = ""
+    subscription_id: str = ""
+    resource_group_name: str = ""
+    vault_name: str = ""
+    ca_bundle: str = ""
+    api_version: str = API_VERSION
+
+    @classmethod
+    def read(
+        cls, conn_id: str, *, login: str | None, password: str | None, extra: Mapping[str, Any]
+    ) -> Settings:
+        """Read a connection of type ``azure_backup``, or of ``azure`` as it is.
+
+        :param conn_id: named in every complaint.
+        :param login: client id of a service principal.
+        :param password: its secret, or the password of the certificate.
+        :param extra: the connection's extra, already parsed.
+        :raises AzureBackupConfigError: naming the field, what it holds and what it should hold.
+        """
+        given = {name: _first(extra, names) for name, names in _EXTRAS.items()}
+        cloud_name = given["cloud_environment"] or "AzurePublicCloud"
+        if cloud_name not in CLOUDS:
+            raise _wrong(conn_id, "cloud_environment", cloud_name, f"one of {', '.join(CLOUDS)}")
+        cloud = CLOUDS[cloud_name]
+        credential, arguments = _credential(conn_id, login or "", password or "", given)
+        return cls(
+            conn_id=conn_id,
+            credential=credential,
+            credential_arguments=arguments,
+            cloud=cloud,
+            endpoint=_safe_url(conn_id, "endpoint", given["endpoint"] or cloud.endpoint),
+            authority=_safe_url(conn_id, "authority", given["authority"] or cloud.authority),
+            has_own_authority=bool(given["authority"]),
+            tenant_id=given["tenant_id"],
+            subscription_id=given["subscription_id"],
+            resource_group_name=given["resource_group_name"],
+            vault_name=given["vault_name"],
+            ca_bundle=given["ca_bundle"],
+            api_version=given["api_version"] or API_VERSION,
+        )
+
+    def vault(
+        self, *, subscription_id: str | None, resource_group_name: str | None, vault_name: str | None
+    ) -> Vault | None:
+        """Return the vault a task means, its own arguments before the connection's; None when none is named.
+
+        :raises AzureBackupConfigError: when a vault is named in part, saying what is missing.
+        """
+        parts = {
+            "subscription_id": subscription_id or self.subscription_id,
+            "resource_group_name": resource_group_name or self.resource_group_name,
+            "vault_name": vault_name or self.vault_name,
+        }
+        if not parts["vault_name"]:
+            return None
+        if missing := [name for name, value in parts.items() if not value]:
+            raise AzureBackupConfigError(
+                f"vault {parts['vault_name']!r} is named without {' and '.join(missing)}; "
+                f"give it to the task or in the extra of connection {self.conn_id!r}"
+            )
+        # Through the parser, so that a name with a slash or a blank is told here and not by a 404.
+        return Vault.parse(
+            f"/subscriptions/{parts['subscription_id']}/resourceGroups/{parts['resource_group_name']}"
+            f"/providers/Microsoft.RecoveryServices/vaults/{parts['vault_name']}"
+        )
+
+    @property
+    def is_plain_http(self) -> bool:
+        """Whether the endpoint is plain http, which only a loopback host may be."""
+        return self.endpoint.startswith("http://")
+
+    def portal_link(self, arm_id: str) -> str:
+        """Return the Azure portal's page of a resource, in the portal of this cloud."""
+        return f"{self.cloud.portal}/#@{self.tenant_id}/resource{arm_id}"
+
+
+def _credential(
+    conn_id: str, login: str, password: str, given: Mapping[str, str]
+) -> tuple[str, dict[str, str]]:
+    """Choose the class of azure-identity, sync and async alike, and its arguments, by what is given."""
+    tenant = given["tenant_id"]
+    managed = given["managed_identity_client_id"]
+    federated = given["workload_identity_tenant_id"]
+    certificate = given["certificate_path"]
+    if certificate or (password and not federated):
+        wanted = {"login (client id)": login, "tenant_id": tenant}
+        if missing := [name for name, value in wanted.items() if not value]:
+            kind = "certificate_path" if certificate else "password (client secret)"
+            raise AzureBackupConfigError(
+                f"connection {conn_id!r} has {kind} without {' and '.join(missing)}; a service principal "
+                f"needs all"
+            )
+        who = {"tenant_id": tenant, "client_id": login}
+        if certificate:
+            lock = {"password": password} if password else {}
+            return "CertificateCredential", {**who, "certificate_path": certificate, **lock}
+        return "ClientSecretCredential", {**who, "client_secret": password}
+    if federated:
+        client = managed or login
+        return "WorkloadIdentityCredential", {
+            "tenant_id": federated,
+            **({"client_id": client} if client else {}),
+        }
+    if managed:
+        return "ManagedIdentityCredential", {"client_id": managed}
+    if login:
+        raise AzureBackupConfigError(
+            f"connection {conn_id!r} has a login (client id) but no password (client secret), "
+            f"certificate_path or workload_identity_tenant_id; give one, or put a managed identity's client "
+            f"id into managed_identity_client_id"
+        )
+    return "DefaultAzureCredential", {}
+
+
+def _first(extra: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    # Forms of older Airflow releases stored a field as extra__<connection type>__<field>.
+    short = {key.rpartition("__")[2] if key.startswith("extra__") else key: extra[key] for key in extra}
+    return next((str(short[name]).strip() for name in names if short.get(name)), "")
+
+
+def _safe_url(conn_id: str, name: str, url: str) -> str:
+    parts = urlsplit(url if "//" in url else f"https://{url}")
+    usable = (
+        parts.hostname and parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username)
+    )
+    if not usable or parts.scheme not in ("https", "http"):
+        raise _wrong(conn_id, name, url, "https://<host> without a path")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise _wrong(
+            conn_id, name, url, "https: plain http, accepted for loopback hosts alone, would show the token"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _wrong(conn_id: str, name: str, value: str, expected: str) -> AzureBackupConfigError:
+    return AzureBackupConfigError(
+        f"{name} {value!r} in the extra of connection {conn_id!r} cannot be used; expected {expected}"
+    )

@@ -1,0 +1,78 @@
+"""The three words every conversation with Azure is said in: a call, an answer, a flow of both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
+from email.utils import mktime_tz, parsedate_tz
+from typing import Any, TypeAlias, TypeVar
+
+from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTransientError
+
+JsonObject: TypeAlias = dict[str, Any]
+T = TypeVar("T")
+
+# "Please try again after '324' seconds.": the only trace of the wait when a proxy strips Retry-After.
+_TRY_AGAIN_AFTER = re.compile(r"try again after '(\d{1,6})' seconds", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One request to the configured ARM endpoint, as a value: built first, compared in tests, sent later.
+
+    ``path`` starts with ``/``, is not percent-encoded and names no host: a token can only go to the
+    endpoint of the connection. ``after`` are the seconds to let pass before it is sent.
+    """
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: JsonObject | None = None
+    after: float = 0.0
+
+    def later(self, seconds: float) -> Call:
+        """Return the same call, to be sent once ``seconds`` have passed."""
+        return replace(self, after=max(0.0, seconds))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What Azure answered: header names in lower case, the body as text, ``at`` in Unix seconds."""
+
+    status: int
+    at: float
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds Azure asks to wait, from ``Retry-After`` or else from the words of a 429."""
+        stated = self.headers.get("retry-after", "")
+        if re.fullmatch(r"\d{1,6}(\.\d+)?", stated):
+            return float(stated)
+        if moment := parsedate_tz(stated):
+            return max(0.0, mktime_tz(moment) - self.at)
+        spoken = _TRY_AGAIN_AFTER.search(self.text) if self.status == 429 else None
+        return float(spoken.group(1)) if spoken else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """No answer came.
+
+    ``sent`` is False only when the request certainly never left this machine; ``kind`` is the error it
+    stands for: a fault that may pass, or a credential that was refused a token.
+    """
+
+    reason: str
+    at: float
+    sent: bool = True
+    kind: type[AzureBackupError] = AzureBackupTransientError
+
+
+Answer: TypeAlias = Reply | Lost
+
+# A conversation: yields calls, receives one answer for each, returns what it was held for.
+Flow: TypeAlias = Generator[Call, Answer, T]

@@ -1,0 +1,60 @@
+"""What crosses from the triggerer to the worker: one writer, one reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_azbackup.core.jobs import Job
+from airflow_provider_azbackup.core.replies import job_of
+from airflow_provider_azbackup.core.resources import JobRef
+from airflow_provider_azbackup.core.wire import JsonObject
+from airflow_provider_azbackup.exceptions import AzureBackupError
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEvent:
+    """How a deferred wait ended: with a job that is over, or with an error.
+
+    It carries Azure's own JSON of the job, not a verdict: the worker reads it and decides with the functions
+    that decide everywhere else.
+    """
+
+    job: Job | None = None
+    error: AzureBackupError | None = None
+
+    @classmethod
+    def of_job(cls, job: Job) -> JobEvent:
+        """Tell of a job."""
+        return cls(job=job)
+
+    @classmethod
+    def of_error(cls, error: AzureBackupError) -> JobEvent:
+        """Tell of an error."""
+        return cls(error=error)
+
+    def to_dict(self) -> JsonObject:
+        """Return the event as plain JSON."""
+        return {
+            "version": _VERSION,
+            "job": {"arm_id": self.job.ref.path, "body": self.job.body} if self.job else None,
+            "error": self.error.facts() if self.error else None,
+        }
+
+    @classmethod
+    def from_dict(cls, payload: Any) -> JobEvent:
+        """Read an event back.
+
+        :raises AzureBackupError: when it is not one of ours: a gate must not open on what it cannot read.
+        """
+        if not isinstance(payload, dict) or payload.get("version") != _VERSION:
+            raise AzureBackupError(f"the trigger's event is not a job's: {str(payload)[:200]!r}")
+        if error := payload.get("error"):
+            return cls(error=AzureBackupError.from_facts(error))
+        found = payload.get("job") or {}
+        job = job_of(JobRef.parse(str(found.get("arm_id"))), found.get("body") or {})
+        if job is None:
+            raise AzureBackupError(f"the trigger's event holds no job: {str(payload)[:200]!r}")
+        return cls(job=job)

@@ -1,0 +1,92 @@
+"""Every error this provider raises on purpose, one class for each decision a caller can take.
+
+The module imports nothing, so a retry policy or a callback can name these classes at no cost when a DAG
+file is parsed. Each error carries plain facts as attributes and survives pickling.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class AzureBackupError(Exception):
+    """Something this provider could not do; the base of all its errors.
+
+    :param message: what was tried, on what, and what came back.
+    :param status: HTTP status of the answer, when there was one.
+    :param code: Azure's symbolic error code, for example ``AuthorizationFailed``.
+    :param request_id: ``x-ms-request-id`` of the answer, for a support case.
+    :param retry_after: seconds Azure asked to wait before the next request.
+    :param job: facts of the job this is about, as pushed to the XCom ``job``.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        job: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.job = job
+
+    def facts(self) -> dict[str, Any]:
+        """Return the error as plain JSON, to cross from the triggerer to the worker."""
+        return {"type": type(self).__name__, "message": str(self), **self.__dict__}
+
+    @staticmethod
+    def from_facts(facts: dict[str, Any]) -> AzureBackupError:
+        """Rebuild the error that :meth:`facts` described; an unknown type becomes the base class.
+
+        :param facts: what :meth:`facts` returned, perhaps written by another release of this package.
+        """
+        kinds = {kind.__name__: kind for kind in _descendants(AzureBackupError)}
+        error = kinds.get(str(facts.get("type")), AzureBackupError)(str(facts.get("message", "")))
+        error.__dict__.update({name: facts[name] for name in error.__dict__ if name in facts})
+        return error
+
+
+class AzureBackupConfigError(AzureBackupError, ValueError):
+    """An argument or a field of the connection is missing or wrong; no request can cure that."""
+
+
+class AzureBackupAuthError(AzureBackupError):
+    """Azure does not know the identity (401, no token) or it lacks a right (403)."""
+
+
+class AzureBackupNotFoundError(AzureBackupError):
+    """The vault, protected item, operation or job does not exist, or not for this identity."""
+
+
+class AzureBackupRefusedError(AzureBackupError):
+    """Azure understood the request and said no (400, 409, ...); sending it again cannot help."""
+
+
+class AzureBackupTransientError(AzureBackupError):
+    """No usable answer this time (408, 429, 5xx, a reset, a broken body); a later one may do."""
+
+
+class AzureBackupUnconfirmedStartError(AzureBackupError):
+    """A request that starts a backup was sent and its fate is unknown: one may be running now."""
+
+
+class AzureBackupJobFailedError(AzureBackupError):
+    """The job is over and proves no backup: it failed, was cancelled, or ended with warnings.
+
+    :attr:`job` says which under ``outcome``, with the errors and the recommendations of Azure.
+    """
+
+
+class AzureBackupTimeoutError(AzureBackupError):
+    """The deadline passed before the job was over; the job itself goes on in Azure."""
+
+
+def _descendants(kind: type[AzureBackupError]) -> list[type[AzureBackupError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in _descendants(child))]

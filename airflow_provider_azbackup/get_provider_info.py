@@ -1,0 +1,92 @@
+"""What Airflow reads about this provider: pure data, no imports beyond the version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_azbackup import __version__
+
+_PACKAGE = "airflow_provider_azbackup"
+_INTEGRATION = "Azure Backup"
+
+
+def _text(label: str, description: str) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": {"type": ["string", "null"]}}
+
+
+CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
+    "tenant_id": _text("Tenant ID", "Microsoft Entra tenant of the service principal."),
+    "subscription_id": _text("Subscription ID", "Subscription of the vault."),
+    "resource_group_name": _text("Resource group", "Resource group of the vault."),
+    "vault_name": _text("Vault", "Recovery Services vault that tasks use unless they name another."),
+    "cloud_environment": {
+        "label": "Cloud",
+        "description": "The Azure cloud: it decides the endpoint, the token's scope and the portal.",
+        "schema": {
+            "type": ["string", "null"],
+            "enum": ["AzurePublicCloud", "AzureUSGovernment", "AzureChinaCloud", None],
+        },
+    },
+    "managed_identity_client_id": _text(
+        "Managed identity client ID", "Client ID of a user-assigned managed identity."
+    ),
+    "workload_identity_tenant_id": _text(
+        "Workload identity tenant ID", "Tenant of a workload identity (AKS); its client ID goes above."
+    ),
+    "certificate_path": _text(
+        "Certificate path", "PEM or PKCS12 file of the service principal, on every worker and triggerer."
+    ),
+    "endpoint": _text("ARM endpoint", "Instead of the cloud's; https, or http on loopback."),
+    "authority": _text("Entra ID authority", "Instead of the cloud's; https."),
+    "ca_bundle": _text(
+        "CA bundle", "PEM file of the certificate authorities to trust instead of the system's."
+    ),
+    "api_version": _text(
+        "API version", "Of the Azure Backup REST API, instead of the one this package uses."
+    ),
+}
+
+# The port is unused but stays visible: Airflow 3.3.2's Test button refuses a connection without one.
+UI_FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden-fields": ["schema", "host"],
+    "relabeling": {"login": "Client ID", "password": "Client secret"},
+    "placeholders": {
+        "login": "client ID of a service principal",
+        "password": "its secret, or the password of the certificate",
+        "port": "443 (unused; Airflow 3.3.2's Test button needs one)",
+    },
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata in the form Airflow's provider manager validates."""
+    return {
+        "package-name": "airflow-provider-azbackup",
+        "name": "Azure Backup",
+        "description": "Gate tasks on Azure Backup: downstream work runs only behind a proven backup.",
+        "versions": [__version__],
+        "integrations": [
+            {
+                "integration-name": _INTEGRATION,
+                "external-doc-url": "https://learn.microsoft.com/azure/backup/",
+                "tags": ["azure"],
+            }
+        ],
+        **{
+            kind: [{"integration-name": _INTEGRATION, "python-modules": [f"{_PACKAGE}.{kind}"]}]
+            for kind in ("hooks", "operators", "sensors", "triggers")
+        },
+        "connection-types": [
+            {
+                "connection-type": "azure_backup",
+                "hook-name": "Azure Backup",
+                "hook-class-name": f"{_PACKAGE}.hooks.AzureBackupHook",
+                "conn-fields": CONNECTION_FIELDS,
+                "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
+            }
+        ],
+        "extra-links": [
+            f"{_PACKAGE}.links.AzureBackupJobLink",
+            f"{_PACKAGE}.links.AzureBackupVaultLink",
+        ],
+    }

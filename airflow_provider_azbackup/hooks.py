@@ -1,0 +1,409 @@
+"""Talk to Azure Backup from a task or from a trigger: two hooks with the same methods.
+
+azure-core, azure-identity and the HTTP libraries are imported when a hook first talks to Azure, never when a
+DAG file is parsed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+
+from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_azbackup import clock
+from airflow_provider_azbackup.core import calls, flows
+from airflow_provider_azbackup.core.jobs import Job, is_proven
+from airflow_provider_azbackup.core.replies import Operation
+from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
+from airflow_provider_azbackup.core.settings import Settings
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
+from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS, UI_FIELD_BEHAVIOUR
+from airflow_provider_azbackup.story import Story
+
+if TYPE_CHECKING:
+    from airflow_provider_azbackup.core.wire import Flow
+    from airflow_provider_azbackup.transport import AsyncDriver, SyncDriver
+
+T = TypeVar("T")
+DEFAULT_CONN_ID = "azure_backup_default"
+# The connection test answers within this many seconds, whatever Entra ID or Azure do.
+TEST_LIMIT = 10.0
+
+
+class _Target:
+    """What both hooks know before they talk: which connection, and which vault a task means."""
+
+    def __init__(
+        self,
+        azure_backup_conn_id: str = DEFAULT_CONN_ID,
+        *,
+        vault_name: str | None = None,
+        resource_group_name: str | None = None,
+        subscription_id: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.azure_backup_conn_id = azure_backup_conn_id
+        self.vault_name = vault_name
+        self.resource_group_name = resource_group_name
+        self.subscription_id = subscription_id
+        self._settings: Settings | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The connection, read and checked."""
+        raise NotImplementedError
+
+    def job_ref(self, job_id: str) -> JobRef:
+        """Return the job and vault that a GUID or an ARM id means. No request is sent.
+
+        :raises AzureBackupConfigError: when it is neither, or a GUID comes without a vault.
+        """
+        return JobRef.parse(job_id, self._vault())
+
+    def _vault(self) -> Vault | None:
+        return self.settings.vault(
+            vault_name=self.vault_name,
+            resource_group_name=self.resource_group_name,
+            subscription_id=self.subscription_id,
+        )
+
+    def _backup(self, item: ProtectedItem, options: calls.BackupOptions) -> Flow[OperationRef]:
+        return flows.trigger_backup(item, calls.backup_request(item, **options))
+
+    def _jobs(self, wanted: calls.JobFilter) -> Flow[list[Job]]:
+        vault = self._vault()
+        if vault is None:
+            raise AzureBackupConfigError(
+                f"no vault is named; give vault_name, resource_group_name and subscription_id to the hook, "
+                f"or put them into the extra of connection {self.azure_backup_conn_id!r}"
+            )
+        return flows.list_jobs(calls.list_jobs(vault, **wanted), vault)
+
+
+class AzureBackupHook(_Target, BaseHook):
+    """Azure Backup for tasks: starts, finds, watches and cancels jobs of a Recovery Services vault.
+
+    Close it, or use it in a ``with`` block, when done.
+
+    :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
+    :param vault_name: the vault, instead of the connection's.
+    :param resource_group_name: its resource group, instead of the connection's.
+    :param subscription_id: its subscription, instead of the connection's.
+    """
+
+    conn_name_attr = "azure_backup_conn_id"
+    default_conn_name = DEFAULT_CONN_ID
+    conn_type = "azure_backup"
+    hook_name = "Azure Backup"
+
+    _driver: SyncDriver | None = None
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the connection form's fields for Airflow below 3.2; later ones read the provider info."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget  # type: ignore[import-not-found]  # Airflow below 3.2 has it
+        from flask_babel import lazy_gettext  # type: ignore[import-not-found]  # as above
+        from wtforms import StringField  # type: ignore[import-untyped]  # as above
+
+        return {
+            name: StringField(
+                lazy_gettext(field["label"]), widget=BS3TextFieldWidget(), description=field["description"]
+            )
+            for name, field in CONNECTION_FIELDS.items()
+        }
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return labels and placeholders of the connection form for Airflow below 3.2."""
+        return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
+
+    @property
+    def settings(self) -> Settings:
+        """The connection, read once and checked.
+
+        :raises AzureBackupConfigError: naming the field that is wrong.
+        """
+        if self._settings is None:
+            conn = self.get_connection(self.azure_backup_conn_id)
+            self._settings = Settings.read(
+                self.azure_backup_conn_id, login=conn.login, password=conn.password, extra=conn.extra_dejson
+            )
+        return self._settings
+
+    def __enter__(self) -> AzureBackupHook:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to Azure and to Entra ID; the hook may be used again."""
+        if self._driver:
+            self._driver.close()
+            self._driver = None
+
+    def resolve_protected_item(self, protected_item: str) -> ProtectedItem:
+        """Find a protected item.
+
+        :param protected_item: ARM id of the protected item, ARM id of the virtual machine or of the file
+            share, or a friendly name. Only share and name need requests.
+        :raises AzureBackupNotFoundError: when the vault protects nothing of that name.
+        :raises AzureBackupConfigError: when several items share the name; lists them.
+        """
+        return self._play(flows.resolve_protected_item(self._vault(), protected_item))
+
+    def trigger_backup(
+        self, protected_item: str | ProtectedItem, **options: Unpack[calls.BackupOptions]
+    ) -> OperationRef:
+        """Start an on-demand backup, once, and return the operation Azure named; it is not a job yet.
+
+        :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
+        :param options: ``backup_type``, ``enable_compression``, ``recovery_point_expiry``; see
+            :class:`~airflow_provider_azbackup.core.calls.BackupOptions`.
+        :raises AzureBackupUnconfirmedStartError: when it is unknown whether the backup was started.
+        :raises AzureBackupError: when Azure refused it.
+
+        Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-backupazurevms
+        """
+        if isinstance(protected_item, str):
+            protected_item = self.resolve_protected_item(protected_item)
+        return self._play(self._backup(protected_item, options))
+
+    def get_operation(self, operation: OperationRef) -> Operation:
+        """Return where an operation stands."""
+        return self._play(flows.get_operation(operation))
+
+    def wait_for_operation(self, operation: OperationRef) -> JobRef:
+        """Follow an accepted backup until Azure names its job: seconds, at most five minutes.
+
+        :raises AzureBackupRefusedError: when the operation failed.
+        :raises AzureBackupUnconfirmedStartError: when it names no job.
+        """
+        return self._play(flows.wait_for_operation(operation))
+
+    def get_job(self, job_id: str) -> Job:
+        """Return how a job stands now. Costs one of about 150 job reads an hour and subscription.
+
+        :param job_id: GUID or ARM id.
+        """
+        return self._play(flows.get_job(self.job_ref(job_id)))
+
+    def list_jobs(self, **wanted: Unpack[calls.JobFilter]) -> list[Job]:
+        """Return the vault's jobs, all pages; each without its tasks, which only :meth:`get_job` brings.
+
+        :param wanted: ``status``, ``operation``, ``backup_management_type``, ``started_after``,
+            ``started_before``; see :class:`~airflow_provider_azbackup.core.calls.JobFilter`.
+        """
+        return self._play(self._jobs(wanted))
+
+    def cancel_job(self, job_id: str) -> None:
+        """Ask Azure to cancel a job; read the job to learn whether and how it ended.
+
+        :raises AzureBackupRefusedError: when Azure declines.
+        """
+        self._play(flows.cancel_job(self.job_ref(job_id)))
+
+    def watch_job(self, job_id: str, *, poll_interval: float = 60.0, deadline: float) -> Job:
+        """Look at a job until it is over and return it, however it ended.
+
+        :param job_id: GUID or ARM id.
+        :param poll_interval: seconds between looks.
+        :param deadline: Unix time of the last look.
+        :raises AzureBackupTimeoutError: when it still runs then.
+        """
+        return self._play(
+            flows.wait_for_job(
+                self.job_ref(job_id),
+                poll_interval=poll_interval,
+                deadline=deadline,
+                since=clock.current().now(),
+                notice=Story(self.log).tell,
+            )
+        )
+
+    def wait_for_job(
+        self, job_id: str, *, poll_interval: float = 60.0, timeout: float, accept_warnings: bool = False
+    ) -> Job:
+        """Wait for a job and return it only when it proves a backup.
+
+        :param job_id: GUID or ARM id.
+        :param poll_interval: seconds between looks.
+        :param timeout: seconds the wait may last.
+        :param accept_warnings: let ``CompletedWithWarnings`` pass.
+        :raises AzureBackupJobFailedError: when it is over and proves none.
+        :raises AzureBackupTimeoutError: when it still runs after ``timeout`` seconds.
+        """
+        job = self.watch_job(job_id, poll_interval=poll_interval, deadline=clock.current().now() + timeout)
+        is_proven(job, accept_warnings=accept_warnings)
+        return job
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask Azure for real, once, within ten seconds: which identity, which vault, which right is missing.
+
+        The Test button runs this in the API server, whose managed identity is not the worker's.
+        """
+        try:
+            settings = self.settings
+            vault = self._vault()
+            if vault is None and not settings.subscription_id:
+                raise AzureBackupConfigError(
+                    f"nothing to ask Azure for: set subscription_id, resource_group_name and vault_name in "
+                    f"the extra of connection {settings.conn_id!r}"
+                )
+        except AzureBackupError as error:
+            return False, str(error)
+        return _ask_within(TEST_LIMIT, settings, flows.probe(vault, settings.subscription_id))
+
+    def _play(self, flow: Flow[T]) -> T:
+        if self._driver is None:
+            from airflow_provider_azbackup.transport import SyncDriver
+
+            self._driver = SyncDriver(self.settings)
+        return self._driver.play(flow)
+
+
+class AzureBackupAsyncHook(_Target):
+    """Azure Backup for triggers: the methods of :class:`AzureBackupHook`, on an event loop.
+
+    ``async with`` reads the connection without blocking the loop and closes client and credential at the end.
+    Parameters are those of :class:`AzureBackupHook`.
+    """
+
+    _driver: AsyncDriver | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The connection, as read by ``async with``."""
+        if self._settings is None:
+            raise RuntimeError("use AzureBackupAsyncHook in an 'async with' block: it reads the connection")
+        return self._settings
+
+    async def __aenter__(self) -> AzureBackupAsyncHook:
+        conn = await get_async_connection(self.azure_backup_conn_id)
+        self._settings = Settings.read(
+            self.azure_backup_conn_id,
+            login=conn.login,
+            password=conn.password,
+            extra=await get_async_extra_dejson(conn),
+        )
+        # The first import of azure-core and aiohttp takes 0.2 s, and the triggerer's loop serves others.
+        transport = await asyncio.to_thread(import_module, "airflow_provider_azbackup.transport")
+        self._driver = transport.AsyncDriver(self._settings)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._driver:
+            await self._driver.close()
+            self._driver = None
+
+    async def resolve_protected_item(self, protected_item: str) -> ProtectedItem:
+        """Find a protected item, as :meth:`AzureBackupHook.resolve_protected_item` does."""
+        return await self._play(flows.resolve_protected_item(self._vault(), protected_item))
+
+    async def trigger_backup(
+        self, protected_item: str | ProtectedItem, **options: Unpack[calls.BackupOptions]
+    ) -> OperationRef:
+        """Start an on-demand backup, once, as :meth:`AzureBackupHook.trigger_backup` does.
+
+        Never from a trigger's ``run``: Airflow may run that again elsewhere at any moment.
+        """
+        if isinstance(protected_item, str):
+            protected_item = await self.resolve_protected_item(protected_item)
+        return await self._play(self._backup(protected_item, options))
+
+    async def get_operation(self, operation: OperationRef) -> Operation:
+        """Return where an operation stands."""
+        return await self._play(flows.get_operation(operation))
+
+    async def wait_for_operation(self, operation: OperationRef) -> JobRef:
+        """Follow an accepted backup, as :meth:`AzureBackupHook.wait_for_operation` does."""
+        return await self._play(flows.wait_for_operation(operation))
+
+    async def get_job(self, job_id: str) -> Job:
+        """Return how a job stands now."""
+        return await self._play(flows.get_job(self.job_ref(job_id)))
+
+    async def list_jobs(self, **wanted: Unpack[calls.JobFilter]) -> list[Job]:
+        """Return the vault's jobs, as :meth:`AzureBackupHook.list_jobs` does."""
+        return await self._play(self._jobs(wanted))
+
+    async def cancel_job(self, job_id: str) -> None:
+        """Ask Azure to cancel a job, as :meth:`AzureBackupHook.cancel_job` does."""
+        await self._play(flows.cancel_job(self.job_ref(job_id)))
+
+    async def watch_job(
+        self,
+        job_id: str,
+        *,
+        poll_interval: float = 60.0,
+        deadline: float,
+        since: float,
+        notice: flows.Notice,
+        look_first: bool = True,
+    ) -> Job:
+        """Look at a job until it is over and return it, however it ended.
+
+        :param job_id: GUID or ARM id.
+        :param poll_interval: seconds between looks.
+        :param deadline: Unix time of the last look.
+        :param since: Unix time the wait began, before any restart of the triggerer.
+        :param notice: told after each look.
+        :param look_first: look at once; False lets one interval pass first.
+        :raises AzureBackupTimeoutError: when it still runs at the deadline.
+        """
+        return await self._play(
+            flows.wait_for_job(
+                self.job_ref(job_id),
+                poll_interval=poll_interval,
+                deadline=deadline,
+                since=since,
+                notice=notice,
+                look_first=look_first,
+            )
+        )
+
+    async def wait_for_job(
+        self, job_id: str, *, poll_interval: float = 60.0, timeout: float, accept_warnings: bool = False
+    ) -> Job:
+        """Wait for a job and return it only when it proves a backup, as the other hook does."""
+        since = clock.current().now()
+        story = Story(logging.getLogger(__name__))
+        job = await self.watch_job(
+            job_id, poll_interval=poll_interval, deadline=since + timeout, since=since, notice=story.tell
+        )
+        is_proven(job, accept_warnings=accept_warnings)
+        return job
+
+    async def _play(self, flow: Flow[T]) -> T:
+        if self._driver is None:
+            raise RuntimeError("use AzureBackupAsyncHook in an 'async with' block: it opens the client")
+        return await self._driver.play(flow)
+
+
+def _ask_within(limit: float, settings: Settings, flow: Flow[str]) -> tuple[bool, str]:
+    """Hold a connection test's conversation in a thread of its own, so that nothing can outlast the limit."""
+    steps: list[str] = ["Entra ID for a token"]
+    answer: list[tuple[bool, str]] = []
+
+    def ask() -> None:
+        from airflow_provider_azbackup.transport import SyncDriver, identity_of
+
+        driver = SyncDriver(settings, connection_timeout=3, read_timeout=6)
+        try:
+            who = identity_of(driver.credential, settings)
+            steps.append(f"Azure as {who}")
+            answer.append((True, f"Azure answered {who}: {driver.play(flow, retry=False)}."))
+        except AzureBackupError as error:
+            answer.append((False, f"Asked {steps[-1]}: {error}"))
+        finally:
+            driver.close()
+
+    thread = threading.Thread(target=ask, name="azure-backup-connection-test", daemon=True)
+    thread.start()
+    thread.join(limit)
+    return answer[0] if answer else (False, f"Asked {steps[-1]}: no answer within {limit:g} s.")

@@ -1,0 +1,48 @@
+"""Tell a wait in a few log lines: one when something changes, none when nothing does."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from airflow_provider_azbackup.core.jobs import Job
+from airflow_provider_azbackup.exceptions import AzureBackupError
+
+
+class Story:
+    """Remembers what was last told about one job.
+
+    :param log: where to tell it: the log of the task, or the trigger's.
+    """
+
+    def __init__(self, log: logging.Logger | Any) -> None:
+        self._log = log
+        self._told: tuple[str, tuple[str, ...]] | None = None
+        self._fault: tuple[type[AzureBackupError], int | None] | None = None
+        self._puzzled = False
+
+    def tell(self, job: Job | None, fault: AzureBackupError | None) -> None:
+        """Log what is new since the last look.
+
+        :param job: the job as last seen, None before it was seen at all.
+        :param fault: why this look failed, None when it did not.
+        """
+        now = (type(fault), fault.status) if fault else None
+        if fault and now != self._fault:
+            self._log.warning("Could not look at the job, the wait goes on: %s", fault)
+        elif self._fault and not fault:
+            self._log.info("Azure answers again.")
+        self._fault = now
+        if job is None or fault:
+            return
+        if not job.is_recognised and not self._puzzled:
+            self._puzzled = True
+            self._log.warning(
+                "Azure reports status %r, which this release does not know: it keeps the gate shut and the "
+                "wait going until the deadline.",
+                job.status,
+            )
+        told = (job.status, tuple(task.name for task in job.tasks if task.status.casefold() == "inprogress"))
+        if told != self._told:
+            self._told = told
+            self._log.info("Azure Backup %s", job)

@@ -1,0 +1,321 @@
+"""Two drivers for a flow, one blocking and one async, over azure-core's pipelines.
+
+This module imports azure-core and a transport, about 100 ms of CPU: import it inside methods only.
+
+Source: https://learn.microsoft.com/python/api/azure-core/azure.core.pipeline.policies
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import random
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+from azure.core import AsyncPipelineClient, PipelineClient
+from azure.core.exceptions import AzureError, ClientAuthenticationError, ServiceRequestError
+from azure.core.pipeline.policies import (
+    AsyncBearerTokenCredentialPolicy,
+    AsyncRetryPolicy,
+    BearerTokenCredentialPolicy,
+    HttpLoggingPolicy,
+    ProxyPolicy,
+    RequestIdPolicy,
+    RetryPolicy,
+    UserAgentPolicy,
+)
+from azure.core.pipeline.transport import AioHttpTransport, RequestsTransport
+from azure.core.rest import HttpRequest
+
+from airflow_provider_azbackup import __version__, clock
+from airflow_provider_azbackup.core.settings import Settings
+from airflow_provider_azbackup.core.wire import Answer, Call, Flow, Lost, Reply
+from airflow_provider_azbackup.exceptions import AzureBackupAuthError, AzureBackupConfigError
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+    from azure.core.credentials_async import AsyncTokenCredential
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+# Seconds. azure-core's own 300 and 300 would hold a look at a job for ten minutes.
+_TIMEOUTS = {"connection_timeout": 10, "read_timeout": 60}
+# Tries after the first, and the longest Retry-After sat out inside a call. A longer one goes back to the
+# caller with the 429: a wait obeys it between two looks, where nothing is held up by it.
+_RETRIES = {"GET": (3, 30.0), "POST": (8, 330.0)}
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class _Retries:
+    """azure-core's retries, narrowed: a GET when asking again can help, a POST after a 429 only.
+
+    azure-core by itself re-sends a POST on 500, 503, 504 and on anything with Retry-After: one request for a
+    backup becomes four backups. A 429 was refused at the door, so nothing was started.
+    """
+
+    def is_retry(self, settings: dict[str, Any], response: Any) -> bool:
+        """Decide whether the answer is one to ask again for."""
+        method, status = response.http_request.method, response.http_response.status_code
+        if status not in (_TRANSIENT if method == "GET" else {429}):
+            return False
+        asked = self.get_retry_after(response)
+        if asked is None:
+            # The service's own 429 names a wait of minutes in its text at the least; a quick second try
+            # would only restart that wait.
+            return bool(settings["total"] > 0 and not (method == "GET" and status == 429))
+        return bool(settings["total"] > 0 and asked <= _RETRIES[method][1])
+
+    def get_retry_after(self, response: Any) -> float | None:
+        """Return the seconds Azure asked for and up to a tenth more: many tasks may be told the same."""
+        asked: float | None = super().get_retry_after(response)  # type: ignore[misc]  # of azure-core's policy
+        return asked and asked * random.uniform(1.0, 1.1)
+
+    def get_backoff_time(self, settings: dict[str, Any]) -> float:
+        """Return a doubling pause with jitter, from the first retry on."""
+        return float(min(60.0, 0.8 * 2 ** len(settings["history"])) * random.uniform(0.5, 1.0))
+
+
+class _SyncRetries(_Retries, RetryPolicy[Any, Any]):
+    pass
+
+
+class _AsyncRetries(_Retries, AsyncRetryPolicy[Any, Any]):
+    pass
+
+
+class _SyncTransport(RequestsTransport):  # type: ignore[misc]  # exported lazily, so untyped
+    def sleep(self, duration: float) -> None:
+        clock.current().sleep(duration)
+
+
+class _AsyncTransport(AioHttpTransport):  # type: ignore[misc]  # exported lazily, so untyped
+    async def sleep(self, duration: float) -> None:
+        await clock.current().pause(duration)
+
+
+class SyncDriver:
+    """Holds conversations with Azure from a worker, over ``requests``.
+
+    :param settings: the connection.
+    :param timeouts: seconds to connect and to read, instead of 10 and 60.
+    """
+
+    def __init__(self, settings: Settings, **timeouts: float) -> None:
+        import azure.identity as identity
+
+        self._settings = settings
+        self._transport = _SyncTransport(
+            **{**_TIMEOUTS, **timeouts},
+            connection_verify=_ca_bundle(settings) or True,
+        )
+        self.credential: TokenCredential = _credential(identity, settings, self._transport)
+        self._client: PipelineClient[Any, Any] = PipelineClient(
+            settings.endpoint,
+            transport=self._transport,
+            policies=_policies(
+                _SyncRetries(),
+                BearerTokenCredentialPolicy(self.credential, settings.cloud.scope, enable_cae=True),
+            ),
+        )
+
+    def play(self, flow: Flow[T], *, retry: bool = True) -> T:
+        """Hold a conversation to its end and return what it was held for.
+
+        :param retry: False sends every call once, for a connection test that must end soon.
+        """
+        try:
+            call = next(flow)
+            while True:
+                if call.after:
+                    clock.current().sleep(call.after)
+                call = flow.send(self._send(call, retry))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _send(self, call: Call, retry: bool) -> Answer:
+        try:
+            response = self._client.send_request(
+                _request(self._settings, call), **_options(self._settings, call, retry)
+            )
+        except AzureError as error:
+            # requests tells a connection that was never made from one that broke; aiohttp does not.
+            return _lost(error, sent=not isinstance(error, ServiceRequestError))
+        return _reply(response)
+
+    def close(self) -> None:
+        """Close the client and the credential."""
+        self._client.close()
+        getattr(self.credential, "close", lambda: None)()
+
+
+class AsyncDriver:
+    """Holds conversations with Azure from an event loop, over ``aiohttp``.
+
+    :param settings: the connection.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        import azure.identity.aio as identity
+
+        self._settings = settings
+        self._transport = _AsyncTransport(**_TIMEOUTS, **_session(settings))
+        self.credential: AsyncTokenCredential = _credential(identity, settings, self._transport)
+        self._client: AsyncPipelineClient[Any, Any] = AsyncPipelineClient(
+            settings.endpoint,
+            transport=self._transport,
+            policies=_policies(
+                _AsyncRetries(),
+                AsyncBearerTokenCredentialPolicy(self.credential, settings.cloud.scope, enable_cae=True),
+            ),
+        )
+
+    async def play(self, flow: Flow[T]) -> T:
+        """Hold a conversation to its end and return what it was held for."""
+        try:
+            call = next(flow)
+            while True:
+                if call.after:
+                    await clock.current().pause(call.after)
+                call = flow.send(await self._send(call))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _send(self, call: Call) -> Answer:
+        try:
+            response = await self._client.send_request(
+                _request(self._settings, call), **_options(self._settings, call, retry=True)
+            )
+        except AzureError as error:
+            return _lost(error, sent=True)
+        return _reply(response)
+
+    async def close(self) -> None:
+        """Close the client and the credential."""
+        await self._client.close()
+        await self.credential.close()
+
+
+def _credential(identity: Any, settings: Settings, transport: Any) -> Any:
+    """Build the credential the settings name; both halves of azure-identity use the same class names."""
+    arguments: dict[str, Any] = {
+        **settings.credential_arguments,
+        "transport": transport,
+        "http_logging_level": logging.DEBUG,
+    }
+    if settings.credential != "ManagedIdentityCredential":
+        # Instance discovery asks login.microsoftonline.com whether an authority exists: no use for our own.
+        arguments |= {
+            "authority": settings.authority,
+            "disable_instance_discovery": settings.has_own_authority,
+        }
+    try:
+        return getattr(identity, settings.credential)(**arguments)
+    except (ValueError, OSError) as error:  # an impossible tenant id, a certificate that is not there
+        raise AzureBackupConfigError(
+            f"connection {settings.conn_id!r} makes no {settings.credential}: {error}"
+        ) from None
+
+
+def identity_of(credential: TokenCredential, settings: Settings) -> str:
+    """Get a token and say whose it is, by the claims Entra ID put into it; the token itself goes nowhere.
+
+    :raises AzureBackupError: when there is no token.
+    """
+    try:
+        token = credential.get_token(settings.cloud.scope).token
+    except AzureError as error:
+        lost = _lost(error, sent=False)
+        raise lost.kind(lost.reason) from None
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        name = claims.get("upn") or claims.get("appid")
+        return f"{name} (object id {claims.get('oid')}, by {settings.credential})"
+    except (IndexError, ValueError, AttributeError):  # an opaque token is as good as any
+        return f"an identity by {settings.credential}"
+
+
+def _ca_bundle(settings: Settings) -> str | None:
+    if settings.ca_bundle and not Path(settings.ca_bundle).is_file():
+        raise AzureBackupConfigError(
+            f"ca_bundle {settings.ca_bundle!r} in the extra of connection {settings.conn_id!r} is not a file "
+            f"on this machine; expected a PEM file that every worker and triggerer can read"
+        )
+    return settings.ca_bundle or None
+
+
+def _policies(retries: Any, tokens: Any) -> list[Any]:
+    """Return the pipeline: no redirects (a token must not follow one), no tracing of bodies or tokens."""
+    return [
+        RequestIdPolicy(),
+        UserAgentPolicy(base_user_agent=f"airflow-provider-azbackup/{__version__}"),
+        ProxyPolicy(),
+        retries,
+        tokens,
+        HttpLoggingPolicy(logger=log, http_logging_level=logging.DEBUG),
+    ]
+
+
+def _session(settings: Settings) -> dict[str, Any]:
+    """Return a session that trusts the connection's CA.
+
+    A CA path given to azure-core's async transport would be read anew, with a new socket, for every request.
+    """
+    if not (bundle := _ca_bundle(settings)):
+        return {}
+    import aiohttp
+
+    context = ssl.create_default_context(cafile=bundle)
+    return {
+        "session": aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context),
+            trust_env=True,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+    }
+
+
+def _request(settings: Settings, call: Call) -> HttpRequest:
+    return HttpRequest(
+        call.method,
+        settings.endpoint + quote(call.path),
+        params={"api-version": settings.api_version, **dict(call.query)},
+        headers={"Accept": "application/json"},
+        json=call.body,
+    )
+
+
+def _options(settings: Settings, call: Call, retry: bool) -> dict[str, Any]:
+    tries = _RETRIES[call.method][0] if retry else 0
+    return {
+        "retry_total": tries,
+        "retry_status": tries,
+        # azure-core refuses to send a token over plain http; settings allow that for loopback hosts alone.
+        "enforce_https": not settings.is_plain_http,
+    }
+
+
+def _reply(response: Any) -> Reply:
+    return Reply(
+        status=response.status_code,
+        at=clock.current().now(),
+        url=response.request.url,
+        headers={name.lower(): value for name, value in response.headers.items()},
+        text=response.content.decode("utf-8", "replace"),
+    )
+
+
+def _lost(error: AzureError, *, sent: bool) -> Lost:
+    at = clock.current().now()
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, ClientAuthenticationError) and not (status and (status == 429 or status >= 500)):
+        return Lost(reason=str(error), at=at, sent=False, kind=AzureBackupAuthError)
+    return Lost(reason=f"{type(error).__name__}: {error}", at=at, sent=sent)

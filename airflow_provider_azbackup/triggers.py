@@ -1,0 +1,74 @@
+"""Watch a job from the triggerer; start nothing there: Airflow may run a trigger again at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_azbackup.events import JobEvent
+from airflow_provider_azbackup.exceptions import AzureBackupError
+from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
+from airflow_provider_azbackup.story import Story
+
+
+class AzureBackupJobTrigger(BaseTrigger):
+    """Fires once, when a job is over, when its deadline has passed, or when looking again cannot help.
+
+    The event is a :class:`~airflow_provider_azbackup.events.JobEvent`. All arguments are plain JSON without
+    secrets; whoever holds them can look at one job as the connection allows, and no more.
+
+    :param job_id: ARM id of the job.
+    :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
+    :param poll_interval: seconds between looks. The first look comes one interval after the start: the worker
+        has just looked, and an event that came before the worker has let go would be lost.
+    :param deadline: Unix time of the last look; it survives a restart of the triggerer.
+    :param since: Unix time the wait began.
+    """
+
+    def __init__(
+        self, *, job_id: str, azure_backup_conn_id: str, poll_interval: float, deadline: float, since: float
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own is untyped
+        self.job_id = job_id
+        self.azure_backup_conn_id = azure_backup_conn_id
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+        self.since = since
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments that rebuild an equal trigger."""
+        return (
+            "airflow_provider_azbackup.triggers.AzureBackupJobTrigger",
+            {
+                "job_id": self.job_id,
+                "azure_backup_conn_id": self.azure_backup_conn_id,
+                "poll_interval": self.poll_interval,
+                "deadline": self.deadline,
+                "since": self.since,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch the job and yield the one event."""
+        try:
+            async with AzureBackupAsyncHook(self.azure_backup_conn_id) as hook:
+                job = await hook.watch_job(
+                    self.job_id,
+                    poll_interval=self.poll_interval,
+                    deadline=self.deadline,
+                    since=self.since,
+                    notice=Story(self.log).tell,
+                    look_first=False,
+                )
+            event = JobEvent.of_job(job)
+        except AzureBackupError as error:
+            event = JobEvent.of_error(error)
+        except Exception as error:
+            # Whatever it was, the gate stays shut and the worker gets to say why.
+            self.log.exception("Watching job %s broke off", self.job_id)
+            event = JobEvent.of_error(
+                AzureBackupError(f"watching job {self.job_id} broke off: {type(error).__name__}: {error}")
+            )
+        yield TriggerEvent(event.to_dict())  # type: ignore[no-untyped-call]  # as above

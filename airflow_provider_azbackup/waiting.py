@@ -1,0 +1,114 @@
+"""What operator and sensor have in common: say which job, hand the wait to the triggerer, take it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow_provider_azbackup.core.jobs import Job, is_proven
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
+from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_azbackup.core.resources import JobRef
+    from airflow_provider_azbackup.hooks import AzureBackupHook
+
+# The trigger keeps the deadline itself and answers for it. Airflow's own limit stands behind it, late enough
+# never to cut off a last look that takes its time.
+_BACKSTOP = 120.0
+
+
+class JobWait:
+    """Mixed into the operator and the sensor; holds no state of its own."""
+
+    azure_backup_conn_id: str
+    vault_name: str | None
+    resource_group_name: str | None
+    subscription_id: str | None
+    accept_warnings: bool
+    defer: Callable[..., NoReturn]
+
+    def hook(self) -> AzureBackupHook:
+        """Return a hook on the connection and vault of this task."""
+        from airflow_provider_azbackup.hooks import AzureBackupHook
+
+        return AzureBackupHook(
+            self.azure_backup_conn_id,
+            vault_name=self.vault_name,
+            resource_group_name=self.resource_group_name,
+            subscription_id=self.subscription_id,
+        )
+
+    def announce(self, context: Context, hook: AzureBackupHook, ref: JobRef) -> None:
+        """Push the job id and the portal links, before any wait: they are read while the task is deferred."""
+        for key, value in (
+            ("job_id", ref.job_id),
+            (AzureBackupJobLink.key, hook.settings.portal_link(ref.path)),
+            (AzureBackupVaultLink.key, hook.settings.portal_link(ref.vault.path)),
+        ):
+            context["ti"].xcom_push(key=key, value=value)
+
+    def wait_in_triggerer(
+        self, ref: JobRef, *, poll_interval: float, since: float, deadline: float
+    ) -> NoReturn:
+        """Give the worker slot back until the job is over."""
+        from airflow_provider_azbackup.triggers import AzureBackupJobTrigger
+
+        self.defer(
+            trigger=AzureBackupJobTrigger(
+                job_id=ref.path,
+                azure_backup_conn_id=self.azure_backup_conn_id,
+                poll_interval=poll_interval,
+                deadline=deadline,
+                since=since,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=deadline - since + 2 * poll_interval + _BACKSTOP),
+        )
+
+    def settle(self, context: Context, job: Job) -> bool:
+        """Push the facts of a job that is over and decide whether it opens the gate.
+
+        :return: False when it is still running.
+        :raises AzureBackupJobFailedError: when it proves no backup.
+        """
+        if not job.is_running:
+            context["ti"].xcom_push(key="job", value=job.facts())
+        return is_proven(job, accept_warnings=self.accept_warnings)
+
+    def resume(self, context: Context, event: Any) -> Job:
+        """Read the trigger's event; push what is known of the job when the wait ended otherwise.
+
+        :raises AzureBackupError: the error the trigger met, or that its event cannot be read.
+        """
+        from airflow_provider_azbackup.events import JobEvent
+
+        told = JobEvent.from_dict(event)
+        if told.job is not None:
+            return told.job
+        error = told.error or AzureBackupError("the trigger's event tells of neither a job nor an error")
+        if error.job:
+            context["ti"].xcom_push(key="job", value=error.job)
+        raise error
+
+
+def check_seconds(task_id: str, **arguments: float) -> None:
+    """Refuse intervals and timeouts that are no positive, finite numbers.
+
+    :raises AzureBackupConfigError: naming the argument and what it is.
+    """
+    for name, value in arguments.items():
+        # bool is a number to Python and a mistake to a person; NaN compares with nothing.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise AzureBackupConfigError(
+                f"{name} of task {task_id!r} is {value!r}; expected a positive number of seconds"
+            )
+
+
+def check_literal(value: object, check: Callable[[str], object]) -> None:
+    """Run ``check`` on an argument that is known now: text that is no template."""
+    if isinstance(value, str) and "{{" not in value and "{%" not in value:
+        check(value)
