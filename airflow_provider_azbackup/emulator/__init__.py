@@ -17,7 +17,7 @@ __all__ = ["Emulator"]
 
 
 def __getattr__(name: str) -> object:
-    # aiohttp and cryptography cost a fifth of a second; whoever only imports the package does not pay for them.
+    # aiohttp and cryptography cost a fifth of a second; who only imports the package does not pay for them.
     if name == "Emulator":
         from airflow_provider_azbackup.emulator.server import Emulator
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import signal
 import threading
 from pathlib import Path
@@ -32,7 +33,7 @@ def main() -> None:
         path.write_text(json.dumps(connection))
         print(f"Azure Backup emulator at {azure.url} (help: {azure.url}/_emulator)")
         print(f"certificate authority: {azure.ca_bundle}")
-        print(f"AIRFLOW_CONN_AZURE_BACKUP_DEFAULT='{json.dumps(connection)}'", flush=True)
+        print(f"AIRFLOW_CONN_AZURE_BACKUP_DEFAULT={shlex.quote(json.dumps(connection))}", flush=True)
         stop.wait()
     print("stopped", flush=True)
 

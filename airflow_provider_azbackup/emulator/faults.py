@@ -11,8 +11,8 @@ RECORDED: dict[int, tuple[str, str, str]] = {
     429: ("TooManyRequests", "The request is being throttled. Please try after some time.", "gateway"),
     500: (
         "CloudInternalError",
-        "Microsoft Azure Backup encountered an internal error. Wait for a few minutes and then try the operation "
-        "again. If the issue persists, please contact Microsoft support.",
+        "Microsoft Azure Backup encountered an internal error. Wait for a few minutes and then try the "
+        "operation again. If the issue persists, please contact Microsoft support.",
         "service",
     ),
     502: (
@@ -23,7 +23,8 @@ RECORDED: dict[int, tuple[str, str, str]] = {
     503: ("ServerTimeout", "The request timed out.", "gateway"),
     504: (
         "GatewayTimeout",
-        "The gateway did not receive a response from 'Microsoft.RecoveryServices' within the specified time period.",
+        "The gateway did not receive a response from 'Microsoft.RecoveryServices' within the specified time "
+        "period.",
         "service",
     ),
 }
@@ -35,8 +36,8 @@ class Fault:
     """One kind of trouble and the requests it befalls.
 
     :param method: only requests of this method.
-    :param path: a regular expression (plain text is one) searched for in ``path?query``, ignoring case. Left out,
-        it is any request to the Resource Manager, and none to the sign-in endpoints.
+    :param path: a regular expression (plain text is one) searched for in ``path?query``, ignoring case. Left
+        out, it is any request to the Resource Manager, and none to the sign-in endpoints.
     :param times: how many requests meet it; None is all until cleared.
     :param after: how many matching requests pass first.
     :param latency: real seconds before anything else happens; alone, the normal answer follows.
@@ -78,13 +79,23 @@ class Fault:
         re.compile(self.path)
         kinds = (
             self.status or self.html or self.empty or self.garbage is not None,
-            *(self.latency, self.reset, self.truncate, self.expire_token, self.claims, self.redirect, self.next_link),
+            *(
+                self.latency,
+                self.reset,
+                self.truncate,
+                self.expire_token,
+                self.claims,
+                self.redirect,
+                self.next_link,
+            ),
         )
         if not any(kinds):
             raise ValueError("a fault needs something to happen: a status, latency, reset, ...")
 
     def befalls(self, method: str, target: str) -> bool:
-        return (self.method or method).upper() == method and re.search(self.path, target, re.IGNORECASE) is not None
+        return (self.method or method).upper() == method and re.search(
+            self.path, target, re.IGNORECASE
+        ) is not None
 
     @property
     def waits_for_answer(self) -> bool:
@@ -98,9 +109,11 @@ class Fault:
     @property
     def replaces(self) -> bool:
         """Whether another answer takes the place of the real one."""
-        return bool(
-            self.status or self.html or self.empty or self.garbage is not None or self.redirect
-        ) or self.expire_token or self.claims
+        return (
+            bool(self.status or self.html or self.empty or self.garbage is not None or self.redirect)
+            or self.expire_token
+            or self.claims
+        )
 
 
 class Faults:
@@ -119,7 +132,7 @@ class Faults:
         self.seen.clear()
 
     def take(self, method: str, target: str) -> Fault | None:
-        """The fault for a request, if one is due; counts the request against every fault it matches until then."""
+        """The fault for a request, if one is due; every fault looked at until then counts the request."""
         for fault in self.known.values():
             if not fault.befalls(method, target):
                 continue

@@ -1,6 +1,7 @@
 """Microsoft Entra ID as far as a service principal or a managed identity meets it, and who may do what.
 
-Tokens live in real time whatever clock the vaults follow: the credentials that cache them look at a real clock too.
+Tokens live in real time whatever clock the vaults follow: the credentials that cache them look at a real
+clock too.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_azbackup.emulator.bodies import moment
-from airflow_provider_azbackup.emulator.model import Json, Refusal
+from airflow_provider_azbackup.emulator.model import Json, RefusalError
+from airflow_provider_azbackup.emulator.times import moment
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -89,15 +90,19 @@ class Identity:
                 400,
                 "unauthorized_client",
                 700016,
-                f"Application with identifier '{client_id}' was not found in the directory '{tenant}'. This can "
-                "happen if the application has not been installed by the administrator of the tenant.",
+                f"Application with identifier '{client_id}' was not found in the directory '{tenant}'. This "
+                "can happen if the application has not been installed by the administrator of the tenant.",
             )
         if form.get("grant_type") != "client_credentials":
-            raise _refuse(400, "unsupported_grant_type", 70003, "The app requested an unsupported grant type.")
+            raise _refuse(
+                400, "unsupported_grant_type", 70003, "The app requested an unsupported grant type."
+            )
         self._check_proof(principal, form)
         scope = form.get("scope", "")
         if not scope.endswith("/.default"):
-            raise _refuse(400, "invalid_scope", 1002012, f"The provided value for scope {scope} is not valid.")
+            raise _refuse(
+                400, "invalid_scope", 1002012, f"The provided value for scope {scope} is not valid."
+            )
         token = self.token(principal, scope.removesuffix("/.default"), claims="claims" in form)
         lasts = int(self.lifetime)
         return {"token_type": "Bearer", "expires_in": lasts, "ext_expires_in": lasts, "access_token": token}
@@ -108,8 +113,8 @@ class Identity:
                 400,
                 "invalid_request",
                 90002,
-                f"Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are signing "
-                "into the correct cloud.",
+                f"Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are "
+                "signing into the correct cloud.",
             )
 
     def _check_proof(self, principal: Principal, form: Mapping[str, str]) -> None:
@@ -120,8 +125,8 @@ class Identity:
                 401,
                 "invalid_client",
                 7000215,
-                "Invalid client secret provided. Ensure the secret being sent in the request is the client secret "
-                f"value, not the client secret ID, for a secret added to app '{principal.client_id}'.",
+                "Invalid client secret provided. Ensure the secret being sent in the request is the client "
+                f"secret value, not the client secret ID, for a secret added to app '{principal.client_id}'.",
             )
 
     def _check_assertion(self, principal: Principal, assertion: str) -> None:
@@ -135,7 +140,9 @@ class Identity:
         except (KeyError, ValueError, TypeError):
             valid = False
         if not valid:
-            raise _refuse(401, "invalid_client", 700027, "The certificate used to sign the assertion is not registered.")
+            raise _refuse(
+                401, "invalid_client", 700027, "The certificate used to sign the assertion is not registered."
+            )
 
     def managed_token(self, header: str, query: Mapping[str, str]) -> tuple[int, Json]:
         """Answer App Service's ``GET IDENTITY_ENDPOINT``: status and body."""
@@ -144,7 +151,10 @@ class Identity:
         client_id = query.get("client_id")
         principal = self.by_client_id(client_id) if client_id else self.principals[self.managed]
         if principal is None:
-            return 400, {"statusCode": 400, "message": f"No User Assigned Managed Identity found for {client_id}."}
+            return 400, {
+                "statusCode": 400,
+                "message": f"No User Assigned Managed Identity found for {client_id}.",
+            }
         resource = query.get("resource", "")
         return 200, {
             "access_token": self.token(principal, resource),
@@ -188,7 +198,9 @@ class Identity:
         """Who sends a request, from its Authorization header, or the 401 that ARM answers."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise self.refusal("AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
+            raise self.refusal(
+                "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing."
+            )
         try:
             claims = _decode(token.split(".")[1])
             principal = self.by_client_id(claims["appid"])
@@ -200,36 +212,40 @@ class Identity:
         if str(claims["aud"]).rstrip("/") not in (*AUDIENCES, base):
             raise self.refusal(
                 "InvalidAuthenticationTokenAudience",
-                f"The access token has been obtained for wrong audience or resource '{claims['aud']}'. It should "
-                f"exactly match with one of the allowed audiences '{AUDIENCES[1]}/','{AUDIENCES[0]}/'.",
+                f"The access token has been obtained for wrong audience or resource '{claims['aud']}'. It "
+                f"should exactly match with one of the allowed audiences '{AUDIENCES[0]}/'.",
             )
         if claims["exp"] <= self.clock() or claims["uti"] in self.revoked:
             raise self.expired(claims)
         return principal, claims
 
-    def expired(self, claims: Json) -> Refusal:
+    def expired(self, claims: Json) -> RefusalError:
         """The 401 for a token past its time."""
         now = self.clock()
+        expiry = moment(min(claims["exp"], now))
         return self.refusal(
             "ExpiredAuthenticationToken",
-            f"The access token expiry UTC time '{moment(min(claims['exp'], now))}' is earlier than current UTC time "
-            f"'{moment(now)}'.",
+            f"The access token expiry UTC time '{expiry}' is earlier than current UTC time '{moment(now)}'.",
         )
 
-    def refusal(self, code: str, message: str) -> Refusal:
-        challenge = f'Bearer authorization_uri="https://login.windows.net/{self.tenant}", error="invalid_token", '
+    def refusal(self, code: str, message: str) -> RefusalError:
+        challenge = (
+            f'Bearer authorization_uri="https://login.windows.net/{self.tenant}", error="invalid_token", '
+        )
         challenge += f'error_description="{message}"'
         headers = {"WWW-Authenticate": challenge, "x-ms-failure-cause": "gateway"}
-        return Refusal(status=401, code=code, message=message, headers=headers)
+        return RefusalError(status=401, code=code, message=message, headers=headers)
 
-    def claims_challenge(self) -> Refusal:
+    def claims_challenge(self) -> RefusalError:
         """The 401 of continuous access evaluation: come back with a token issued from now on."""
         wanted = {"access_token": {"nbf": {"essential": True, "value": str(int(self.clock()))}}}
         challenge = f'Bearer authorization_uri="https://login.windows.net/{self.tenant}", '
         challenge += f'error="insufficient_claims", claims="{_b64(json.dumps(wanted).encode())}"'
         message = "Continuous access evaluation resulted in challenge with result: InteractionRequired."
         headers = {"WWW-Authenticate": challenge, "x-ms-failure-cause": "gateway"}
-        return Refusal(status=401, code="TokenIssuedBeforeRevocationTimestamp", message=message, headers=headers)
+        return RefusalError(
+            status=401, code="TokenIssuedBeforeRevocationTimestamp", message=message, headers=headers
+        )
 
     def _sign(self, claims: Json) -> str:
         head = ".".join(_b64(json.dumps(part).encode()) for part in ({"typ": "JWT", "alg": "HS256"}, claims))
@@ -267,7 +283,7 @@ def instance_discovery(tenant_path: str, base: str) -> Json:
     }
 
 
-class SignInRefused(Exception):
+class SignInError(Exception):
     """An error of the token endpoint, with Entra's own body."""
 
     def __init__(self, status: int, body: Json) -> None:
@@ -275,9 +291,9 @@ class SignInRefused(Exception):
         self.status, self.body = status, body
 
 
-def _refuse(status: int, error: str, number: int, text: str) -> SignInRefused:
+def _refuse(status: int, error: str, number: int, text: str) -> SignInError:
     trace, correlation = str(uuid.uuid4()), str(uuid.uuid4())
-    return SignInRefused(
+    return SignInError(
         status,
         {
             "error": error,

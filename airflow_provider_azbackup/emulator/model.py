@@ -1,7 +1,7 @@
 """What the emulated service knows. State is a function of time: no timers, no threads, no sleeping.
 
-A job stores when it started, how long it lasts and how it ends; what it looks like at a moment is computed from
-that. Durations are emulated seconds divided by the emulator's speed, moments are Unix time.
+A job stores when it started, how long it lasts and how it ends; what it looks like at a moment is computed
+from that. Durations are emulated seconds divided by the emulator's speed, moments are Unix time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 
 @dataclass(kw_only=True, eq=False)
-class Refusal(Exception):
+class RefusalError(Exception):
     """A request that is answered with an error envelope instead of a result."""
 
     status: int
@@ -242,7 +242,7 @@ class Item:
 
 @dataclass(kw_only=True)
 class Job:
-    """One job. ``lasts``, ``cancel_lasts`` and ``point_after`` are real seconds: speed is already divided out."""
+    """One job. ``lasts``, ``cancel_lasts`` and ``point_after`` are real seconds: speed is divided out."""
 
     id: str
     item: Item
@@ -380,7 +380,7 @@ class World:
         ]
 
     def start(self, item: Item, now: float, operation: str, job_id: str | None = None, **changes: Any) -> Job:
-        """Start a job of an item as planned; ``changes`` are Job fields or the Plan fields ending and seconds."""
+        """Start a job of an item as planned; ``changes`` are fields of the job, or ``seconds``."""
         plan = self.plans[item.path]
         seconds = changes.pop("seconds", None)
         if seconds is None:
@@ -412,7 +412,7 @@ class World:
         plan = self.plans[item.path]
         busy = plan.busy if self.running(item, now) else None
         if busy == "conflict":
-            raise Refusal(status=409, **BACKUP_RUNS)
+            raise RefusalError(status=409, code=BACKUP_RUNS["code"], message=BACKUP_RUNS["message"])
         if busy == "operation":
             return self.add_operation(now, plan, ending="Failed", error=BACKUP_RUNS)
         if plan.operation == "Failed":
@@ -431,7 +431,7 @@ class World:
         return self.add_operation(now, plan, id=identity, ending=plan.operation, job=job)
 
     def add_operation(self, now: float, plan: Plan, **values: Any) -> Operation:
-        """Remember an operation so that it can be asked for; it is ready after the plan's operation seconds."""
+        """Remember an operation so that it can be asked for; it is ready after the plan's seconds for it."""
         ready = now + plan.operation_seconds / self.speed
         operation = Operation(starts=now, ready=ready, **{"id": str(uuid.uuid4()), **values})
         self.operations[operation.id] = operation
@@ -440,13 +440,13 @@ class World:
     def cancel(self, job: Job, now: float) -> Operation:
         """Ask a job to stop. Azure's codes for a refusal are not published; these are the emulator's own."""
         if job.operation not in ("Backup", "Restore"):
-            raise Refusal(
+            raise RefusalError(
                 status=400,
                 code="UserErrorJobCancelNotSupported",
-                message="Cancellation is not supported for this type of job. Only Backup and Restore jobs can be cancelled.",
+                message="Cancellation is not supported for this type of job.",
             )
         if job.ended(now) or job.cancel == "declined":
-            raise Refusal(
+            raise RefusalError(
                 status=400,
                 code="UserErrorJobNotInCancellableState",
                 message="The job is not in a cancelable state. Wait until the job completes.",

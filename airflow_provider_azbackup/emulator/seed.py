@@ -1,4 +1,4 @@
-"""The Azure that exists when the emulator starts: one tenant, one subscription, two vaults, four principals."""
+"""The Azure that exists at start: one tenant, one subscription, two vaults, four principals."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ from aiohttp import web
 
 from airflow_provider_azbackup.emulator import tls
 from airflow_provider_azbackup.emulator.faults import Fault
+from airflow_provider_azbackup.emulator.gateway import Answer, Ask
 from airflow_provider_azbackup.emulator.model import Json
-from airflow_provider_azbackup.emulator.routes import Answer, Ask
 from airflow_provider_azbackup.emulator.service import CONTROL, Service
 
 
@@ -48,7 +48,7 @@ class Emulator:
         self.service = Service(clock=clock, speed=speed, seed=seed)
         self.port = port
         self._temporary = directory is None
-        self.directory = directory or Path(tempfile.mkdtemp(prefix="azbackup-emulator-"))
+        self.directory = (directory or Path(tempfile.mkdtemp(prefix="azbackup-emulator-"))).resolve()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -60,7 +60,9 @@ class Emulator:
         self.port = sockets[0].getsockname()[1]
         ready = threading.Event()
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(sockets, context, ready)), name="azbackup-emulator", daemon=True
+            target=lambda: asyncio.run(self._serve(sockets, context, ready)),
+            name="azbackup-emulator",
+            daemon=True,
         )
         self._thread.start()
         if not ready.wait(30):
@@ -87,7 +89,7 @@ class Emulator:
         return str(self.directory / "ca.pem")
 
     def connection(self, principal: str = "operator", **extra: Any) -> Json:
-        """An Airflow connection of a principal, ready for ``json.dumps`` into an ``AIRFLOW_CONN_...`` variable."""
+        """An Airflow connection of a principal; ``json.dumps`` makes it an ``AIRFLOW_CONN_...`` variable."""
         who = self.service.identity.principals[principal]
         vault = self.service.world.vaults[0]
         return {
@@ -121,20 +123,31 @@ class Emulator:
 
     def managed_identity(self) -> dict[str, str]:
         """The environment variables of an App Service whose managed identity this emulator serves."""
-        return {"IDENTITY_ENDPOINT": f"{self.url}/msi/token", "IDENTITY_HEADER": self.service.identity.identity_header}
+        return {
+            "IDENTITY_ENDPOINT": f"{self.url}/msi/token",
+            "IDENTITY_HEADER": self.service.identity.identity_header,
+        }
 
-    def plan(self, item_name: str, *, ending: str = "Completed", seconds: float | None = None, **more: Any) -> None:
+    def plan(
+        self, item_name: str, *, ending: str = "Completed", seconds: float | None = None, **more: Any
+    ) -> None:
         """Decide how the next and later jobs of an item go.
 
         :param item_name: friendly name (all items that share it), native name or ARM id.
         :param ending: Completed, Failed, Cancelled, CompletedWithWarnings, CancelledInTransfer or Never.
         :param seconds: how long they last, in emulated seconds.
-        :param more: ``error, operation, operation_seconds, busy, cancel, cancel_seconds, quirks``; see ``model.Plan``.
+        :param more: ``error``, ``operation``, ``operation_seconds``, ``busy``, ``cancel``,
+            ``cancel_seconds``, ``quirks``: see ``model.Plan``.
         """
         self.service.plan(item_name, ending=ending, seconds=seconds, **more)
 
     def start_job(
-        self, item_name: str, *, operation: str = "Backup", ending: str = "Completed", seconds: float | None = None
+        self,
+        item_name: str,
+        *,
+        operation: str = "Backup",
+        ending: str = "Completed",
+        seconds: float | None = None,
     ) -> str:
         """Start somebody else's job of an item and return its id."""
         return self.service.start_job(item_name, operation=operation, ending=ending, seconds=seconds)
@@ -144,7 +157,7 @@ class Emulator:
         self.service.set_status(job_id, status)
 
     def fault(self, **spec: Any) -> str:
-        """Let coming requests meet trouble (one request unless ``times`` says otherwise); see ``faults.Fault``."""
+        """Let coming requests meet trouble: one, unless ``times`` says otherwise; see ``faults.Fault``."""
         return self.service.add_fault(**spec)
 
     def clear_faults(self) -> None:
@@ -152,7 +165,7 @@ class Emulator:
         self.service.clear_faults()
 
     def configure(self, **settings: Any) -> None:
-        """Change ``token_lifetime``, ``job_read_budget``, ``page_size`` or ``quirks`` until the next reset."""
+        """Change ``token_lifetime``, ``job_read_budget``, ``page_size``, ``quirks`` until the next reset."""
         self.service.configure(**settings)
 
     @property
@@ -163,7 +176,7 @@ class Emulator:
     def count(
         self, method: str | None = None, path_contains: str | None = None, status: int | None = None
     ) -> int:
-        """How many recorded requests have this method, this in their path (ignoring case), and this status."""
+        """How many requests had this method, this in their path (ignoring case), and this status."""
         return sum(
             method in (None, entry["method"])
             and (path_contains or "").lower() in entry["path"].lower()
@@ -175,7 +188,9 @@ class Emulator:
         """Back to the state at start; addresses, secrets and tokens stay valid."""
         self.service.reset()
 
-    async def _serve(self, sockets: list[socket.socket], context: ssl.SSLContext, ready: threading.Event) -> None:
+    async def _serve(
+        self, sockets: list[socket.socket], context: ssl.SSLContext, ready: threading.Event
+    ) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         application = web.Application(client_max_size=2**20)
         application.router.add_route("*", "/{tail:.*}", self._handle)
@@ -188,7 +203,7 @@ class Emulator:
         server = runner.server
         transports = [each.transport for each in server.connections] if server else []
         await runner.cleanup()
-        # A TLS goodbye waits for the client's; clients that keep their connection open would hold us for 30 s.
+        # A TLS goodbye waits for the client's; one that keeps its connection would hold us for 30 s.
         for transport in filter(None, transports):
             transport.abort()
         await asyncio.sleep(0.01)

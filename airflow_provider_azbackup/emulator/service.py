@@ -6,7 +6,7 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
     GET  /_emulator/state        clock, settings, faults and jobs as they stand
     GET  /_emulator/requests     what was asked so far: method, path, query, status, at, client_request_id,
                                  user_agent, principal; never a token or a body
-    POST /_emulator/plan         {"item": "vm-good", "ending": "Failed", "seconds": 60, ...}  how its backups go:
+    POST /_emulator/plan         {"item": "vm-good", "ending": "Failed", "seconds": 60, ...}
                                  ending     Completed, Failed, Cancelled, CompletedWithWarnings,
                                             CancelledInTransfer or Never
                                  error      an errorDetails entry for a job that does not end well
@@ -16,7 +16,7 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                  cancel     accepted, declined (400) or ignored; cancel_seconds
                                  quirks     integer-actions, v2-job-types, negative-duration,
                                             clock-duration, arm-job-id
-    POST /_emulator/start_job    {"item": "vm-good", "operation": "Backup", "ending": "Completed", "seconds": 60}
+    POST /_emulator/start_job    {"item": "vm-good", "operation": "Backup", "ending": "Failed", "seconds": 60}
     POST /_emulator/set_status   {"job_id": "...", "status": "Hibernating"}   null lets the job go on
     POST /_emulator/fault        {"path": "/backupJobs/", "times": 2, "status": 503, "retry_after": 1}
                                  who: method, path (a regular expression), times (null: until cleared), after
@@ -24,7 +24,7 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                  empty; garbage; expire_token; claims; redirect; next_link
                                  processed: the request takes effect, its answer is lost or replaced
     POST /_emulator/clear        forget the faults
-    POST /_emulator/configure    {"token_lifetime": 60, "job_read_budget": 150, "page_size": 200, "quirks": []}
+    POST /_emulator/configure    {"token_lifetime": 60, "job_read_budget": 150, "page_size": 9, "quirks": []}
     POST /_emulator/reset        back to the state at start
 """
 
@@ -40,9 +40,10 @@ from urllib.parse import parse_qsl
 
 from airflow_provider_azbackup.emulator import seed as seeds
 from airflow_provider_azbackup.emulator.faults import HTML, RECORDED, Fault, Faults
-from airflow_provider_azbackup.emulator.identity import Identity, SignInRefused, instance_discovery
-from airflow_provider_azbackup.emulator.model import QUIRKS, Json, Refusal, World
-from airflow_provider_azbackup.emulator.routes import Answer, Arm, Ask, trace_headers
+from airflow_provider_azbackup.emulator.gateway import Answer, Arm, Ask, trace_headers
+from airflow_provider_azbackup.emulator.identity import Identity, SignInError, instance_discovery
+from airflow_provider_azbackup.emulator.model import QUIRKS, Json, RefusalError, World
+from airflow_provider_azbackup.emulator.routes import ROUTES
 
 CONTROL = "/_emulator"
 REMEMBERED = 20_000
@@ -70,17 +71,17 @@ class Service:
         self.reset()
 
     def reset(self) -> None:
-        """Back to the seed: no jobs, plans as seeded, full budgets, no faults, no memory. Tokens stay valid."""
+        """Back to the seed: no jobs, no faults, full budgets, no memory of requests. Tokens stay valid."""
         with self.lock:
             self.world = World(self.seed, self.speed)
-            self.arm = Arm(self.world, self.identity, self.clock, JOB_READS_AN_HOUR)
+            self.arm = Arm(ROUTES, self.world, self.clock, JOB_READS_AN_HOUR)
             self.identity.lifetime = TOKEN_LIFETIME
             self.identity.revoked.clear()
             self.faults.clear()
             self.log.clear()
 
     def configure(self, **settings: Any) -> None:
-        """Change ``token_lifetime`` (seconds), ``job_read_budget``, ``page_size`` or ``quirks`` of every new job."""
+        """Change ``token_lifetime`` (in seconds), ``job_read_budget``, ``page_size`` or ``quirks``."""
         places: dict[str, tuple[object, str]] = {
             "token_lifetime": (self.identity, "lifetime"),
             "job_read_budget": (self.arm, "job_read_budget"),
@@ -88,7 +89,9 @@ class Service:
             "quirks": (self.world, "quirks"),
         }
         if unknown := [*(settings.keys() - places.keys()), *(set(settings.get("quirks", ())) - set(QUIRKS))]:
-            raise ValueError(f"unknown: {unknown}; there are {', '.join(places)}, and quirks {', '.join(QUIRKS)}")
+            raise ValueError(
+                f"unknown: {unknown}; there are {', '.join(places)}, and quirks {', '.join(QUIRKS)}"
+            )
         with self.lock:
             for name, value in settings.items():
                 setattr(*places[name], value)
@@ -121,7 +124,7 @@ class Service:
     # Requests
 
     def remember(self, ask: Ask) -> Json:
-        """Note a request before it is answered; its status is filled in afterwards, and stays None if it never is."""
+        """Note a request before it is answered; its status stays None if it never is."""
         entry: Json = {
             "method": ask.method,
             "path": ask.path,
@@ -139,7 +142,7 @@ class Service:
     def _principal(self, ask: Ask) -> str | None:
         try:
             return self.identity.check(ask.headers.get("authorization", ""), ask.base)[0].name
-        except Refusal:
+        except RefusalError:
             return None
 
     def fault_for(self, ask: Ask, target: str) -> Fault | None:
@@ -153,7 +156,7 @@ class Service:
     def _answers_challenge(self, ask: Ask) -> bool:
         try:
             return bool(self.identity.check(ask.headers.get("authorization", ""), ask.base)[1]["xms_cc"])
-        except Refusal:
+        except RefusalError:
             return False
 
     def answer(self, ask: Ask) -> Answer:
@@ -164,15 +167,17 @@ class Service:
                 if answer is None:
                     principal, _ = self.identity.check(ask.headers.get("authorization", ""), ask.base)
                     answer = self.arm.answer(ask, principal)
-            except SignInRefused as refused:
+            except SignInError as refused:
                 answer = Answer(status=refused.status, body=refused.body)
-            except Refusal as refused:
+            except RefusalError as refused:
                 answer = _refusal(refused)
         answer.headers = {**trace_headers(ask), **answer.headers}
         return answer
 
     def _sign_in(self, ask: Ask) -> Answer | None:
-        match = re.fullmatch(r"/([^/]+)/(v2\.0/\.well-known/openid-configuration|oauth2/v2\.0/token)", ask.path)
+        match = re.fullmatch(
+            r"/([^/]+)/(v2\.0/\.well-known/openid-configuration|oauth2/v2\.0/token)", ask.path
+        )
         if match and match[2].endswith("token"):
             return Answer(body=self.identity.grant(match[1], dict(parse_qsl(ask.body.decode()))))
         if match:
@@ -196,22 +201,28 @@ class Service:
             answer = Answer(status=307, headers={"Location": fault.redirect.rstrip("/") + ask.path})
         elif fault.html:
             status = fault.status or 502
-            answer = Answer(status=status, body=HTML.format(status).encode(), headers={"Content-Type": "text/html"})
+            answer = Answer(
+                status=status, body=HTML.format(status).encode(), headers={"Content-Type": "text/html"}
+            )
         elif fault.empty:
             answer = Answer(status=fault.status or 200, body=b"")
         elif fault.garbage is not None:
             answer = Answer(status=fault.status or 200, body=fault.garbage.encode())
         else:
-            code, message, cause = RECORDED.get(fault.status or 0, ("BadRequest", "The request is invalid.", "gateway"))
+            code, message, cause = RECORDED.get(
+                fault.status or 0, ("BadRequest", "The request is invalid.", "gateway")
+            )
             error = {"code": fault.code or code, "message": fault.message or message}
-            answer = Answer(status=fault.status or 500, body={"error": error}, headers={"x-ms-failure-cause": cause})
+            answer = Answer(
+                status=fault.status or 500, body={"error": error}, headers={"x-ms-failure-cause": cause}
+            )
         answer.headers = {**trace_headers(ask), **answer.headers, **headers}
         return answer
 
     def _expire(self, ask: Ask) -> Answer:
         try:
             _, claims = self.identity.check(ask.headers.get("authorization", ""), ask.base)
-        except Refusal as refused:
+        except RefusalError as refused:
             return _refusal(refused)
         self.identity.revoked.add(claims["uti"])
         return _refusal(self.identity.expired(claims))
@@ -226,20 +237,21 @@ class Service:
             return Answer(status=404, body={"error": f"no {ask.method} {ask.path}; see GET {CONTROL}"})
         try:
             found = commands[name](**(ask.json() if ask.method == "POST" else {}))
-        except (ValueError, TypeError, KeyError, Refusal) as mistake:
+            found = {} if found is None else found
+        except (ValueError, TypeError, KeyError, RefusalError) as mistake:
             return Answer(status=400, body={"error": str(mistake) or mistake.__class__.__name__})
         return Answer(body=found, headers={"Content-Type": "text/plain"} if isinstance(found, bytes) else {})
 
     @property
     def _commands(self) -> dict[str, Callable[..., Any]]:
         return {
-            "plan": lambda item, **changes: self.plan(item, **changes) or {},
+            "plan": self.plan,
             "start_job": lambda item, **options: {"job_id": self.start_job(item, **options)},
-            "set_status": lambda job_id, status: self.set_status(job_id, status) or {},
+            "set_status": self.set_status,
             "fault": lambda **spec: {"id": self.add_fault(**spec)},
-            "clear": lambda: self.clear_faults() or {},
-            "configure": lambda **settings: self.configure(**settings) or {},
-            "reset": lambda: self.reset() or {},
+            "clear": self.clear_faults,
+            "configure": self.configure,
+            "reset": self.reset,
         }
 
     @property
@@ -275,6 +287,6 @@ class Service:
             }
 
 
-def _refusal(refused: Refusal) -> Answer:
+def _refusal(refused: RefusalError) -> Answer:
     error = {"code": refused.code, "message": refused.message}
     return Answer(status=refused.status, body={"error": error}, headers=dict(refused.headers))

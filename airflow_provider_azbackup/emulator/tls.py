@@ -19,7 +19,12 @@ def server_context(directory: Path) -> ssl.SSLContext:
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = _name("Azure Backup emulator CA")
     usage = {"digital_signature": True, "content_commitment": False, "key_encipherment": False}
-    usage |= {"data_encipherment": False, "key_agreement": False, "encipher_only": False, "decipher_only": False}
+    usage |= {
+        "data_encipherment": False,
+        "key_agreement": False,
+        "encipher_only": False,
+        "decipher_only": False,
+    }
     ca = (
         _builder(ca_name, ca_name, ca_key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -27,7 +32,10 @@ def server_context(directory: Path) -> ssl.SSLContext:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    names = [x509.DNSName("localhost"), *(x509.IPAddress(ipaddress.ip_address(a)) for a in ("127.0.0.1", "::1"))]
+    names = [
+        x509.DNSName("localhost"),
+        *(x509.IPAddress(ipaddress.ip_address(a)) for a in ("127.0.0.1", "::1")),
+    ]
     leaf = (
         _builder(_name("localhost"), ca_name, key.public_key())
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -35,7 +43,9 @@ def server_context(directory: Path) -> ssl.SSLContext:
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()),  # strict checks of Python 3.13
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(
+                ca_key.public_key()
+            ),  # strict checks of Python 3.13
             critical=False,
         )
         .sign(ca_key, hashes.SHA256())

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 from airflow_provider_azbackup.emulator import Emulator
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tests.clock import ManualClock  # noqa: E402  (the line above makes it importable wherever pytest starts)
+from tests.clock import ManualClock
 
 SUBSCRIPTION = "/subscriptions/00000000-0000-0000-0000-00000000d3a0"
 VAULT = f"{SUBSCRIPTION}/resourceGroups/demo-rg/providers/Microsoft.RecoveryServices/vaults/demo-vault"
@@ -51,12 +47,16 @@ class Client:
         identity = self.azure.service.identity
         return identity.token(identity.principals[self.principal], audience)
 
-    def send(self, method: str, path: str, body: Any = None, *, version: str | None = "2026-07-01", **more: Any) -> Any:
+    def send(
+        self, method: str, path: str, body: Any = None, *, version: str | None = "2026-07-01", **more: Any
+    ) -> Any:
         headers = {"Authorization": f"Bearer {self.token()}", **more.pop("headers", {})}
         params = {**({"api-version": version} if version else {}), **more.pop("params", {})}
         url = path if path.startswith("https:") else self.azure.url + path
         data = None if body is None else json.dumps(body)
-        return self.session.request(method, url, data=data, headers=headers, params=params, timeout=10, **more)
+        return self.session.request(
+            method, url, data=data, headers=headers, params=params, timeout=10, **more
+        )
 
     def get(self, path: str, **more: Any) -> Any:
         return self.send("GET", path, **more)
