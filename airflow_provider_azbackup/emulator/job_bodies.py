@@ -293,7 +293,8 @@ def _workload_extended(of: Job, now: float) -> Json:
                 f"{of.item.parent}./{of.request.get('targetInfo', {}).get('databaseName', '')}"
             )
         if ending == "Completed":
-            bag["RestoreRecoveryPointTime"] = moment(int(of.request.get("pointTime", of.starts))).replace("T", " ")
+            point = moment(int(of.request.get("pointTime", of.starts)))
+            bag["RestoreRecoveryPointTime"] = point.replace("T", " ")
     extended: Json = {"tasksList": _plain_tasks(of, now), "propertyBag": bag}
     if of.operation == "Restore" and ending == "Failed":
         extended["dynamicErrorMessage"] = (

@@ -271,8 +271,9 @@ class Job:
 
     def finish(self) -> tuple[float, str]:
         """When the job ends, and in which way (a word of ``ENDINGS``)."""
-        if self.pinned and self.pinned[0] in ENDINGS:
-            return self.pinned[1], self.pinned[0]
+        if self.pinned:
+            word, moment = self.pinned
+            return (moment, word) if word in ENDINGS else (math.inf, "Never")
         natural = math.inf if self.ending == "Never" else self.starts + self.lasts
         if self.cancelled_at is None or self.cancelled_at + self.cancel_lasts >= natural:
             return natural, self.ending

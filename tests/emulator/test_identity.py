@@ -205,9 +205,9 @@ def test_a_refusal_names_the_client_the_action_and_the_scope(as_: Callable[[str]
     )
     assert (reply.status_code, reply.json()["error"]["code"]) == (403, "AuthorizationFailed")
     assert reply.json()["error"]["message"] == (
-        f"The client '{who.client_id}' with object id '{who.object_id}' does not have authorization to perform "
-        f"action '{action}' over scope '{item}' or the scope is invalid. If access was recently granted, please "
-        "refresh your credentials."
+        f"The client '{who.client_id}' with object id '{who.object_id}' does not have authorization to "
+        f"perform action '{action}' over scope '{item}' or the scope is invalid. If access was recently "
+        "granted, please refresh your credentials."
     )
 
 

@@ -1,0 +1,126 @@
+"""The emulator as a process and as a module: what it prints, binds, stops and imports."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shlex
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+import airflow_provider_azbackup.emulator as package
+from airflow_provider_azbackup.emulator import Emulator
+
+HERE = Path(package.__file__).parent
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_prints_a_connection_serves_and_stops_on_a_signal(tmp_path: Path, number: int) -> None:
+    command = [sys.executable, "-W", "error", "-m", "airflow_provider_azbackup.emulator", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--directory", str(tmp_path), "--vault-read-budget", "9", "--speed", "7"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=HERE.parents[1],
+    )
+    assert process.stdout
+    try:
+        lines = [process.stdout.readline() for _ in range(3)]
+        name, _, value = shlex.split(lines[2])[0].partition("=")
+        connection = json.loads(value)
+        assert name == "AIRFLOW_CONN_AZURE_BACKUP_DEFAULT"
+        assert connection == json.loads((tmp_path / "connection.json").read_text())
+        assert connection["extra"]["ca_bundle"] == str(tmp_path / "ca.pem")
+        assert (tmp_path / "connection.json").stat().st_mode & 0o077 == 0
+        trust = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+        address = f"{connection['extra']['endpoint']}/_emulator/state"
+        with urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
+        ).open(address, timeout=10) as reply:
+            state = json.load(reply)
+        assert (state["job_read_budget"], state["speed"]) == (9, 7)
+    finally:
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (0, "stopped\n", "")
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(connection["extra"]["endpoint"].rpartition(":")[2]))) != 0
+
+
+def test_it_listens_on_loopback_only_and_by_all_its_names(tmp_path: Path) -> None:
+    with Emulator(directory=tmp_path) as azure:
+        trust = ssl.create_default_context(cafile=azure.ca_bundle)
+        trust.verify_flags |= ssl.VERIFY_X509_STRICT  # the default from Python 3.13 on
+        for name in ("localhost", "127.0.0.1", *(["::1"] if _has_ipv6() else [])):
+            with (
+                socket.create_connection((name, azure.port), timeout=5) as plain,
+                trust.wrap_socket(plain, server_hostname=name) as secure,
+            ):
+                assert secure.version() in ("TLSv1.2", "TLSv1.3")
+        listening = Path(f"/proc/{os.getpid()}/net/tcp")
+        if listening.exists():
+            port = f"{azure.port:04X}"
+            bound = {
+                row.split()[1] for row in listening.read_text().splitlines()[1:] if row.split()[3] == "0A"
+            }
+            assert {address for address in bound if address.endswith(f":{port}")} == {f"0100007F:{port}"}
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def test_a_port_in_use_is_said_at_once() -> None:
+    with Emulator() as azure, pytest.raises(OSError, match="in use"), Emulator(port=azure.port):
+        pass
+
+
+def test_its_own_directory_is_gone_afterwards_and_a_given_one_stays(tmp_path: Path) -> None:
+    with Emulator() as azure:
+        temporary = azure.directory
+        assert temporary.is_dir()
+    with Emulator(directory=tmp_path / "new") as azure:
+        azure.certificate("reader")
+        azure.federated_token_file("reader")
+    assert not temporary.exists()
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"ca.pem", "reader.pem", "reader.token"}
+    assert (tmp_path / "new" / "reader.pem").stat().st_mode & 0o077 == 0
+
+
+def test_naming_the_package_loads_neither_aiohttp_nor_cryptography() -> None:
+    code = (
+        "import sys, airflow_provider_azbackup.emulator\n"
+        "print([name for name in ('aiohttp', 'cryptography', 'azure') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE.parents[1], check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_the_emulator_imports_nothing_of_the_provider() -> None:
+    allowed = "airflow_provider_azbackup.emulator"
+    files = list(HERE.glob("*.py"))
+    assert len(files) > 5
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                assert name.startswith(allowed) or not name.startswith((".", "airflow")), (
+                    f"{path.name}: {name}"
+                )
