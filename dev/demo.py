@@ -25,7 +25,8 @@ from dev.airflow_api import FINISHED, Run, Task
 from dev.stack import PASSWORD, USER, Stack, StackError
 
 EXAMPLES = Path(__file__).parent.parent / "example_dags"
-LIMIT = 600.0
+LIMIT = 600.0  # seconds for all examples together; they need one or two minutes
+OURS = "airflow_provider_azbackup"
 
 # What each example is there to show: the state every task must end in.
 EXPECTED: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -33,11 +34,11 @@ EXPECTED: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "azbackup_gate_one_vm": {"backup": "success", "patch": "success"},
         "azbackup_backup_fails": {"backup": "failed", "notify": "success", "patch": "upstream_failed"},
         "azbackup_cancelled_in_transfer": {"backup": "failed", "patch": "upstream_failed"},
+        "azbackup_job_handed_over": {"start": "success", "backed_up": "success", "patch": "success"},
         "azbackup_fleet": {
             **{f"backup[{machine}]": "success" for machine in range(20)},
             "patch_fleet": "success",
         },
-        "azbackup_job_handed_over": {"start": "success", "backed_up": "success", "patch": "success"},
     }
 )
 BACKUPS = 24
@@ -50,44 +51,73 @@ def quick_polling(seconds: float) -> str:
     """
     return textwrap.dedent(f"""\
         def task_policy(task):
-            arguments = getattr(task, "partial_kwargs", None)  # of a mapped task
-            if arguments is not None and arguments.get("deferrable"):
-                arguments["poll_interval"] = {seconds}
-            elif hasattr(task, "poll_interval"):
-                task.poll_interval = {seconds}
+            mapped = getattr(task, "partial_kwargs", {{}})
+            if mapped.get("deferrable"):
+                mapped["poll_interval"] = {seconds}
+            for name in ("poll_interval", "poke_interval"):  # the operator's, the sensor's
+                if hasattr(task, name):
+                    setattr(task, name, {seconds})
         """)
 
 
-def show(stack: Stack, runs: list[Run]) -> None:
-    """Print one line whenever a task's state is seen to have changed, until every run has ended."""
-    began = time.monotonic()
-    seen: dict[tuple[str, str], str] = {}
-    going = list(runs)
-    while going:
-        stack.check()
-        ended = [run for run in going if stack.state(run) in FINISHED]
-        for run in going:
-            for name, state in _in_one_line(stack.tasks(run)).items():
-                if seen.get((run.dag_id, name), "none") != state:
-                    seen[run.dag_id, name] = state
-                    print(f"{time.monotonic() - began:6.1f} s  {run.dag_id:32} {name:10} {state}", flush=True)
-        going = [run for run in going if run not in ended]
-        if going and time.monotonic() - began > LIMIT:
-            raise StackError(f"not ended after {LIMIT:.0f} s: {', '.join(run.dag_id for run in going)}")
-        time.sleep(0.5)
+class Screen:
+    """Tells what changes while Dags run: the states of tasks, and what our own code logs of a job.
 
+    Mapped tasks share a line, at most one in a few seconds: twenty of them change all the time.
+    """
 
-def _in_one_line(tasks: list[Task]) -> dict[str, str]:
-    """Return the state of each task by its id; of a mapped one, how many are in which state."""
-    states: dict[str, list[str]] = {}
-    for task in tasks:
-        states.setdefault(task.task_id, []).append(task.state)
-    return {
-        name: found[0]
-        if len(found) == 1
-        else ", ".join(f"{count} {state}" for state, count in sorted(Counter(found).items()))
-        for name, found in states.items()
-    }
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.began = time.monotonic()
+        self._states: dict[tuple[str, str], str] = {}
+        self._told: dict[tuple[str, str], float] = {}
+        self._logged: Counter[str] = Counter()
+
+    def follow(self, runs: list[Run]) -> None:
+        """Print what changes until every run has ended."""
+        going = list(runs)
+        while going:
+            self.stack.check()
+            # Asked before the tasks are, so that nothing can change unseen after the last look.
+            ended = [run for run in going if self.stack.state(run) in FINISHED]
+            for run in going:
+                self._look(run, last=run in ended)
+            going = [run for run in going if run not in ended]
+            if going and time.monotonic() - self.began > LIMIT:
+                raise StackError(f"not ended after {LIMIT:.0f} s: {', '.join(run.dag_id for run in going)}")
+            time.sleep(0.5)
+
+    def _look(self, run: Run, *, last: bool) -> None:
+        tasks: dict[str, list[Task]] = {}
+        for task in self.stack.tasks(run):
+            tasks.setdefault(task.task_id, []).append(task)
+        for name, found in tasks.items():
+            states = Counter(task.state for task in found)
+            over = last or set(states) <= FINISHED
+            if len(found) == 1:
+                self._tell_log(found[0])
+                self._tell_state(run, name, found[0].state)
+            elif over or time.monotonic() - self._told.get((run.dag_id, name), 0) > 3:
+                self._tell_state(run, name, ", ".join(f"{states[word]} {word}" for word in sorted(states)))
+
+    def _tell_state(self, run: Run, name: str, state: str) -> None:
+        if self._states.get((run.dag_id, name), "none") != state:
+            self._states[run.dag_id, name] = state
+            self._told[run.dag_id, name] = time.monotonic()
+            self._print(run, name, state)
+
+    def _tell_log(self, task: Task) -> None:
+        """Tell the lines that our operators, sensors and triggers have logged since the last look."""
+        if task.state not in ("running", "deferred"):
+            return
+        ours = [str(line["event"]) for line in self.stack.log(task) if OURS in str(line.get("logger"))]
+        for event in ours[self._logged[task.path] :]:
+            self._print(task.run, task.name, f"  {event.splitlines()[0]}")
+        self._logged[task.path] = len(ours)
+
+    def _print(self, run: Run, name: str, text: str) -> None:
+        passed = time.monotonic() - self.began
+        print(f"{passed:6.1f} s  {run.dag_id:32} {name:11} {text}", flush=True)
 
 
 def why(stack: Stack, task: Task) -> str:
@@ -105,7 +135,7 @@ def why(stack: Stack, task: Task) -> str:
         for raised in line.get("error_detail") or []:
             return f"{raised['exc_type']}: {raised['exc_value']}"
     printed = [str(line["event"]) for line in lines if line.get("logger") == "task.stdout"]
-    return printed[0] if printed else ""
+    return printed[0] if printed else f"returned {stack.xcom(task)}"
 
 
 def rows(stack: Stack, runs: list[Run]) -> Iterator[tuple[str, str, str, str]]:
@@ -163,7 +193,7 @@ def demo(*, speed: float, port: int, stay: bool, home: Path) -> list[str]:
             stack.wait_for_dags(*EXPECTED)
             print(f"Airflow: {stack.url}, user {USER}, password {PASSWORD}\n", flush=True)
             runs = [stack.run_dag(dag_id) for dag_id in EXPECTED]
-            show(stack, runs)
+            Screen(stack).follow(runs)
             print(f"\n{table(list(rows(stack, runs)))}\n")
             found = shortcomings(stack, azure, runs)
             print(
