@@ -103,7 +103,9 @@ class Identity:
             raise _refuse(
                 400, "invalid_scope", 1002012, f"The provided value for scope {scope} is not valid."
             )
-        token = self.token(principal, scope.removesuffix("/.default"), claims="claims" in form)
+        # A client that merely can answer challenges sends claims too (xms_cc), but no nbf.
+        answers = '"nbf"' in form.get("claims", "")
+        token = self.token(principal, scope.removesuffix("/.default"), answers_challenge=answers)
         lasts = int(self.lifetime)
         return {"token_type": "Bearer", "expires_in": lasts, "ext_expires_in": lasts, "access_token": token}
 
@@ -166,10 +168,10 @@ class Identity:
 
     # Tokens
 
-    def token(self, principal: Principal, audience: str, *, claims: bool = False) -> str:
+    def token(self, principal: Principal, audience: str, *, answers_challenge: bool = False) -> str:
         """A token for an audience.
 
-        :param claims: whether it answers a claims challenge; faults of that kind let it pass.
+        :param answers_challenge: whether it was asked for with the claims of a challenge.
         """
         now = int(self.clock())
         return self._sign(
@@ -185,7 +187,7 @@ class Identity:
                 "tid": self.tenant,
                 "ver": "1.0",
                 "uti": secrets.token_urlsafe(12),
-                "xms_cc": ["cp1"] if claims else [],
+                "answers_challenge": answers_challenge,
             }
         )
 

@@ -155,7 +155,9 @@ class Service:
 
     def _answers_challenge(self, ask: Ask) -> bool:
         try:
-            return bool(self.identity.check(ask.headers.get("authorization", ""), ask.base)[1]["xms_cc"])
+            return bool(
+                self.identity.check(ask.headers.get("authorization", ""), ask.base)[1]["answers_challenge"]
+            )
         except RefusalError:
             return False
 

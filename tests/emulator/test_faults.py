@@ -177,7 +177,7 @@ def test_a_claims_challenge_is_met_with_a_token_asked_for_with_claims(
             credential, "https://management.azure.com/.default", enable_cae=True
         )
         with PipelineClient(azure.url, policies=[policy], connection_verify=azure.ca_bundle) as pipeline:
-            request = HttpRequest("GET", JOBS, params={"api-version": "2026-07-01"})
+            request = HttpRequest("GET", azure.url + JOBS, params={"api-version": "2026-07-01"})
             assert pipeline.send_request(request, connection_verify=azure.ca_bundle).status_code == 200
     assert [entry["status"] for entry in azure.requests if "/backupJobs" in entry["path"]] == [401, 401, 200]
 
