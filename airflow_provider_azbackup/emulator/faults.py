@@ -36,8 +36,8 @@ class Fault:
     """One kind of trouble and the requests it befalls.
 
     :param method: only requests of this method.
-    :param path: a regular expression (plain text is one) searched for in ``path?query``, ignoring case. Left
-        out, it is any request to the Resource Manager, and none to the sign-in endpoints.
+    :param path: a regular expression (plain text is one) searched for in the decoded ``path?query``, ignoring
+        case. Left out, it is any request to the Resource Manager, and none to the sign-in endpoints.
     :param times: how many requests meet it; None is all until cleared.
     :param after: how many matching requests pass first.
     :param latency: real seconds before anything else happens; alone, the normal answer follows.

@@ -18,7 +18,9 @@ from urllib.parse import quote
 
 from airflow_provider_azbackup.emulator.identity import Principal
 from airflow_provider_azbackup.emulator.item_bodies import point_name
-from airflow_provider_azbackup.emulator.model import Item, Job, Json, Operation, RefusalError, Vault, World
+from airflow_provider_azbackup.emulator.items import Item, Vault
+from airflow_provider_azbackup.emulator.jobs import Job, Json, Operation
+from airflow_provider_azbackup.emulator.model import RefusalError, World
 
 JOBS_READ = "Microsoft.RecoveryServices/vaults/backupJobs/read"
 HOUR = 3600.0

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_azbackup.emulator.model import Json, RefusalError
+from airflow_provider_azbackup.emulator.jobs import Json
+from airflow_provider_azbackup.emulator.model import RefusalError
 from airflow_provider_azbackup.emulator.times import moment
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_azbackup.emulator.model import Item, Job, Json, Vault
+from airflow_provider_azbackup.emulator.items import Item, Vault
+from airflow_provider_azbackup.emulator.jobs import Job, Json
 from airflow_provider_azbackup.emulator.times import moment
 
 _ITEM_TYPE = "Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from airflow_provider_azbackup.emulator.model import Job, Json, Operation
+from airflow_provider_azbackup.emulator.jobs import Job, Json, Operation
 from airflow_provider_azbackup.emulator.times import NEVER, american, clock_duration, duration, moment
 
 
@@ -14,7 +14,8 @@ def activity(job: Job) -> str:
     return f"{text[:8]}-{text[8:12]}-11ed-{text[12:16]}-c8f750f92764"
 
 
-# errorDetails by operation, ending and kind of item, as recorded; "" is any kind.
+# errorDetails by operation, ending and kind of item; "" is any. Recorded, but for the first and third, whose
+# titles are from Azure's pages and whose numbers are this emulator's own.
 _ERRORS: Mapping[tuple[str, str, str], Json] = {
     ("Backup", "Failed", "VM"): {
         "errorCode": 400095,

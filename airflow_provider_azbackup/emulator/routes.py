@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 from airflow_provider_azbackup.emulator import item_bodies, job_bodies
 from airflow_provider_azbackup.emulator.gateway import Answer, Call, Route, invalid
-from airflow_provider_azbackup.emulator.model import WORKLOADS, Item, Job, Json
+from airflow_provider_azbackup.emulator.items import WORKLOADS, Item
+from airflow_provider_azbackup.emulator.jobs import Job, Json
 
 BACKUP_TYPES = (
     "Full",

@@ -22,7 +22,7 @@ from aiohttp import web
 from airflow_provider_azbackup.emulator import tls
 from airflow_provider_azbackup.emulator.faults import Fault
 from airflow_provider_azbackup.emulator.gateway import Answer, Ask
-from airflow_provider_azbackup.emulator.model import Json
+from airflow_provider_azbackup.emulator.jobs import Json
 from airflow_provider_azbackup.emulator.service import CONTROL, Service
 
 
@@ -137,7 +137,7 @@ class Emulator:
         :param ending: Completed, Failed, Cancelled, CompletedWithWarnings, CancelledInTransfer or Never.
         :param seconds: how long they last, in emulated seconds.
         :param more: ``error``, ``operation``, ``operation_seconds``, ``busy``, ``cancel``,
-            ``cancel_seconds``, ``quirks``: see ``model.Plan``.
+            ``cancel_seconds``, ``quirks``: see ``jobs.Plan``.
         """
         self.service.plan(item_name, ending=ending, seconds=seconds, **more)
 
@@ -220,7 +220,7 @@ class Emulator:
         if ask.path == CONTROL or ask.path.startswith(f"{CONTROL}/"):
             return _response(self.service.control(ask))
         entry = self.service.remember(ask)
-        fault = self.service.fault_for(ask, request.path_qs)
+        fault = self.service.fault_for(ask, f"{ask.path}?{request.query_string}".removesuffix("?"))
         if fault is None:
             answer = self.service.answer(ask)
         else:

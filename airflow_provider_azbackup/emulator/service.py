@@ -42,7 +42,8 @@ from airflow_provider_azbackup.emulator import seed as seeds
 from airflow_provider_azbackup.emulator.faults import HTML, RECORDED, Fault, Faults
 from airflow_provider_azbackup.emulator.gateway import Answer, Arm, Ask, trace_headers
 from airflow_provider_azbackup.emulator.identity import Identity, SignInError, instance_discovery
-from airflow_provider_azbackup.emulator.model import QUIRKS, Json, RefusalError, World
+from airflow_provider_azbackup.emulator.jobs import QUIRKS, Json
+from airflow_provider_azbackup.emulator.model import RefusalError, World
 from airflow_provider_azbackup.emulator.routes import ROUTES
 
 CONTROL = "/_emulator"
@@ -107,7 +108,7 @@ class Service:
             return self.world.start(found[0], self.clock(), operation, ending=ending, seconds=seconds).id
 
     def plan(self, item: str, **changes: Any) -> None:
-        """Decide how the coming jobs of an item go; see ``model.Plan``."""
+        """Decide how the coming jobs of an item go; see ``jobs.Plan``."""
         with self.lock:
             self.world.plan(item, **changes)
 

@@ -1,0 +1,172 @@
+"""Jobs and operations as functions of time, and the plans that decide how they go.
+
+A job stores when it started, how long it lasts and how it ends; what it looks like at a moment is computed
+from that. Durations are emulated seconds divided by the emulator's speed, moments are Unix time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from airflow_provider_azbackup.emulator.items import Item, Phase
+
+Json = dict[str, Any]
+OPERATION_SECONDS = 1.0
+CANCEL_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a job ends: the status word, and what becomes of the task that was running."""
+
+    status: str
+    task: str
+
+
+ENDINGS: Mapping[str, Ending] = {
+    "Completed": Ending(status="Completed", task="Completed"),
+    "Failed": Ending(status="Failed", task="Failed"),
+    "Cancelled": Ending(status="Cancelled", task="Cancelled"),
+    "CompletedWithWarnings": Ending(status="CompletedWithWarnings", task="Failed"),
+    "CancelledInTransfer": Ending(status="CompletedWithWarnings", task="Cancelled"),
+    "Never": Ending(status="InProgress", task="InProgress"),
+}
+OPERATION_ENDINGS = ("Succeeded", "Failed", "InProgress", "NoProperties", "JobIds")
+BUSY = ("job", "operation", "conflict")
+CANCEL = ("accepted", "declined", "ignored")
+QUIRKS = ("integer-actions", "v2-job-types", "negative-duration", "clock-duration", "arm-job-id")
+
+
+def one_of(what: str, value: str, allowed: Sequence[str] | Mapping[str, Any]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{what} {value!r} is none of {', '.join(allowed)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How the coming backups and restores of an item go.
+
+    :param ending: a word of ``ENDINGS``.
+    :param seconds: how long the job lasts, in emulated seconds; None is the workload's median.
+    :param error: the ``errorDetails`` entry of a job that does not end well; None is a recorded one.
+    :param operation: how the operation behind the trigger ends, a word of ``OPERATION_ENDINGS``.
+    :param operation_seconds: how long that operation stays InProgress, in emulated seconds.
+    :param busy: what happens to a backup asked for while another runs, a word of ``BUSY``.
+    :param cancel: what a cancel request meets, a word of ``CANCEL``.
+    :param cancel_seconds: how long the job stays Cancelling, in emulated seconds.
+    :param quirks: words of ``QUIRKS``, each a shape Azure was recorded to answer with.
+    """
+
+    ending: str = "Completed"
+    seconds: float | None = None
+    error: Mapping[str, Any] | None = None
+    operation: str = "Succeeded"
+    operation_seconds: float = OPERATION_SECONDS
+    busy: str = "job"
+    cancel: str = "accepted"
+    cancel_seconds: float = CANCEL_SECONDS
+    quirks: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        one_of("ending", self.ending, ENDINGS)
+        one_of("operation", self.operation, OPERATION_ENDINGS)
+        one_of("busy", self.busy, BUSY)
+        one_of("cancel", self.cancel, CANCEL)
+        for quirk in self.quirks:
+            one_of("quirk", quirk, QUIRKS)
+
+
+@dataclass(kw_only=True)
+class Job:
+    """One job. ``lasts``, ``cancel_lasts`` and ``point_after`` are real seconds: speed is divided out."""
+
+    id: str
+    item: Item
+    operation: str
+    starts: float
+    lasts: float
+    ending: str
+    error: Mapping[str, Any] | None = None
+    quirks: Sequence[str] = ()
+    cancel: str = "accepted"
+    cancel_lasts: float = 0.0
+    point_after: float = 0.0
+    backup_type: str = "Full"
+    expiry: float | None = None
+    request: Json = field(default_factory=dict)
+    cancelled_at: float | None = None
+    pinned: tuple[str, float] | None = None
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        phases = self.item.workload.phases.get(self.operation, ())
+        # A backup that fails does so in its first task; the later ones never start.
+        if self.ending == "Failed" and self.cancelled_at is None and len(phases) > 1:
+            return (replace(phases[0], ends=1.0), *(replace(each, begins=math.inf) for each in phases[1:]))
+        return phases
+
+    def finish(self) -> tuple[float, str]:
+        """When the job ends, and in which way (a word of ``ENDINGS``)."""
+        if self.pinned:
+            word, moment = self.pinned
+            return (moment, word) if word in ENDINGS else (math.inf, "Never")
+        natural = math.inf if self.ending == "Never" else self.starts + self.lasts
+        if self.cancelled_at is None or self.cancelled_at + self.cancel_lasts >= natural:
+            return natural, self.ending
+        phases = self.phases
+        in_transfer = len(phases) > 1 and self.cancelled_at >= self.starts + phases[0].ends * self.lasts
+        return self.cancelled_at + self.cancel_lasts, "CancelledInTransfer" if in_transfer else "Cancelled"
+
+    def ended(self, now: float) -> str | None:
+        """The way the job ended, or None while it has not."""
+        moment, ending = self.finish()
+        return ending if now >= moment else None
+
+    def status(self, now: float) -> str:
+        if self.pinned:
+            return ENDINGS[self.pinned[0]].status if self.pinned[0] in ENDINGS else self.pinned[0]
+        ending = self.ended(now)
+        if ending:
+            return ENDINGS[ending].status
+        return "InProgress" if self.cancelled_at is None else "Cancelling"
+
+    def tasks(self, now: float) -> list[tuple[str, str, float | None, float | None]]:
+        """Name, status, begin and end of each task; None for a moment that has not come."""
+        finish, ending = self.finish()
+        return [self._task(phase, now, finish, ending) for phase in self.phases]
+
+    def _task(
+        self, phase: Phase, now: float, finish: float, ending: str
+    ) -> tuple[str, str, float | None, float | None]:
+        begins = self.starts + phase.begins * self.lasts
+        ends = math.inf if phase.ends == 1.0 else self.starts + phase.ends * self.lasts
+        if now < begins or begins >= finish:
+            return phase.task, "NotStarted", None, None
+        if now < min(ends, finish):
+            return phase.task, "InProgress", begins, None
+        return phase.task, "Completed" if ends < finish else ENDINGS[ending].task, begins, min(ends, finish)
+
+    def share_done(self, now: float) -> float:
+        """How much of the last task is done, from 0 to 1. A job that never ends stops at 0.99."""
+        begins = self.phases[-1].begins if self.phases else 0.0
+        done = ((min(now, self.finish()[0]) - self.starts) / max(self.lasts, 1e-9) - begins) / (1 - begins)
+        return max(0.0, min(done, 1.0 if self.ended(now) else 0.99))
+
+    def snapshot_taken(self, now: float) -> bool:
+        """Whether the job's recovery point exists: after the first task, whatever happens to the second."""
+        return self.operation == "Backup" and any(task[1] == "Completed" for task in self.tasks(now)[:1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """What a 202 names: it ends when the job exists, and tells the job's id."""
+
+    id: str
+    starts: float
+    ready: float
+    ending: str = "Succeeded"
+    job: Job | None = None
+    error: Mapping[str, str] | None = None
