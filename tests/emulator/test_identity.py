@@ -125,12 +125,32 @@ def test_a_wrong_secret_is_401_invalid_client(azure: Emulator, client: Client) -
     assert reply.json()["error_codes"] == [7000215]
 
 
-def test_a_managed_identity_request_without_the_right_header_is_refused(
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [({"grant_type": "password"}, "unsupported_grant_type"), ({"scope": "openid"}, "invalid_scope")],
+)
+def test_a_token_request_of_another_kind_is_refused(
+    azure: Emulator, client: Client, change: dict[str, str], error: str
+) -> None:
+    connection = azure.connection()
+    form = {"client_id": connection["login"], "client_secret": connection["password"], "scope": SCOPE}
+    address = f"{azure.url}/{connection['extra']['tenant_id']}/oauth2/v2.0/token"
+    reply = client.session.post(
+        address, data={**form, "grant_type": "client_credentials", **change}, timeout=10
+    )
+    assert (reply.status_code, reply.json()["error"]) == (400, error)
+
+
+def test_a_managed_identity_needs_the_right_header_and_a_known_client_id(
     azure: Emulator, client: Client
 ) -> None:
     reply = client.session.get(f"{azure.url}/msi/token", params={"resource": "x"}, timeout=10)
     assert reply.status_code == 401
     assert "access_token" not in reply.json()
+    header = {"X-IDENTITY-HEADER": azure.managed_identity()["IDENTITY_HEADER"]}
+    query = {"resource": "x", "client_id": "unknown"}
+    reply = client.session.get(f"{azure.url}/msi/token", params=query, headers=header, timeout=10)
+    assert (reply.status_code, "unknown" in reply.json()["message"]) == (400, True)
 
 
 def _damaged(token: str, **claims: Any) -> str:

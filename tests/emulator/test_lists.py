@@ -155,12 +155,51 @@ def test_a_request_without_api_version_is_refused(client: Client, version: str |
 
 @pytest.mark.parametrize(
     "path",
-    [f"{JOBS}/00000000-0000-0000-0000-000000000000", f"{VAULT}/backupOperations/x", f"{VAULT}/nothing"],
+    [
+        f"{JOBS}/00000000-0000-0000-0000-000000000000",
+        f"{VAULT}/backupOperations/x",
+        f"{VAULT}/nothing",
+        f"{VAULT}/backupFabrics/Azure/protectionContainers/c/protectedItems/i",
+    ],
 )
 def test_what_does_not_exist_is_404_in_arms_envelope(client: Client, path: str) -> None:
     reply = client.get(path)
     assert reply.status_code == 404
     assert set(reply.json()["error"]) == {"code", "message"}
+
+
+def test_a_point_exists_from_the_snapshot_on_and_is_restored_by_its_own_kind_of_request(
+    azure: Emulator, client: Client, clock: ManualClock
+) -> None:
+    azure.start_job("vm-good")
+    points = f"{client.item('vm-good')}/recoveryPoints"
+    clock.advance(460)
+    assert client.get(points).json() == {"value": []}
+    clock.advance(5)
+    (point,) = client.get(points).json()["value"]
+    assert client.get(f"{points}/1").status_code == client.post(f"{points}/1/restore", {}).status_code == 404
+    wrong = {"properties": {"objectType": "AzureFileShareRestoreRequest"}}
+    assert client.post(f"{point['id']}/restore", wrong).status_code == 400
+    assert len(_jobs(client)) == 1
+
+
+def test_a_body_that_is_not_json_is_refused(client: Client) -> None:
+    address = f"{client.azure.url}{client.item('vm-good')}/backup?api-version=2026-07-01"
+    headers = {"Authorization": f"Bearer {client.token()}"}
+    for data in ("{", "[]"):
+        reply = client.session.post(address, data=data, headers=headers, timeout=10)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (400, "BMSUserErrorInvalidInput")
+
+
+def test_looking_changes_nothing(azure: Emulator, client: Client, clock: ManualClock) -> None:
+    job_id = azure.start_job("vm-good")
+    for seconds in (0, 470, 1000, 5000):
+        clock.advance(seconds)
+        once, again = (client.get(f"{JOBS}/{job_id}").json() for _ in range(2))
+        assert once == again
+    clock.advance(-5000)
+    assert client.job(job_id)["status"] == "InProgress"
+    clock.advance(5000)
 
 
 def test_ids_of_a_request_come_back_in_its_answer(client: Client) -> None:
