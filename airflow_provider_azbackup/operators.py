@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.core.calls import BACKUP_TYPES
-from airflow_provider_azbackup.core.resources import JobRef, check_item, split_job_id
+from airflow_provider_azbackup.core.names import check_backup_type, check_item, split_job_id
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupNotFoundError,
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_azbackup.core.jobs import Job
+    from airflow_provider_azbackup.core.resources import JobRef
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 
@@ -100,7 +100,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
                 f"protected_item and job_id; give exactly one"
             )
         check_seconds(self.task_id, poll_interval=poll_interval, timeout=timeout)
-        check_literal(backup_type, _known_backup_type)
+        check_literal(backup_type, check_backup_type)
         check_literal(recovery_point_expiry, lambda text: read_expiry(text, 0.0))
         check_literal(job_id, split_job_id)
         check_literal(protected_item, check_item)
@@ -188,13 +188,6 @@ def read_expiry(value: datetime | timedelta | str | None, now: float) -> datetim
     if moment <= today:
         raise AzureBackupConfigError(f"recovery_point_expiry {value!r} has passed; expected a later moment")
     return moment
-
-
-def _known_backup_type(value: str) -> None:
-    if value not in BACKUP_TYPES:
-        raise AzureBackupConfigError(
-            f"backup_type {value!r} is not known; expected one of {', '.join(sorted(BACKUP_TYPES))}"
-        )
 
 
 def _glance(hook: AzureBackupHook, ref: JobRef) -> Job | None:

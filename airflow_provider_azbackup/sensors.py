@@ -17,8 +17,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.core.flows import NEWBORN
-from airflow_provider_azbackup.core.resources import split_job_id
+from airflow_provider_azbackup.core.names import split_job_id
 from airflow_provider_azbackup.exceptions import (
     AzureBackupError,
     AzureBackupJobFailedError,
@@ -168,9 +167,10 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
             raise AzureBackupGateShutError(str(error), code=error.code, job=error.job) from None
 
     def _may_pass(self, error: AzureBackupError) -> bool:
-        newborn = clock.current().now() < self._since + NEWBORN
+        from airflow_provider_azbackup.core.flows import is_newborn
+
         return isinstance(error, AzureBackupTransientError) or (
-            isinstance(error, AzureBackupNotFoundError) and newborn
+            isinstance(error, AzureBackupNotFoundError) and is_newborn(self._since, clock.current().now())
         )
 
     def _forgive_timeout(self, message: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_azbackup.core.jobs import Job
-from airflow_provider_azbackup.exceptions import AzureBackupError
+if TYPE_CHECKING:
+    from airflow_provider_azbackup.core.jobs import Job
+    from airflow_provider_azbackup.exceptions import AzureBackupError
 
 
 class Story:
@@ -17,7 +18,7 @@ class Story:
 
     def __init__(self, log: logging.Logger | Any) -> None:
         self._log = log
-        self._told: tuple[str, tuple[str, ...]] | None = None
+        self._told: tuple[str, str] | None = None
         self._fault: tuple[type[AzureBackupError], int | None] | None = None
         self._puzzled = False
 
@@ -42,7 +43,8 @@ class Story:
                 "wait going until the deadline.",
                 job.status,
             )
-        told = (job.status, tuple(task.name for task in job.tasks if task.status.casefold() == "inprogress"))
-        if told != self._told:
+        told = (job.status, next((task.name for task in job.tasks if task.is_running), ""))
+        # Between two phases no task runs: that is no news.
+        if told != self._told and (told[1] or told[0] != (self._told or ("",))[0]):
             self._told = told
             self._log.info("Azure Backup %s", job)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from importlib import import_module
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_azbackup.events import JobEvent
 from airflow_provider_azbackup.exceptions import AzureBackupError
-from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
-from airflow_provider_azbackup.story import Story
 
 
 class AzureBackupJobTrigger(BaseTrigger):
@@ -52,6 +51,12 @@ class AzureBackupJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch the job and yield the one event."""
+        # Here, and in a thread first: parsing a DAG file need not pay for it, nor the loop stand still.
+        await asyncio.to_thread(import_module, "airflow_provider_azbackup.hooks")
+        from airflow_provider_azbackup.events import JobEvent
+        from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
+        from airflow_provider_azbackup.story import Story
+
         try:
             async with AzureBackupAsyncHook(self.azure_backup_conn_id) as hook:
                 job = await hook.watch_job(

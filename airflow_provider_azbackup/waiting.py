@@ -6,13 +6,13 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_azbackup.core.jobs import Job, is_proven
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_azbackup.core.jobs import Job
     from airflow_provider_azbackup.core.resources import JobRef
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
@@ -75,6 +75,8 @@ class JobWait:
         :return: False when it is still running.
         :raises AzureBackupJobFailedError: when it proves no backup.
         """
+        from airflow_provider_azbackup.core.jobs import is_proven
+
         if not job.is_running:
             context["ti"].xcom_push(key="job", value=job.facts())
         return is_proven(job, accept_warnings=self.accept_warnings)

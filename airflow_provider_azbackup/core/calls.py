@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import TypedDict, Unpack
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from airflow_provider_azbackup.core.names import REQUESTS, WORKLOAD
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.wire import Call, JsonObject, Reply
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupTransientError
@@ -18,22 +18,6 @@ from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBa
 # The version whose published specification this package was written against; bodies and paths have been
 # the same from 2016-12-01 on, so a connection may name another one.
 API_VERSION = "2024-04-01"
-
-_VM = "IaasVMBackupRequest"
-_SHARE = "AzureFileShareBackupRequest"
-_WORKLOAD = "AzureWorkloadBackupRequest"
-
-# Kind of item (first part of its name): request type, and the backup types an on-demand backup of it knows.
-_REQUESTS = MappingProxyType(
-    {
-        "vm": (_VM, {"Full"}),
-        "azurefileshare": (_SHARE, {"Full"}),
-        "sqldatabase": (_WORKLOAD, {"Full", "Differential", "Log", "CopyOnlyFull"}),
-        "saphanadatabase": (_WORKLOAD, {"Full", "Differential", "Incremental"}),
-        "saphanadbinstance": (_WORKLOAD, {"SnapshotFull", "SnapshotCopyOnlyFull"}),
-    }
-)
-BACKUP_TYPES = frozenset().union(*(types for _, types in _REQUESTS.values()))
 
 # The lists in which a friendly name is looked up: management type and item type of each.
 ITEM_LISTS = (
@@ -83,21 +67,21 @@ def backup_request(item: ProtectedItem, **options: Unpack[BackupOptions]) -> Jso
     """
     backup_type = options.get("backup_type", "Full")
     compression, expiry = options.get("enable_compression"), options.get("recovery_point_expiry")
-    if item.kind not in _REQUESTS:
+    if item.kind not in REQUESTS:
         raise AzureBackupConfigError(
             f"{item.name!r} cannot be backed up on demand through the REST API; "
-            f"expected an item whose name starts with one of {', '.join(_REQUESTS)}"
+            f"expected an item whose name starts with one of {', '.join(REQUESTS)}"
         )
-    request, types = _REQUESTS[item.kind]
+    request, types = REQUESTS[item.kind]
     if backup_type not in types:
         raise AzureBackupConfigError(
             f"backup_type {backup_type!r} is not offered for {item.name!r}; expected {_one_of(types)}"
         )
     properties: JsonObject = {"objectType": request}
-    if request == _WORKLOAD:
+    if request == WORKLOAD:
         properties["backupType"] = backup_type
     if compression is not None:
-        if request != _WORKLOAD:
+        if request != WORKLOAD:
             raise AzureBackupConfigError(f"enable_compression is for SQL and SAP HANA, not {item.name!r}")
         properties["enableCompression"] = compression
     if expiry is not None:

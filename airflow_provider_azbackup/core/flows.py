@@ -12,15 +12,9 @@ from itertools import chain, repeat
 
 from airflow_provider_azbackup.core import calls, replies
 from airflow_provider_azbackup.core.jobs import Job
+from airflow_provider_azbackup.core.names import check_item, split_share_id
 from airflow_provider_azbackup.core.replies import FoundItem, Operation, Page
-from airflow_provider_azbackup.core.resources import (
-    JobRef,
-    OperationRef,
-    ProtectedItem,
-    Vault,
-    check_item,
-    share_of,
-)
+from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.wire import Answer, Call, Flow, JsonObject, Lost, Reply
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
@@ -199,7 +193,7 @@ def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem
         )
     if machine := ProtectedItem.of_vm(vault, name):
         return machine
-    share = share_of(name)
+    share = split_share_id(name)
     found: list[FoundItem] = []
     for management_type, item_type in calls.ITEM_LISTS:
         if share and management_type != "AzureStorage":
@@ -235,6 +229,11 @@ def probe(vault: Vault | None, subscription_id: str) -> Flow[str]:
     return f"subscription {subscription_id}, no vault set; visible vaults: {names or 'none'}"
 
 
+def is_newborn(since: float, at: float) -> bool:
+    """Return whether a wait is so young that Azure may not know its job yet."""
+    return at < since + NEWBORN
+
+
 class _Patience:
     """Tells a fault that passes from one that lasts."""
 
@@ -255,7 +254,7 @@ class _Patience:
         if not isinstance(error, AzureBackupAuthError | AzureBackupNotFoundError):
             raise error
         self.refused_at = at if self.refused_at is None else self.refused_at
-        newborn = isinstance(error, AzureBackupNotFoundError) and at < self.since + NEWBORN
+        newborn = isinstance(error, AzureBackupNotFoundError) and is_newborn(self.since, at)
         if not newborn and at - self.refused_at >= REFUSAL_GRACE:
             raise error
 

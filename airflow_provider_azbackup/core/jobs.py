@@ -71,6 +71,11 @@ class JobTask:
     status: str
     progress: str = ""
 
+    @property
+    def is_running(self) -> bool:
+        """Whether this phase is the one going on."""
+        return self.status.casefold() == "inprogress"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -116,7 +121,7 @@ class Job:
     @property
     def phase(self) -> str:
         """The task that runs now with its progress, or an empty string."""
-        running = [task for task in self.tasks if task.status.casefold() == "inprogress"]
+        running = [task for task in self.tasks if task.is_running]
         return " ".join(part for part in (running[0].name, running[0].progress) if part) if running else ""
 
     @property

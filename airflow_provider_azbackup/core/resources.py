@@ -5,34 +5,17 @@ Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-bac
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from uuid import UUID
 
+from airflow_provider_azbackup.core.names import (
+    ITEM_ID,
+    VAULT_ID,
+    match_item,
+    match_vault,
+    match_vm,
+    split_job_id,
+)
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
-
-VAULT_ID = "/subscriptions/<id>/resourceGroups/<group>/providers/Microsoft.RecoveryServices/vaults/<name>"
-ITEM_ID = f"{VAULT_ID}/backupFabrics/Azure/protectionContainers/<container>/protectedItems/<item>"
-
-_SEGMENT = r"([^/?#\s][^/?#]*)"
-# Azure's internal test rings answer as Microsoft.RecoveryServicesBVTD; casing differs from answer to answer.
-_VAULT = re.compile(
-    rf"/subscriptions/{_SEGMENT}/resourceGroups/{_SEGMENT}/providers/Microsoft\.RecoveryServices\w*/vaults/{_SEGMENT}",
-    re.IGNORECASE,
-)
-_ITEM = re.compile(
-    rf"(.+)/backupFabrics/Azure/protectionContainers/{_SEGMENT}/protectedItems/{_SEGMENT}", re.IGNORECASE
-)
-_JOB = re.compile(rf"(.+)/backupJobs/{_SEGMENT}", re.IGNORECASE)
-_VM = re.compile(
-    rf"/subscriptions/{_SEGMENT}/resourceGroups/{_SEGMENT}/providers/Microsoft\.Compute/virtualMachines/{_SEGMENT}",
-    re.IGNORECASE,
-)
-_SHARE = re.compile(
-    rf"(/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.Storage/storageAccounts/[^/]+)"
-    rf"/fileServices/default/(?:shares|fileshares)/{_SEGMENT}",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +40,7 @@ class Vault:
 
         :raises AzureBackupConfigError: when it is not one.
         """
-        if not (found := _VAULT.fullmatch(arm_id)):
+        if not (found := match_vault(arm_id)):
             raise AzureBackupConfigError(f"{arm_id!r} is not the ARM id of a vault; expected {VAULT_ID}")
         subscription, group, name = found.groups()
         return cls(subscription_id=subscription, resource_group_name=group, name=name)
@@ -90,7 +73,7 @@ class ProtectedItem:
 
         :raises AzureBackupConfigError: when it is not one.
         """
-        if not (found := _ITEM.fullmatch(arm_id)):
+        if not (found := match_item(arm_id)):
             raise AzureBackupConfigError(
                 f"{arm_id!r} is not the ARM id of a protected item; expected {ITEM_ID}"
             )
@@ -103,7 +86,7 @@ class ProtectedItem:
 
         Only the names of Azure VMs can be built from known parts; all others must be looked up.
         """
-        if not (found := _VM.fullmatch(vm_id)):
+        if not (found := match_vm(vm_id)):
             return None
         _, group, machine = found.groups()
         tail = f"iaasvmcontainerv2;{group};{machine}"
@@ -131,7 +114,7 @@ class JobRef:
         :raises AzureBackupConfigError: when it is neither, or a GUID comes without a vault.
         """
         named, job_id = split_job_id(text)
-        home = named or vault
+        home = Vault.parse(named) if named else vault
         if home is None:
             raise AzureBackupConfigError(f"job {text!r} comes without a vault; give the job's ARM id")
         return cls(vault=home, job_id=job_id)
@@ -148,43 +131,6 @@ class OperationRef:
     def path(self) -> str:
         """The vault's own URL of the operation, which works without the signature of Azure's answer."""
         return f"{self.vault.path}/backupOperations/{self.operation_id}"
-
-
-def split_job_id(text: str) -> tuple[Vault | None, str]:
-    """Split a job's ARM id into vault and GUID; a GUID comes without a vault.
-
-    :raises AzureBackupConfigError: when it is neither.
-    """
-    found = _JOB.fullmatch(text)
-    job_id = found.group(2) if found else text
-    try:
-        UUID(job_id)
-    except ValueError:
-        raise AzureBackupConfigError(
-            f"{text!r} is not a job id; expected a GUID or {VAULT_ID}/backupJobs/<GUID>"
-        ) from None
-    return (Vault.parse(found.group(1)) if found else None), job_id
-
-
-def check_item(text: str) -> None:
-    """Refuse what can be no protected item: nothing at all, or the ARM id of something else.
-
-    :raises AzureBackupConfigError: saying what is expected.
-    """
-    if text.strip() and (
-        not text.startswith("/") or any(kind.fullmatch(text) for kind in (_ITEM, _VM, _SHARE))
-    ):
-        return
-    raise AzureBackupConfigError(
-        f"protected_item {text!r} is neither a name nor the ARM id of a protected item, a virtual machine or "
-        f"a file share; a protected item's ARM id is {ITEM_ID}"
-    )
-
-
-def share_of(arm_id: str) -> tuple[str, str] | None:
-    """Split a file share's ARM id into its storage account's ARM id and the share's name."""
-    found = _SHARE.fullmatch(arm_id)
-    return (found.group(1), found.group(2)) if found else None
 
 
 def last_segment(url_or_id: str) -> str:
