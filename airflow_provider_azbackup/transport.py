@@ -106,21 +106,20 @@ class SyncDriver:
     """
 
     def __init__(self, settings: Settings, **timeouts: float) -> None:
-        import azure.identity as identity
-
         self._settings = settings
         self._transport = _SyncTransport(
             **{**_TIMEOUTS, **timeouts},
             connection_verify=_ca_bundle(settings) or True,
         )
-        self.credential: TokenCredential = _credential(identity, settings, self._transport)
+        self._sign_in()
+
+    def _sign_in(self) -> None:
+        import azure.identity as identity
+
+        self.credential: TokenCredential = _credential(identity, self._settings, self._transport)
+        tokens = BearerTokenCredentialPolicy(self.credential, self._settings.cloud.scope, enable_cae=True)
         self._client: PipelineClient[Any, Any] = PipelineClient(
-            settings.endpoint,
-            transport=self._transport,
-            policies=_policies(
-                _SyncRetries(),
-                BearerTokenCredentialPolicy(self.credential, settings.cloud.scope, enable_cae=True),
-            ),
+            self._settings.endpoint, transport=self._transport, policies=_policies(_SyncRetries(), tokens)
         )
 
     def play(self, flow: Flow[T], *, retry: bool = True) -> T:
@@ -146,6 +145,9 @@ class SyncDriver:
         except AzureError as error:
             # requests tells a connection that was never made from one that broke; aiohttp does not.
             return _lost(error, sent=not isinstance(error, ServiceRequestError))
+        if response.status_code == 401:
+            # The credential would offer the refused token again for as long as it thinks it valid.
+            self._sign_in()
         return _reply(response)
 
     def close(self) -> None:
@@ -161,18 +163,19 @@ class AsyncDriver:
     """
 
     def __init__(self, settings: Settings) -> None:
-        import azure.identity.aio as identity
-
         self._settings = settings
         self._transport = _AsyncTransport(**_TIMEOUTS, **_session(settings))
-        self.credential: AsyncTokenCredential = _credential(identity, settings, self._transport)
+        self._sign_in()
+
+    def _sign_in(self) -> None:
+        import azure.identity.aio as identity
+
+        self.credential: AsyncTokenCredential = _credential(identity, self._settings, self._transport)
+        tokens = AsyncBearerTokenCredentialPolicy(
+            self.credential, self._settings.cloud.scope, enable_cae=True
+        )
         self._client: AsyncPipelineClient[Any, Any] = AsyncPipelineClient(
-            settings.endpoint,
-            transport=self._transport,
-            policies=_policies(
-                _AsyncRetries(),
-                AsyncBearerTokenCredentialPolicy(self.credential, settings.cloud.scope, enable_cae=True),
-            ),
+            self._settings.endpoint, transport=self._transport, policies=_policies(_AsyncRetries(), tokens)
         )
 
     async def play(self, flow: Flow[T]) -> T:
@@ -194,6 +197,8 @@ class AsyncDriver:
             )
         except AzureError as error:
             return _lost(error, sent=True)
+        if response.status_code == 401:  # as above
+            self._sign_in()
         return _reply(response)
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The gate, every status word through every way of waiting: it opens on succeeded, and on warned when asked."""
+"""Every status word through every way of waiting: the gate opens on succeeded, and on warned when asked."""
 
 from __future__ import annotations
 
