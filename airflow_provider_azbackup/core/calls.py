@@ -148,14 +148,24 @@ def next_page(reply: Reply, link: str) -> Call:
 
     :raises AzureBackupTransientError: when the link names another host: a token must not go there.
     """
-    here, there = urlsplit(reply.url), urlsplit(link)
-    if (there.scheme, there.netloc) != (here.scheme, here.netloc):
+    here = urlsplit(reply.url)
+    if _origin(link) != _origin(reply.url):
         raise AzureBackupTransientError(
-            f"the next page of {here.path} is said to be on {there.netloc!r}; not followed, because "
-            f"the token of this connection is for {here.netloc} only"
+            f"the next page of {here.path} is said to be on {link.partition('?')[0][:200]!r}; not followed, "
+            f"because the token of this connection is for {here.netloc} only"
         )
+    there = urlsplit(link)
     query = tuple((name, value) for name, value in parse_qsl(there.query) if name.lower() != "api-version")
     return Call(method="GET", path=unquote(there.path), query=query)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None] | None:
+    """Return scheme, host and port, or None for what is no URL; Azure may or may not write the port 443."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        return None
 
 
 def _filter(**wanted: str | None) -> tuple[tuple[str, str], ...]:

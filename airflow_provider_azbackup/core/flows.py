@@ -64,7 +64,8 @@ def trigger_backup(item: ProtectedItem, body: JsonObject) -> Flow[OperationRef]:
             f"again, because a backup may be running: look at the jobs of vault {item.vault.name} first",
             status=None if isinstance(answer, Lost) else answer.status,
         )
-    replies.raise_unless(answer, call, 200, 202)
+    # Azure says 202; after any other 2xx a backup may be running just as well.
+    replies.raise_unless(answer, call, *range(200, 300))
     if operation_id := replies.read_operation_id(answer):
         return OperationRef(vault=item.vault, operation_id=operation_id)
     raise AzureBackupUnconfirmedStartError(
@@ -200,7 +201,8 @@ def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem
             continue
         pages = yield from _pages(calls.list_protected_items(vault, management_type, item_type))
         found += [item for page in pages for item in replies.read_items(page)]
-    meant = [item for item in found if item.answers_to(share[1] if share else name)]
+    # The same item on two pages is one item.
+    meant = [item for item in dict.fromkeys(found) if item.answers_to(share[1] if share else name)]
     if share:
         meant = [item for item in meant if item.source_id.casefold() == share[0].casefold()]
     if len(meant) == 1:
@@ -282,12 +284,13 @@ def _job_of_operation(operation: Operation) -> JobRef:
             f"was started: {operation.code or 'no code'} {operation.message}".rstrip(),
             code=operation.code,
         )
-    if operation.job_id is None:
+    try:
+        return JobRef.parse(operation.job_id or "", ref.vault)
+    except AzureBackupConfigError:
         raise AzureBackupUnconfirmedStartError(
-            f"operation {ref.operation_id} in vault {ref.vault.name} succeeded without naming a job; "
-            f"a backup is probably running: look at the vault's jobs"
-        )
-    return JobRef.parse(operation.job_id, ref.vault)
+            f"operation {ref.operation_id} in vault {ref.vault.name} succeeded without naming a job "
+            f"({operation.job_id!r}); a backup is probably running: look at the vault's jobs"
+        ) from None
 
 
 def _pages(first: Call) -> Flow[list[Page]]:

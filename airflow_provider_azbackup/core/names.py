@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from types import MappingProxyType
-from uuid import UUID
 
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
@@ -38,6 +37,8 @@ _GROUP = rf"/subscriptions/{_SEGMENT}/resourceGroups/{_SEGMENT}/providers"
 _VAULT = rf"{_GROUP}/Microsoft\.RecoveryServices\w*/vaults/{_SEGMENT}"
 _ITEM = rf"(.+)/backupFabrics/Azure/protectionContainers/{_SEGMENT}/protectedItems/{_SEGMENT}"
 _JOB = rf"(.+)/backupJobs/{_SEGMENT}"
+# Not uuid.UUID(): it also takes braces, "urn:" and no dashes, which are not how Azure's answer names the job.
+_GUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _VM = rf"{_GROUP}/Microsoft\.Compute/virtualMachines/{_SEGMENT}"
 _SHARE = (
     rf"({_GROUP}/Microsoft\.Storage/storageAccounts/[^/]+)/fileServices/default/(?:file)?shares/{_SEGMENT}"
@@ -71,14 +72,9 @@ def split_job_id(text: str) -> tuple[str | None, str]:
     :raises AzureBackupConfigError: when it is neither.
     """
     found = re.fullmatch(_JOB, text, re.IGNORECASE)
-    job_id = found.group(2) if found else text
-    try:
-        UUID(job_id)
-    except ValueError:
-        found = None
-    else:
-        if found is None or match_vault(found.group(1)):
-            return (found.group(1) if found else None), job_id
+    vault, job_id = found.groups() if found else (None, text)
+    if re.fullmatch(_GUID, job_id, re.IGNORECASE) and (vault is None or match_vault(vault)):
+        return vault, job_id
     raise AzureBackupConfigError(f"{text!r} is not a job id; expected a GUID or {VAULT_ID}/backupJobs/<GUID>")
 
 

@@ -9,6 +9,7 @@ Source: https://learn.microsoft.com/rest/api/backup/
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,6 +48,10 @@ _NET_DURATION = re.compile(r"(?P<sign>-)?(?:(?P<d>\d+)\.)?(?P<h>\d+):(?P<m>\d+):
 _NEVER = ("0001-", "2001-01-01T00:00:00")
 
 
+# How an operation ends. Any other word is newer than this table and says nothing about the backup yet.
+_OPERATION_ENDS = frozenset({"succeeded", "failed", "canceled", "cancelled", "invalid"})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     """Where an asynchronous operation stands; ``job_id`` is None until it has made a job."""
@@ -59,8 +64,8 @@ class Operation:
 
     @property
     def is_running(self) -> bool:
-        """Whether Azure still works on it."""
-        return self.status.casefold() == "inprogress"
+        """Whether Azure still works on it; so does a word we do not know."""
+        return self.status.casefold() not in _OPERATION_ENDS
 
     @property
     def succeeded(self) -> bool:
@@ -97,9 +102,9 @@ def raise_unless(reply: Reply, call: Call, *accepted: int) -> None:
     """
     if reply.status in accepted:
         return
-    kind = _ERRORS.get(
-        reply.status, AzureBackupTransientError if reply.status >= 500 else AzureBackupRefusedError
-    )
+    # A 2xx that is not the documented one refuses nothing; it only does not hold what was asked for.
+    passes = reply.status >= 500 or 200 <= reply.status < 300
+    kind = _ERRORS.get(reply.status, AzureBackupTransientError if passes else AzureBackupRefusedError)
     code, message = _error_of(reply)
     missing = _ACTION.search(message) if reply.status == 403 else None
     raise kind(
@@ -172,7 +177,6 @@ def job_of(ref: JobRef, body: JsonObject) -> Job | None:
     if not status:
         return None
     extended = _dict(properties.get("extendedInfo"))
-    percent = extended.get("progressPercentage")
     return Job(
         ref=ref,
         status=status,
@@ -183,7 +187,7 @@ def job_of(ref: JobRef, body: JsonObject) -> Job | None:
         start_time=read_time(properties.get("startTime")),
         end_time=read_time(properties.get("endTime")),
         duration_seconds=read_duration(properties.get("duration")),
-        percent=float(percent) if isinstance(percent, int | float) else None,
+        percent=_number(extended.get("progressPercentage")),
         message=_text(extended.get("dynamicErrorMessage")),
         errors=tuple(map(_job_error, _dicts(properties.get("errorDetails")))),
         tasks=tuple(map(_job_task, _dicts(extended.get("tasksList")))),
@@ -233,9 +237,9 @@ def read_time(value: Any) -> str | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)).isoformat()
+    except (ValueError, OverflowError):
         return None
-    return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)).isoformat()
 
 
 def read_duration(value: Any) -> float | None:
@@ -260,8 +264,8 @@ def _job_error(entry: JsonObject) -> JobError:
 
 
 def _job_task(entry: JsonObject) -> JobTask:
-    percent = entry.get("progressPercentage")
-    shown = f"{percent:g} %" if isinstance(percent, int | float) else ""
+    percent = _number(entry.get("progressPercentage"))
+    shown = "" if percent is None else f"{percent:g} %"
     return JobTask(
         name=_text(entry.get("taskId")),
         status=_text(entry.get("status")),
@@ -270,25 +274,24 @@ def _job_task(entry: JsonObject) -> JobTask:
 
 
 def _error_of(reply: Reply) -> tuple[str | None, str]:
-    try:
-        body = json.loads(reply.text)
-    except ValueError:
-        # A proxy's page: its first words say more than nothing.
-        return None, " ".join(reply.text.split())[:200]
-    error = _dict(_dict(body).get("error"))
+    body = _dict(_json(reply))
+    error = _dict(body.get("error"))
     if not error:  # cross-region operations: {"ErrorCode": .., "Message": {"Value": ..}}
-        error = {
-            "code": _dict(body).get("ErrorCode"),
-            "message": _dict(_dict(body).get("Message")).get("Value"),
-        }
-    return _text(error.get("code")) or None, _text(error.get("message"))
+        error = {"code": body.get("ErrorCode"), "message": _dict(body.get("Message")).get("Value")}
+    # A proxy's page: its first words say more than nothing.
+    message = _text(error.get("message")) or " ".join(reply.text.split())[:200]
+    return _text(error.get("code")) or None, message
+
+
+def _json(reply: Reply) -> Any:
+    try:
+        return json.loads(reply.text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _object(reply: Reply) -> JsonObject:
-    try:
-        body = json.loads(reply.text)
-    except ValueError:
-        body = None
+    body = _json(reply)
     if not isinstance(body, dict):
         raise _unreadable(reply, "a JSON object")
     return body
@@ -305,6 +308,13 @@ def _unreadable(reply: Reply, expected: str) -> AzureBackupTransientError:
 
 def _name(body: JsonObject) -> str:
     return last_segment(_text(body.get("name")) or _text(body.get("id")))
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def _dict(value: Any) -> JsonObject:

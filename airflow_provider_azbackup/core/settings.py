@@ -202,11 +202,13 @@ def _first(extra: Mapping[str, Any], names: tuple[str, ...]) -> str:
 
 
 def _safe_url(conn_id: str, name: str, url: str) -> str:
-    parts = urlsplit(url if "//" in url else f"https://{url}")
-    usable = (
-        parts.hostname and parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username)
-    )
-    if not usable or parts.scheme not in ("https", "http"):
+    try:
+        parts = urlsplit(url if "//" in url else f"https://{url}")
+        # Reading the port checks it.
+        usable = parts.hostname and parts.port != 0 and parts.scheme in ("https", "http")
+    except ValueError:
+        usable = False
+    if not usable or parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
         raise _wrong(conn_id, name, url, "https://<host> without a path")
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise _wrong(

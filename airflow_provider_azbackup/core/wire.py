@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from email.utils import mktime_tz, parsedate_tz
 from typing import Any, TypeAlias, TypeVar
@@ -52,8 +53,9 @@ class Reply:
         stated = self.headers.get("retry-after", "")
         if re.fullmatch(r"\d{1,6}(\.\d+)?", stated):
             return float(stated)
-        if moment := parsedate_tz(stated):
-            return max(0.0, mktime_tz(moment) - self.at)
+        with suppress(ValueError, OverflowError):  # a date outside the calendar
+            if moment := parsedate_tz(stated):
+                return max(0.0, mktime_tz(moment) - self.at)
         spoken = _TRY_AGAIN_AFTER.search(self.text) if self.status == 429 else None
         return float(spoken.group(1)) if spoken else None
 
