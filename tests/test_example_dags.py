@@ -18,7 +18,7 @@ def bag() -> Any:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # Airflow below 3.2
         from airflow.models.dagbag import DagBag
-    return DagBag(dag_folder=EXAMPLES, include_examples=False)
+    return DagBag(dag_folder=EXAMPLES)
 
 
 def test_airflow_reads_every_example_without_an_error(bag: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_azbackup import __version__
+from airflow_provider_azbackup.emulator import Emulator
 from dev.stack import Stack, StackError
 
 pytestmark = pytest.mark.e2e
@@ -22,8 +23,11 @@ def test_airflow_lists_the_connection_type_and_its_hook(airflow: Stack) -> None:
     assert "airflow_provider_azbackup.hooks.AzureBackupHook" in line
 
 
-def test_the_connection_test_names_the_vault(airflow: Stack) -> None:
-    assert "demo-vault" in airflow.cli("connections", "test", "azure_backup_default")
+def test_the_connection_test_says_yes_after_asking_azure(airflow: Stack, azure: Emulator) -> None:
+    before = len(azure.requests)
+    assert "Connection success" in airflow.cli("connections", "test", "azure_backup_default")
+    asked = [entry for entry in azure.requests[before:] if "/subscriptions/" in entry["path"]]
+    assert [(entry["method"], entry["status"]) for entry in asked] == [("GET", 200)]
 
 
 @pytest.mark.parametrize(

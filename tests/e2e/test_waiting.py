@@ -2,81 +2,115 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airflow_provider_azbackup.emulator import Emulator
-from dev.airflow_api import Run, Task
+from dev.airflow_api import Json, Task
 from dev.stack import Stack
 
 pytestmark = pytest.mark.e2e
 
 GATE = "azbackup_gate_one_vm"
-LINKS = {"Azure Backup job", "Azure Backup vault"}
 
 
-def deferred(airflow: Stack) -> Task:
+def deferred(airflow: Stack, azure: Emulator) -> Task:
+    """Start a backup of half a real minute, at the speed of these tests, and return its task once it waits."""
+    azure.reset()
+    azure.plan("vm-good", seconds=3600)
     return airflow.wait_for_state(airflow.run_dag(GATE), "backup", "deferred", timeout=90)
 
 
-def backups(azure: Emulator) -> int:
-    return azure.count(method="POST", path_contains="vm-good/backup")
+def ends(pid: int | None, *, within: float = 10.0) -> bool:
+    """Whether a process is gone soon: one that has deferred its task takes a moment to leave."""
+    until = time.monotonic() + within
+    while Path(f"/proc/{pid}").exists():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+    return True
 
 
-@pytest.fixture(autouse=True)
-def _lasting(azure: Emulator) -> None:
-    """Have the next backups of the machine last an hour, which is half a real minute here."""
-    azure.plan("vm-good", seconds=3600)
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """What was seen of one backup: while it waited, and afterwards."""
+
+    job_id: str
+    links: dict[str, str | None]
+    trigger: Json
+    pool: Json
+    worker_left: bool
+    states: dict[str, str]
+    links_afterwards: dict[str, str | None]
+    xcoms_afterwards: dict[str, Any]
 
 
-def test_while_the_job_runs_its_id_and_links_are_there_and_no_worker_is_held(airflow: Stack) -> None:
-    task = deferred(airflow)
+@pytest.fixture(scope="module")
+def wait(airflow: Stack, azure: Emulator) -> Wait:
+    task = deferred(airflow, azure)
     job_id = airflow.xcom(task, "job_id")
     links = airflow.links(task)
     pool = airflow.call("GET", "/pools/default_pool")
+    worker_left = ends(task.pid)
+    now = airflow.task(task.run, "backup")
+    assert now.state == "deferred"  # so all of the above was seen before the end
+    return Wait(
+        job_id=job_id,
+        links=links,
+        trigger=now.facts["trigger"],
+        pool=pool,
+        worker_left=worker_left,
+        states=airflow.wait(task.run),
+        links_afterwards=airflow.links(task),
+        xcoms_afterwards={key: airflow.xcom(task, key) for key in ("return_value", "job_id", "job")},
+    )
 
-    assert (
-        airflow.task(task.run, "backup").state == "deferred"
-    )  # still: all of the above was seen before the end
-    assert len(job_id) == 36
-    assert set(links) == LINKS
-    assert all(str(link).startswith("https://portal.azure.com/") for link in links.values())
+
+def test_the_job_id_is_there_before_the_wait_and_stays(wait: Wait) -> None:
+    assert len(wait.job_id) == 36
+    assert wait.xcoms_afterwards["job_id"] == wait.xcoms_afterwards["return_value"] == wait.job_id
+    assert wait.xcoms_afterwards["job"]["job_id"] == wait.job_id
+
+
+def test_the_links_work_while_the_task_waits_and_afterwards(wait: Wait) -> None:
+    assert set(wait.links) == {"Azure Backup job", "Azure Backup vault"}
+    assert all(str(link).startswith("https://portal.azure.com/") for link in wait.links.values())
+    assert wait.links_afterwards == wait.links
+
+
+def test_a_task_that_waits_holds_neither_a_slot_nor_a_process(wait: Wait) -> None:
+    pool = wait.pool
     assert (pool["deferred_slots"], pool["running_slots"], pool["queued_slots"]) == (1, 0, 0)
-    assert not Path(f"/proc/{task.pid}").exists()
+    assert wait.worker_left
 
-    assert airflow.wait(task.run) == {"backup": "success", "patch": "success"}
-    assert airflow.links(task) == links
-    assert airflow.xcom(task, "job_id") == airflow.xcom(task, "job")["job_id"] == airflow.xcom(task) == job_id
+
+def test_what_waits_shows_no_secret(wait: Wait, azure: Emulator) -> None:
+    assert wait.trigger["classpath"] == "airflow_provider_azbackup.triggers.AzureBackupJobTrigger"
+    assert azure.connection()["password"] not in str(wait.trigger)
+
+
+def test_the_task_resumes_and_opens_the_gate(wait: Wait) -> None:
+    assert wait.states == {"backup": "success", "patch": "success"}
 
 
 def test_another_triggerer_takes_over_from_one_that_was_killed(airflow: Stack, azure: Emulator) -> None:
-    before = backups(azure)
-    task = deferred(airflow)
+    task = deferred(airflow, azure)
     job_id = airflow.xcom(task, "job_id")
     airflow.stop("triggerer", kill=True)
     airflow.start("triggerer")
 
     assert airflow.wait(task.run) == {"backup": "success", "patch": "success"}
     assert airflow.xcom(task, "job")["job_id"] == job_id
-    assert backups(azure) == before + 1
+    assert azure.count(method="POST", path_contains="vm-good/backup") == 1
     assert azure.count(method="POST", path_contains="/cancel") == 0
 
 
-def test_a_trigger_shows_no_secret_in_the_api(airflow: Stack, azure: Emulator) -> None:
-    task = deferred(airflow)
-    trigger = airflow.task(task.run, "backup").facts["trigger"]
-    assert trigger["classpath"] == "airflow_provider_azbackup.triggers.AzureBackupJobTrigger"
-    assert azure.connection()["password"] not in str(trigger)
-    finish(airflow, task.run)
-
-
-def test_no_log_holds_a_secret_or_a_token(airflow: Stack, azure: Emulator) -> None:
+def test_no_log_holds_a_secret_or_a_token(wait: Wait, airflow: Stack, azure: Emulator) -> None:
     logs = [path.read_text(errors="replace") for path in airflow.home.rglob("*.log*") if path.is_file()]
-    assert len(logs) > 10
+    assert [log for log in logs if wait.job_id in log]
     for secret in (azure.connection()["password"], "Bearer ey", "client_secret="):
         assert not [log for log in logs if secret in log]
-
-
-def finish(airflow: Stack, run: Run) -> None:
-    assert airflow.wait(run)["backup"] == "success"
