@@ -1,0 +1,184 @@
+"""Imports point one way, and each layer keeps out what is not its business: read from the import lines."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import airflow_provider_azbackup
+
+PACKAGE = "airflow_provider_azbackup"
+ROOT = Path(airflow_provider_azbackup.__file__).parent
+
+# From the bottom up: a module imports from its own layer or from lower ones, never from higher ones. What is
+# imported inside a method or for a type checker counts too: a layer must not know what is above it at all.
+LAYERS = (
+    {"__init__", "exceptions"},
+    {"clock", "get_provider_info"},
+    {"core"},
+    {"events", "story"},
+    {"transport"},
+    {"hooks"},
+    {"triggers"},
+    {"links", "waiting"},
+    {"operators", "sensors"},
+)
+# What the core must do without: it opens no socket, reads no clock, never sleeps, and logs nothing.
+FORBIDDEN_IN_CORE = {
+    "airflow", "azure", "requests", "aiohttp", "httpx", "urllib3", "socket", "ssl", "http",
+    "time", "asyncio", "threading", "logging", "os", "pathlib",
+}  # fmt: skip
+HTTP_LIBRARIES = {"azure", "requests", "aiohttp", "httpx", "urllib3", "msal", "cryptography"}
+
+
+@cache
+def source(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package: its dotted name without the package's, and its file."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))
+    }
+
+
+def imports(nodes: Iterator[ast.AST]) -> set[str]:
+    """Full names of all modules imported; ``from a import b`` names ``a`` and ``a.b``, which may be one."""
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, "relative imports hide where they lead"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+            found |= {ast.literal_eval(argument) for argument in node.args}
+    return found
+
+
+def at_run_time(tree: ast.Module) -> Iterator[ast.AST]:
+    """Nodes that run when the module is imported: none in functions, none for type checkers."""
+    waiting: list[ast.AST] = [*tree.body]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+            continue
+        yield node
+        waiting += ast.iter_child_nodes(node)
+
+
+def of_package(names: set[str]) -> set[str]:
+    """The modules of this package among imported names, without the package's own name."""
+    inside = {name.removeprefix(f"{PACKAGE}.") for name in names if name.startswith(f"{PACKAGE}.")}
+    return {name for name in inside if name in modules() or f"{name}.__init__" in modules()}
+
+
+def others(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names} - {PACKAGE}
+
+
+def layer(module: str) -> int:
+    top = module.partition(".")[0]
+    return next(height for height, names in enumerate(LAYERS) if top in names)
+
+
+PROVIDER = [name for name in modules() if name.partition(".")[0] != "emulator"]
+CORE = [name for name in PROVIDER if name.startswith("core.")]
+EMULATOR = [name for name in modules() if name not in PROVIDER]
+
+
+def test_every_module_has_a_place_in_the_layers() -> None:
+    assert {name.partition(".")[0] for name in PROVIDER} == set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("module", PROVIDER)
+def test_a_module_imports_from_its_own_layer_or_from_below(module: str) -> None:
+    used = of_package(imports(ast.walk(source(modules()[module]))))
+    assert {name for name in used if layer(name) > layer(module)} == set()
+
+
+@pytest.mark.parametrize("module", ["operators", "sensors"])
+def test_an_operator_and_a_sensor_do_not_know_each_other(module: str) -> None:
+    used = of_package(imports(ast.walk(source(modules()[module]))))
+    assert used & {"operators", "sensors"} == set()
+
+
+def test_exceptions_import_nothing() -> None:
+    assert others(imports(ast.walk(source(modules()["exceptions"])))) <= {"__future__", "typing"}
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_knows_no_airflow_no_network_and_no_clock(module: str) -> None:
+    assert others(imports(ast.walk(source(modules()[module])))) & FORBIDDEN_IN_CORE == set()
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_asks_nobody_for_the_present_moment(module: str) -> None:
+    called = {
+        ast.unparse(node.func) for node in ast.walk(source(modules()[module])) if isinstance(node, ast.Call)
+    }
+    assert {name for name in called if name.endswith((".now", ".utcnow", ".today"))} == set()
+
+
+@pytest.mark.parametrize("module", [name for name in PROVIDER if name != "transport"])
+def test_only_the_transport_imports_an_http_library_at_module_level(module: str) -> None:
+    assert others(imports(at_run_time(source(modules()[module])))) & HTTP_LIBRARIES == set()
+
+
+@pytest.mark.parametrize("module", [name for name in PROVIDER if name != "transport"])
+def test_nobody_imports_the_transport_at_module_level(module: str) -> None:
+    assert "transport" not in of_package(imports(at_run_time(source(modules()[module]))))
+
+
+@pytest.mark.parametrize("module", EMULATOR)
+def test_the_emulator_imports_nothing_of_the_provider(module: str) -> None:
+    """Not even a constant: a misspelt word of one must not be excused by the other."""
+    used = imports(ast.walk(source(modules()[module])))
+    assert {name for name in used if name == PACKAGE} == set()
+    assert {name for name in of_package(used) if name.partition(".")[0] != "emulator"} == set()
+
+
+@pytest.mark.parametrize("module", PROVIDER)
+def test_the_provider_does_without_its_emulator(module: str) -> None:
+    used = imports(ast.walk(source(modules()[module])))
+    assert {name for name in used if f"{name}.".startswith(f"{PACKAGE}.emulator.")} == set()
+
+
+def dataclasses_of(module: ModuleType) -> list[type]:
+    return [
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module.__name__
+    ]
+
+
+@pytest.mark.parametrize("name", [*CORE, "events"])
+def test_every_dataclass_that_is_handed_around_is_frozen_and_keyword_only(name: str) -> None:
+    for kind in dataclasses_of(importlib.import_module(f"{PACKAGE}.{name}")):
+        settings = kind.__dataclass_params__  # type: ignore[attr-defined]
+        assert settings.frozen, f"{kind.__name__} can be changed"
+        assert all(field.kw_only for field in kind.__dataclass_fields__.values()), (
+            f"{kind.__name__} takes positions"
+        )  # type: ignore[attr-defined]
+
+
+def test_the_reader_of_import_lines_sees_what_it_must() -> None:
+    """The rules above are worth as much as this reader: it must find an import wherever it hides."""
+    tree = ast.parse(
+        "import a.b\nfrom c import d\nif TYPE_CHECKING:\n    import e\n"
+        "def f():\n    import g\n    import_module('h')\n"
+        "class C:\n    import i\ntry:\n    import j\nexcept E: pass"
+    )
+    assert imports(ast.walk(tree)) == {"a.b", "c", "c.d", "e", "g", "h", "i", "j"}
+    assert imports(at_run_time(tree)) == {"a.b", "c", "c.d", "i", "j"}
