@@ -14,10 +14,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
+
+import psutil
 
 from dev.airflow_api import AirflowApi, AirflowApiError
 
@@ -129,7 +132,7 @@ class Stack(AirflowApi):
         return done.stdout
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
-        """Start one of the four processes, in a session of its own so that a signal reaches its children."""
+        """Start one of the four processes, in a session of its own that all its children stay in."""
         with self._log(name, "ab") as log:
             self._processes[name] = process = subprocess.Popen(
                 [*_AIRFLOW, *PROCESSES[name]],
@@ -141,19 +144,15 @@ class Stack(AirflowApi):
             )
         return process
 
-    def stop(self, name: str, *, kill: bool = False, within: float = 15.0) -> None:
-        """End one of the processes with its children: killed at once, or once ``within`` seconds are over."""
-        process = self._processes.pop(name)
-        _signal_group(process, signal.SIGKILL if kill else signal.SIGTERM)
-        _finish([process], within=within)
+    def kill(self, name: str) -> None:
+        """End one of the processes as a crash would, without a goodbye; :meth:`start` starts it anew."""
+        _kill(self._processes.pop(name))
 
     def close(self) -> None:
         """End all processes: asked first, killed 15 s later; an interruption kills them at once."""
         processes = list(self._processes.values())
         self._processes.clear()
-        for process in processes:
-            _signal_group(process, signal.SIGTERM)
-        _finish(processes, within=15.0)
+        end(processes, within=15.0)
 
     def check(self) -> None:
         """Make sure that what was started is still running.
@@ -217,23 +216,36 @@ def _inherited() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return
+def end(processes: Iterable[subprocess.Popen[bytes]], *, within: float) -> None:
+    """End processes that lead a session, and whatever else is in their sessions.
 
-
-def _finish(processes: list[subprocess.Popen[bytes]], *, within: float) -> None:
+    :param within: seconds they have after SIGTERM; what is left then, or at an interruption, is killed.
+    """
+    processes = list(processes)
+    for process in processes:
+        process.terminate()
     until = time.monotonic() + within
     try:
         for process in processes:
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=max(0.0, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                continue
     finally:
-        # Also after a quiet end: a child may have outlived its parent in the group.
         for process in processes:
-            _signal_group(process, signal.SIGKILL)
-            process.wait()
+            _kill(process)
+
+
+def _kill(leader: subprocess.Popen[bytes]) -> None:
+    """Kill a whole session; its groups would not do: the executor gives each task a group of its own."""
+    for pid in _session(leader.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    leader.wait()
+
+
+def _session(leader: int) -> list[int]:
+    found = []
+    for pid in psutil.pids():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == leader:
+                found.append(pid)
+    return found

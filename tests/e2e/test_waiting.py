@@ -19,7 +19,7 @@ GATE = "azbackup_gate_one_vm"
 
 
 def deferred(airflow: Stack, azure: Emulator) -> Task:
-    """Start a backup of half a real minute, at the speed of these tests, and return its task once it waits."""
+    """Start a backup that lasts half a minute, at the speed of these tests; return its task once it waits."""
     azure.reset()
     azure.plan("vm-good", seconds=3600)
     return airflow.wait_for_state(airflow.run_dag(GATE), "backup", "deferred", timeout=90)
@@ -100,7 +100,7 @@ def test_the_task_resumes_and_opens_the_gate(wait: Wait) -> None:
 def test_another_triggerer_takes_over_from_one_that_was_killed(airflow: Stack, azure: Emulator) -> None:
     task = deferred(airflow, azure)
     job_id = airflow.xcom(task, "job_id")
-    airflow.stop("triggerer", kill=True)
+    airflow.kill("triggerer")
     airflow.start("triggerer")
 
     assert airflow.wait(task.run) == {"backup": "success", "patch": "success"}

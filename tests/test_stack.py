@@ -1,0 +1,65 @@
+"""What starts processes must be able to end them: nothing runs on after the demo or after a test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from dev.stack import end
+
+# As Airflow's executor does: a child in a process group of its own, and here deaf to SIGTERM as well.
+STUBBORN = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setpgid(0, 0)
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    started = subprocess.Popen(
+        [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, start_new_session=True
+    )
+    yield started
+    started.kill()
+    assert started.stdout is not None
+    started.stdout.close()
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not yet waited for does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def ends(pid: int) -> bool:
+    """Whether a process that was killed is gone: the system takes some milliseconds to see to it."""
+    until = time.monotonic() + 10
+    while is_running(pid) and time.monotonic() < until:
+        os.sched_yield()
+    return not is_running(pid)
+
+
+def test_a_process_is_ended_with_its_children_even_if_they_refuse(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None
+    family = [int(process.stdout.readline()) for _ in range(2)]
+    assert all(is_running(pid) for pid in family)
+    end([process], within=0.0)
+    assert all(ends(pid) for pid in family)
+
+
+def test_a_process_that_has_ended_already_is_no_error(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    end([process], within=0.0)
