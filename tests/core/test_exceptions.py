@@ -11,9 +11,7 @@ from airflow_provider_azbackup.exceptions import AzureBackupError
 KINDS = [
     kind
     for kind in vars(exceptions).values()
-    if isinstance(kind, type)
-    and issubclass(kind, AzureBackupError)
-    and kind.__module__ == exceptions.__name__
+    if isinstance(kind, type) and issubclass(kind, AzureBackupError)
 ]
 FACTS = {
     "status": 429,

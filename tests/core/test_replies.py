@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -134,9 +133,10 @@ def test_whatever_is_missing_from_a_job_is_left_empty() -> None:
     ],
 )
 def test_progress_is_a_number_or_nothing(percent: str, read: float | None) -> None:
-    text = '{"properties": {"status": "InProgress", "extendedInfo": {"progressPercentage": %s, "tasksList": [%s]}}}'
     task = f'{{"taskId": "Transfer", "status": "InProgress", "progressPercentage": {percent}}}'
-    job = replies.read_job(JOB, answered(200, text % (percent, task)))
+    extended = f'{{"progressPercentage": {percent}, "tasksList": [{task}]}}'
+    text = f'{{"properties": {{"status": "InProgress", "extendedInfo": {extended}}}}}'
+    job = replies.read_job(JOB, answered(200, text))
     assert job.percent == read
     assert job.phase == ("Transfer" if read is None else f"Transfer {read:g} %")
 
@@ -193,7 +193,7 @@ def test_an_operation_names_its_job_once_it_has_one() -> None:
     assert several.job_id == JOB.job_id
     failed = replies.read_operation(OPERATION, ok("operation_failed"))
     assert (failed.is_running, failed.succeeded) == (False, False)
-    assert (failed.code, failed.message[:14]) == ("UserErrorBackupOperationInProgress"[:34], "Another backup")
+    assert (failed.code, failed.message[:14]) == ("UserErrorBackupOperationInProgress", "Another backup")
 
 
 @pytest.mark.parametrize(
@@ -290,10 +290,8 @@ def test_an_error_says_what_azure_said_and_which_right_is_missing() -> None:
     assert forbidden.code == "AuthorizationFailed"
     assert str(forbidden).endswith("Missing right: Microsoft.RecoveryServices/Vaults/backupJobs/read.")
     across = refusal(answered(500, sample("error_cross_region")))
-    assert (across.code, str(across)[-34:]) == (
-        "CloudInternalError",
-        "An internal error. Wait a little."[-34:],
-    )
+    assert across.code == "CloudInternalError"
+    assert str(across).endswith("500 CloudInternalError: An internal error. Wait a little.")
 
 
 @pytest.mark.parametrize(
@@ -307,7 +305,7 @@ def test_an_error_says_what_azure_said_and_which_right_is_missing() -> None:
         ('{"error": {"code": 7, "message": null}}', '502 7: {"error": {"code": 7, "message": null}}'),
         ('{"error": {"code": "X", "message": "Y", "details": [{}]}}', "502 X: Y"),
         ("[" * 100_000, "502: " + "[" * 200),
-        (json.dumps({"error": None, "ErrorCode": None, "Message": "text"})[:0], "502: no explanation given"),
+        (" ", "502: no explanation given"),
     ],
 )
 def test_an_error_of_any_form_is_told_by_its_first_words(text: str, said: str) -> None:

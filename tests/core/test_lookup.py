@@ -1,0 +1,182 @@
+"""Lists, their pages, and the protected item that a name means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_azbackup.core import calls, flows
+from airflow_provider_azbackup.core.resources import ProtectedItem, Vault
+from airflow_provider_azbackup.core.wire import Call, Reply
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupAuthError,
+    AzureBackupConfigError,
+    AzureBackupNotFoundError,
+    AzureBackupTransientError,
+)
+from tests.core.play import ITEM, LOST, VAULT, answered, ok, play, sample
+
+GROUP = "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/apps-rg/providers"
+MACHINE = f"{GROUP}/Microsoft.Compute/virtualMachines/shop-vm"
+ACCOUNTS = f"{GROUP}/Microsoft.Storage/storageAccounts"
+SHARE = f"{ACCOUNTS}/appdata/fileServices/default/shares/documents"
+NONE = answered(200, {"value": []})
+LISTS = (ok("items_machines"), ok("items_shares"), ok("items_databases"), NONE)
+
+
+def find(name: str, vault: Vault | None = VAULT) -> Any:
+    return flows.resolve_protected_item(vault, name)
+
+
+def list_all() -> Any:
+    return flows.list_jobs(calls.list_jobs(VAULT), VAULT)
+
+
+def page(body: dict[str, Any], *, next_path: str | None = None) -> Reply:
+    link = f"https://management.azure.com{next_path}?api-version=1&$skipToken=2" if next_path else None
+    return answered(200, {**body, "nextLink": link})
+
+
+@pytest.mark.parametrize("vault", [VAULT, None])
+def test_the_arm_id_of_a_protected_item_needs_no_request_and_no_vault(vault: Vault | None) -> None:
+    played = play(find(ITEM.path, vault))
+    assert (played.result, played.calls) == (ITEM, [])
+
+
+def test_the_arm_id_of_a_machine_needs_a_vault_and_no_request() -> None:
+    played = play(find(MACHINE))
+    assert (played.result, played.calls) == (ITEM, [])
+
+
+@pytest.mark.parametrize(
+    "name", ["shop-vm", MACHINE, f"{ACCOUNTS}/appdata/fileServices/default/shares/documents"]
+)
+def test_what_must_be_looked_for_needs_a_vault(name: str) -> None:
+    with pytest.raises(AzureBackupConfigError, match="comes without a vault; give vault_name"):
+        play(find(name, None))
+
+
+def test_a_friendly_name_is_looked_for_among_all_kinds() -> None:
+    played = play(find("MSDB"), *LISTS)
+    assert played.result.name == "SQLDataBase;mssqlserver;msdb"
+    assert [dict(call.query)["$filter"].split("'")[3] for call in played.calls] == [
+        "VM",
+        "AzureFileShare",
+        "SQLDataBase",
+        "SAPHanaDatabase",
+    ]
+
+
+@pytest.mark.parametrize("name", ["shop-vm", "Shop-VM", ITEM.name, ITEM.name.upper()])
+def test_a_name_is_the_friendly_or_the_full_one_in_any_casing(name: str) -> None:
+    assert play(find(name), *LISTS).result == ITEM
+
+
+@pytest.mark.parametrize(("account", "item"), [("appdata", "a1" * 32), ("ARCHIVE", "b2" * 32)])
+def test_a_share_is_looked_for_among_the_shares_of_its_account(account: str, item: str) -> None:
+    share = f"{ACCOUNTS}/{account}/fileServices/default/shares/Documents"
+    played = play(find(share), ok("items_shares"))
+    assert played.result.name == f"AzureFileShare;{item}"
+    assert len(played.calls) == 1
+
+
+def test_a_name_that_several_items_share_is_told_with_all_of_them() -> None:
+    with pytest.raises(
+        AzureBackupConfigError, match="'twin' means 2 protected items in vault night"
+    ) as error:
+        play(find("twin"), *LISTS)
+    for group in ("apps-rg", "test-rg"):
+        assert f"{VAULT.path}/backupFabrics/Azure/protectionContainers/IaasVMContainer;" in str(error.value)
+        assert f"/protectedItems/VM;iaasvmcontainerv2;{group};twin" in str(error.value)
+    with pytest.raises(AzureBackupConfigError, match="'documents' means 2 protected items"):
+        play(find("documents"), *LISTS)
+
+
+def test_an_item_that_is_on_two_pages_is_one_item() -> None:
+    machines = sample("items_machines")
+    pages = (page(machines, next_path="/2"), page(machines), *LISTS[1:])
+    assert play(find("shop-vm"), *pages).result == ITEM
+
+
+def test_an_unknown_name_is_told_with_the_names_that_are_known() -> None:
+    with pytest.raises(
+        AzureBackupNotFoundError,
+        match=r"night-vault protects nothing called 'shop'; it protects documents, msdb, shop-vm, twin$",
+    ):
+        play(find("shop"), *LISTS)
+    with pytest.raises(AzureBackupNotFoundError, match="it protects nothing of that kind"):
+        play(find("shop"), NONE, NONE, NONE, NONE)
+    with pytest.raises(AzureBackupNotFoundError, match="protects nothing called"):
+        play(find(f"{ACCOUNTS}/other/fileServices/default/shares/documents"), ok("items_shares"))
+
+
+@pytest.mark.parametrize("name", ["", " ", VAULT.path, f"{ACCOUNTS}/appdata", "/shop-vm"])
+def test_what_can_be_no_item_is_told_before_any_request(name: str) -> None:
+    with pytest.raises(AzureBackupConfigError, match="is neither a name nor the ARM id of"):
+        play(find(name))
+
+
+def test_the_item_of_a_vault_that_is_none_is_told_before_any_request() -> None:
+    with pytest.raises(AzureBackupConfigError, match="is not the ARM id of a vault"):
+        play(find(ITEM.path.replace("RecoveryServices", "DataProtection")))
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (LOST, AzureBackupTransientError),
+        (answered(500), AzureBackupTransientError),
+        (answered(200, "<html>"), AzureBackupTransientError),
+        (answered(403), AzureBackupAuthError),
+        (answered(404), AzureBackupNotFoundError),
+    ],
+)
+def test_a_list_that_cannot_be_had_is_no_empty_list(answer: Any, kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        play(find("shop-vm"), ok("items_machines"), answer)
+    with pytest.raises(kind):
+        play(
+            flows.list_jobs(calls.list_jobs(VAULT), VAULT), page(sample("jobs_page"), next_path="/2"), answer
+        )
+
+
+def test_all_pages_of_a_list_are_read() -> None:
+    first = calls.list_jobs(VAULT, status="Completed")
+    jobs = sample("jobs_page")
+    played = play(
+        flows.list_jobs(first, VAULT),
+        page(jobs, next_path="/a"),
+        page({"value": []}, next_path="/b"),
+        page(jobs),
+    )
+    assert [job.ref.job_id[:8] for job in played.result] == ["0f8c2a51", "1a2b3c4d"] * 2
+    assert played.calls == [
+        first,
+        Call(method="GET", path="/a", query=(("$skipToken", "2"),)),
+        Call(method="GET", path="/b", query=(("$skipToken", "2"),)),
+    ]
+
+
+def test_pages_that_go_round_in_a_circle_are_left() -> None:
+    with pytest.raises(AzureBackupTransientError, match="go round in a circle"):
+        play(
+            list_all(),
+            page(sample("jobs_page"), next_path="/a"),
+            page(sample("jobs_page"), next_path="/b"),
+            page(sample("jobs_page"), next_path="/a"),
+        )
+
+
+def test_a_page_elsewhere_is_not_asked_for() -> None:
+    asked: list[Call] = []
+    body = {"value": [], "nextLink": "https://evil.example/2"}
+    with pytest.raises(AzureBackupTransientError, match=r"is said to be on 'https://evil\.example/2'"):
+        play(list_all(), answered(200, body), calls=asked)
+    assert len(asked) == 1
+
+
+def test_every_item_in_a_list_can_be_found_by_its_full_name() -> None:
+    for body in (sample("items_machines"), sample("items_shares")):
+        for each in body["value"]:
+            assert play(find(each["name"]), *LISTS).result == ProtectedItem.parse(each["id"])

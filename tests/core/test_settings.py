@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_provider_azbackup.core.settings import CLOUDS, Settings
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError
+from tests.core.play import JOB, VAULT
+
+SECRET = "not-for-anybody's-eyes"
+
+
+def read(login: str | None = None, password: str | None = None, **extra: Any) -> Settings:
+    return Settings.read("nightly", login=login, password=password, extra=extra)
+
+
+def complaint(*given: str | None, **extra: Any) -> str:
+    with pytest.raises(AzureBackupConfigError) as error:
+        read(*given, **extra)
+    assert "connection 'nightly'" in str(error.value)
+    assert SECRET not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "extra", "credential", "arguments"),
+    [
+        ((), {}, "DefaultAzureCredential", {}),
+        (
+            ("client", SECRET),
+            {"tenant_id": "t"},
+            "ClientSecretCredential",
+            {"tenant_id": "t", "client_id": "client", "client_secret": SECRET},
+        ),
+        (
+            ("client",),
+            {"tenant_id": "t", "certificate_path": "/c.pem"},
+            "CertificateCredential",
+            {"tenant_id": "t", "client_id": "client", "certificate_path": "/c.pem"},
+        ),
+        (
+            ("client", SECRET),
+            {"tenant_id": "t", "certificate_path": "/c.pem"},
+            "CertificateCredential",
+            {"tenant_id": "t", "client_id": "client", "certificate_path": "/c.pem", "password": SECRET},
+        ),
+        ((), {"managed_identity_client_id": "m"}, "ManagedIdentityCredential", {"client_id": "m"}),
+        ((), {"workload_identity_tenant_id": "t"}, "WorkloadIdentityCredential", {"tenant_id": "t"}),
+        (
+            ("client",),
+            {"workload_identity_tenant_id": "t"},
+            "WorkloadIdentityCredential",
+            {"tenant_id": "t", "client_id": "client"},
+        ),
+        (
+            ("client", SECRET),
+            {"workload_identity_tenant_id": "t", "managed_identity_client_id": "m"},
+            "WorkloadIdentityCredential",
+            {"tenant_id": "t", "client_id": "m"},
+        ),
+    ],
+)
+def test_the_credential_is_the_one_that_was_given(
+    given: tuple[str, ...], extra: dict[str, str], credential: str, arguments: dict[str, str]
+) -> None:
+    settings = read(*given, **extra)
+    assert (settings.credential, settings.credential_arguments) == (credential, arguments)
+    assert SECRET not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "extra", "words"),
+    [
+        (("client", SECRET), {}, "password (client secret) without tenant_id;"),
+        ((None, SECRET), {"tenant_id": "t"}, "without login (client id);"),
+        ((None, SECRET), {}, "without login (client id) and tenant_id;"),
+        ((), {"certificate_path": "/c.pem"}, "certificate_path without login (client id) and tenant_id;"),
+        (("client",), {"tenant_id": "t"}, "a login (client id) but no password (client secret)"),
+    ],
+)
+def test_half_an_identity_is_told_with_the_half_that_is_missing(
+    given: tuple[str | None, ...], extra: dict[str, str], words: str
+) -> None:
+    assert words in complaint(*given, **extra)
+
+
+@pytest.mark.parametrize(
+    ("name", "endpoint", "scope", "authority", "portal"),
+    [
+        (
+            "AzurePublicCloud",
+            "management.azure.com",
+            "management.azure.com",
+            "microsoftonline.com",
+            "azure.com",
+        ),
+        (
+            "AzureUSGovernment",
+            "management.usgovcloudapi.net",
+            "management.core.usgovcloudapi.net",
+            "microsoftonline.us",
+            "azure.us",
+        ),
+        (
+            "AzureChinaCloud",
+            "management.chinacloudapi.cn",
+            "management.chinacloudapi.cn",
+            "chinacloudapi.cn",
+            "azure.cn",
+        ),
+    ],
+)
+def test_each_cloud_has_its_own_hosts(
+    name: str, endpoint: str, scope: str, authority: str, portal: str
+) -> None:
+    settings = read(cloud_environment=name, tenant_id="t")
+    assert settings.endpoint == f"https://{endpoint}"
+    assert settings.cloud.scope == f"https://{scope}/.default"
+    assert settings.authority == f"https://login.{authority}"
+    assert settings.portal_link(JOB.path) == f"https://portal.{portal}/#@t/resource{JOB.path}"
+    assert not settings.has_own_authority
+    assert not settings.is_plain_http
+
+
+def test_the_public_cloud_is_meant_when_none_is_named_and_an_unknown_one_is_told() -> None:
+    assert read().cloud == CLOUDS["AzurePublicCloud"]
+    assert "'AzureGermanCloud' in the extra" in complaint(cloud_environment="AzureGermanCloud")
+    assert "expected one of AzurePublicCloud, AzureUSGovernment, AzureChinaCloud" in complaint(
+        cloud_environment="azurepubliccloud"
+    )
+
+
+@pytest.mark.parametrize("field", ["endpoint", "authority"])
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("https://gateway.example", "https://gateway.example"),
+        ("https://gateway.example/", "https://gateway.example"),
+        ("https://gateway.example:8443", "https://gateway.example:8443"),
+        ("gateway.example", "https://gateway.example"),
+        (" gateway.example:8443/ ", "https://gateway.example:8443"),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("http://127.0.0.1", "http://127.0.0.1"),
+        ("http://127.9.9.9:1", "http://127.9.9.9:1"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_a_host_of_ones_own_may_be_named(field: str, given: str, used: str) -> None:
+    settings = read(**{field: given})
+    assert getattr(settings, field) == used
+    assert settings.has_own_authority is (field == "authority")
+    assert settings.is_plain_http is (field == "endpoint" and used.startswith("http:"))
+
+
+@pytest.mark.parametrize("field", ["endpoint", "authority"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://management.azure.com",
+        "http://localhost.example",
+        "http://127.0.0.1.example",
+        "http://10.0.0.1",
+        "http://0.0.0.0",
+        "http://[::2]",
+        "ftp://gateway.example",
+        "https://",
+        "https:///vaults",
+        "https://gateway.example/azure",
+        "https://gateway.example?x=1",
+        "https://gateway.example#x",
+        "https://user:word@gateway.example",
+        "https://[gateway",
+        "https://gateway.example:port",
+        "https://gateway.example:99999",
+    ],
+)
+def test_a_url_that_could_lose_the_token_or_means_nothing_is_told(field: str, url: str) -> None:
+    words = complaint(**{field: url})
+    assert f"{field} {url!r} in the extra" in words
+    assert "expected https" in words
+
+
+def test_a_connection_of_type_azure_works_as_it_is() -> None:
+    settings = read(
+        "client",
+        SECRET,
+        tenantId="t",
+        subscriptionId="s",
+        resourceGroup="g",
+        managed_identity_client_id="",
+        workload_identity_tenant_id=None,
+    )
+    assert settings.credential_arguments["tenant_id"] == settings.tenant_id == "t"
+    assert (settings.subscription_id, settings.resource_group_name) == ("s", "g")
+
+
+@pytest.mark.parametrize("prefix", ["extra__azure__", "extra__azure_backup__"])
+def test_fields_that_older_forms_stored_under_a_prefix_are_read(prefix: str) -> None:
+    settings = read("client", SECRET, **{f"{prefix}tenantId": "t", f"{prefix}subscriptionId": "s"})
+    assert (settings.tenant_id, settings.subscription_id) == ("t", "s")
+
+
+def test_our_names_come_before_those_of_other_connections() -> None:
+    settings = read(tenantId="theirs", tenant_id="ours", subscriptionId="theirs", subscription_id="")
+    assert (settings.tenant_id, settings.subscription_id) == ("ours", "theirs")
+
+
+def test_the_rest_is_read_as_text_and_trimmed() -> None:
+    settings = read(ca_bundle=" /ca.pem ", api_version="2026-07-01", subscription_id=7)
+    assert (settings.ca_bundle, settings.api_version, settings.subscription_id) == (
+        "/ca.pem",
+        "2026-07-01",
+        "7",
+    )
+    assert read().api_version == "2024-04-01"
+
+
+NO_VAULT: dict[str, None] = {"subscription_id": None, "resource_group_name": None, "vault_name": None}
+FULL = {
+    "subscription_id": VAULT.subscription_id,
+    "resource_group_name": VAULT.resource_group_name,
+    "vault_name": VAULT.name,
+}
+
+
+def test_a_task_names_its_vault_before_the_connection_does() -> None:
+    assert read(**FULL).vault(**NO_VAULT) == VAULT
+    assert read().vault(**FULL) == VAULT
+    other = read(**FULL).vault(**{**NO_VAULT, "vault_name": "other"})
+    assert other is not None
+    assert (other.name, other.resource_group_name) == ("other", VAULT.resource_group_name)
+    assert read().vault(**NO_VAULT) is None
+    assert read(subscription_id="s").vault(**NO_VAULT) is None
+
+
+def test_a_vault_named_in_part_or_badly_is_told_before_any_request() -> None:
+    with pytest.raises(
+        AzureBackupConfigError,
+        match=r"vault 'v' is named without subscription_id and resource_group_name; .* connection 'nightly'",
+    ):
+        read(vault_name="v").vault(**NO_VAULT)
+    for bad in ("a/b", "a?b", " ", "a#b"):
+        with pytest.raises(AzureBackupConfigError, match="is not the ARM id of a vault"):
+            read(**FULL).vault(**{**NO_VAULT, "vault_name": bad})
