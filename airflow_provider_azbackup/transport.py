@@ -12,7 +12,6 @@ import json
 import logging
 import random
 import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -72,7 +71,10 @@ class _Retries:
 
     def get_retry_after(self, response: Any) -> float | None:
         """Return the seconds Azure asked for and up to a tenth more: many tasks may be told the same."""
-        asked: float | None = super().get_retry_after(response)  # type: ignore[misc]  # of azure-core's policy
+        try:
+            asked: float | None = super().get_retry_after(response)  # type: ignore[misc]  # azure-core's policy
+        except (ValueError, OverflowError):  # neither a number nor a date
+            return None
         return asked and asked * random.uniform(1.0, 1.1)
 
     def get_backoff_time(self, settings: dict[str, Any]) -> float:
@@ -109,7 +111,7 @@ class SyncDriver:
         self._settings = settings
         self._transport = _SyncTransport(
             **{**_TIMEOUTS, **timeouts},
-            connection_verify=_ca_bundle(settings) or True,
+            connection_verify=settings.ca_bundle if _trusted(settings) else True,
         )
         self._sign_in()
 
@@ -143,7 +145,7 @@ class SyncDriver:
                 _request(self._settings, call), **_options(self._settings, call, retry)
             )
         except AzureError as error:
-            # requests tells a connection that was never made from one that broke; aiohttp does not.
+            # Here a failed request is a connection that was never made, not one that broke.
             return _lost(error, sent=not isinstance(error, ServiceRequestError))
         if response.status_code == 401:
             # The credential would offer the refused token again for as long as it thinks it valid.
@@ -196,7 +198,10 @@ class AsyncDriver:
                 _request(self._settings, call), **_options(self._settings, call, retry=True)
             )
         except AzureError as error:
-            return _lost(error, sent=True)
+            from aiohttp import ClientConnectorError
+
+            # azure-core calls every failure of aiohttp a failed request, even one after the server had it.
+            return _lost(error, sent=not isinstance(error.inner_exception, ClientConnectorError))
         if response.status_code == 401:  # as above
             self._sign_in()
         return _reply(response)
@@ -247,13 +252,20 @@ def identity_of(credential: TokenCredential, settings: Settings) -> str:
         return f"an identity by {settings.credential}"
 
 
-def _ca_bundle(settings: Settings) -> str | None:
-    if settings.ca_bundle and not Path(settings.ca_bundle).is_file():
+def _trusted(settings: Settings) -> ssl.SSLContext | None:
+    """Load the connection's CA bundle, or None when it names none.
+
+    :raises AzureBackupConfigError: when it is not there or holds no certificate.
+    """
+    if not settings.ca_bundle:
+        return None
+    try:
+        return ssl.create_default_context(cafile=settings.ca_bundle)
+    except OSError as error:
         raise AzureBackupConfigError(
-            f"ca_bundle {settings.ca_bundle!r} in the extra of connection {settings.conn_id!r} is not a file "
-            f"on this machine; expected a PEM file that every worker and triggerer can read"
-        )
-    return settings.ca_bundle or None
+            f"ca_bundle {settings.ca_bundle!r} in the extra of connection {settings.conn_id!r} cannot be "
+            f"read on this machine ({error}); expected a PEM file that every worker and triggerer can read"
+        ) from None
 
 
 def _policies(retries: Any, tokens: Any) -> list[Any]:
@@ -273,11 +285,10 @@ def _session(settings: Settings) -> dict[str, Any]:
 
     A CA path given to azure-core's async transport would be read anew, with a new socket, for every request.
     """
-    if not (bundle := _ca_bundle(settings)):
+    if not (context := _trusted(settings)):
         return {}
     import aiohttp
 
-    context = ssl.create_default_context(cafile=bundle)
     return {
         "session": aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context),
@@ -289,10 +300,12 @@ def _session(settings: Settings) -> dict[str, Any]:
 
 
 def _request(settings: Settings, call: Call) -> HttpRequest:
+    query = {"api-version": settings.api_version, **dict(call.query)}
     return HttpRequest(
         call.method,
         settings.endpoint + quote(call.path),
-        params={"api-version": settings.api_version, **dict(call.query)},
+        # azure-core joins the values as they are: a skip token's "+" would arrive as a blank.
+        params={name: quote(value, safe="") for name, value in query.items()},
         headers={"Accept": "application/json"},
         json=call.body,
     )

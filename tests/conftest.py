@@ -24,6 +24,7 @@ atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 from airflow_provider_azbackup import clock as clocks  # noqa: E402  # after the settings above
 from airflow_provider_azbackup.emulator import Emulator  # noqa: E402
+from airflow_provider_azbackup.hooks import AzureBackupAsyncHook, AzureBackupHook  # noqa: E402
 from tests.clock import ManualClock  # noqa: E402
 
 
@@ -81,3 +82,22 @@ def azure(_server: Emulator, clock: WaitingClock, connect: Callable[..., None]) 
     connect(_server.connection())
     with clocks.running_on(_Hands(clock)):
         yield _server
+
+
+def _call(method: str, *arguments: Any, **options: Any) -> Any:
+    with AzureBackupHook() as hook:
+        return getattr(hook, method)(*arguments, **options)
+
+
+def _call_async(method: str, *arguments: Any, **options: Any) -> Any:
+    async def call() -> Any:
+        async with AzureBackupAsyncHook() as hook:
+            return await getattr(hook, method)(*arguments, **options)
+
+    return asyncio.run(call())
+
+
+@pytest.fixture(params=[_call, _call_async], ids=["blocking", "async"])
+def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Call a method by its name on a new hook, which is closed again: once of each of the two hooks."""
+    return request.param  # type: ignore[no-any-return]
