@@ -118,8 +118,12 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
                 except AirflowSensorTimeout as error:
                     self._forgive_timeout(str(error))
                     raise
-            if self.poke(context):
-                return ref.job_id
+            try:
+                if self.poke(context):
+                    return ref.job_id
+            except AzureBackupError as error:
+                self._forgive_blindness(error)
+                raise
         deadline = self._since + self.timeout
         return self.wait_in_triggerer(
             ref, poll_interval=self.poke_interval, since=self._since, deadline=deadline
@@ -149,8 +153,7 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
             self._forgive_timeout(str(error))
             raise AirflowSensorTimeout(str(error)) from error
         except AzureBackupError as error:
-            if self.never_fail:
-                raise AirflowSkipException(f"Skipping, as never_fail asks: {error}") from error
+            self._forgive_blindness(error)
             raise
         if not self._passes(context, job):
             raise AzureBackupError(f"the trigger gave up on a job that still runs: {job}", job=job.facts())
@@ -177,6 +180,11 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
         if self.soft_fail or self.never_fail:
             flag = "soft_fail" if self.soft_fail else "never_fail"
             raise AirflowSkipException(f"Skipping, as {flag} asks: {message}")
+
+    def _forgive_blindness(self, error: AzureBackupError) -> None:
+        # _passes has taken the flag back where the error is a job that failed.
+        if self.never_fail:
+            raise AirflowSkipException(f"Skipping, as never_fail asks: {error}") from error
 
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
