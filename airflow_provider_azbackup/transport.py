@@ -36,6 +36,7 @@ from airflow_provider_azbackup.core.wire import Answer, Call, Flow, Lost, Reply
 from airflow_provider_azbackup.exceptions import AzureBackupAuthError, AzureBackupConfigError
 
 if TYPE_CHECKING:
+    from aiohttp import ClientSession
     from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
 
@@ -166,8 +167,10 @@ class AsyncDriver:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._transport = _AsyncTransport(**_TIMEOUTS, **_session(settings))
+        self._transport = _AsyncTransport(**_TIMEOUTS)
         self._sign_in()
+        # Last: settings that make no credential must not leave an open session behind.
+        self._transport.session = _session(settings)
 
     def _sign_in(self) -> None:
         import azure.identity.aio as identity
@@ -280,23 +283,21 @@ def _policies(retries: Any, tokens: Any) -> list[Any]:
     ]
 
 
-def _session(settings: Settings) -> dict[str, Any]:
-    """Return a session that trusts the connection's CA.
+def _session(settings: Settings) -> ClientSession | None:
+    """Open a session that trusts the connection's CA; without one, azure-core opens its own.
 
     A CA path given to azure-core's async transport would be read anew, with a new socket, for every request.
     """
     if not (context := _trusted(settings)):
-        return {}
+        return None
     import aiohttp
 
-    return {
-        "session": aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context),
-            trust_env=True,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-        )
-    }
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=context),
+        trust_env=True,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+    )
 
 
 def _request(settings: Settings, call: Call) -> HttpRequest:
