@@ -20,14 +20,16 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # An interpreter is never downloaded, and a warning about hard links across file systems helps nobody.
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE := copy
+# EXIT and CI reach the demo through the environment; `exec` lets a signal to make reach it as well.
+export EXIT CI
+
 # An environment that happens to be active is left alone.
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
 .PHONY: demo test lint lock bench-imports clean
 
 demo: .venv/demo.installed
-	@EXIT='$(EXIT)' CI='$(CI)' $(BIN)/python -m dev.demo \
-		$(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)')
+	@exec $(BIN)/python -m dev.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)')
 
 test: .venv/test.installed
 	$(BIN)/python -m pytest
