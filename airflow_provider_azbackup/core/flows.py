@@ -32,7 +32,7 @@ OPERATION_LIMIT = 300.0
 # A job may be unknown to Azure for a moment after it was started.
 NEWBORN = 60.0
 # One stray 401, 403 or 404 in a wait of hours must not end it; one that lasts this long is the truth.
-REFUSAL_GRACE = 45.0
+REFUSAL_GRACE = 40.0
 _REFUSAL_PAUSE = 15.0
 
 Notice = Callable[[Job | None, AzureBackupError | None], None]

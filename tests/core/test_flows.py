@@ -166,7 +166,7 @@ def test_an_operation_that_stays_out_of_sight_is_told_within_two_minutes(
     asked: list[Call] = []
     with pytest.raises(kind):
         play(follow(), then=answered(status), calls=asked)
-    assert 45 <= sum(call.after for call in asked) < 70
+    assert 40 <= sum(call.after for call in asked) < 65
 
 
 def test_an_operation_that_azure_refuses_to_show_is_told_at_once() -> None:
