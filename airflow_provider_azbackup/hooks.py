@@ -391,19 +391,28 @@ def _ask_within(limit: float, settings: Settings, flow: Flow[str]) -> tuple[bool
     answer: list[tuple[bool, str]] = []
 
     def ask() -> None:
-        from airflow_provider_azbackup.transport import SyncDriver, identity_of
-
-        driver = SyncDriver(settings, connection_timeout=3, read_timeout=6)
         try:
-            who = identity_of(driver.credential, settings)
-            steps.append(f"Azure as {who}")
-            answer.append((True, f"Azure answered {who}: {driver.play(flow, retry=False)}."))
-        except AzureBackupError as error:
-            answer.append((False, f"Asked {steps[-1]}: {error}"))
-        finally:
-            driver.close()
+            answer.append((True, _probe(settings, flow, steps)))
+        except AzureBackupConfigError as error:  # nobody was asked
+            answer.append((False, str(error)))
+        except Exception as error:  # a thread has no other way to tell, and the button must show it
+            name = "" if isinstance(error, AzureBackupError) else f"{type(error).__name__}: "
+            answer.append((False, f"Asked {steps[-1]}: {name}{error}"))
 
     thread = threading.Thread(target=ask, name="azure-backup-connection-test", daemon=True)
     thread.start()
     thread.join(limit)
     return answer[0] if answer else (False, f"Asked {steps[-1]}: no answer within {limit:g} s.")
+
+
+def _probe(settings: Settings, flow: Flow[str], steps: list[str]) -> str:
+    """Sign in and hold the conversation, adding to ``steps`` whom is asked as whom."""
+    from airflow_provider_azbackup.transport import SyncDriver, identity_of
+
+    driver = SyncDriver(settings, connection_timeout=3, read_timeout=6)
+    try:
+        who = identity_of(driver.credential, settings)
+        steps.append(f"Azure as {who}")
+        return f"Azure answered {who}: {driver.play(flow, retry=False)}."
+    finally:
+        driver.close()
