@@ -77,7 +77,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Route:
-    """A method, a path, the action its right is called, and who answers."""
+    """A method, a path, the action its right is called, and who answers.
+
+    An empty action is nobody's right to give: everyone who signed in may ask what they can see.
+    """
 
     method: str
     pattern: re.Pattern[str]
@@ -107,7 +110,7 @@ class Arm:
         for route in self.routes:
             match = route.pattern.fullmatch(path) if route.method == ask.method else None
             if match:
-                return self._serve(route, Call(self, ask, match.groupdict()), principal)
+                return self._serve(route, Call(self, ask, match.groupdict(), principal))
         raise RefusalError(
             status=404,
             code="InvalidResourceType",
@@ -115,8 +118,8 @@ class Arm:
             headers=GATEWAY,
         )
 
-    def _serve(self, route: Route, call: Call, principal: Principal) -> Answer:
-        subscription = call.parts["sub"]
+    def _serve(self, route: Route, call: Call) -> Answer:
+        principal, subscription = call.principal, call.parts.get("sub", self.world.subscription)
         if subscription.lower() != self.world.subscription.lower():
             raise RefusalError(
                 status=404,
@@ -124,8 +127,8 @@ class Arm:
                 message=f"The subscription '{subscription}' could not be found.",
                 headers=GATEWAY,
             )
-        action = f"Microsoft.RecoveryServices/{route.action}"
-        if not principal.may(action):
+        action = route.action and f"Microsoft.RecoveryServices/{route.action}"
+        if action and not principal.may(action):
             raise RefusalError(
                 status=403,
                 code="AuthorizationFailed",
@@ -162,15 +165,16 @@ class Arm:
                 f"for time interval '01:00:00'. Please try again after '{wait}' seconds.",
                 headers={**GATEWAY, "Retry-After": str(wait)},
             )
-        name = "resource-requests" if method == "GET" else "writes"
-        return {f"x-ms-ratelimit-remaining-subscription-{name}": str(max(0, left))}
+        reads = "subscription-resource-requests" if action else "tenant-reads"
+        name = reads if method == "GET" else "subscription-writes"
+        return {f"x-ms-ratelimit-remaining-{name}": str(max(0, left))}
 
 
 class Call:
     """One request on its way through a handler: what the path names, looked up."""
 
-    def __init__(self, arm: Arm, ask: Ask, parts: Mapping[str, str]) -> None:
-        self.arm, self.ask, self.parts = arm, ask, parts
+    def __init__(self, arm: Arm, ask: Ask, parts: Mapping[str, str], principal: Principal) -> None:
+        self.arm, self.ask, self.parts, self.principal = arm, ask, parts, principal
         self.world, self.now = arm.world, arm.clock()
 
     @property

@@ -1,4 +1,4 @@
-"""Vaults, containers, protected items and recovery points as the recorded service writes them."""
+"""Subscriptions, vaults, containers, items and recovery points as the service writes them: mostly recorded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,25 @@ from airflow_provider_azbackup.emulator.jobs import Job, Json
 from airflow_provider_azbackup.emulator.times import moment
 
 _ITEM_TYPE = "Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems"
+
+
+def subscription(identity: str, tenant: str) -> Json:
+    """A subscription as https://learn.microsoft.com/rest/api/resources/subscriptions/list shows it."""
+    policies = {
+        "locationPlacementId": "Public_2014-09-01",
+        "quotaId": "PayAsYouGo_2014-09-01",
+        "spendingLimit": "Off",
+    }
+    return {
+        "id": f"/subscriptions/{identity}",
+        "authorizationSource": "RoleBased",
+        "managedByTenants": [],
+        "subscriptionId": identity,
+        "tenantId": tenant,
+        "displayName": "Azure Backup emulator",
+        "state": "Enabled",
+        "subscriptionPolicies": policies,
+    }
 
 
 def vault(of: Vault) -> Json:

@@ -47,7 +47,7 @@ class World:
 
     def __init__(self, seed: Mapping[str, Any], speed: float) -> None:
         self.speed = speed
-        self.subscription = str(seed["subscription_id"])
+        self.tenant, self.subscription = str(seed["tenant_id"]), str(seed["subscription_id"])
         self.region = str(seed["region"])
         self.vaults = [
             Vault(subscription=self.subscription, region=self.region, group=each["group"], name=each["name"])

@@ -23,12 +23,25 @@ BACKUP_TYPES = (
 )
 
 
+def list_subscriptions(call: Call) -> Answer:
+    """Those in which the caller may do anything at all: what `az login` asks for first."""
+    world = call.world
+    seen = [item_bodies.subscription(world.subscription, world.tenant)] if call.principal.actions else []
+    return Answer(body={"value": seen, "count": {"type": "Total", "value": len(seen)}})
+
+
 def list_vaults(call: Call) -> Answer:
     return call.page([item_bodies.vault(vault) for vault in call.world.vaults])
 
 
 def get_vault(call: Call) -> Answer:
     return Answer(body=item_bodies.vault(call.vault()))
+
+
+def list_guards(call: Call) -> Answer:
+    """No vault here has a Resource Guard; `az backup restore` asks before it starts anything."""
+    call.vault()
+    return call.page([])
 
 
 def list_items(call: Call) -> Answer:
@@ -241,8 +254,15 @@ def _route(method: str, path: str, action: str, handler: Callable[[Call], Answer
 
 # Recovery Services vaults. Another kind of vault brings a second table and is added to ROUTES.
 RECOVERY_SERVICES = (
+    _route("GET", "/subscriptions", "", list_subscriptions),
     _route("GET", rf"{SUB}/providers/Microsoft\.RecoveryServices/vaults", "vaults/read", list_vaults),
     _route("GET", VAULT, "vaults/read", get_vault),
+    _route(
+        "GET",
+        rf"{VAULT}/backupResourceGuardProxies",
+        "vaults/backupResourceGuardProxies/read",
+        list_guards,
+    ),
     _route("GET", rf"{VAULT}/backupProtectedItems", "vaults/backupProtectedItems/read", list_items),
     _route(
         "GET",

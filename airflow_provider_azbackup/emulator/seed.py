@@ -25,6 +25,7 @@ OPERATOR_ACTIONS = (
     "Microsoft.RecoveryServices/Vaults/backupFabrics/protectionContainers/protectedItems/backup/action",
     "Microsoft.RecoveryServices/Vaults/backupFabrics/protectionContainers/protectedItems/recoveryPoints/restore/action",
     "Microsoft.RecoveryServices/Vaults/backupJobs/*",
+    "Microsoft.RecoveryServices/Vaults/backupResourceGuardProxies/read",
 )
 
 _VM_IS_OFF = {

@@ -199,6 +199,7 @@ ASKS: dict[str, Callable[[Client], tuple[str, str]]] = {
     "operation": lambda _: ("GET", f"{VAULT}/backupOperations/x"),
     "jobs": lambda _: ("GET", f"{VAULT}/backupJobs"),
     "cancel": lambda _: ("POST", f"{VAULT}/backupJobs/x/cancel"),
+    "guards": lambda _: ("GET", f"{VAULT}/backupResourceGuardProxies"),
 }
 READS = {"vault", "items", "item", "points", "operation", "jobs"}
 
@@ -234,3 +235,24 @@ def test_a_refusal_names_the_client_the_action_and_the_scope(as_: Callable[[str]
 def test_an_unknown_subscription_is_404(client: Client) -> None:
     reply = client.get(VAULT.replace(SUBSCRIPTION, "/subscriptions/5"))
     assert (reply.status_code, reply.json()["error"]["code"]) == (404, "SubscriptionNotFound")
+
+
+@pytest.mark.parametrize(
+    ("principal", "seen"), [("operator", [SUBSCRIPTION]), ("waiter", [SUBSCRIPTION]), ("nobody", [])]
+)
+def test_a_principal_sees_the_subscription_if_it_may_do_anything_there(
+    as_: Callable[[str], Client], principal: str, seen: list[str]
+) -> None:
+    client = as_(principal)
+    reply = client.get("/subscriptions")
+    assert [found["id"] for found in reply.json()["value"]] == seen
+    assert reply.json()["count"] == {"type": "Total", "value": len(seen)}
+    for found in reply.json()["value"]:
+        assert found["id"] == f"/subscriptions/{found['subscriptionId']}"
+        assert (found["tenantId"], found["state"]) == (client.azure.service.identity.tenant, "Enabled")
+    assert "x-ms-ratelimit-remaining-tenant-reads" in reply.headers
+
+
+def test_subscriptions_are_shown_to_nobody_without_a_token(client: Client) -> None:
+    reply = client.get("/subscriptions", headers={"Authorization": ""})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (401, "AuthenticationFailed")

@@ -201,6 +201,7 @@ def test_the_vault_of_a_machine(azure: Emulator, sdk: RecoveryServicesBackupClie
         *HERE, filter="backupManagementType eq 'AzureWorkload'"
     )
     assert sorted(each.properties.friendly_name for each in containers) == ["hanavm", "sqlvm"]
+    assert list(sdk.resource_guard_proxies.get(*HERE)) == []
 
 
 def test_an_error_reaches_the_client_with_its_code(sdk: RecoveryServicesBackupClient) -> None:
