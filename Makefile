@@ -5,6 +5,7 @@
 #       SPEED=120            how many emulated seconds pass in a real one
 #       PORT=8080            the port of Airflow's UI; a free one if not given
 #   make test            everything: unit, emulator, Microsoft's client, end to end
+#   make az-cli          Microsoft's `az backup` against the emulator, beside what our hook reads; not in make test
 #   make lint            ruff and strict mypy
 #   make lock            remakes requirements/*.txt (UPGRADE=1 takes the newest of everything)
 #   make bench-imports   what importing our modules costs, beside other providers'
@@ -26,7 +27,7 @@ export EXIT CI
 # An environment that happens to be active is left alone.
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: demo test lint lock bench-imports clean
+.PHONY: demo test lint lock bench-imports az-cli clean
 
 demo: .venv/demo.installed
 	@exec $(BIN)/python -m dev.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)')
@@ -42,17 +43,27 @@ lint: .venv/test.installed
 bench-imports: .venv/test.installed
 	$(BIN)/python dev/import_cost.py
 
+az-cli: .venv/demo.installed .venv-az/installed
+	@exec $(BIN)/python -m dev.az_cli .venv-az/bin/python
+
 lock: $(BIN)/uv
 	dev/lock $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-az build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The files installed are the files locked, or nothing is installed at all; the package itself is linked, not copied.
 .venv/%.installed: requirements/%.txt pyproject.toml $(BIN)/uv
 	@echo "Installing requirements/$*.txt into .venv"
 	@$(BIN)/uv pip install --quiet --require-hashes -r requirements/$*.txt
 	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# azure-cli pins a hundred packages to versions of its own, so it gets an environment of its own.
+.venv-az/installed: requirements/az-cli.txt $(BIN)/uv
+	@echo "Installing requirements/az-cli.txt into .venv-az"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-az
+	@$(BIN)/uv pip install --quiet --python .venv-az/bin/python --require-hashes -r requirements/az-cli.txt
 	@touch $@
 
 $(BIN)/uv: requirements/uv.txt

@@ -1,4 +1,4 @@
-"""Subscriptions, vaults, containers, items and recovery points as the service writes them: mostly recorded."""
+"""Subscriptions, vaults, containers, protected items and recovery points as the service writes them."""
 
 from __future__ import annotations
 
