@@ -118,29 +118,49 @@ def same(what: str, az: object, ours: object) -> None:
         raise DifferentError(f"{what}: az says {az!r}, our hook {ours!r}")
 
 
-def facts(job: Mapping[str, Any]) -> dict[str, object]:
-    """What a gate decides on, in a job as az prints it."""
-    properties = job["properties"]
-    return {
-        "id": job["id"],
-        "job id": job["name"],
-        "item": properties["entityFriendlyName"],
-        "operation": properties["operation"],
-        "status": properties["status"],
-        "errors": [error.get("errorTitle") for error in properties.get("errorDetails") or ()],
-    }
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a gate decides on."""
 
+    arm_id: str
+    job_id: str
+    item: str
+    operation: str
+    status: str
+    errors: tuple[str, ...]
 
-def our_facts(job: Job) -> dict[str, object]:
-    """The same, as our hook read it."""
-    return {
-        "id": job.ref.path,
-        "job id": job.ref.job_id,
-        "item": job.item,
-        "operation": job.operation,
-        "status": job.status,
-        "errors": [error.title for error in job.errors],
-    }
+    @classmethod
+    def of_az(cls, job: Mapping[str, Any]) -> Facts:
+        """Read a job as az prints it."""
+        found = job["properties"]
+        return cls(
+            arm_id=job["id"],
+            job_id=job["name"],
+            item=found["entityFriendlyName"],
+            operation=found["operation"],
+            status=found["status"],
+            errors=tuple(error["errorTitle"] for error in found.get("errorDetails") or ()),
+        )
+
+    @classmethod
+    def of_ours(cls, job: Job) -> Facts:
+        """Take the same from a job as our hook read it."""
+        return cls(
+            arm_id=job.ref.path,
+            job_id=job.ref.job_id,
+            item=job.item,
+            operation=job.operation,
+            status=job.status,
+            errors=tuple(error.title for error in job.errors),
+        )
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """What does not change while a job runs.
+
+        A database's "payroll" and "Backup" become "payroll [sqlvm]" and "Backup (Full)" after a moment.
+        """
+        return (self.arm_id, self.job_id, self.item.partition(" ")[0], self.operation.partition(" ")[0])
 
 
 class Tour:
@@ -221,7 +241,7 @@ class Tour:
         waited = self.run("backup job wait", *HERE, "--name", started)
         job = waited.json
         same("status", job["properties"]["status"], "Failed")
-        self.tell(self.agreed(job) + f"; exit code {waited.code} all the same")
+        self.tell(f"{self.agreed(job)}; exit code {waited.code} all the same")
         self.tell_ours(started)
 
     def stop(self) -> None:
@@ -230,7 +250,7 @@ class Tour:
         started = self.back_up("vm-cancelled")
         job = self.run("backup job wait", *HERE, "--name", started, "--timeout", "1").json
         same("status", job["properties"]["status"], "InProgress")
-        self.tell(self.agreed(job) + "; exit code 0 all the same")
+        self.tell(f"{self.agreed(job)}; exit code 0 all the same")
         self.tell(self.run("backup job stop", *HERE, "--name", started))
         self.over(started)
         job = self.run("backup job show", *HERE, "--name", started).json
@@ -271,18 +291,20 @@ class Tour:
         return str(job["name"])
 
     def begun(self, job: Mapping[str, Any]) -> str:
-        """Compare what does not change while a job runs."""
-        az, ours = facts(job), our_facts(self.hook.get_job(job["name"]))
-        for name in ("id", "job id", "item", "operation"):
-            # A database's "payroll" and "Backup" become "payroll [sqlvm]" and "Backup (Full)" after a moment.
-            same(name, *(str(found[name]).partition(" ")[0] for found in (az, ours)))
-        return f"job {az['job id']}: {az['operation']} of {az['item']}"
+        """Compare a job that runs."""
+        az = Facts.of_az(job)
+        same("job", az.fixed, self.ours(az.job_id).fixed)
+        return f"job {az.job_id}: {az.operation} of {az.item}"
 
     def agreed(self, job: Mapping[str, Any]) -> str:
         """Compare a job of which nothing changes any more."""
-        az = facts(job)
-        same("job", az, our_facts(self.hook.get_job(job["name"])))
-        return " ".join([f"{az['item']}: {az['status']}", *map(str, job_errors(az))])
+        az = Facts.of_az(job)
+        same("job", az, self.ours(az.job_id))
+        return " ".join([f"{az.item}: {az.status}", *az.errors])
+
+    def ours(self, job_id: str) -> Facts:
+        """Read a job with our hook."""
+        return Facts.of_ours(self.hook.get_job(job_id))
 
     def over(self, job_id: str) -> None:
         """Wait until a job has ended, by our hook: az looks every 30 seconds only."""
@@ -326,12 +348,6 @@ class Tour:
             raise DifferentError(f"our hook's wait_for_job passed {job_id}")
 
 
-def job_errors(found: Mapping[str, object]) -> list[object]:
-    """The error titles among the facts of a job."""
-    errors = found["errors"]
-    return errors if isinstance(errors, list) else []
-
-
 def _stop(number: int, _: object) -> None:
     # As an exception it ends the az that runs, the emulator and the temporary directory.
     sys.exit(128 + number)
@@ -342,7 +358,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dev.az_cli", description=__doc__)
     parser.add_argument("python", type=Path, help="interpreter of the environment azure-cli is in")
     options = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     with tempfile.TemporaryDirectory(prefix="azbackup-az-") as name, Emulator(speed=SPEED) as azure:
         directory = Path(name)
