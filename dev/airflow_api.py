@@ -97,7 +97,8 @@ class AirflowApi:
             ) as answer:
                 text = answer.read()
         except urllib.error.HTTPError as error:
-            detail = error.read()[:500].decode(errors="replace")
+            with error:
+                detail = error.read()[:500].decode(errors="replace")
             raise AirflowApiError(f"{method} {path}: {error.code} {detail}", error.code) from None
         except OSError as error:
             raise AirflowApiError(f"{method} {path}: {error}") from error

@@ -21,6 +21,11 @@ SETTINGS = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put these tests behind all others: what is quick speaks first, and no Airflow takes its time from it."""
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _orderly_end() -> None:
     """Have a SIGTERM, a time limit's say, run the ends of fixtures: else Airflow would outlive the tests."""

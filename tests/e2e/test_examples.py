@@ -29,6 +29,9 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(airflow: Stack, azure: Emulator) -> Iterator[Story]:
+    for machine in range(1, 21):
+        # Half a real minute here: long enough for all of them to be waiting at once, on a busy machine too.
+        azure.plan(f"fleet-{machine:02}", seconds=3600)
     before = len(azure.requests)
     story = Story(runs={dag_id: airflow.run_dag(dag_id) for dag_id in EXPECTED})
     until = time.monotonic() + 420
@@ -61,8 +64,8 @@ def test_each_backup_is_asked_for_once(story: Story) -> None:
 
 
 def test_the_fleet_waits_without_worker_slots(story: Story) -> None:
-    # Four tasks can run at a time here; more than that waiting means that waiting takes none.
-    assert story.deferred_at_once > 10
+    # Four tasks can run at a time here; if more than that wait, waiting takes none.
+    assert story.deferred_at_once > 4
 
 
 def test_azure_sees_who_is_asking(story: Story) -> None:
