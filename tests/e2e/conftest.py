@@ -22,7 +22,7 @@ SETTINGS = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put these tests behind all others: what is quick speaks first, and no Airflow takes its time from it."""
+    """Put these tests behind all others: what is quick speaks first, and no Airflow takes time from it."""
     items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
 
 
