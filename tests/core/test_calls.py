@@ -152,6 +152,7 @@ def test_the_next_page_is_asked_for_as_the_link_says_in_the_api_version_of_the_c
     [
         "https://evil.example/backupJobs?$skipToken=secret",
         "http://management.azure.com/backupJobs",
+        "http://management.azure.com:443/backupJobs",
         "https://management.azure.com:8443/backupJobs",
         "https://management.azure.com@evil.example/backupJobs",
         "https://management.azure.com.evil.example/backupJobs",

@@ -227,9 +227,11 @@ FULL = {
 def test_a_task_names_its_vault_before_the_connection_does() -> None:
     assert read(**FULL).vault(**NO_VAULT) == VAULT
     assert read().vault(**FULL) == VAULT
-    other = read(**FULL).vault(**{**NO_VAULT, "vault_name": "other"})
-    assert other is not None
-    assert (other.name, other.resource_group_name) == ("other", VAULT.resource_group_name)
+    others = {name: f"other-{name}" for name in FULL}
+    assert read(**others).vault(**FULL) == VAULT
+    for name in FULL:
+        mixed = read(**{**FULL, name: others[name]}).vault(**{**NO_VAULT, name: FULL[name]})
+        assert mixed == VAULT
     assert read().vault(**NO_VAULT) is None
     assert read(subscription_id="s").vault(**NO_VAULT) is None
 
