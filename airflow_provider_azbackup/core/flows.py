@@ -85,7 +85,7 @@ def wait_for_operation(ref: OperationRef) -> Flow[JobRef]:
 
     :raises AzureBackupRefusedError: when the operation failed: no backup was started.
     :raises AzureBackupUnconfirmedStartError: when it names no job, at its end or within
-        :data:`OPERATION_LIMIT` seconds.
+        :data:`OPERATION_LIMIT` seconds, or when Azure will not show it: a backup may be running.
     """
     call = calls.get_operation(ref)
     patience: _Patience | None = None
@@ -97,7 +97,17 @@ def wait_for_operation(ref: OperationRef) -> Flow[JobRef]:
         try:
             operation = replies.read_operation(ref, _accepted(answer, call, 200))
         except AzureBackupError as error:
-            patience.bear(error, answer.at)
+            try:
+                patience.bear(error, answer.at)
+            except AzureBackupError:
+                # The backup was accepted all the same: a caller must not take this for "nothing started".
+                raise AzureBackupUnconfirmedStartError(
+                    f"the backup was accepted as operation {ref.operation_id} in vault {ref.vault.name} and "
+                    f"may be running, but Azure will not show the operation: {error}",
+                    status=error.status,
+                    code=error.code,
+                    request_id=error.request_id,
+                ) from None
         else:
             patience.calm()
             if not operation.is_running:
@@ -208,9 +218,11 @@ def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem
     if len(meant) == 1:
         return meant[0].item
     if not meant:
+        names = sorted({item.friendly_name for item in found})
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
         raise AzureBackupNotFoundError(
             f"vault {vault.name} protects nothing called {name!r}; it protects "
-            f"{', '.join(sorted({item.friendly_name for item in found})[:20]) or 'nothing of that kind'}"
+            f"{', '.join(names[:20]) or 'nothing of that kind'}{more}"
         )
     raise AzureBackupConfigError(
         f"{name!r} means {len(meant)} protected items in vault {vault.name}; give the ARM id of one of them: "
