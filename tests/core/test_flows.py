@@ -165,7 +165,7 @@ def test_an_operation_that_stays_out_of_sight_is_told_about_a_minute_later(
 ) -> None:
     asked: list[Call] = []
     with pytest.raises(
-        AzureBackupUnconfirmedStartError, match="accepted as operation .* may be running"
+        AzureBackupUnconfirmedStartError, match=r"accepted as operation .* may be running"
     ) as told:
         play(follow(), then=answered(status), calls=asked)
     assert told.value.status == status
@@ -173,7 +173,7 @@ def test_an_operation_that_stays_out_of_sight_is_told_about_a_minute_later(
 
 
 def test_an_operation_that_azure_refuses_to_show_is_told_at_once() -> None:
-    with pytest.raises(AzureBackupUnconfirmedStartError, match="may be running.*was answered 400"):
+    with pytest.raises(AzureBackupUnconfirmedStartError, match=r"may be running.*was answered 400"):
         play(follow(), answered(400))
 
 
