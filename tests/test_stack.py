@@ -19,7 +19,7 @@ import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork() == 0:
     os.setpgid(0, 0)
-print(os.getpid(), flush=True)
+os.write(1, b"%d\\n" % os.getpid())  # in one piece: two processes write into one pipe
 time.sleep(600)
 """
 
@@ -31,6 +31,7 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
     )
     yield started
     started.kill()
+    started.wait()
     assert started.stdout is not None
     started.stdout.close()
 
