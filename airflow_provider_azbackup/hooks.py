@@ -26,6 +26,8 @@ from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS, UI_FI
 from airflow_provider_azbackup.story import Story
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
     from airflow_provider_azbackup.core.wire import Flow
     from airflow_provider_azbackup.transport import AsyncDriver, SyncDriver
 
@@ -33,6 +35,9 @@ T = TypeVar("T")
 DEFAULT_CONN_ID = "azure_backup_default"
 # The connection test answers within this many seconds, whatever Entra ID or Azure do.
 TEST_LIMIT = 10.0
+# Seconds between the tries of a trigger to read its connection: less than a minute in all.
+_CONNECTION_PAUSES = (5.0, 15.0, 30.0)
+log = logging.getLogger(__name__)
 
 
 class _Target:
@@ -284,14 +289,15 @@ class AzureBackupAsyncHook(_Target):
         return self._settings
 
     async def __aenter__(self) -> AzureBackupAsyncHook:
-        conn = await get_async_connection(self.azure_backup_conn_id)
+        conn = await self._connection()
         self._settings = Settings.read(
             self.azure_backup_conn_id,
             login=conn.login,
             password=conn.password,
             extra=await get_async_extra_dejson(conn),
         )
-        # The first import of azure-core and aiohttp takes 0.2 s, and the triggerer's loop serves others.
+        # The first import of azure and aiohttp takes 0.2 s, and the triggerer's loop serves others.
+        await asyncio.to_thread(import_module, "azure.identity.aio")
         transport = await asyncio.to_thread(import_module, "airflow_provider_azbackup.transport")
         self._driver = transport.AsyncDriver(self._settings)
         return self
@@ -300,6 +306,16 @@ class AzureBackupAsyncHook(_Target):
         if self._driver:
             await self._driver.close()
             self._driver = None
+
+    async def _connection(self) -> Connection:
+        # A secrets backend that does not answer for a moment looks like a connection that is not there.
+        for pause in _CONNECTION_PAUSES:
+            try:
+                return await get_async_connection(self.azure_backup_conn_id)
+            except Exception as error:
+                log.warning("Connection %r cannot be read now: %s", self.azure_backup_conn_id, error)
+                await clock.current().pause(pause)
+        return await get_async_connection(self.azure_backup_conn_id)
 
     async def resolve_protected_item(self, protected_item: str) -> ProtectedItem:
         """Find a protected item, as :meth:`AzureBackupHook.resolve_protected_item` does."""
@@ -372,7 +388,7 @@ class AzureBackupAsyncHook(_Target):
     ) -> Job:
         """Wait for a job and return it only when it proves a backup, as the other hook does."""
         since = clock.current().now()
-        story = Story(logging.getLogger(__name__))
+        story = Story(log)
         job = await self.watch_job(
             job_id, poll_interval=poll_interval, deadline=since + timeout, since=since, notice=story.tell
         )

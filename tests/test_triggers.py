@@ -173,10 +173,29 @@ def test_an_uneventful_wait_fills_no_log(outcome: Callable[..., Any], capsys: An
     assert capsys.readouterr().out.count("Azure Backup job") == 3
 
 
-def test_a_missing_connection_is_told_in_the_event(outcome: Callable[..., Any]) -> None:
+def test_a_missing_connection_is_told_in_the_event_within_a_minute(
+    clock: Any, outcome: Callable[..., Any]
+) -> None:
+    began = clock()
     event = outcome(azure_backup_conn_id="no_such_connection")
     assert event["job"] is None
     assert "no_such_connection" in event["error"]["message"]
+    assert clock() - began < 60
+
+
+def test_a_connection_that_cannot_be_read_for_a_moment_is_asked_for_again(
+    azure: Emulator, clock: Any, connect: Callable[..., None], outcome: Callable[..., Any]
+) -> None:
+    def back_after(seconds: float) -> None:
+        advance(seconds)
+        connect(azure.connection(), "late_connection")
+
+    advance, clock.advance = clock.advance, back_after
+    try:
+        event = outcome(azure_backup_conn_id="late_connection")
+    finally:
+        del clock.advance
+    assert event["error"] is None
 
 
 def test_a_wrong_secret_is_told_without_the_secret(
