@@ -155,7 +155,8 @@ class AzureBackupOperator(JobWait, BaseOperator):
         try:
             return hook.watch_job(ref.path, poll_interval=self.poll_interval, deadline=deadline)
         except AzureBackupTimeoutError as error:
-            context["ti"].xcom_push(key="job", value=error.job)
+            if error.job:
+                context["ti"].xcom_push(key="job", value=error.job)
             raise
 
     def _finish(self, context: Context, job: Job) -> str:
