@@ -360,7 +360,7 @@ class AzureBackupAsyncHook(_Target):
         deadline: float,
         since: float,
         notice: flows.Notice,
-        look_first: bool = True,
+        first_pause: float = 0.0,
     ) -> Job:
         """Look at a job until it is over and return it, however it ended.
 
@@ -369,7 +369,7 @@ class AzureBackupAsyncHook(_Target):
         :param deadline: Unix time of the last look.
         :param since: Unix time the wait began, before any restart of the triggerer.
         :param notice: told after each look.
-        :param look_first: look at once; False lets one interval pass first.
+        :param first_pause: seconds to let pass before the first look.
         :raises AzureBackupTimeoutError: when it still runs at the deadline.
         """
         return await self._play(
@@ -379,7 +379,7 @@ class AzureBackupAsyncHook(_Target):
                 deadline=deadline,
                 since=since,
                 notice=notice,
-                look_first=look_first,
+                first_pause=first_pause,
             )
         )
 

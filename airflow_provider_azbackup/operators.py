@@ -130,9 +130,22 @@ class AzureBackupOperator(JobWait, BaseOperator):
             deadline = since + self.timeout
             if not self.deferrable:
                 return self._finish(context, self._watch(context, hook, ref, deadline))
-            if self.job_id is not None and (job := _glance(hook, ref)) and not job.is_running:
-                return self._finish(context, job)
-        return self.wait_in_triggerer(ref, poll_interval=self.poll_interval, since=since, deadline=deadline)
+            asked_to_wait = 0.0
+            if self.job_id is not None:
+                # Somebody else's job may be over already; one just started is not.
+                try:
+                    job = hook.get_job(ref.path)
+                    if not job.is_running:
+                        return self._finish(context, job)
+                except (AzureBackupTransientError, AzureBackupNotFoundError) as error:
+                    asked_to_wait = error.retry_after or 0.0
+        return self.wait_in_triggerer(
+            ref,
+            poll_interval=self.poll_interval,
+            asked_to_wait=asked_to_wait,
+            since=since,
+            deadline=deadline,
+        )
 
     def execute_complete(self, context: Context, event: Any = None) -> str:
         """Take the wait back from the triggerer: success only for a job that proves a backup."""
@@ -189,11 +202,3 @@ def read_expiry(value: datetime | timedelta | str | None, now: float) -> datetim
     if moment <= today:
         raise AzureBackupConfigError(f"recovery_point_expiry {value!r} has passed; expected a later moment")
     return moment
-
-
-def _glance(hook: AzureBackupHook, ref: JobRef) -> Job | None:
-    """Look once at somebody else's job, which may be over already; None when Azure has no answer now."""
-    try:
-        return hook.get_job(ref.path)
-    except (AzureBackupTransientError, AzureBackupNotFoundError):
-        return None

@@ -126,7 +126,11 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
                 raise
         deadline = self._since + self.timeout
         return self.wait_in_triggerer(
-            ref, poll_interval=self.poke_interval, since=self._since, deadline=deadline
+            ref,
+            poll_interval=self.poke_interval,
+            asked_to_wait=self._asked_to_wait,
+            since=self._since,
+            deadline=deadline,
         )
 
     def poke(self, context: Context) -> PokeReturnValue | bool:

@@ -20,19 +20,28 @@ class AzureBackupJobTrigger(BaseTrigger):
 
     :param job_id: ARM id of the job.
     :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
-    :param poll_interval: seconds between looks. The first look comes one interval after the start: the worker
-        has just looked, and an event that came before the worker has let go would be lost.
+    :param poll_interval: seconds between looks.
+    :param first_pause: seconds before the first look, here or after a restart. Not 0: the worker has just
+        looked, and an event that came before the worker has let go would be lost.
     :param deadline: Unix time of the last look; it survives a restart of the triggerer.
     :param since: Unix time the wait began.
     """
 
     def __init__(
-        self, *, job_id: str, azure_backup_conn_id: str, poll_interval: float, deadline: float, since: float
+        self,
+        *,
+        job_id: str,
+        azure_backup_conn_id: str,
+        poll_interval: float,
+        first_pause: float,
+        deadline: float,
+        since: float,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own is untyped
         self.job_id = job_id
         self.azure_backup_conn_id = azure_backup_conn_id
         self.poll_interval = poll_interval
+        self.first_pause = first_pause
         self.deadline = deadline
         self.since = since
 
@@ -44,6 +53,7 @@ class AzureBackupJobTrigger(BaseTrigger):
                 "job_id": self.job_id,
                 "azure_backup_conn_id": self.azure_backup_conn_id,
                 "poll_interval": self.poll_interval,
+                "first_pause": self.first_pause,
                 "deadline": self.deadline,
                 "since": self.since,
             },
@@ -65,7 +75,7 @@ class AzureBackupJobTrigger(BaseTrigger):
                     deadline=self.deadline,
                     since=self.since,
                     notice=Story(self.log).tell,
-                    look_first=False,
+                    first_pause=self.first_pause,
                 )
             event = JobEvent.of_job(job)
         except AzureBackupError as error:

@@ -52,9 +52,12 @@ class JobWait:
             context["ti"].xcom_push(key=key, value=value)
 
     def wait_in_triggerer(
-        self, ref: JobRef, *, poll_interval: float, since: float, deadline: float
+        self, ref: JobRef, *, poll_interval: float, asked_to_wait: float, since: float, deadline: float
     ) -> NoReturn:
-        """Give the worker slot back until the job is over."""
+        """Give the worker slot back until the job is over.
+
+        :param asked_to_wait: seconds Azure asked for at the worker's own look, 0 when it did not.
+        """
         from airflow_provider_azbackup.triggers import AzureBackupJobTrigger
 
         self.defer(
@@ -62,6 +65,7 @@ class JobWait:
                 job_id=ref.path,
                 azure_backup_conn_id=self.azure_backup_conn_id,
                 poll_interval=poll_interval,
+                first_pause=max(poll_interval, asked_to_wait),
                 deadline=deadline,
                 since=since,
             ),

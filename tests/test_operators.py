@@ -77,6 +77,18 @@ def test_a_backup_just_started_is_not_looked_at_before_the_deferral(azure: Emula
     assert azure.count("GET", "/backupJobs") == 0
 
 
+@pytest.mark.parametrize("fault", [{"status": 429, "retry_after": 324}, {"status": 404}])
+def test_a_first_look_in_vain_leaves_the_wait_to_the_triggerer(
+    azure: Emulator, fault: dict[str, Any]
+) -> None:
+    job_id = azure.start_job("vm-good", seconds=1200)
+    azure.fault(path="/backupJobs/", **fault)
+    ti = TaskInstance()
+    assert run(lambda: AzureBackupOperator(task_id="gate", job_id=job_id, deferrable=True), ti) == job_id
+    looked = [entry["at"] for entry in azure.requests if "/backupJobs/" in entry["path"]]
+    assert looked[1] - looked[0] >= fault.get("retry_after", 60)
+
+
 def test_a_job_that_is_over_needs_no_deferral(azure: Emulator, clock: Any) -> None:
     job_id = azure.start_job("vm-good", seconds=10)
     clock.advance(20)

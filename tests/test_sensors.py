@@ -117,6 +117,14 @@ def test_a_rescheduled_wait_never_looks_earlier_than_azure_asked(azure: Emulator
     assert (rescheduled.value.reschedule_date - datetime.now(UTC)).total_seconds() > 320
 
 
+def test_a_deferred_wait_rests_as_long_as_azure_asked_the_worker(azure: Emulator) -> None:
+    job_id = azure.start_job("vm-good", seconds=1200)
+    azure.fault(path="/backupJobs/", status=429, retry_after=324)
+    assert wait(job_id, deferrable=True) == job_id
+    throttled, next_look, *_ = (entry["at"] for entry in azure.requests if "/backupJobs/" in entry["path"])
+    assert next_look - throttled >= 324
+
+
 def test_a_job_may_be_unknown_in_the_first_minute_of_a_wait(azure: Emulator, over: str) -> None:
     azure.fault(path="/backupJobs/", status=404, times=2)
     assert wait(over, poke_interval=0.001) == over

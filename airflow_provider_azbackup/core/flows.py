@@ -140,7 +140,7 @@ def wait_for_job(
     deadline: float,
     since: float,
     notice: Notice,
-    look_first: bool = True,
+    first_pause: float = 0.0,
 ) -> Flow[Job]:
     """Look at a job until it is over, and return it, whatever its end.
 
@@ -152,14 +152,14 @@ def wait_for_job(
     :param deadline: Unix time of the last look.
     :param since: Unix time the wait began; a job younger than a minute may still be unknown to Azure.
     :param notice: told after each look: the job as last seen, and the fault if there was one.
-    :param look_first: look at once; False waits one interval first.
+    :param first_pause: seconds to let pass before the first look, and up to 15 % more.
     :raises AzureBackupTimeoutError: when the job still runs at the deadline.
     :raises AzureBackupError: when looking again cannot help.
     """
     call = calls.get_job(ref)
     patience = _Patience(since)
     job: Job | None = None
-    pause = 0.0 if look_first else _pause(poll_interval, None)
+    pause = min(first_pause * random.uniform(1.0, 1.15), deadline - since)
     while True:
         answer = yield call.later(pause)
         try:
