@@ -88,7 +88,7 @@ def test_every_command_exists(code: str) -> None:
     elif words[:2] == ["python", "-m"]:
         assert find_spec(words[2])
     elif words[0] == "pip":
-        assert words[1:] == ["install", "airflow-provider-azbackup"]
+        assert words[1:] == ["install", "."]
     else:
         name, _, value = words[1].partition("=")
         assert (words[0], name) == ("export", "AIRFLOW_CONN_AZURE_BACKUP_DEFAULT")
