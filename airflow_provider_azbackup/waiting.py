@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # The trigger keeps the deadline itself and answers for it. Airflow's own limit stands behind it, late enough
 # never to cut off a last look that takes its time.
 _BACKSTOP = 120.0
+# A worker that has deferred its task takes some seconds to leave, more on a busy machine, and Airflow (3.3.2)
+# fails a task whose trigger fires before that: apache/airflow issues 66374 and 67287.
+_LEAVE = 15.0
 
 
 class JobWait:
@@ -65,7 +68,7 @@ class JobWait:
                 job_id=ref.path,
                 azure_backup_conn_id=self.azure_backup_conn_id,
                 poll_interval=poll_interval,
-                first_pause=max(poll_interval, asked_to_wait),
+                first_pause=max(poll_interval, asked_to_wait, _LEAVE),
                 deadline=deadline,
                 since=since,
             ),

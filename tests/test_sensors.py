@@ -117,6 +117,12 @@ def test_a_rescheduled_wait_never_looks_earlier_than_azure_asked(azure: Emulator
     assert (rescheduled.value.reschedule_date - datetime.now(UTC)).total_seconds() > 320
 
 
+def test_the_worker_has_time_to_leave_before_the_triggerer_looks(azure: Emulator, clock: Any) -> None:
+    job_id = azure.start_job("vm-good", seconds=3)
+    assert wait(job_id, deferrable=True, poke_interval=2) == job_id
+    assert clock.waits[0] >= 15
+
+
 def test_a_deferred_wait_rests_as_long_as_azure_asked_the_worker(azure: Emulator) -> None:
     job_id = azure.start_job("vm-good", seconds=1200)
     azure.fault(path="/backupJobs/", status=429, retry_after=324)
