@@ -25,16 +25,6 @@ class JobEvent:
     job: Job | None = None
     error: AzureBackupError | None = None
 
-    @classmethod
-    def of_job(cls, job: Job) -> JobEvent:
-        """Tell of a job."""
-        return cls(job=job)
-
-    @classmethod
-    def of_error(cls, error: AzureBackupError) -> JobEvent:
-        """Tell of an error."""
-        return cls(error=error)
-
     def to_dict(self) -> JsonObject:
         """Return the event as plain JSON."""
         return {

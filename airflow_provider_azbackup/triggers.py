@@ -77,13 +77,15 @@ class AzureBackupJobTrigger(BaseTrigger):
                     notice=Story(self.log).tell,
                     first_pause=self.first_pause,
                 )
-            event = JobEvent.of_job(job)
+            event = JobEvent(job=job)
         except AzureBackupError as error:
-            event = JobEvent.of_error(error)
+            event = JobEvent(error=error)
         except Exception as error:
             # Whatever it was, the gate stays shut and the worker gets to say why.
             self.log.exception("Watching job %s broke off", self.job_id)
-            event = JobEvent.of_error(
-                AzureBackupError(f"watching job {self.job_id} broke off: {type(error).__name__}: {error}")
+            event = JobEvent(
+                error=AzureBackupError(
+                    f"watching job {self.job_id} broke off: {type(error).__name__}: {error}"
+                )
             )
         yield TriggerEvent(event.to_dict())  # type: ignore[no-untyped-call]  # as above

@@ -23,9 +23,9 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = "localhost,127.0.0.1,::1"
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 from airflow_provider_azbackup import clock as clocks  # noqa: E402  # after the settings above
-from airflow_provider_azbackup.emulator import Emulator  # noqa: E402
-from airflow_provider_azbackup.hooks import AzureBackupAsyncHook, AzureBackupHook  # noqa: E402
-from tests.clock import ManualClock  # noqa: E402
+from airflow_provider_azbackup.emulator import Emulator  # noqa: E402  # likewise
+from airflow_provider_azbackup.hooks import AzureBackupAsyncHook, AzureBackupHook  # noqa: E402  # likewise
+from tests.clock import ManualClock  # noqa: E402  # likewise
 
 
 class WaitingClock(ManualClock):
@@ -100,4 +100,4 @@ def _call_async(method: str, *arguments: Any, **options: Any) -> Any:
 @pytest.fixture(params=[_call, _call_async], ids=["blocking", "async"])
 def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """Call a method by its name on a new hook, which is closed again: once of each of the two hooks."""
-    return request.param  # type: ignore[no-any-return]
+    return request.param  # type: ignore[no-any-return]  # a request's param is untyped

@@ -12,6 +12,7 @@ import struct
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -48,13 +49,17 @@ class Emulator:
         self.service = Service(clock=clock, speed=speed, seed=seed)
         self.port = port
         self._temporary = directory is None
-        self.directory = (directory or Path(tempfile.mkdtemp(prefix="azbackup-emulator-"))).resolve()
+        # Made when it starts: an emulator that never does leaves nothing behind.
+        self.directory = (
+            directory or Path(tempfile.gettempdir(), f"azbackup-emulator-{uuid.uuid4()}")
+        ).resolve()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
 
     def __enter__(self) -> Emulator:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        # Keys go here, for their owner's eyes alone.
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         context = tls.server_context(self.directory)
         sockets = _loopback(self.port)
         self.port = sockets[0].getsockname()[1]
