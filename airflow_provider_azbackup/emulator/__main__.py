@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from airflow_provider_azbackup.emulator import Emulator
+from airflow_provider_azbackup.emulator.tls import write_whole
 
 
 def main() -> None:
@@ -17,7 +18,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m airflow_provider_azbackup.emulator", description=__doc__)
     parser.add_argument("--port", type=int, default=8443, help="on loopback; 0 takes a free one")
     parser.add_argument("--speed", type=float, default=60.0, help="emulated seconds per second")
-    parser.add_argument("--directory", type=Path, help="where ca.pem and connection.json go")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        help="where ca.pem, connection.json and state.db go; one that was used before is gone on with",
+    )
     parser.add_argument("--seed", type=Path, help="a JSON file of changes to the seed")
     parser.add_argument("--vault-read-budget", type=int, default=150, help="job reads an emulated hour")
     options = parser.parse_args()
@@ -27,13 +32,12 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     with Emulator(speed=options.speed, port=options.port, directory=options.directory, seed=seed) as azure:
         azure.configure(job_read_budget=options.vault_read_budget)
-        connection = azure.connection()
         path = azure.directory / "connection.json"
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(connection))
+        write_whole(path, json.dumps(azure.connection()).encode())
         print(f"Azure Backup emulator at {azure.url} (help: {azure.url}/_emulator)")
         print(f"certificate authority: {azure.ca_bundle}")
-        print(f"AIRFLOW_CONN_AZURE_BACKUP_DEFAULT={shlex.quote(json.dumps(connection))}", flush=True)
+        # What is printed ends in logs; the secret stays in its file.
+        print(f'AIRFLOW_CONN_AZURE_BACKUP_DEFAULT="$(cat {shlex.quote(str(path))})"', flush=True)
         stop.wait()
     print("stopped", flush=True)
 

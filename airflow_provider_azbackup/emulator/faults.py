@@ -6,6 +6,8 @@ import re
 import uuid
 from dataclasses import dataclass, field
 
+from airflow_provider_azbackup.emulator.store import Memory
+
 # Code, message and x-ms-failure-cause of each status, as recorded.
 RECORDED: dict[int, tuple[str, str, str]] = {
     429: ("TooManyRequests", "The request is being throttled. Please try after some time.", "gateway"),
@@ -41,7 +43,8 @@ class Fault:
     :param times: how many requests meet it; None is all until cleared.
     :param after: how many matching requests pass first.
     :param latency: real seconds before anything else happens; alone, the normal answer follows.
-    :param processed: the request takes effect first, and only its answer is lost or replaced.
+    :param processed: the request takes effect first, before any ``latency``, and only its answer is late,
+        lost or replaced. Without, a client that gives up during the ``latency`` was not heard.
     :param status: answer with this status; ``code``, ``message`` and ``retry_after`` (seconds) go with it.
     :param reset: drop the connection.
     :param truncate: break the answer off in the middle of its body.
@@ -119,24 +122,34 @@ class Fault:
 class Faults:
     """The faults in force, in the order they were added; the first that matches a request befalls it."""
 
-    def __init__(self) -> None:
-        self.known: dict[str, Fault] = {}
+    def __init__(self, store: Memory) -> None:
+        self._store = store
         self.seen: dict[str, int] = {}
+        self.known: dict[str, Fault] = {}
+        for name, kept in store.all("fault").items():
+            self.seen[name] = kept.pop("seen")
+            self.known[name] = Fault(**kept)
 
     def add(self, fault: Fault) -> str:
-        self.known[fault.id], self.seen[fault.id] = fault, 0
+        self.known[fault.id] = fault
+        self._count(fault, 0)
         return fault.id
 
     def clear(self) -> None:
         self.known.clear()
         self.seen.clear()
+        self._store.drop("fault")
+
+    def _count(self, fault: Fault, seen: int) -> None:
+        self.seen[fault.id] = seen
+        self._store.put("fault", fault.id, {**vars(fault), "seen": seen})
 
     def take(self, method: str, target: str) -> Fault | None:
         """The fault for a request, if one is due; every fault looked at until then counts the request."""
         for fault in self.known.values():
             if not fault.befalls(method, target):
                 continue
-            self.seen[fault.id] += 1
+            self._count(fault, self.seen[fault.id] + 1)
             turn = self.seen[fault.id] - fault.after
             if turn > 0 and (fault.times is None or turn <= fault.times):
                 return fault

@@ -13,6 +13,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import quote
 
@@ -289,10 +290,11 @@ def _filler(seed: str, size: int) -> str:
     return base64.urlsafe_b64encode(hashlib.shake_256(seed.encode()).digest(size)).decode().rstrip("=")
 
 
-def trace_headers(ask: Ask) -> dict[str, str]:
-    """The headers every recorded answer carries, and the ids a support request needs."""
+def trace_headers(ask: Ask, now: float) -> dict[str, str]:
+    """The headers every recorded answer carries: Azure's own time, and the ids a support request needs."""
     identity = str(uuid.uuid4())
     found = {
+        "Date": formatdate(now, usegmt=True),
         "Server": "Kestrel",
         "Cache-Control": "no-cache",
         "Pragma": "no-cache",

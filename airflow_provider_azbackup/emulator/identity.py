@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azbackup.emulator.jobs import Json
 from airflow_provider_azbackup.emulator.model import RefusalError
+from airflow_provider_azbackup.emulator.store import Memory
 from airflow_provider_azbackup.emulator.times import moment
 
 if TYPE_CHECKING:
@@ -55,26 +56,27 @@ class Identity:
     """The tenant: principals, the tokens they get, and the check of a token.
 
     :param clock: real Unix time.
+    :param store: keeps the one key that all tokens and secrets come from, so that both outlive a restart.
     """
 
-    def __init__(self, seed: Mapping[str, Any], clock: Callable[[], float]) -> None:
+    def __init__(self, seed: Mapping[str, Any], clock: Callable[[], float], store: Memory) -> None:
         self.clock = clock
+        self._key = bytes.fromhex(store.lasting("key", lambda: secrets.token_hex(32)))
         self.tenant = str(seed["tenant_id"])
         self.principals = {
             name: Principal(
                 name=name,
                 client_id=each["client_id"],
-                secret=each.get("secret") or secrets.token_urlsafe(24),
+                secret=each.get("secret") or self._signature(f"secret of {name}"),
                 actions=tuple(each["actions"]),
             )
             for name, each in seed["principals"].items()
         }
         self.managed = str(seed["managed_identity"])
-        self.identity_header = secrets.token_urlsafe(24)
+        self.identity_header = self._signature("identity header")
         self.public_keys: dict[str, RSAPublicKey] = {}
-        self.revoked: set[str] = set()
+        self.revoked = set(store.all("revoked"))
         self.lifetime = 3599.0
-        self._key = secrets.token_bytes(32)
 
     def by_client_id(self, client_id: str) -> Principal | None:
         return next((p for p in self.principals.values() if p.client_id == client_id.lower()), None)

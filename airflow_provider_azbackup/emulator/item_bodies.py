@@ -186,7 +186,7 @@ def _workload_item(of: Item, done: list[Job], points: list[Job], expand: bool, n
     extended: Json = {"recoveryPointCount": len(points), "policyState": "Consistent"}
     extra: Json = {
         "serverName": of.parent,
-        "parentName": "MSSQLSERVER" if sql else "HXE",
+        "parentName": of.instance.upper() if sql else "HXE",
         "parentType": "AzureVmWorkloadSQLInstance" if sql else "AzureVmWorkloadSAPHanaSystem",
         "lastBackupStatus": health,
         "protectedItemDataSourceId": str(of.number()),

@@ -28,6 +28,7 @@ class Workload:
     phases: Mapping[str, tuple[Phase, ...]]
     seconds: Mapping[str, float]
     point_after: float  # seconds from the job's start to the time of its recovery point
+    named_after: float = 0.0  # seconds in which a job shows no task, workload type or server yet
 
 
 _TO_VAULT = (Phase(task="Transfer data to vault"),)
@@ -65,13 +66,10 @@ WORKLOADS: Mapping[str, Workload] = {
         job_type="AzureWorkloadJob",
         backup_request="AzureWorkloadBackupRequest",
         restore_request="AzureWorkloadSQL",
-        # The first recorded answers of an SQL job name no task yet and call the operation plain "Backup".
-        phases={
-            "Backup": (Phase(task="Transfer data to vault", begins=0.08),),
-            "Restore": (Phase(task="Transfer data from vault", begins=0.08),),
-        },
+        phases={"Backup": _TO_VAULT, "Restore": _FROM_VAULT},
         seconds={"Backup": 182, "Restore": 272},
         point_after=20,
+        named_after=10,  # recorded after 8 s: plain "msdb", operation plain "Backup", no task
     ),
     "SAPHanaDatabase": Workload(
         management="AzureWorkload",
@@ -105,13 +103,17 @@ class Vault:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """A protected item. ``parent`` is the storage account or the machine a share or database lives in."""
+    """A protected item. ``parent`` is the storage account or the machine a share or database lives in.
+
+    An SQL database also lives in an ``instance``, which neither its friendly name nor its jobs tell.
+    """
 
     vault: Vault
     kind: str
     name: str
     group: str
     parent: str = ""
+    instance: str = "mssqlserver"
 
     @property
     def workload(self) -> Workload:
@@ -130,7 +132,7 @@ class Item:
         return {
             "VM": f"VM;iaasvmcontainerv2;{self.group};{self.name}",
             "AzureFileShare": f"AzureFileShare;{share}",
-            "SQLDataBase": f"SQLDataBase;mssqlserver;{self.name}",
+            "SQLDataBase": f"SQLDataBase;{self.instance};{self.name}",
             "SAPHanaDatabase": f"SAPHanaDatabase;hxe;{self.name}",
         }[self.kind]
 

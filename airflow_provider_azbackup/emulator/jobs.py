@@ -35,14 +35,14 @@ ENDINGS: Mapping[str, Ending] = {
     "Never": Ending(status="InProgress", task="InProgress"),
 }
 OPERATION_ENDINGS = ("Succeeded", "Failed", "InProgress", "NoProperties", "JobIds")
-BUSY = ("job", "operation", "conflict")
+BUSY = (None, "job", "operation", "conflict")
 CANCEL = ("accepted", "declined", "ignored")
 QUIRKS = ("integer-actions", "v2-job-types", "negative-duration", "clock-duration", "arm-job-id")
 
 
-def one_of(what: str, value: str, allowed: Sequence[str] | Mapping[str, Any]) -> None:
+def one_of(what: str, value: str | None, allowed: Sequence[str | None] | Mapping[str, Any]) -> None:
     if value not in allowed:
-        raise ValueError(f"{what} {value!r} is none of {', '.join(allowed)}")
+        raise ValueError(f"{what} {value!r} is none of {', '.join(map(str, allowed))}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,9 @@ class Plan:
     :param error: the ``errorDetails`` entry of a job that does not end well; None is a recorded one.
     :param operation: how the operation behind the trigger ends, a word of ``OPERATION_ENDINGS``.
     :param operation_seconds: how long that operation stays InProgress, in emulated seconds.
-    :param busy: what happens to a backup asked for while another runs, a word of ``BUSY``.
+    :param busy: how a backup asked for while another of the item runs is refused, a word of ``BUSY``; None
+        refuses nothing, and both run.
+    :param visible_after: for how long lists do not show the job yet, in emulated seconds.
     :param cancel: what a cancel request meets, a word of ``CANCEL``.
     :param cancel_seconds: how long the job stays Cancelling, in emulated seconds.
     :param quirks: words of ``QUIRKS``, each a shape Azure was recorded to answer with.
@@ -65,7 +67,8 @@ class Plan:
     error: Mapping[str, Any] | None = None
     operation: str = "Succeeded"
     operation_seconds: float = OPERATION_SECONDS
-    busy: str = "job"
+    busy: str | None = None
+    visible_after: float = 0.0
     cancel: str = "accepted"
     cancel_seconds: float = CANCEL_SECONDS
     quirks: Sequence[str] = ()
@@ -81,7 +84,7 @@ class Plan:
 
 @dataclass(kw_only=True)
 class Job:
-    """One job. ``lasts``, ``cancel_lasts`` and ``point_after`` are real seconds: speed is divided out."""
+    """One job. What it lasts and ``..._lasts``, ``..._after`` are real seconds: speed is divided out."""
 
     id: str
     item: Item
@@ -94,6 +97,8 @@ class Job:
     cancel: str = "accepted"
     cancel_lasts: float = 0.0
     point_after: float = 0.0
+    named_after: float = 0.0
+    visible_after: float = 0.0
     backup_type: str = "Full"
     expiry: float | None = None
     request: Json = field(default_factory=dict)
@@ -141,7 +146,7 @@ class Job:
     def _task(
         self, phase: Phase, now: float, finish: float, ending: str
     ) -> tuple[str, str, float | None, float | None]:
-        begins = self.starts + phase.begins * self.lasts
+        begins = self.starts + max(phase.begins * self.lasts, self.named_after)
         ends = math.inf if phase.ends == 1.0 else self.starts + phase.ends * self.lasts
         if now < begins or begins >= finish:
             return phase.task, "NotStarted", None, None

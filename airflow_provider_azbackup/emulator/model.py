@@ -9,9 +9,10 @@ from typing import Any
 
 from airflow_provider_azbackup.emulator.items import Item, Vault
 from airflow_provider_azbackup.emulator.jobs import ENDINGS, Job, Json, Operation, Plan, one_of
+from airflow_provider_azbackup.emulator.store import Memory
 
 OTHER_SECONDS = 60.0  # ConfigureBackup, DisableBackup and the like
-BUSY_SECONDS = 5.0
+BUSY_SECONDS = 1.0
 BACKUP_RUNS = {
     "code": "UserErrorBackupOperationInProgress",
     "message": "Unable to initiate backup as another backup operation is currently in progress.",
@@ -43,10 +44,11 @@ class World:
 
     :param seed: see ``seed.DEFAULT``.
     :param speed: emulated seconds per second of the clock.
+    :param store: where jobs, operations and plans are kept; what it holds is there from the start.
     """
 
-    def __init__(self, seed: Mapping[str, Any], speed: float) -> None:
-        self.speed = speed
+    def __init__(self, seed: Mapping[str, Any], speed: float, store: Memory) -> None:
+        self.speed, self.store = speed, store
         self.tenant, self.subscription = str(seed["tenant_id"]), str(seed["subscription_id"])
         self.region = str(seed["region"])
         self.vaults = [
@@ -57,13 +59,33 @@ class World:
         self.plans: dict[str, Plan] = {}
         for each in seed["items"]:
             named = [vault for vault in self.vaults if vault.name == each.get("vault", self.vaults[0].name)]
-            values = {key: each[key] for key in ("kind", "name", "group", "parent") if key in each}
+            values = {
+                key: each[key] for key in ("kind", "name", "group", "parent", "instance") if key in each
+            }
             self.items.append(Item(vault=named[0], **values))
             self.plans[self.items[-1].path] = Plan(**each.get("plan", {}))
         self.jobs: dict[str, Job] = {}
         self.operations: dict[str, Operation] = {}
+        self._load({item.path: item for item in self.items})
         self.quirks: Sequence[str] = ()
         self.page_size = 200
+
+    def _load(self, items: Mapping[str, Item]) -> None:
+        """Go on from what is kept; an item that is seeded no more takes its jobs with it."""
+        for path, kept in self.store.all("plan").items():
+            if path in items:
+                self.plans[path] = Plan(**kept)
+        for name, kept in self.store.all("job").items():
+            if item := items.get(kept["item"]):
+                pinned = kept["pinned"] and tuple(kept["pinned"])
+                self.jobs[name] = Job(**{**kept, "item": item, "pinned": pinned})
+        for name, kept in self.store.all("operation").items():
+            self.operations[name] = Operation(**{**kept, "job": self.jobs.get(kept["job"])})
+
+    def keep(self, job: Job) -> None:
+        """Remember a job as it is now."""
+        self.jobs[job.id] = job
+        self.store.put("job", job.id, {**vars(job), "item": job.item.path})
 
     def named(self, name: str) -> list[Item]:
         """The items of a friendly name, a native name or an ARM id; at least one."""
@@ -77,12 +99,17 @@ class World:
         """Decide how the coming jobs of an item go; of all of them where several share the name."""
         for item in self.named(name):
             self.plans[item.path] = Plan(**changes)
+            self.store.put("plan", item.path, vars(self.plans[item.path]))
 
     def running(self, item: Item, now: float) -> list[Job]:
+        """The item's backups that really run: not one that is only about to be refused."""
         return [
             job
             for job in self.jobs.values()
-            if job.item == item and job.operation == "Backup" and not job.ended(now)
+            if job.item == item
+            and job.operation == "Backup"
+            and not job.ended(now)
+            and job.error != BACKUP_RUNS_DETAILS
         ]
 
     def start(self, item: Item, now: float, operation: str, job_id: str | None = None, **changes: Any) -> Job:
@@ -100,6 +127,8 @@ class World:
             "cancel": plan.cancel,
             "cancel_lasts": plan.cancel_seconds / self.speed,
             "point_after": min(item.workload.point_after, seconds) / self.speed,
+            "named_after": min(item.workload.named_after, seconds / 2) / self.speed,
+            "visible_after": plan.visible_after / self.speed,
         }
         job = Job(
             id=job_id or str(uuid.uuid4()),
@@ -110,7 +139,7 @@ class World:
             **{**settings, **changes},
         )
         one_of("ending", job.ending, ENDINGS)
-        self.jobs[job.id] = job
+        self.keep(job)
         return job
 
     def back_up(self, item: Item, now: float, **request: Any) -> Operation:
@@ -141,6 +170,8 @@ class World:
         ready = now + plan.operation_seconds / self.speed
         operation = Operation(starts=now, ready=ready, **{"id": str(uuid.uuid4()), **values})
         self.operations[operation.id] = operation
+        job = operation.job
+        self.store.put("operation", operation.id, {**vars(operation), "job": job.id if job else None})
         return operation
 
     def cancel(self, job: Job, now: float) -> Operation:
@@ -159,4 +190,5 @@ class World:
             )
         if job.cancel == "accepted" and job.cancelled_at is None:
             job.cancelled_at = now
+            self.keep(job)
         return self.add_operation(now, Plan(operation_seconds=0), ending="NoProperties")

@@ -145,6 +145,7 @@ def list_jobs(call: Call) -> Answer:
         job
         for job in sorted(call.world.jobs.values(), key=lambda each: each.starts, reverse=True)
         if job.item.vault == vault
+        and call.now >= job.starts + job.visible_after
         and wanted.get("status", "").lower() in ("", job.status(call.now).lower())
         and wanted.get("operation", "").lower() in ("", job.operation.lower())
         and wanted.get("backupManagementType", "").lower() in ("", job.item.workload.management.lower())

@@ -63,6 +63,13 @@ DEFAULT: Mapping[str, Any] = {
         _machine("vm-elsewhere", vault="demo-vault-2"),
         {"kind": "AzureFileShare", "name": "documents", "group": "demo-files", "parent": "demofiles"},
         {"kind": "SQLDataBase", "name": "msdb", "group": "demo-vms", "parent": "sqlvm"},
+        {
+            "kind": "SQLDataBase",
+            "name": "msdb",
+            "group": "demo-vms",
+            "parent": "sqlvm",
+            "instance": "reports",
+        },
         {"kind": "SQLDataBase", "name": "payroll", "group": "demo-vms", "parent": "sqlvm"},
         {"kind": "SAPHanaDatabase", "name": "systemdb", "group": "demo-vms", "parent": "hanavm"},
     ],

@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,7 +34,9 @@ class Emulator:
     :param clock: Unix time as the vaults see it. A test hands in one it moves by hand.
     :param speed: every emulated duration, and the hour of the job read budget, is divided by this.
     :param port: 0 takes a free one. There is no host: it listens on loopback only.
-    :param directory: where ``ca.pem`` goes; a temporary one, removed at the end, when left out.
+    :param directory: where ``ca.pem`` goes, and ``state.db``: an emulator started again on it, also after
+        a kill, goes on with the same jobs, plans, faults, requests, secrets, tokens and certificate. A
+        temporary one, removed at the end, when left out.
     :param seed: changes to ``seed.DEFAULT``, key by key.
     """
 
@@ -60,8 +63,13 @@ class Emulator:
     def __enter__(self) -> Emulator:
         # Keys go here, for their owner's eyes alone.
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        context = tls.server_context(self.directory)
-        sockets = _loopback(self.port)
+        with ExitStack() as undo:
+            undo.callback(self._leave)
+            if not self._temporary:
+                self.service.keep(self.directory / "state.db")
+            context = self._trust()
+            sockets = _loopback(self.port)
+            undo.pop_all()
         self.port = sockets[0].getsockname()[1]
         ready = threading.Event()
         self._thread = threading.Thread(
@@ -80,8 +88,23 @@ class Emulator:
         if self._loop and self._stop and self._thread:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(10)
+        self._leave()
+
+    def _leave(self) -> None:
+        self.service.close()
         if self._temporary:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _trust(self) -> ssl.SSLContext:
+        """The certificates that were here before, or new ones."""
+        service = self.service
+        for name in service.identity.principals:
+            if self._certificate(name).exists():
+                service.identity.public_keys[name] = tls.public_key(self._certificate(name))
+        return tls.server_context(self.directory, service.store.lasting("tls", tls.new, tls.is_good))
+
+    def _certificate(self, principal: str) -> Path:
+        return self.directory / f"{principal}.pem"
 
     @property
     def url(self) -> str:
@@ -115,8 +138,7 @@ class Emulator:
 
     def certificate(self, principal: str = "operator") -> str:
         """Register a new certificate for a principal; the path of the file that holds it and its key."""
-        path = self.directory / f"{principal}.pem"
-        path.unlink(missing_ok=True)
+        path = self._certificate(principal)
         self.service.identity.public_keys[principal] = tls.client_certificate(path, principal)
         return str(path)
 
@@ -142,7 +164,7 @@ class Emulator:
         :param ending: Completed, Failed, Cancelled, CompletedWithWarnings, CancelledInTransfer or Never.
         :param seconds: how long they last, in emulated seconds.
         :param more: ``error``, ``operation``, ``operation_seconds``, ``busy``, ``cancel``,
-            ``cancel_seconds``, ``quirks``: see ``jobs.Plan``.
+            ``cancel_seconds``, ``visible_after``, ``quirks``: see ``jobs.Plan``.
         """
         self.service.plan(item_name, ending=ending, seconds=seconds, **more)
 
@@ -170,7 +192,11 @@ class Emulator:
         self.service.clear_faults()
 
     def configure(self, **settings: Any) -> None:
-        """Change ``token_lifetime``, ``job_read_budget``, ``page_size``, ``quirks`` until the next reset."""
+        """Change settings until the next reset.
+
+        :param settings: ``token_lifetime`` (seconds), ``job_read_budget``, ``page_size``, ``quirks``, and
+            ``clock_skew``: seconds that Azure's clock (job times, ``Date``) is ahead of the one handed in.
+        """
         self.service.configure(**settings)
 
     @property
@@ -182,12 +208,7 @@ class Emulator:
         self, method: str | None = None, path_contains: str | None = None, status: int | None = None
     ) -> int:
         """How many requests had this method, this in their path (ignoring case), and this status."""
-        return sum(
-            method in (None, entry["method"])
-            and (path_contains or "").lower() in entry["path"].lower()
-            and status in (None, entry["status"])
-            for entry in self.requests
-        )
+        return len(self.service.requests(method=method, path_contains=path_contains, status=status))
 
     def reset(self) -> None:
         """Back to the state at start; addresses, secrets and tokens stay valid."""
@@ -233,13 +254,15 @@ class Emulator:
             if isinstance(found, web.StreamResponse):
                 return found
             answer = found
-        entry["status"] = answer.status
+        self.service.answered(entry, answer.status)
         return _response(answer)
 
     async def _befall(self, fault: Fault, ask: Ask, request: web.Request) -> Answer | web.StreamResponse:
+        # A client that gives up during the wait ends this task; what was processed stays so.
+        done = self.service.answer(ask) if fault.processed else None
         if fault.latency:
             await asyncio.sleep(fault.latency)
-        answer = self.service.answer(ask) if fault.waits_for_answer else Answer()
+        answer = done or (self.service.answer(ask) if fault.waits_for_answer else Answer())
         if fault.reset:
             _drop(request, hard=True)
             return web.Response()

@@ -5,14 +5,17 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
     GET  /_emulator              this text
     GET  /_emulator/state        clock, settings, faults and jobs as they stand
     GET  /_emulator/requests     what was asked so far: method, path, query, status, at, client_request_id,
-                                 user_agent, principal; never a token or a body
+                                 user_agent, principal, number; never a token or a body. Status null: never
+                                 answered. ?method=POST&path_contains=/backup&status=202 narrows it down
     POST /_emulator/plan         {"item": "vm-good", "ending": "Failed", "seconds": 60, ...}
                                  ending     Completed, Failed, Cancelled, CompletedWithWarnings,
                                             CancelledInTransfer or Never
                                  error      an errorDetails entry for a job that does not end well
                                  operation  Succeeded, Failed, InProgress (for ever), NoProperties or JobIds
                                  operation_seconds   how long the operation is InProgress
-                                 busy       job, operation or conflict: who refuses a second backup
+                                 busy       job, operation or conflict: who refuses a second backup while one
+                                            runs; null: nobody
+                                 visible_after       how long lists do not show the job yet
                                  cancel     accepted, declined (400) or ignored; cancel_seconds
                                  quirks     integer-actions, v2-job-types, negative-duration,
                                             clock-duration, arm-job-id
@@ -22,9 +25,10 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                  who: method, path (a regular expression), times (null: until cleared), after
                                  what: status with code, message, retry_after; latency; reset; truncate; html;
                                  empty; garbage; expire_token; claims; redirect; next_link
-                                 processed: the request takes effect, its answer is lost or replaced
+                                 processed: the request takes effect, its answer is late, lost or replaced
     POST /_emulator/clear        forget the faults
-    POST /_emulator/configure    {"token_lifetime": 60, "job_read_budget": 150, "page_size": 9, "quirks": []}
+    POST /_emulator/configure    {"token_lifetime": 60, "job_read_budget": 150, "page_size": 9, "quirks": [],
+                                 "clock_skew": -90}   seconds Azure's clock is ahead; set before the first job
     POST /_emulator/reset        back to the state at start
 """
 
@@ -33,8 +37,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -45,9 +49,9 @@ from airflow_provider_azbackup.emulator.identity import Identity, SignInError, i
 from airflow_provider_azbackup.emulator.jobs import QUIRKS, Json
 from airflow_provider_azbackup.emulator.model import RefusalError, World
 from airflow_provider_azbackup.emulator.routes import ROUTES
+from airflow_provider_azbackup.emulator.store import Log, Memory, Store
 
 CONTROL = "/_emulator"
-REMEMBERED = 20_000
 JOB_READS_AN_HOUR = 150
 TOKEN_LIFETIME = 3599.0
 
@@ -63,31 +67,61 @@ class Service:
     def __init__(self, *, clock: Callable[[], float], speed: float, seed: Mapping[str, Any] | None) -> None:
         if speed <= 0:
             raise ValueError(f"speed must be above 0, not {speed}")
-        self.clock, self.speed = clock, speed
+        self.speed, self.skew = speed, 0.0
+        self._clock = clock
         self.seed = {**seeds.DEFAULT, **(seed or {})}
-        self.identity = Identity(self.seed, time.time)
-        self.faults = Faults()
-        self.log: deque[Json] = deque(maxlen=REMEMBERED)
+        self.store = Memory()
+        self.identity = Identity(self.seed, time.time, self.store)
         self.lock = threading.RLock()
-        self.reset()
+        self._begin()
+
+    def clock(self) -> float:
+        """Unix time as the vaults see it now."""
+        return self._clock() + self.skew
+
+    def keep(self, path: Path) -> None:
+        """Go on from what a file holds, and write every change to it before its answer leaves.
+
+        :raises OSError: if another emulator has the file open.
+        """
+        with self.lock:
+            self.store = Store(path)
+            self.identity = Identity(self.seed, time.time, self.store)
+            self._begin()
+
+    def close(self) -> None:
+        """Let go of the file; it is for the next emulator."""
+        with self.lock:
+            self.store.close()
+
+    def _begin(self) -> None:
+        self.skew = 0.0
+        self.world = World(self.seed, self.speed, self.store)
+        self.arm = Arm(ROUTES, self.world, self.clock, JOB_READS_AN_HOUR)
+        self.identity.lifetime = TOKEN_LIFETIME
+        self.faults = Faults(self.store)
+        self.log = Log(self.store)
+        self.configure(**self.store.all("setting"))
 
     def reset(self) -> None:
         """Back to the seed: no jobs, no faults, full budgets, no memory of requests. Tokens stay valid."""
         with self.lock:
-            self.world = World(self.seed, self.speed)
-            self.arm = Arm(ROUTES, self.world, self.clock, JOB_READS_AN_HOUR)
-            self.identity.lifetime = TOKEN_LIFETIME
+            self.store.clear()
             self.identity.revoked.clear()
-            self.faults.clear()
-            self.log.clear()
+            self._begin()
 
     def configure(self, **settings: Any) -> None:
-        """Change ``token_lifetime`` (in seconds), ``job_read_budget``, ``page_size`` or ``quirks``."""
+        """Change ``token_lifetime``, ``job_read_budget``, ``page_size``, ``quirks`` or ``clock_skew``.
+
+        The skew puts Azure's clock so many seconds ahead of the one handed in, below 0 behind it. Set it
+        before the first job: to a job that runs, it is a jump in time.
+        """
         places: dict[str, tuple[object, str]] = {
             "token_lifetime": (self.identity, "lifetime"),
             "job_read_budget": (self.arm, "job_read_budget"),
             "page_size": (self.world, "page_size"),
             "quirks": (self.world, "quirks"),
+            "clock_skew": (self, "skew"),
         }
         if unknown := [*(settings.keys() - places.keys()), *(set(settings.get("quirks", ())) - set(QUIRKS))]:
             raise ValueError(
@@ -96,6 +130,7 @@ class Service:
         with self.lock:
             for name, value in settings.items():
                 setattr(*places[name], value)
+                self.store.put("setting", name, value)
 
     def start_job(
         self, item: str, *, operation: str = "Backup", ending: str = "Completed", seconds: float | None = None
@@ -115,7 +150,9 @@ class Service:
     def set_status(self, job_id: str, status: str | None) -> None:
         """Pin a job to a status word, known or invented; None lets it go on."""
         with self.lock:
-            self.world.jobs[job_id].pinned = None if status is None else (status, self.clock())
+            job = self.world.jobs[job_id]
+            job.pinned = None if status is None else (status, self.clock())
+            self.world.keep(job)
 
     def add_fault(self, **spec: Any) -> str:
         """Put a fault in force and return its id; see ``faults.Fault``."""
@@ -137,8 +174,14 @@ class Service:
             "principal": self._principal(ask),
         }
         with self.lock:
-            self.log.append(entry)
+            self.log.add(entry)
         return entry
+
+    def answered(self, entry: Json, status: int) -> None:
+        """Note what a request is answered with."""
+        with self.lock:
+            entry["status"] = status
+            self.log.keep(entry)
 
     def _principal(self, ask: Ask) -> str | None:
         try:
@@ -174,7 +217,7 @@ class Service:
                 answer = Answer(status=refused.status, body=refused.body)
             except RefusalError as refused:
                 answer = _refusal(refused)
-        answer.headers = {**trace_headers(ask), **answer.headers}
+        answer.headers = {**trace_headers(ask, self.clock()), **answer.headers}
         return answer
 
     def _sign_in(self, ask: Ask) -> Answer | None:
@@ -219,7 +262,7 @@ class Service:
             answer = Answer(
                 status=fault.status or 500, body={"error": error}, headers={"x-ms-failure-cause": cause}
             )
-        answer.headers = {**trace_headers(ask), **answer.headers, **headers}
+        answer.headers = {**trace_headers(ask, self.clock()), **answer.headers, **headers}
         return answer
 
     def _expire(self, ask: Ask) -> Answer:
@@ -228,6 +271,7 @@ class Service:
         except RefusalError as refused:
             return _refusal(refused)
         self.identity.revoked.add(claims["uti"])
+        self.store.put("revoked", claims["uti"], True)
         return _refusal(self.identity.expired(claims))
 
     # The control endpoint
@@ -239,7 +283,7 @@ class Service:
         if name not in commands:
             return Answer(status=404, body={"error": f"no {ask.method} {ask.path}; see GET {CONTROL}"})
         try:
-            found = commands[name](**(ask.json() if ask.method == "POST" else {}))
+            found = commands[name](**(ask.json() if ask.method == "POST" else ask.query))
             found = {} if found is None else found
         except (ValueError, TypeError, KeyError, RefusalError) as mistake:
             return Answer(status=400, body={"error": str(mistake) or mistake.__class__.__name__})
@@ -258,7 +302,7 @@ class Service:
         }
 
     @property
-    def _views(self) -> dict[str, Callable[[], Any]]:
+    def _views(self) -> dict[str, Callable[..., Any]]:
         return {"": lambda: (__doc__ or "").encode(), "requests": self.requests, "state": self.state}
 
     def clear_faults(self) -> None:
@@ -266,10 +310,10 @@ class Service:
         with self.lock:
             self.faults.clear()
 
-    def requests(self) -> list[Json]:
-        """What was asked so far, oldest first; the last 20,000."""
+    def requests(self, **wanted: Any) -> list[Json]:
+        """What was asked so far, oldest first; see ``Log.find``."""
         with self.lock:
-            return [dict(entry) for entry in self.log]
+            return self.log.find(**wanted)
 
     def state(self) -> Json:
         """Clock, settings, faults and jobs as they stand."""
@@ -285,6 +329,7 @@ class Service:
                 "token_lifetime": self.identity.lifetime,
                 "job_read_budget": self.arm.job_read_budget,
                 "page_size": self.world.page_size,
+                "clock_skew": self.skew,
                 "faults": list(self.faults.known),
                 "jobs": jobs,
             }

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
-def server_context(directory: Path) -> ssl.SSLContext:
-    """A TLS context for localhost, 127.0.0.1 and ::1; its authority is written to ``directory/ca.pem``."""
+def new() -> str:
+    """A certificate for localhost, 127.0.0.1 and ::1, its key and its authority, in one PEM text."""
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = _name("Azure Backup emulator CA")
     usage = {"digital_signature": True, "content_commitment": False, "key_encipherment": False}
@@ -50,10 +50,22 @@ def server_context(directory: Path) -> ssl.SSLContext:
         )
         .sign(ca_key, hashes.SHA256())
     )
-    (directory / "ca.pem").write_bytes(_pem(ca))
+    return (_pem(leaf) + _key_pem(key) + _pem(ca)).decode()
+
+
+def is_good(pem: str) -> bool:
+    """Whether a text of ``new`` is one, and lasts another day."""
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    return bool(pem) and x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc > tomorrow
+
+
+def server_context(directory: Path, pem: str) -> ssl.SSLContext:
+    """A TLS context with a text of ``new``; its authority is written to ``directory/ca.pem``."""
+    _, ca = x509.load_pem_x509_certificates(pem.encode())
+    write_whole(directory / "ca.pem", _pem(ca), mode=0o644)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     private = directory / "server.pem"
-    _write_private(private, _pem(leaf) + _key_pem(key))
+    write_whole(private, pem.encode())
     context.load_cert_chain(private)
     private.unlink()
     return context
@@ -63,8 +75,16 @@ def client_certificate(path: Path, name: str) -> rsa.RSAPublicKey:
     """Write a certificate and its key for a service principal; the public key is what a tenant registers."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     certificate = _builder(_name(name), _name(name), key.public_key()).sign(key, hashes.SHA256())
-    _write_private(path, _pem(certificate) + _key_pem(key))
+    write_whole(path, _pem(certificate) + _key_pem(key))
     return key.public_key()
+
+
+def public_key(path: Path) -> rsa.RSAPublicKey:
+    """The public key of a file that ``client_certificate`` wrote."""
+    key = x509.load_pem_x509_certificate(path.read_bytes()).public_key()
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise ValueError(f"the certificate in {path} has no RSA key")
+    return key
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: Any) -> x509.CertificateBuilder:
@@ -93,6 +113,10 @@ def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 
-def _write_private(path: Path, data: bytes) -> None:
-    path.touch(mode=0o600)
-    path.write_bytes(data)
+def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file so that who reads it, even after a kill, finds all of it or what was there before."""
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    part.touch(mode=mode)
+    part.write_bytes(data)
+    part.replace(path)

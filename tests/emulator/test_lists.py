@@ -38,7 +38,7 @@ def test_jobs_are_filtered_by_status_operation_management_type_and_id(
 ) -> None:
     done, other = azure.start_job("documents"), azure.start_job("vm-good", operation="ConfigureBackup")
     clock.advance(100)
-    running, database = azure.start_job("vm-good"), azure.start_job("msdb")
+    running, database = azure.start_job("vm-good"), azure.start_job("payroll")
     clock.advance(100)
     expected = {
         "status eq 'InProgress'": {running, database},

@@ -36,9 +36,9 @@ def test_the_command_prints_a_connection_serves_and_stops_on_a_signal(tmp_path: 
     try:
         lines = [process.stdout.readline() for _ in range(3)]
         name, _, value = shlex.split(lines[2])[0].partition("=")
-        connection = json.loads(value)
+        assert value == f"$(cat {tmp_path / 'connection.json'})"
+        connection = json.loads((tmp_path / "connection.json").read_text())
         assert name == "AIRFLOW_CONN_AZURE_BACKUP_DEFAULT"
-        assert connection == json.loads((tmp_path / "connection.json").read_text())
         assert connection["extra"]["ca_bundle"] == str(tmp_path / "ca.pem")
         assert (tmp_path / "connection.json").stat().st_mode & 0o077 == 0
         trust = ssl.create_default_context(cafile=tmp_path / "ca.pem")
@@ -97,8 +97,14 @@ def test_its_own_directory_is_gone_afterwards_and_a_given_one_stays(tmp_path: Pa
         azure.certificate("reader")
         azure.federated_token_file("reader")
     assert not temporary.exists()
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"ca.pem", "reader.pem", "reader.token"}
-    assert (tmp_path / "new" / "reader.pem").stat().st_mode & 0o077 == 0
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+        "ca.pem",
+        "reader.pem",
+        "reader.token",
+        "state.db",
+    }
+    for secret in ("reader.pem", "state.db"):
+        assert (tmp_path / "new" / secret).stat().st_mode & 0o077 == 0
 
 
 def test_naming_the_package_loads_neither_aiohttp_nor_cryptography() -> None:

@@ -307,5 +307,5 @@ def test_usage_summaries_look_as_in_the_official_example(client: Client) -> None
     assert {each["name"]["value"]: each["currentValue"] for each in ours["value"]} == {
         "AzureIaasVM": 27,
         "AzureStorage": 1,
-        "AzureWorkload": 3,
+        "AzureWorkload": 4,
     }
