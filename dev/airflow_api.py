@@ -202,6 +202,11 @@ class AirflowApi:
                 return None
             raise
 
+    def task_store(self, task: Task) -> Json:
+        """Return what a task keeps in Airflow's task state store, from try to try."""
+        answer = self.call("GET", f"{task.path}/state-store", map_index=task.map_index, limit=100)
+        return {entry["key"]: entry["value"] for entry in answer["task_state_store"]}
+
     def links(self, task: Task) -> dict[str, str | None]:
         """Return the extra links of a task by name; None for one that leads nowhere yet."""
         answer = self.call("GET", f"{task.path}/links", map_index=task.map_index)
@@ -217,13 +222,17 @@ class AirflowApi:
         """Mark a task failed, success or skipped, as a user does in the UI."""
         self.call("PATCH", _own_path(task), {"new_state": state})
 
-    def clear(self, task: Task) -> None:
-        """Have a task, and all behind it, run again."""
+    def set_run_state(self, run: Run, state: str) -> None:
+        """Mark a run failed or success, and its unfinished tasks with it, as a user does in the UI."""
+        self.call("PATCH", run.path, {"state": state}, update_mask="state")
+
+    def clear(self, task: Task, *, downstream: bool = True) -> None:
+        """Have a task run again, and all behind it unless told otherwise, as a user does in the UI."""
         body = {
             "dry_run": False,
             "dag_run_id": task.run.run_id,
-            "task_ids": [task.task_id],
-            "include_downstream": True,
+            "task_ids": [task.task_id if task.map_index < 0 else [task.task_id, task.map_index]],
+            "include_downstream": downstream,
             "only_failed": False,
         }
         self.call("POST", f"/dags/{quote(task.run.dag_id)}/clearTaskInstances", body)

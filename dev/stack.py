@@ -1,7 +1,8 @@
-"""A real Airflow 3 in a directory of its own: API server, scheduler, Dag processor and triggerer.
+"""A real Airflow 3 in a directory of its own: API server, scheduler, Dag processor and triggerers.
 
-SQLite and LocalExecutor; only the API server listens, on the loopback interface. ``airflow standalone``
-would be shorter, but it opens log servers on every interface and leaves its children behind.
+LocalExecutor, and SQLite unless told otherwise; only the API server listens, on the loopback interface.
+``airflow standalone`` would be shorter, but it opens log servers on every interface and leaves its children
+behind.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 import psutil
 
-from dev.airflow_api import AirflowApi, AirflowApiError
+from dev.airflow_api import AirflowApi, AirflowApiError, Task
 
 PROCESSES: Mapping[str, tuple[str, ...]] = {
     "api-server": ("api-server",),
@@ -46,6 +47,7 @@ class Stack(AirflowApi):
     :param dags: the Dags folder.
     :param home: a directory for database, logs and configuration; made when missing.
     :param port: of API and UI; 0 takes a free one.
+    :param database: as SQLAlchemy names it; a file in ``home`` when left out. Two triggerers need PostgreSQL.
     :param env: further variables of the environment, connections say.
     :param local_settings: source of an ``airflow_local_settings.py``, cluster policies say.
     """
@@ -56,6 +58,7 @@ class Stack(AirflowApi):
         dags: Path,
         home: Path,
         port: int = 0,
+        database: str = "",
         env: Mapping[str, str] | None = None,
         local_settings: str = "",
     ) -> None:
@@ -63,7 +66,8 @@ class Stack(AirflowApi):
         super().__init__(f"http://127.0.0.1:{self.port}", username=USER, password=PASSWORD)
         self.dags = dags.resolve()
         self.home = home.resolve()
-        self.env = {**_inherited(), **self._settings(), **(env or {})}
+        stored = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database} if database else {}
+        self.env = {**_inherited(), **self._settings(), **stored, **(env or {})}
         self.local_settings = local_settings
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -131,11 +135,15 @@ class Stack(AirflowApi):
             )
         return done.stdout
 
-    def start(self, name: str) -> subprocess.Popen[bytes]:
-        """Start one of the four processes, in a session of its own that all its children stay in."""
-        with self._log(name, "ab") as log:
-            self._processes[name] = process = subprocess.Popen(
-                [*_AIRFLOW, *PROCESSES[name]],
+    def start(self, kind: str, *, name: str = "") -> subprocess.Popen[bytes]:
+        """Start one of the processes, in a session of its own that all its children stay in.
+
+        :param kind: one of ``PROCESSES``.
+        :param name: what to call it here, and its log, when there is another of its kind.
+        """
+        with self._log(name or kind, "ab") as log:
+            self._processes[name or kind] = process = subprocess.Popen(
+                [*_AIRFLOW, *PROCESSES[kind]],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -147,6 +155,29 @@ class Stack(AirflowApi):
     def kill(self, name: str) -> None:
         """End one of the processes as a crash would, without a goodbye; :meth:`start` starts it anew."""
         _kill(self._processes.pop(name))
+
+    def stop(self, name: str) -> None:
+        """End one of the processes as an operator would, with time to tidy up."""
+        end([self._processes.pop(name)], within=30.0)
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Keep one of the processes from running, with all its children, while the ``with`` block lasts."""
+        leader = self._processes[name].pid
+        _signal(leader, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(leader, signal.SIGCONT)
+
+    def kill_task(self, task: Task) -> None:
+        """End the process of a running task as a crash would; the worker it ran in lives on.
+
+        :raises StackError: when no process is known of.
+        """
+        if task.pid is None:
+            raise StackError(f"{task.name} of {task.run.run_id} has no process; it is {task.state}")
+        os.kill(task.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """End all processes: asked first, killed 15 s later; an interruption kills them at once."""
@@ -236,10 +267,14 @@ def end(processes: Iterable[subprocess.Popen[bytes]], *, within: float) -> None:
 
 def _kill(leader: subprocess.Popen[bytes]) -> None:
     """Kill a whole session; its groups would not do: the executor gives each task a group of its own."""
-    for pid in _session(leader.pid):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    _signal(leader.pid, signal.SIGKILL)
     leader.wait()
+
+
+def _signal(leader: int, number: signal.Signals) -> None:
+    for pid in _session(leader):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _session(leader: int) -> list[int]:

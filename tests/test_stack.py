@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import psutil
+import psycopg2
 import pytest
 
+from dev.postgres import Postgres
 from dev.stack import end
 
 # As Airflow's executor does: a child in a process group of its own, and here deaf to SIGTERM as well.
@@ -64,3 +67,20 @@ def test_a_process_that_has_ended_already_is_no_error(process: subprocess.Popen[
     process.kill()
     process.wait()
     end([process], within=0.0)
+
+
+def test_a_postgres_can_be_used_at_once_and_leaves_nothing_behind() -> None:
+    with Postgres() as database:
+        reached = f"postgresql://postgres@/postgres?host={database.directory}"
+        with closing(psycopg2.connect(reached)) as connection, connection.cursor() as cursor:
+            cursor.execute("select current_setting('listen_addresses')")
+            assert cursor.fetchone() == ("",)
+        server = int((database.directory / "data" / "postmaster.pid").read_text().splitlines()[0])
+        assert is_running(server)
+    assert ends(server)
+    assert not database.directory.exists()
+
+
+def test_two_postgres_do_not_meet() -> None:
+    with Postgres() as one, Postgres() as other:
+        assert one.url != other.url

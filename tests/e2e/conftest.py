@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,18 @@ from typing import NoReturn
 
 import pytest
 
-from airflow_provider_azbackup.emulator import Emulator
 from dev.demo import EXAMPLES, EXPECTED, quick_polling
+from dev.postgres import Postgres
 from dev.stack import Stack
+from tests.e2e.azure import Azure
 
-# A triggerer that was killed is missed after seconds, not after half a minute.
+# What was killed is missed after seconds, not after minutes.
 SETTINGS = {
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
 }
@@ -37,27 +44,34 @@ def _orderly_end() -> None:
 
 
 @pytest.fixture(scope="session")
-def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with Emulator(speed=120, directory=tmp_path_factory.mktemp("azure")) as emulator:
-        yield emulator
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
+    with Azure(directory=tmp_path_factory.mktemp("azure"), speed=120) as azure:
+        yield azure
 
 
 @pytest.fixture(scope="session")
-def airflow(azure: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def airflow(azure: Azure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    dags = tmp_path_factory.mktemp("dags")
+    for file in EXAMPLES.glob("*.py"):
+        shutil.copy(file, dags)
     connections = {
         "AZURE_BACKUP_DEFAULT": azure.connection(),
         "NO_RIGHTS": azure.connection("nobody"),
         "WRONG_SECRET": {**azure.connection(), "password": "not-the-secret"},
     }
-    with Stack(
-        dags=EXAMPLES,
-        home=tmp_path_factory.mktemp("airflow"),
-        env={
-            **SETTINGS,
-            **{f"AIRFLOW_CONN_{name}": json.dumps(connection) for name, connection in connections.items()},
-        },
-        local_settings=quick_polling(3.0),
-    ) as stack:
+    with (
+        Postgres() as database,
+        Stack(
+            dags=dags,
+            home=tmp_path_factory.mktemp("airflow"),
+            database=database.url,
+            env={
+                **SETTINGS,
+                **{f"AIRFLOW_CONN_{name}": json.dumps(each) for name, each in connections.items()},
+            },
+            local_settings=quick_polling(3.0),
+        ) as stack,
+    ):
         stack.wait_for_dags(*EXPECTED)
         yield stack
     assert leftovers(stack.home) == []

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from airflow_provider_azbackup.emulator import Emulator
 from dev.airflow_api import FINISHED, Json, Run
 from dev.demo import BACKUPS, EXPECTED
 from dev.stack import Stack
+from tests.e2e.azure import Azure
 
 pytestmark = pytest.mark.e2e
 
@@ -28,7 +28,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(airflow: Stack, azure: Emulator) -> Iterator[Story]:
+def story(airflow: Stack, azure: Azure) -> Iterator[Story]:
     for machine in range(1, 21):
         # Half a real minute here: long enough for all of them to be waiting at once, on a busy machine too.
         azure.plan(f"fleet-{machine:02}", seconds=3600)

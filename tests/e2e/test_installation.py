@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_azbackup import __version__
-from airflow_provider_azbackup.emulator import Emulator
 from dev.stack import Stack, StackError
+from tests.e2e.azure import Azure
 
 pytestmark = pytest.mark.e2e
 
@@ -23,7 +23,7 @@ def test_airflow_lists_the_connection_type_and_its_hook(airflow: Stack) -> None:
     assert "airflow_provider_azbackup.hooks.AzureBackupHook" in line
 
 
-def test_the_connection_test_says_yes_after_asking_azure(airflow: Stack, azure: Emulator) -> None:
+def test_the_connection_test_says_yes_after_asking_azure(airflow: Stack, azure: Azure) -> None:
     before = len(azure.requests)
     assert "Connection success" in airflow.cli("connections", "test", "azure_backup_default")
     asked = [entry for entry in azure.requests[before:] if "/subscriptions/" in entry["path"]]

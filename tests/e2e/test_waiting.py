@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.emulator import Emulator
 from dev.airflow_api import Json, Task
 from dev.stack import Stack
+from tests.e2e.azure import Azure
 
 pytestmark = pytest.mark.e2e
 
 GATE = "azbackup_gate_one_vm"
 
 
-def deferred(airflow: Stack, azure: Emulator) -> Task:
+def deferred(airflow: Stack, azure: Azure) -> Task:
     """Start a backup that lasts half a minute, at the speed of these tests; return its task once it waits."""
     azure.reset()
     azure.plan("vm-good", seconds=3600)
@@ -50,7 +50,7 @@ class Wait:
 
 
 @pytest.fixture(scope="module")
-def wait(airflow: Stack, azure: Emulator) -> Wait:
+def wait(airflow: Stack, azure: Azure) -> Wait:
     task = deferred(airflow, azure)
     job_id = airflow.xcom(task, "job_id")
     links = airflow.links(task)
@@ -88,7 +88,7 @@ def test_a_task_that_waits_holds_neither_a_slot_nor_a_process(wait: Wait) -> Non
     assert wait.worker_left
 
 
-def test_what_waits_shows_no_secret(wait: Wait, azure: Emulator) -> None:
+def test_what_waits_shows_no_secret(wait: Wait, azure: Azure) -> None:
     assert wait.trigger["classpath"] == "airflow_provider_azbackup.triggers.AzureBackupJobTrigger"
     assert azure.connection()["password"] not in str(wait.trigger)
 
@@ -97,7 +97,7 @@ def test_the_task_resumes_and_opens_the_gate(wait: Wait) -> None:
     assert wait.states == {"backup": "success", "patch": "success"}
 
 
-def test_another_triggerer_takes_over_from_one_that_was_killed(airflow: Stack, azure: Emulator) -> None:
+def test_another_triggerer_takes_over_from_one_that_was_killed(airflow: Stack, azure: Azure) -> None:
     task = deferred(airflow, azure)
     job_id = airflow.xcom(task, "job_id")
     airflow.kill("triggerer")
@@ -109,7 +109,7 @@ def test_another_triggerer_takes_over_from_one_that_was_killed(airflow: Stack, a
     assert azure.count(method="POST", path_contains="/cancel") == 0
 
 
-def test_no_log_holds_a_secret_or_a_token(wait: Wait, airflow: Stack, azure: Emulator) -> None:
+def test_no_log_holds_a_secret_or_a_token(wait: Wait, airflow: Stack, azure: Azure) -> None:
     logs = [path.read_text(errors="replace") for path in airflow.home.rglob("*.log*") if path.is_file()]
     assert [log for log in logs if wait.job_id in log]
     for secret in (azure.connection()["password"], "Bearer ey", "client_secret="):

@@ -1,0 +1,153 @@
+"""The emulator as a process of its own: it can be killed, and started again where it was."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from airflow_provider_azbackup.emulator.seed import DEFAULT
+from dev.airflow_api import Json
+from dev.stack import end, free_port
+
+ANNOUNCED = "AIRFLOW_CONN_"  # what it prints for its user to copy, secret and all
+
+
+class Azure:
+    """The emulator, running while the ``with`` block lasts.
+
+    :param directory: where it keeps what it must know after a kill.
+    :param speed: emulated seconds in a real one.
+    """
+
+    def __init__(self, *, directory: Path, speed: float) -> None:
+        self.directory = directory
+        self.speed = speed
+        self.port = free_port()
+        self.url = f"https://localhost:{self.port}"
+        self.principals: dict[str, Json] = {
+            name: {**principal, "secret": secrets.token_urlsafe(24)}
+            for name, principal in DEFAULT["principals"].items()
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "seed.json").write_text(json.dumps({"principals": self.principals}))
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._process:
+            end([self._process], within=10.0)
+
+    def start(self) -> None:
+        """Start it, where it was when it was killed, and wait until it answers."""
+        options = {
+            "--directory": self.directory,
+            "--port": self.port,
+            "--speed": self.speed,
+            "--seed": self.directory / "seed.json",
+        }
+        arguments = [str(word) for option in options.items() for word in option]
+        with (self.directory / "emulator.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "airflow_provider_azbackup.emulator", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        until = time.monotonic() + 30
+        while True:
+            try:
+                self.state()
+                return
+            except OSError:
+                assert self._process.poll() is None, self.log()
+                assert time.monotonic() < until, self.log()
+                time.sleep(0.1)
+
+    def kill(self) -> None:
+        """End it as a crash would: for its clients, an outage of Azure."""
+        assert self._process
+        self._process.kill()
+        self._process.wait()
+
+    def log(self) -> str:
+        """Return what it printed, but for the connection it offers to its user."""
+        lines = (self.directory / "emulator.log").read_text(errors="replace").splitlines()
+        return "\n".join(line for line in lines if not line.startswith(ANNOUNCED))
+
+    def connection(self, principal: str = "operator") -> Json:
+        """Return the Airflow connection of a principal."""
+        ready = json.loads((self.directory / "connection.json").read_text())
+        who = self.principals[principal]
+        return {**ready, "login": who["client_id"], "password": who["secret"]}
+
+    def plan(self, item: str, **plan: Any) -> None:
+        """Decide how the next and later jobs of an item go."""
+        self._ask("plan", {"item": item, **plan})
+
+    def start_job(self, item: str, **options: Any) -> str:
+        """Start somebody else's job of an item and return its id."""
+        return str(self._ask("start_job", {"item": item, **options})["job_id"])
+
+    def set_status(self, job_id: str, status: str | None) -> None:
+        """Pin a job to a status word."""
+        self._ask("set_status", {"job_id": job_id, "status": status})
+
+    def fault(self, **spec: Any) -> None:
+        """Let coming requests meet trouble."""
+        self._ask("fault", spec)
+
+    def clear_faults(self) -> None:
+        self._ask("clear", {})
+
+    def configure(self, **settings: Any) -> None:
+        self._ask("configure", settings)
+
+    def reset(self) -> None:
+        """Back to the state at start; secrets and tokens stay valid."""
+        self._ask("reset", {})
+
+    def state(self) -> Json:
+        """Return the clock and the jobs as they stand."""
+        return dict(self._ask("state"))
+
+    @property
+    def requests(self) -> list[Json]:
+        """What was asked so far, oldest first."""
+        return list(self._ask("requests"))
+
+    def count(self, *, method: str, path_contains: str) -> int:
+        """How many requests had this method and this in their path, ignoring case."""
+        return sum(
+            entry["method"] == method and path_contains.lower() in entry["path"].lower()
+            for entry in self.requests
+        )
+
+    def _ask(self, name: str, body: Json | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        context = ssl.create_default_context(cafile=str(self.directory / "ca.pem"))
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
+        try:
+            with opener.open(
+                urllib.request.Request(f"{self.url}/_emulator/{name}", data=data), timeout=30
+            ) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise ValueError(f"the emulator refused {name} {body}: {error.read().decode()}") from None
