@@ -24,14 +24,15 @@ def main() -> None:
         help="where ca.pem, connection.json and state.db go; one that was used before is gone on with",
     )
     parser.add_argument("--seed", type=Path, help="a JSON file of changes to the seed")
-    parser.add_argument("--vault-read-budget", type=int, default=150, help="job reads an emulated hour")
+    parser.add_argument("--vault-read-budget", type=int, help="job reads an emulated hour, 150 at first")
     options = parser.parse_args()
     seed = json.loads(options.seed.read_text()) if options.seed else None
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with Emulator(speed=options.speed, port=options.port, directory=options.directory, seed=seed) as azure:
-        azure.configure(job_read_budget=options.vault_read_budget)
+        if options.vault_read_budget is not None:
+            azure.configure(job_read_budget=options.vault_read_budget)
         path = azure.directory / "connection.json"
         write_whole(path, json.dumps(azure.connection()).encode())
         print(f"Azure Backup emulator at {azure.url} (help: {azure.url}/_emulator)")

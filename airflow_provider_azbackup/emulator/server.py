@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import logging
 import shutil
 import socket
 import ssl
@@ -20,12 +21,24 @@ from types import TracebackType
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from airflow_provider_azbackup.emulator import tls
 from airflow_provider_azbackup.emulator.faults import Fault
 from airflow_provider_azbackup.emulator.gateway import Answer, Ask
 from airflow_provider_azbackup.emulator.jobs import Json
 from airflow_provider_azbackup.emulator.service import CONTROL, Service
+
+
+def _discreet(record: logging.LogRecord) -> bool:
+    # aiohttp logs what it cannot read of a request: the Authorization header, when that is the broken line.
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.exc_info = None
+    return True
+
+
+LOGGER = logging.getLogger(__name__)
+LOGGER.addFilter(_discreet)
 
 
 class Emulator:
@@ -220,7 +233,9 @@ class Emulator:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         application = web.Application(client_max_size=2**20)
         application.router.add_route("*", "/{tail:.*}", self._handle)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        runner = web.AppRunner(
+            application, access_log=None, logger=LOGGER, shutdown_timeout=0.1, handler_cancellation=True
+        )
         await runner.setup()
         for each in sockets:
             await web.SockSite(runner, each, ssl_context=context).start()

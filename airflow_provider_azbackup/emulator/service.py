@@ -320,7 +320,13 @@ class Service:
         with self.lock:
             now = self.clock()
             jobs: Sequence[Json] = [
-                {"id": j.id, "item": j.item.path, "operation": j.operation, "status": j.status(now)}
+                {
+                    "id": j.id,
+                    "item": j.item.path,
+                    "operation": j.operation,
+                    "status": j.status(now),
+                    "starts": j.starts,
+                }
                 for j in self.world.jobs.values()
             ]
             return {

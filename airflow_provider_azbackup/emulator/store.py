@@ -48,7 +48,7 @@ class Memory:
 class Store(Memory):
     """Facts in a SQLite file, readable by its owner alone. Calls must not overlap.
 
-    :raises OSError: if another emulator has the file open.
+    :raises OSError: if another emulator has the file open, or it is no such file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,7 +60,7 @@ class Store(Memory):
             self._base.execute(
                 "CREATE TABLE IF NOT EXISTS facts (kind TEXT, key TEXT, value TEXT, PRIMARY KEY (kind, key))"
             )
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             self._base.close()
             raise OSError(f"{path} cannot be used; does another emulator have it open? ({error})") from error
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import threading
@@ -152,6 +154,9 @@ def test_two_emulators_at_once_do_not_share_a_directory(tmp_path: Path) -> None:
         pass
     with Emulator(directory=tmp_path, port=azure.port) as again:
         assert again.url == azure.url
+    (tmp_path / "state.db").write_text("no database, but long enough to look like the header of one" * 9)
+    with pytest.raises(OSError, match=r"state\.db cannot be used"), Emulator(directory=tmp_path):
+        pass
 
 
 def test_an_item_that_is_seeded_no_more_takes_its_jobs_with_it(tmp_path: Path, clock: ManualClock) -> None:
@@ -255,6 +260,7 @@ def test_a_kill_amid_backups_loses_none_that_was_accepted(
         "/protectedItems/VM;iaasvmcontainerv2;demo-vms;fleet-01"
     )
     base, version = f"https://localhost:{killable.port}", {"api-version": "2026-07-01"}
+    session.post(f"{base}/_emulator/configure", json={"job_read_budget": 7}, timeout=10)
     accepted: list[str] = []
     sent = 0
     for round_ in range(4):
@@ -280,6 +286,7 @@ def test_a_kill_amid_backups_loses_none_that_was_accepted(
     state = session.get(f"{base}/_emulator/state", timeout=10).json()
     assert jobs <= {job["id"] for job in state["jobs"]}
     assert len(state["jobs"]) <= sent
+    assert state["job_read_budget"] == 7
     posts = {"method": "POST", "path_contains": "/backup"}
     counted = session.get(f"{base}/_emulator/requests", params=posts, timeout=10).json()
     # One that was cut off before it was read counts for nothing, as it does for Azure.
@@ -295,6 +302,13 @@ def test_what_it_prints_holds_no_secret_and_no_token(killable: Killable, session
     headers = {"Authorization": f"Bearer {token}"}
     for path in (VAULT, f"{VAULT}/backupJobs?api-version=x&$skipToken=%ff", "/nowhere", "/_emulator/state"):
         session.get(f"https://localhost:{killable.port}{path}", headers=headers, timeout=10)
+    trust = ssl.create_default_context(cafile=killable.directory / "ca.pem")
+    with (
+        socket.create_connection(("localhost", killable.port), timeout=5) as plain,
+        trust.wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        secure.sendall(f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\0\r\n\r\n".encode())
+        assert secure.recv(99).startswith(b"HTTP/1.0 400")
     killable.end(signal.SIGKILL)
     killable.start()
     killable.end(signal.SIGTERM)
@@ -304,3 +318,4 @@ def test_what_it_prints_holds_no_secret_and_no_token(killable: Killable, session
     for secret in (connection["password"], token, "wrong-secret-1", json.loads(key)):
         assert secret not in killable.output
     assert killable.output.count("AIRFLOW_CONN_AZURE_BACKUP_DEFAULT=") == 2
+    assert "Error handling request from 127.0.0.1" in killable.output
