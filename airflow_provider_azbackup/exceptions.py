@@ -69,6 +69,10 @@ class AzureBackupRefusedError(AzureBackupError):
     """Azure understood the request and said no (400, 409, ...); sending it again cannot help."""
 
 
+class AzureBackupBusyError(AzureBackupRefusedError):
+    """Another backup of the item is running, and Azure runs one at a time; later it will start this one."""
+
+
 class AzureBackupTransientError(AzureBackupError):
     """No usable answer this time (408, 429, 5xx, a reset, a broken body); a later one may do."""
 

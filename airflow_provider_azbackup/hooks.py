@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -16,7 +17,7 @@ from airflow.providers.common.compat.connection import get_async_connection, get
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.core import calls, flows
+from airflow_provider_azbackup.core import adoption, calls, flows
 from airflow_provider_azbackup.core.jobs import Job, is_proven
 from airflow_provider_azbackup.core.replies import Operation
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
@@ -28,6 +29,7 @@ from airflow_provider_azbackup.story import Story
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
+    from airflow_provider_azbackup.core.adoption import Intent, Note, Secured
     from airflow_provider_azbackup.core.wire import Flow
     from airflow_provider_azbackup.transport import AsyncDriver, SyncDriver
 
@@ -134,11 +136,14 @@ class AzureBackupHook(_Target, BaseHook):
         :raises AzureBackupConfigError: naming the field that is wrong.
         """
         if self._settings is None:
-            conn = self.get_connection(self.azure_backup_conn_id)
-            self._settings = Settings.read(
-                self.azure_backup_conn_id, login=conn.login, password=conn.password, extra=conn.extra_dejson
-            )
+            self._settings = self._read()
         return self._settings
+
+    def _read(self) -> Settings:
+        conn = self.get_connection(self.azure_backup_conn_id)
+        return Settings.read(
+            self.azure_backup_conn_id, login=conn.login, password=conn.password, extra=conn.extra_dejson
+        )
 
     def __enter__(self) -> AzureBackupHook:
         return self
@@ -151,6 +156,17 @@ class AzureBackupHook(_Target, BaseHook):
         if self._driver:
             self._driver.close()
             self._driver = None
+
+    def twin(self) -> AzureBackupHook:
+        """Return a hook on the same connection, as it was read here, with a client of its own."""
+        twin = AzureBackupHook(
+            self.azure_backup_conn_id,
+            vault_name=self.vault_name,
+            resource_group_name=self.resource_group_name,
+            subscription_id=self.subscription_id,
+        )
+        twin._settings = self.settings
+        return twin
 
     def resolve_protected_item(self, protected_item: str) -> ProtectedItem:
         """Find a protected item.
@@ -190,6 +206,34 @@ class AzureBackupHook(_Target, BaseHook):
         :raises AzureBackupUnconfirmedStartError: when it names no job.
         """
         return self._play(flows.wait_for_operation(operation))
+
+    def secure_backup(
+        self,
+        intent: Intent,
+        note: Note | None,
+        *,
+        remember: Callable[[Note | None], None],
+        tell: Callable[[str], None],
+    ) -> Secured:
+        """Find the backup that an earlier try of a task has started, or start one.
+
+        Parameters and errors: :func:`~airflow_provider_azbackup.core.adoption.secure_backup`.
+        """
+        return self._play(adoption.secure_backup(intent, note, remember=remember, tell=tell))
+
+    def find_running(self, intent: Intent) -> Job | None:
+        """Return the running backup of the intent's item, whoever started it."""
+        return self._play(adoption.find_running(intent))
+
+    def stop_job(self, job_id: str, *, deadline: float) -> Job:
+        """Ask Azure to cancel a job, unless it is over or being cancelled, and return how it stands then.
+
+        :param job_id: GUID or ARM id.
+        :param deadline: Unix time to which faults that may pass are waited out.
+        :raises AzureBackupRefusedError: when Azure declines and the job goes on.
+        """
+        now = clock.current().now()
+        return self._play(flows.stop_job(self.job_ref(job_id), since=now, until=deadline))
 
     def get_job(self, job_id: str) -> Job:
         """Return how a job stands now. Costs one of about 150 job reads an hour and subscription.
@@ -268,7 +312,7 @@ class AzureBackupHook(_Target, BaseHook):
         if self._driver is None:
             from airflow_provider_azbackup.transport import SyncDriver
 
-            self._driver = SyncDriver(self.settings)
+            self._driver = SyncDriver(self.settings, reread=self._read)
         return self._driver.play(flow)
 
 
@@ -289,23 +333,28 @@ class AzureBackupAsyncHook(_Target):
         return self._settings
 
     async def __aenter__(self) -> AzureBackupAsyncHook:
-        conn = await self._connection()
-        self._settings = Settings.read(
-            self.azure_backup_conn_id,
-            login=conn.login,
-            password=conn.password,
-            extra=await get_async_extra_dejson(conn),
-        )
+        self._settings = await self._read(await self._connection())
         # The first import of azure and aiohttp takes 0.2 s, and the triggerer's loop serves others.
         await asyncio.to_thread(import_module, "azure.identity.aio")
         transport = await asyncio.to_thread(import_module, "airflow_provider_azbackup.transport")
-        self._driver = transport.AsyncDriver(self._settings)
+        self._driver = transport.AsyncDriver(self._settings, reread=self._reread)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._driver:
             await self._driver.close()
             self._driver = None
+
+    async def _read(self, conn: Connection) -> Settings:
+        return Settings.read(
+            self.azure_backup_conn_id,
+            login=conn.login,
+            password=conn.password,
+            extra=await get_async_extra_dejson(conn),
+        )
+
+    async def _reread(self) -> Settings:
+        return await self._read(await get_async_connection(self.azure_backup_conn_id))
 
     async def _connection(self) -> Connection:
         # A secrets backend that does not answer for a moment looks like a connection that is not there.

@@ -4,31 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_azbackup import clock
 from airflow_provider_azbackup.core.names import check_backup_type, check_item, split_job_id
 from airflow_provider_azbackup.exceptions import (
+    AzureBackupBusyError,
     AzureBackupConfigError,
+    AzureBackupError,
     AzureBackupNotFoundError,
     AzureBackupTimeoutError,
     AzureBackupTransientError,
 )
+from airflow_provider_azbackup.kill import Kill
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
+from airflow_provider_azbackup.memory import Memory
 from airflow_provider_azbackup.waiting import JobWait, check_literal, check_seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_azbackup.core.adoption import Intent, Note
     from airflow_provider_azbackup.core.jobs import Job
     from airflow_provider_azbackup.core.resources import JobRef
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
+# Seconds a worker spends on cancelling what took too long.
+_STOP_LIMIT = 120.0
+
 
 class AzureBackupOperator(JobWait, BaseOperator):
     """Backs up one protected item, or takes a job somebody else started, and waits for a proven backup.
+
+    One intent makes one backup: a retry takes up the backup that an earlier try has started, and so does a
+    Clear while it runs; a Clear after its end takes a new one. On Airflow 3.3 and later a note in the task
+    state store tells which backup that is; on earlier releases a running backup of the item is taken for it.
 
     Returns the job id. Pushes XComs: ``job_id`` before the wait, ``job`` (a dict of facts: status, outcome,
     item, times, errors, tasks, sizes) at its end, good or bad, and the portal links of job and vault.
@@ -49,14 +62,22 @@ class AzureBackupOperator(JobWait, BaseOperator):
         ``[operators] default_deferrable``.
     :param poll_interval: seconds between two looks at the job. Azure grants about 150 looks an hour and
         subscription, to everybody together.
-    :param timeout: seconds the wait may last; the job goes on in Azure beyond it.
+    :param timeout: seconds from the start of the backup, through retries that take it up; Airflow's
+        ``execution_timeout`` ends the wait as well, deferred or not.
+    :param if_running: what to do about a running backup of the item that somebody else has started:
+        ``adopt`` waits for that one, ``fail`` raises. Azure runs one backup of an item at a time.
+    :param cancel_on_kill: ask Azure to cancel the job when a person marks the running or deferred task as
+        failed, succeeded or skipped. A Clear, a restart and a hand-over never cancel.
+    :param cancel_on_timeout: ask Azure to cancel the job when the wait for it has taken too long.
     :param accept_warnings: let a job pass that ended ``CompletedWithWarnings``. For a VM that means a
         snapshot exists, but it never reached the vault.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
     :raises AzureBackupConfigError: at construction, for both or none of item and job id and bad numbers.
     :raises AzureBackupJobFailedError: when the job is over and proves no backup; a retry takes a new backup.
     :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
-    :raises AzureBackupUnconfirmedStartError: when it is unknown whether a backup was started.
+    :raises AzureBackupBusyError: when another backup of the item is in the way.
+    :raises AzureBackupUnconfirmedStartError: when a request's answer was lost, and what Azure shows does not
+        tell whether a backup was started.
 
     Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-backupazurevms
     """
@@ -89,6 +110,9 @@ class AzureBackupOperator(JobWait, BaseOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 60.0,
         timeout: float = 24 * 3600.0,
+        if_running: Literal["adopt", "fail"] = "adopt",
+        cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
         accept_warnings: bool = False,
         azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
@@ -100,6 +124,10 @@ class AzureBackupOperator(JobWait, BaseOperator):
                 f"protected_item and job_id; give exactly one"
             )
         check_seconds(self.task_id, poll_interval=poll_interval, timeout=timeout)
+        if if_running not in ("adopt", "fail"):
+            raise AzureBackupConfigError(
+                f"task {self.task_id!r}: if_running is {if_running!r}; expected 'adopt' or 'fail'"
+            )
         check_literal(backup_type, check_backup_type)
         check_literal(recovery_point_expiry, lambda text: read_expiry(text, 0.0))
         check_literal(job_id, split_job_id)
@@ -116,67 +144,238 @@ class AzureBackupOperator(JobWait, BaseOperator):
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.timeout = timeout
+        self.if_running = if_running
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
         self.accept_warnings = accept_warnings
         self.azure_backup_conn_id = azure_backup_conn_id
+        self._kill: Kill | None = None
 
     def execute(self, context: Context) -> str:
-        """Start the backup or take the job, say which it is, and wait for it as asked."""
+        """Find or start the backup, or take the job, say which it is, and wait for it as asked."""
         with self.hook() as hook:
-            ref = self._start(hook) if self.job_id is None else hook.job_ref(self.job_id)
-            self.announce(context, hook, ref)
-            if not self.wait_for_completion:
-                return ref.job_id
-            since = clock.current().now()
-            deadline = since + self.timeout
-            if not self.deferrable:
-                return self._finish(context, self._watch(context, hook, ref, deadline))
-            asked_to_wait = 0.0
-            if self.job_id is not None:
-                # Somebody else's job may be over already; one just started is not.
-                try:
-                    job = hook.get_job(ref.path)
-                    if not job.is_running:
-                        return self._finish(context, job)
-                except (AzureBackupTransientError, AzureBackupNotFoundError) as error:
-                    asked_to_wait = error.retry_after or 0.0
-        return self.wait_in_triggerer(
-            ref,
-            poll_interval=self.poll_interval,
-            asked_to_wait=asked_to_wait,
-            since=since,
-            deadline=deadline,
-        )
+            self._kill = Kill(self, context, hook) if self.cancel_on_kill else None
+            if self.job_id is None:
+                intent, memory = self._intent(context, hook), Memory(context)
+                secured = hook.secure_backup(
+                    intent, memory.recall(), remember=partial(self._remember, memory), tell=self.log.info
+                )
+                ref, since, job = secured.ref, secured.since, secured.over
+            else:
+                ref, since, job = hook.job_ref(self.job_id), clock.current().now(), None
+                if self._kill:
+                    self._kill.target = ref
+            return self._await(context, hook, ref, since, job)
 
-    def execute_complete(self, context: Context, event: Any = None) -> str:
+    def execute_complete(
+        self, context: Context, event: Any = None, job_id: str | None = None, since: float | None = None
+    ) -> str:
         """Take the wait back from the triggerer: success only for a job that proves a backup."""
-        return self._finish(context, self.resume(context, event))
-
-    def _start(self, hook: AzureBackupHook) -> JobRef:
-        item = hook.resolve_protected_item(str(self.protected_item))
-        operation = hook.trigger_backup(
-            item,
-            backup_type=self.backup_type,
-            enable_compression=self.enable_compression,
-            recovery_point_expiry=read_expiry(self.recovery_point_expiry, clock.current().now()),
-        )
-        self.log.info("Azure accepted the backup of %s as operation %s", item.name, operation.operation_id)
-        ref = hook.wait_for_operation(operation)
-        self.log.info("The backup of %s is job %s", item.name, ref.job_id)
-        return ref
-
-    def _watch(self, context: Context, hook: AzureBackupHook, ref: JobRef, deadline: float) -> Job:
+        since = clock.current().now() if since is None else since
         try:
-            return hook.watch_job(ref.path, poll_interval=self.poll_interval, deadline=deadline)
+            job = self.resume(context, event)
         except AzureBackupTimeoutError as error:
-            if error.job:
-                context["ti"].xcom_push(key="job", value=error.job)
-            raise
+            with self.hook() as hook:
+                self._give_up(context, hook, job_id, since, error)
+        return self._finish(context, job, since)
 
-    def _finish(self, context: Context, job: Job) -> str:
+    def on_kill(self) -> None:
+        """Cancel the job of a running task, if ``cancel_on_kill`` asks for it and a person ended the task."""
+        if self._kill:
+            self._kill.run()
+
+    def _intent(self, context: Context, hook: AzureBackupHook) -> Intent:
+        from airflow_provider_azbackup.core import adoption, calls
+
+        ti, now = context["ti"], clock.current().now()
+        item = hook.resolve_protected_item(str(self.protected_item))
+        # Without a store a try knows nothing of the one before: what began since the run did may be its.
+        blind = ti.try_number > 1 and not Memory(context).lasts
+        began = context["dag_run"].start_date if blind else None
+        return adoption.Intent(
+            item=item,
+            body=calls.backup_request(
+                item,
+                backup_type=self.backup_type,
+                enable_compression=self.enable_compression,
+                recovery_point_expiry=read_expiry(self.recovery_point_expiry, now),
+            ),
+            attempt=ti.max_tries,
+            now=now,
+            timeout=self.timeout,
+            earlier=began.timestamp() if began else None,
+            adopt_others=self.if_running == "adopt",
+            accept_warnings=self.accept_warnings,
+        )
+
+    def _remember(self, memory: Memory, note: Note | None) -> None:
+        memory.keep(note)
+        if self._kill:
+            self._kill.target = note.target if note else None
+
+    def _await(
+        self, context: Context, hook: AzureBackupHook, ref: JobRef, since: float, job: Job | None
+    ) -> str:
+        self.announce(context, hook, ref)
+        if not self.wait_for_completion:
+            return ref.job_id
+        deadline = self.deadline(context, since)
+        asked_to_wait = 0.0
+        if job is None and self.job_id is not None and self.deferrable:
+            # Somebody else's job may be over already; one just started is not.
+            try:
+                job = hook.get_job(ref.path)
+            except (AzureBackupTransientError, AzureBackupNotFoundError) as error:
+                asked_to_wait = error.retry_after or 0.0
+        if job is None or job.is_running:
+            if self.deferrable and clock.current().now() < deadline:
+                self.wait_in_triggerer(
+                    ref,
+                    poll_interval=self.poll_interval,
+                    asked_to_wait=asked_to_wait,
+                    since=since,
+                    deadline=deadline,
+                    cancel_on_kill=self.cancel_on_kill,
+                )
+            try:
+                job = hook.watch_job(ref.path, poll_interval=self.poll_interval, deadline=deadline)
+            except AzureBackupTimeoutError as error:
+                self._give_up(context, hook, ref.path, since, error)
+        return self._finish(context, job, since)
+
+    def _finish(self, context: Context, job: Job, since: float) -> str:
+        if job.met_another and self.protected_item is not None:
+            return self._join(context, job, since)
         if not self.settle(context, job):
             raise AzureBackupTimeoutError(f"the wait ended while the job still runs: {job}", job=job.facts())
         self.log.info("Azure Backup %s", job)
         return job.ref.job_id
+
+    def _join(self, context: Context, failed: Job, since: float) -> str:
+        """Wait for the backup that was in the way of ours."""
+        with self.hook() as hook:
+            intent = self._intent(context, hook)
+            other = hook.find_running(intent) if self.if_running == "adopt" else None
+            if other is None:
+                context["ti"].xcom_push(key="job", value=failed.facts())
+                raise AzureBackupBusyError(
+                    f"Azure did not back {intent.item.name} up beside another backup of it: {failed}",
+                    code=next((error.title for error in failed.errors), None),
+                    job=failed.facts(),
+                )
+            self.log.info("%s failed because of another backup; waiting for that: %s", failed, other)
+            self._remember(Memory(context), intent.note(other.ref, since))
+            return self._await(context, hook, other.ref, since, None)
+
+    def _give_up(
+        self,
+        context: Context,
+        hook: AzureBackupHook,
+        job_id: str | None,
+        since: float,
+        error: AzureBackupError,
+    ) -> NoReturn:
+        """Say what a job was doing when the wait for it ended, and whether it goes on."""
+        if error.job:
+            context["ti"].xcom_push(key="job", value=error.job)
+        fate = "It goes on in Azure"
+        if self.cancel_on_timeout and job_id:
+            now = clock.current().now()
+            try:
+                job = hook.stop_job(job_id, deadline=now + _STOP_LIMIT)
+                fate = f"Azure was asked to cancel it, as cancel_on_timeout asks: {job.status}"
+            except AzureBackupError as refusal:
+                fate = f"It goes on in Azure, which did not cancel it: {refusal}"
+        raise AzureBackupTimeoutError(f"{error}. {fate}", job=error.job) from None
+
+
+class AzureBackupCancelJobOperator(JobWait, BaseOperator):
+    """Cancels a job of a Recovery Services vault and waits until it is over.
+
+    Returns how the job ended: ``cancelled``, or, when it was over before it could be cancelled,
+    ``succeeded``, ``warned`` or ``failed``. Pushes XComs: ``job_id``, ``job`` at its end, and the links. A
+    job that is over is left alone, and one that is being cancelled is only waited for: a retry does no harm.
+
+    :param job_id: GUID or ARM id of the job.
+    :param vault_name: the Recovery Services vault, instead of the connection's.
+    :param resource_group_name: its resource group, instead of the connection's.
+    :param subscription_id: its subscription, instead of the connection's.
+    :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
+        ``[operators] default_deferrable``.
+    :param poll_interval: seconds between two looks at the job.
+    :param timeout: seconds until the job must be over.
+    :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
+    :raises AzureBackupRefusedError: when Azure declines to cancel and the job goes on.
+    :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
+
+    Source: https://learn.microsoft.com/rest/api/backup/job-cancellations/trigger
+    """
+
+    template_fields: Sequence[str] = (
+        "job_id",
+        "vault_name",
+        "resource_group_name",
+        "subscription_id",
+        "azure_backup_conn_id",
+    )
+    operator_extra_links = (AzureBackupJobLink(), AzureBackupVaultLink())
+    ui_color = "#d6eaf8"
+    accept_warnings = True
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        vault_name: str | None = None,
+        resource_group_name: str | None = None,
+        subscription_id: str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 60.0,
+        timeout: float = 3600.0,
+        azure_backup_conn_id: str = "azure_backup_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_seconds(self.task_id, poll_interval=poll_interval, timeout=timeout)
+        check_literal(job_id, split_job_id)
+        self.job_id = job_id
+        self.vault_name = vault_name
+        self.resource_group_name = resource_group_name
+        self.subscription_id = subscription_id
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.azure_backup_conn_id = azure_backup_conn_id
+
+    def execute(self, context: Context) -> str:
+        """Ask Azure to cancel the job, and wait for its end."""
+        since = clock.current().now()
+        deadline = self.deadline(context, since)
+        with self.hook() as hook:
+            ref = hook.job_ref(self.job_id)
+            self.announce(context, hook, ref)
+            job = hook.stop_job(ref.path, deadline=deadline)
+            if job.is_running:
+                self.log.info("Asked Azure to cancel %s", job)
+                if self.deferrable:
+                    self.wait_in_triggerer(
+                        ref,
+                        poll_interval=self.poll_interval,
+                        asked_to_wait=0.0,
+                        since=since,
+                        deadline=deadline,
+                    )
+                job = hook.watch_job(ref.path, poll_interval=self.poll_interval, deadline=deadline)
+            return self._finish(context, job)
+
+    def execute_complete(self, context: Context, event: Any = None, **_: Any) -> str:
+        """Take the wait back from the triggerer."""
+        return self._finish(context, self.resume(context, event))
+
+    def _finish(self, context: Context, job: Job) -> str:
+        context["ti"].xcom_push(key="job", value=job.facts())
+        self.log.info("Azure Backup %s", job)
+        return job.outcome.value
 
 
 def read_expiry(value: datetime | timedelta | str | None, now: float) -> datetime | None:

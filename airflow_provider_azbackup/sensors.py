@@ -124,7 +124,7 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
             except AzureBackupError as error:
                 self._forgive_blindness(error)
                 raise
-        deadline = self._since + self.timeout
+        deadline = self.deadline(context, self._since)
         return self.wait_in_triggerer(
             ref,
             poll_interval=self.poke_interval,
@@ -149,13 +149,19 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
         self._story.tell(job, None)
         return PokeReturnValue(True, job.ref.job_id) if self._passes(context, job) else False
 
-    def execute_complete(self, context: Context, event: Any = None) -> str:
+    def execute_complete(
+        self, context: Context, event: Any = None, since: float | None = None, **_: Any
+    ) -> str:
         """Take the wait back from the triggerer: success only for a job that proves a backup."""
         try:
             job = self.resume(context, event)
         except AzureBackupTimeoutError as error:
-            self._forgive_timeout(str(error))
-            raise AirflowSensorTimeout(str(error)) from error
+            message = f"{error}. It goes on in Azure"
+            self._forgive_timeout(message)
+            if since is not None and self.deadline(context, since) < since + self.timeout:
+                # The execution_timeout is up, which a retry may cure.
+                raise AzureBackupTimeoutError(message, job=error.job) from None
+            raise AirflowSensorTimeout(message) from error
         except AzureBackupError as error:
             self._forgive_blindness(error)
             raise

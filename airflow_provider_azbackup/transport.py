@@ -12,6 +12,7 @@ import json
 import logging
 import random
 import ssl
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -105,11 +106,15 @@ class SyncDriver:
     """Holds conversations with Azure from a worker, over ``requests``.
 
     :param settings: the connection.
+    :param reread: reads the connection again, when its credential has been refused: it may hold a new secret.
     :param timeouts: seconds to connect and to read, instead of 10 and 60.
     """
 
-    def __init__(self, settings: Settings, **timeouts: float) -> None:
+    def __init__(
+        self, settings: Settings, *, reread: Callable[[], Settings] | None = None, **timeouts: float
+    ) -> None:
         self._settings = settings
+        self._reread = reread
         self._transport = _SyncTransport(
             **{**_TIMEOUTS, **timeouts},
             connection_verify=settings.ca_bundle if _trusted(settings) else True,
@@ -147,11 +152,22 @@ class SyncDriver:
             )
         except AzureError as error:
             # Here a failed request is a connection that was never made, not one that broke.
-            return _lost(error, sent=not isinstance(error, ServiceRequestError))
+            lost = _lost(error, sent=not isinstance(error, ServiceRequestError))
+            if lost.kind is AzureBackupAuthError:
+                self._sign_in_anew()
+            return lost
         if response.status_code == 401:
             # The credential would offer the refused token again for as long as it thinks it valid.
-            self._sign_in()
+            self._sign_in_anew()
         return _reply(response)
+
+    def _sign_in_anew(self) -> None:
+        if self._reread:
+            try:
+                self._settings = self._reread()
+            except Exception as error:  # a secrets backend raises what it likes; the old ones may do yet
+                log.warning("Connection %r cannot be read again: %s", self._settings.conn_id, error)
+        self._sign_in()
 
     def close(self) -> None:
         """Close the client and the credential."""
@@ -163,10 +179,12 @@ class AsyncDriver:
     """Holds conversations with Azure from an event loop, over ``aiohttp``.
 
     :param settings: the connection.
+    :param reread: reads the connection again, when its credential has been refused: it may hold a new secret.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, reread: Callable[[], Awaitable[Settings]]) -> None:
         self._settings = settings
+        self._reread = reread
         self._transport = _AsyncTransport(**_TIMEOUTS)
         self._sign_in()
         # Last: settings that make no credential must not leave an open session behind.
@@ -204,10 +222,20 @@ class AsyncDriver:
             from aiohttp import ClientConnectorError
 
             # azure-core calls every failure of aiohttp a failed request, even one after the server had it.
-            return _lost(error, sent=not isinstance(error.inner_exception, ClientConnectorError))
+            lost = _lost(error, sent=not isinstance(error.inner_exception, ClientConnectorError))
+            if lost.kind is AzureBackupAuthError:
+                await self._sign_in_anew()
+            return lost
         if response.status_code == 401:  # as above
-            self._sign_in()
+            await self._sign_in_anew()
         return _reply(response)
+
+    async def _sign_in_anew(self) -> None:
+        try:
+            self._settings = await self._reread()
+        except Exception as error:  # as above
+            log.warning("Connection %r cannot be read again: %s", self._settings.conn_id, error)
+        self._sign_in()
 
     async def close(self) -> None:
         """Close the client and the credential."""

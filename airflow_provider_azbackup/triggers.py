@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_azbackup.exceptions import AzureBackupError
+
+# Seconds; Airflow's own limit of on_kill is 30.
+_KILL_LIMIT = 25.0
 
 
 class AzureBackupJobTrigger(BaseTrigger):
@@ -25,6 +29,7 @@ class AzureBackupJobTrigger(BaseTrigger):
         looked, and an event that came before the worker has let go would be lost.
     :param deadline: Unix time of the last look; it survives a restart of the triggerer.
     :param since: Unix time the wait began.
+    :param cancel_on_kill: ask Azure to cancel the job when a person ends the task while it waits here.
     """
 
     def __init__(
@@ -36,6 +41,7 @@ class AzureBackupJobTrigger(BaseTrigger):
         first_pause: float,
         deadline: float,
         since: float,
+        cancel_on_kill: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own is untyped
         self.job_id = job_id
@@ -44,6 +50,7 @@ class AzureBackupJobTrigger(BaseTrigger):
         self.first_pause = first_pause
         self.deadline = deadline
         self.since = since
+        self.cancel_on_kill = cancel_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that rebuild an equal trigger."""
@@ -56,6 +63,7 @@ class AzureBackupJobTrigger(BaseTrigger):
                 "first_pause": self.first_pause,
                 "deadline": self.deadline,
                 "since": self.since,
+                "cancel_on_kill": self.cancel_on_kill,
             },
         )
 
@@ -78,6 +86,10 @@ class AzureBackupJobTrigger(BaseTrigger):
                     first_pause=self.first_pause,
                 )
             event = JobEvent(job=job)
+        except asyncio.CancelledError:
+            if not hasattr(BaseTrigger, "on_kill"):  # Airflow below 3.3 has no other word for it
+                await self.on_kill()
+            raise
         except AzureBackupError as error:
             event = JobEvent(error=error)
         except Exception as error:
@@ -89,3 +101,41 @@ class AzureBackupJobTrigger(BaseTrigger):
                 )
             )
         yield TriggerEvent(event.to_dict())  # type: ignore[no-untyped-call]  # as above
+
+    async def on_kill(self) -> None:
+        """Ask Azure to cancel the job, if that is wanted and a person has really ended the task.
+
+        Airflow (3.3.0 to 3.3.2) calls this also when the trigger has only moved to another triggerer (pull
+        request 73454), and repeats its cancellation until it has broken off whatever this awaits. So the work
+        is a task of its own, and asks Airflow for the state of the task first.
+        """
+        if not self.cancel_on_kill:
+            return
+        loop = asyncio.get_running_loop()
+        work, end = loop.create_task(self._cancel_if_ended()), loop.time() + _KILL_LIMIT + 1
+        while not work.done() and loop.time() < end:
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(work)
+
+    async def _cancel_if_ended(self) -> None:
+        await asyncio.to_thread(import_module, "airflow_provider_azbackup.hooks")
+        from asgiref.sync import sync_to_async
+
+        from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
+        from airflow_provider_azbackup.task_states import FINISHED, state_of
+
+        try:
+            async with asyncio.timeout(_KILL_LIMIT):
+                # Airflow's own bridge between loop and thread: its client finds the loop through it.
+                state = await sync_to_async(state_of)(self.task_instance)
+                if state not in FINISHED:
+                    self.log.info("Task is %s, not ended: job %s goes on", state, self.job_id)
+                    return
+                async with AzureBackupAsyncHook(self.azure_backup_conn_id) as hook:
+                    await hook.cancel_job(self.job_id)
+            self.log.info("Task is %s: asked Azure to cancel job %s", state, self.job_id)
+        except AzureBackupError as error:
+            self.log.warning("Job %s was not cancelled, it goes on: %s", self.job_id, error)
+        except Exception as error:
+            # Airflow shows no traceback of what fails here; whatever it is, the backup is left alone.
+            self.log.exception("Job %s goes on: %s", self.job_id, type(error).__name__)

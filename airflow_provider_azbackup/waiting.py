@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow_provider_azbackup import clock
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 
@@ -22,6 +23,8 @@ _BACKSTOP = 120.0
 # A worker that has deferred its task takes some seconds to leave, more on a busy machine, and Airflow (3.3.2)
 # fails a task whose trigger fires before that: apache/airflow issues 66374 and 67287.
 _LEAVE = 15.0
+# Airflow's own alarm at the execution_timeout knows nothing of the job; ours comes before it.
+_LAST_WORD = 5.0
 
 
 class JobWait:
@@ -32,6 +35,8 @@ class JobWait:
     resource_group_name: str | None
     subscription_id: str | None
     accept_warnings: bool
+    timeout: float
+    execution_timeout: timedelta | None
     defer: Callable[..., NoReturn]
 
     def hook(self) -> AzureBackupHook:
@@ -54,8 +59,29 @@ class JobWait:
         ):
             context["ti"].xcom_push(key=key, value=value)
 
+    def deadline(self, context: Context, since: float) -> float:
+        """Return the Unix time at which the wait ends: by ``timeout``, or by Airflow's ``execution_timeout``.
+
+        Airflow 3 forgets the latter while a task is deferred, and begins it anew at each resume.
+
+        :param since: Unix time the wait began.
+        """
+        limit = since + self.timeout
+        if self.execution_timeout is None:
+            return limit
+        began, seconds = context["ti"].start_date, self.execution_timeout.total_seconds()
+        start = began.timestamp() if began else clock.current().now()
+        return min(limit, start + max(seconds - _LAST_WORD, 0.9 * seconds))
+
     def wait_in_triggerer(
-        self, ref: JobRef, *, poll_interval: float, asked_to_wait: float, since: float, deadline: float
+        self,
+        ref: JobRef,
+        *,
+        poll_interval: float,
+        asked_to_wait: float,
+        since: float,
+        deadline: float,
+        cancel_on_kill: bool = False,
     ) -> NoReturn:
         """Give the worker slot back until the job is over.
 
@@ -71,9 +97,14 @@ class JobWait:
                 first_pause=max(poll_interval, asked_to_wait, _LEAVE),
                 deadline=deadline,
                 since=since,
+                cancel_on_kill=cancel_on_kill,
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=deadline - since + 2 * poll_interval + _BACKSTOP),
+            # The new instance that resumes knows nothing of this one but what it is handed here.
+            kwargs={"job_id": ref.path, "since": since},
+            timeout=timedelta(
+                seconds=max(0.0, deadline - clock.current().now()) + 2 * poll_interval + _BACKSTOP
+            ),
         )
 
     def settle(self, context: Context, job: Job) -> bool:

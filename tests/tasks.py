@@ -5,20 +5,72 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import BaseTrigger
 
+from airflow_provider_azbackup import clock as clocks
+
+
+class Store(dict[str, Any]):
+    """Airflow's task state store: it outlives tries and Clears."""
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        self[key] = json.loads(json.dumps(value))
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
+
+@dataclass
+class DagRun:
+    start_date: datetime
+
 
 class TaskInstance:
-    """What operators use of Airflow's task instance: XComs, and when a rescheduled wait began."""
+    """What operators use of Airflow's task instance, and what Airflow keeps between its tries.
 
-    def __init__(self, first_reschedule: datetime | None = None) -> None:
+    :param retries: how often a failed try is tried again.
+    :param store: the task state store; None is an Airflow below 3.3.
+    """
+
+    dag_id, task_id, run_id, map_index = "nightly", "backup", "monday", -1
+
+    def __init__(
+        self,
+        first_reschedule: datetime | None = None,
+        *,
+        retries: int = 0,
+        store: Store | None = None,
+    ) -> None:
         self.xcoms: dict[str, Any] = {}
         self.first_reschedule = first_reschedule
         self.deferred_with: list[dict[str, Any]] = []
+        self.store = store
+        self.try_number, self.max_tries, self.retries = 1, retries, retries
+        self.start_date = datetime.fromtimestamp(clocks.current().now(), UTC)
+        self.dag_run = DagRun(self.start_date)
+
+    @property
+    def context(self) -> dict[str, Any]:
+        context = {"ti": self, "dag_run": self.dag_run}
+        return context if self.store is None else {**context, "task_state_store": self.store}
+
+    def retry(self) -> TaskInstance:
+        """Begin the next try, as Airflow does after a failure: XComs are gone, ``max_tries`` stays."""
+        self.xcoms.clear()
+        self.try_number += 1
+        self.start_date = datetime.fromtimestamp(clocks.current().now(), UTC)
+        return self
+
+    def clear(self) -> TaskInstance:
+        """Begin a new attempt, as a person's Clear does: ``max_tries`` rises."""
+        self.max_tries = self.try_number + self.retries
+        self.dag_run.start_date = datetime.fromtimestamp(clocks.current().now(), UTC)
+        return self.retry()
 
     def xcom_push(self, *, key: str, value: Any) -> None:
         json.dumps(value)  # an XCom that is no plain JSON would be refused by Airflow's API
@@ -33,14 +85,21 @@ def run(make_task: Any, ti: TaskInstance) -> Any:
 
     :param make_task: builds the task; called anew for the resume, as a worker parses the DAG file anew.
     """
-    context = {"ti": ti}
     try:
-        return make_task().execute(context)
+        return make_task().execute(ti.context)
     except TaskDeferred as deferred:
-        path, arguments = deferred.trigger.serialize()
-        ti.deferred_with.append(arguments)
-        event = asyncio.run(fire(path, json.loads(json.dumps(arguments))))
-        return make_task().resume_execution(deferred.method_name, {"event": event}, context)
+        return _resume(make_task, ti, deferred)
+
+
+def _resume(make_task: Any, ti: TaskInstance, deferred: TaskDeferred) -> Any:
+    path, arguments = deferred.trigger.serialize()
+    ti.deferred_with.append(arguments)
+    event = asyncio.run(fire(path, json.loads(json.dumps(arguments))))
+    handed = json.loads(json.dumps({**(deferred.kwargs or {}), "event": event}))
+    try:
+        return make_task().resume_execution(deferred.method_name, handed, ti.context)
+    except TaskDeferred as again:
+        return _resume(make_task, ti, again)
 
 
 async def fire(path: str, arguments: dict[str, Any]) -> Any:

@@ -21,14 +21,14 @@ ROOT = Path(airflow_provider_azbackup.__file__).parent
 # imported inside a method or for a type checker counts too: a layer must not know what is above it at all.
 LAYERS = (
     {"__init__", "exceptions"},
-    {"clock", "get_provider_info"},
+    {"clock", "get_provider_info", "task_states"},
     {"core"},
-    {"events", "story"},
+    {"events", "story", "memory"},
     {"transport"},
     {"hooks"},
-    {"triggers"},
+    {"triggers", "kill"},
     {"links", "waiting"},
-    {"operators", "sensors"},
+    {"operators", "sensors", "retries"},
 )
 # What the core must do without: it opens no socket, reads no clock, never sleeps, and logs nothing.
 FORBIDDEN_IN_CORE = {

@@ -17,7 +17,7 @@ import pytest
 from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS
 from airflow_provider_azbackup.hooks import AzureBackupHook
-from airflow_provider_azbackup.operators import AzureBackupOperator
+from airflow_provider_azbackup.operators import AzureBackupCancelJobOperator, AzureBackupOperator
 from airflow_provider_azbackup.sensors import AzureBackupJobSensor
 from tests.tasks import TaskInstance, run
 
@@ -44,7 +44,7 @@ def table_under(heading: str) -> list[list[str]]:
 
 def test_every_block_is_of_a_kind_that_is_tested_here() -> None:
     assert {language for language, _ in BLOCKS} == {"python", "shell"}
-    assert len(PYTHON) == 4
+    assert len(PYTHON) == 5
 
 
 def test_the_ten_lines_gate_a_task_on_a_backup(azure: Emulator) -> None:
@@ -65,6 +65,12 @@ def test_the_sensor_takes_a_job_id_from_the_parameters() -> None:
     space: dict[str, Any] = {}
     exec(compile(block("AzureBackupJobSensor"), "README.md", "exec"), space)
     assert isinstance(space["backed_up"], AzureBackupJobSensor)
+
+
+def test_the_retry_policy_is_taken_by_a_task_as_shown() -> None:
+    space: dict[str, Any] = {}
+    exec(compile(block("AZURE_BACKUP_RETRIES"), "README.md", "exec"), space)
+    assert space["backup"].retry_policy is space["AZURE_BACKUP_RETRIES"]
 
 
 def test_the_hook_does_what_is_shown(azure: Emulator) -> None:
@@ -112,7 +118,11 @@ def test_the_emulator_takes_the_options_that_are_shown(
 
 @pytest.mark.parametrize(
     ("heading", "kind"),
-    [("## `AzureBackupOperator`", AzureBackupOperator), ("## `AzureBackupJobSensor`", AzureBackupJobSensor)],
+    [
+        ("## `AzureBackupOperator`", AzureBackupOperator),
+        ("## `AzureBackupJobSensor`", AzureBackupJobSensor),
+        ("## `AzureBackupCancelJobOperator`", AzureBackupCancelJobOperator),
+    ],
 )
 def test_every_parameter_is_explained(heading: str, kind: Callable[..., Any]) -> None:
     named = {name for row in table_under(heading) for name in re.findall(r"`(\w+)`", row[0])}

@@ -85,7 +85,7 @@ def test_a_deferred_wait_asks_once_before_it_gives_the_slot_back(azure: Emulator
     job_id = azure.start_job("vm-good", seconds=1200)
     with pytest.raises(TaskDeferred) as deferred:
         AzureBackupJobSensor(task_id="gate", job_id=job_id, deferrable=True, timeout=600).execute(
-            {"ti": TaskInstance()}
+            TaskInstance().context
         )
     assert azure.count("GET", "/backupJobs/") == 1
     trigger = deferred.value.trigger
@@ -232,4 +232,4 @@ def test_a_guid_without_a_vault_is_refused_before_any_request(
 def test_the_gate_never_opens_on_an_event_it_cannot_read(azure: Emulator, event: Any) -> None:
     task = AzureBackupJobSensor(task_id="gate", job_id=NEVER_STARTED)
     with pytest.raises(AzureBackupError):
-        task.execute_complete({"ti": TaskInstance()}, event)
+        task.execute_complete(TaskInstance().context, event)

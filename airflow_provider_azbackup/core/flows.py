@@ -11,13 +11,14 @@ from collections.abc import Callable
 from itertools import chain, repeat
 
 from airflow_provider_azbackup.core import calls, replies
-from airflow_provider_azbackup.core.jobs import Job
+from airflow_provider_azbackup.core.jobs import BUSY_ERRORS, Job
 from airflow_provider_azbackup.core.names import check_item, split_share_id
 from airflow_provider_azbackup.core.replies import FoundItem, Operation, Page
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
-from airflow_provider_azbackup.core.wire import Answer, Call, Flow, JsonObject, Lost, Reply
+from airflow_provider_azbackup.core.wire import Answer, Call, Flow, JsonObject, Lost, Reply, T
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
+    AzureBackupBusyError,
     AzureBackupConfigError,
     AzureBackupError,
     AzureBackupNotFoundError,
@@ -60,8 +61,8 @@ def trigger_backup(item: ProtectedItem, body: JsonObject) -> Flow[OperationRef]:
     if isinstance(answer, Lost) or answer.status >= 500 or answer.status == 408:
         came = answer.reason if isinstance(answer, Lost) else f"answered {answer.status}"
         raise AzureBackupUnconfirmedStartError(
-            f"the request to back up {item.name} was sent, but its fate is unknown ({came}). It was not sent "
-            f"again, because a backup may be running: look at the jobs of vault {item.vault.name} first",
+            f"the request to back up {item.name} was sent, but its fate is unknown ({came}): a backup "
+            f"may be running in vault {item.vault.name}.",
             status=None if isinstance(answer, Lost) else answer.status,
         )
     # Azure says 202; after any other 2xx a backup may be running just as well.
@@ -70,7 +71,7 @@ def trigger_backup(item: ProtectedItem, body: JsonObject) -> Flow[OperationRef]:
         return OperationRef(vault=item.vault, operation_id=operation_id)
     raise AzureBackupUnconfirmedStartError(
         f"the backup of {item.name} was accepted, but the answer names no operation; a backup is probably "
-        f"running: look at the jobs of vault {item.vault.name}",
+        f"running in vault {item.vault.name}.",
         status=answer.status,
     )
 
@@ -88,12 +89,12 @@ def wait_for_operation(ref: OperationRef) -> Flow[JobRef]:
         :data:`OPERATION_LIMIT` seconds, or when Azure will not show it: a backup may be running.
     """
     call = calls.get_operation(ref)
-    patience: _Patience | None = None
+    patience: Patience | None = None
     since = 0.0
     for pause in chain((1.0, 2.0, 3.0), repeat(5.0)):
-        answer = yield call.later(_pause(pause, patience.fault if patience else None))
+        answer = yield call.later(spread_pause(pause, patience.fault if patience else None))
         if patience is None:
-            since, patience = answer.at, _Patience(answer.at)
+            since, patience = answer.at, Patience(answer.at)
         try:
             operation = replies.read_operation(ref, _accepted(answer, call, 200))
         except AzureBackupError as error:
@@ -103,7 +104,7 @@ def wait_for_operation(ref: OperationRef) -> Flow[JobRef]:
                 # The backup was accepted all the same: a caller must not take this for "nothing started".
                 raise AzureBackupUnconfirmedStartError(
                     f"the backup was accepted as operation {ref.operation_id} in vault {ref.vault.name} and "
-                    f"may be running, but Azure will not show the operation: {error}",
+                    f"may be running, but Azure will not show the operation: {error}.",
                     status=error.status,
                     code=error.code,
                     request_id=error.request_id,
@@ -116,7 +117,7 @@ def wait_for_operation(ref: OperationRef) -> Flow[JobRef]:
             break
     raise AzureBackupUnconfirmedStartError(
         f"operation {ref.operation_id} in vault {ref.vault.name} named no job within {OPERATION_LIMIT:g} s"
-        f"{f' ({patience.fault})' if patience and patience.fault else ''}; a backup may be running"
+        f"{f' ({patience.fault})' if patience and patience.fault else ''}; a backup may be running."
     )
 
 
@@ -157,7 +158,7 @@ def wait_for_job(
     :raises AzureBackupError: when looking again cannot help.
     """
     call = calls.get_job(ref)
-    patience = _Patience(since)
+    patience = Patience(since)
     job: Job | None = None
     pause = min(first_pause * random.uniform(1.0, 1.15), deadline - since)
     while True:
@@ -174,15 +175,40 @@ def wait_for_job(
             raise AzureBackupTimeoutError(
                 f"the wait is over after {answer.at - since:.0f} s, the job is not: "
                 f"{job or f'job {ref.job_id} was never seen'}"
-                f"{f' (last look: {patience.fault})' if patience.fault else ''}. It goes on in Azure",
+                f"{f' (last look: {patience.fault})' if patience.fault else ''}",
                 job=job.facts() if job else None,
             )
-        pause = min(_pause(poll_interval, patience.fault), deadline - answer.at)
+        pause = min(spread_pause(poll_interval, patience.fault), deadline - answer.at)
+
+
+def stop_job(ref: JobRef, *, since: float, until: float) -> Flow[Job]:
+    """Ask for a job to be cancelled unless it is over or that was asked already; return how it stands then.
+
+    :param since: Unix time the caller began.
+    :param until: Unix time to which faults are waited out.
+    :raises AzureBackupRefusedError: when Azure declines and the job goes on.
+    """
+
+    def look() -> Flow[Job]:
+        return insist(lambda: get_job(ref), since=since, until=until)
+
+    job = yield from look()
+    if not job.is_running or job.is_being_cancelled:
+        return job
+    try:
+        yield from insist(lambda: cancel_job(ref), since=since, until=until)
+    except AzureBackupRefusedError:
+        # It may have ended in this moment, or a lost answer have cancelled it.
+        job = yield from look()
+        if job.is_running and not job.is_being_cancelled:
+            raise
+        return job
+    return (yield from look())
 
 
 def list_jobs(first: Call, vault: Vault) -> Flow[list[Job]]:
     """Return the jobs of all pages of a list."""
-    pages = yield from _pages(first)
+    pages = yield from all_pages(first)
     return [job for page in pages for job in replies.read_jobs(vault, page)]
 
 
@@ -209,7 +235,7 @@ def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem
     for management_type, item_type in calls.ITEM_LISTS:
         if share and management_type != "AzureStorage":
             continue
-        pages = yield from _pages(calls.list_protected_items(vault, management_type, item_type))
+        pages = yield from all_pages(calls.list_protected_items(vault, management_type, item_type))
         found += [item for page in pages for item in replies.read_items(page)]
     # The same item on two pages is one item.
     meant = [item for item in dict.fromkeys(found) if item.answers_to(share[1] if share else name)]
@@ -248,7 +274,60 @@ def is_newborn(since: float, at: float) -> bool:
     return at < since + NEWBORN
 
 
-class _Patience:
+def later(flow: Flow[T], seconds: float) -> Flow[T]:
+    """Hold a conversation once ``seconds`` have passed."""
+    call = next(flow)
+    return (yield from _resume(flow, call.later(call.after + seconds)))
+
+
+def insist(make: Callable[[], Flow[T]], *, since: float, until: float, first_pause: float = 0.0) -> Flow[T]:
+    """Hold a conversation anew until it succeeds: faults that may pass are waited out.
+
+    :param make: makes the conversation.
+    :param since: Unix time the wait began.
+    :param until: Unix time after which any fault is raised.
+    :param first_pause: seconds to let pass before the first time.
+    :raises AzureBackupError: a fault that lasts, or that waiting cannot cure.
+    """
+    patience, heard = Patience(since), Heard(since)
+    pause = first_pause
+    for interval in chain((5.0, 10.0, 20.0, 40.0), repeat(60.0)):
+        try:
+            return (yield from heard.listen(later(make(), pause)))
+        except AzureBackupError as error:
+            patience.bear(error, heard.at)
+            if heard.at >= until:
+                raise
+            pause = spread_pause(interval, error)
+    raise AssertionError("repeat() has no end")
+
+
+class Heard:
+    """What time it is, by the last answer that was heard: here, and by Azure's own clock.
+
+    :param at: Unix time before the first answer.
+    """
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.ahead: float | None = None
+
+    def listen(self, flow: Flow[T]) -> Flow[T]:
+        """Hold a conversation and take the time from its answers."""
+        try:
+            call = next(flow)
+            while True:
+                answer = yield call
+                self.at = answer.at
+                if isinstance(answer, Reply) and answer.date is not None:
+                    self.ahead = answer.date - answer.at
+                call = flow.send(answer)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+class Patience:
     """Tells a fault that passes from one that lasts."""
 
     def __init__(self, since: float) -> None:
@@ -273,12 +352,21 @@ class _Patience:
             raise error
 
 
-def _pause(interval: float, fault: AzureBackupError | None) -> float:
+def spread_pause(interval: float, fault: AzureBackupError | None = None) -> float:
     """Return the seconds to the next look: spread, never earlier than Azure asked, soon after a refusal."""
     if isinstance(fault, AzureBackupAuthError | AzureBackupNotFoundError):
         interval = min(interval, _REFUSAL_PAUSE)
     asked = (fault.retry_after if fault else None) or 0.0
     return max(interval * random.uniform(0.85, 1.15), asked * random.uniform(1.0, 1.15))
+
+
+def _resume(flow: Flow[T], call: Call) -> Flow[T]:
+    try:
+        while True:
+            call = flow.send((yield call))
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def _accepted(answer: Answer, call: Call, *accepted: int) -> Reply:
@@ -291,7 +379,8 @@ def _accepted(answer: Answer, call: Call, *accepted: int) -> Reply:
 def _job_of_operation(operation: Operation) -> JobRef:
     ref = operation.ref
     if not operation.succeeded:
-        raise AzureBackupRefusedError(
+        busy = (operation.code or "").casefold() in BUSY_ERRORS
+        raise (AzureBackupBusyError if busy else AzureBackupRefusedError)(
             f"operation {ref.operation_id} in vault {ref.vault.name} ended {operation.status}, no backup "
             f"was started: {operation.code or 'no code'} {operation.message}".rstrip(),
             code=operation.code,
@@ -301,11 +390,12 @@ def _job_of_operation(operation: Operation) -> JobRef:
     except AzureBackupConfigError:
         raise AzureBackupUnconfirmedStartError(
             f"operation {ref.operation_id} in vault {ref.vault.name} succeeded without naming a job "
-            f"({operation.job_id!r}); a backup is probably running: look at the vault's jobs"
+            f"({operation.job_id!r}); a backup is probably running."
         ) from None
 
 
-def _pages(first: Call) -> Flow[list[Page]]:
+def all_pages(first: Call) -> Flow[list[Page]]:
+    """Return all pages of a list."""
     call, pages, seen = first, [], {first}
     while True:
         reply = yield from ask(call)

@@ -43,6 +43,9 @@ OUTCOMES = MappingProxyType(
 # A VM backup cancelled during the transfer ends CompletedWithWarnings, with this among its errors.
 CANCELLED_ERROR = "UserErrorJobSuccessfullyCancelled"
 _CANCELLED_CODE = "400158"
+# Azure backs an item up once at a time. It says so in one of three places: the answer to the request, the
+# operation, or the errors of a job that failed.
+BUSY_ERRORS = frozenset({"usererrorbackupoperationinprogress", "systembackupoperationinprogress"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +85,15 @@ class Job:
     """How one job stood when Azure was asked. Times are ISO 8601 in UTC, durations seconds.
 
     ``ref`` is the job as it was asked for, ``body`` Azure's own JSON: what crosses from the triggerer to the
-    worker, where the same reader reads it again.
+    worker, where the same reader reads it again. ``item`` is the friendly name of what is backed up,
+    ``owner`` its container or its storage account.
     """
 
     ref: JobRef
     status: str
     operation: str = ""
     item: str = ""
+    owner: str = ""
     backup_management_type: str = ""
     activity_id: str = ""
     start_time: str | None = None
@@ -112,6 +117,18 @@ class Job:
     def is_running(self) -> bool:
         """Whether the job may still come to another end."""
         return self.outcome is Outcome.RUNNING
+
+    @property
+    def is_being_cancelled(self) -> bool:
+        """Whether somebody has asked for it to be cancelled and Azure is about it."""
+        return self.status.casefold() == "cancelling"
+
+    @property
+    def met_another(self) -> bool:
+        """Whether it failed because another backup of the item was running."""
+        return self.outcome is Outcome.FAILED and any(
+            error.title.casefold() in BUSY_ERRORS for error in self.errors
+        )
 
     @property
     def is_recognised(self) -> bool:

@@ -17,11 +17,12 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_azbackup.core.jobs import Job, JobError, JobTask
+from airflow_provider_azbackup.core.jobs import BUSY_ERRORS, Job, JobError, JobTask
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault, last_segment
 from airflow_provider_azbackup.core.wire import Call, JsonObject, Reply
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
+    AzureBackupBusyError,
     AzureBackupConfigError,
     AzureBackupError,
     AzureBackupNotFoundError,
@@ -80,7 +81,7 @@ class FoundItem:
     item: ProtectedItem
     friendly_name: str
     source_id: str = ""
-    parent: str = ""
+    server: str = ""
 
     def answers_to(self, name: str) -> bool:
         """Whether a person could mean this item by ``name``: its friendly or its own full name."""
@@ -106,6 +107,8 @@ def raise_unless(reply: Reply, call: Call, *accepted: int) -> None:
     passes = reply.status >= 500 or 200 <= reply.status < 300
     kind = _ERRORS.get(reply.status, AzureBackupTransientError if passes else AzureBackupRefusedError)
     code, message = _error_of(reply)
+    if kind is AzureBackupRefusedError and code and code.casefold() in BUSY_ERRORS:
+        kind = AzureBackupBusyError
     missing = _ACTION.search(message) if reply.status == 403 else None
     raise kind(
         f"{call.method} {call.path} was answered {reply.status}{f' {code}' if code else ''}: "
@@ -182,6 +185,7 @@ def job_of(ref: JobRef, body: JsonObject) -> Job | None:
         status=status,
         operation=_text(properties.get("operation")),
         item=_text(properties.get("entityFriendlyName")),
+        owner=_text(properties.get("containerName") or properties.get("storageAccountName")),
         backup_management_type=_text(properties.get("backupManagementType")),
         activity_id=_text(properties.get("activityId")),
         start_time=read_time(properties.get("startTime")),
@@ -224,7 +228,7 @@ def read_items(page: Page) -> list[FoundItem]:
                 item=item,
                 friendly_name=_text(properties.get("friendlyName")),
                 source_id=_text(properties.get("sourceResourceId")),
-                parent=_text(properties.get("serverName") or properties.get("parentName")),
+                server=_text(properties.get("serverName")),
             )
         )
     return found

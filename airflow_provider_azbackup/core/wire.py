@@ -48,16 +48,27 @@ class Reply:
     text: str = ""
 
     @property
+    def date(self) -> float | None:
+        """Unix time by Azure's own clock when it answered; None when it did not say."""
+        return _moment(self.headers.get("date", ""))
+
+    @property
     def retry_after(self) -> float | None:
         """Seconds Azure asks to wait, from ``Retry-After`` or else from the words of a 429."""
         stated = self.headers.get("retry-after", "")
         if re.fullmatch(r"\d{1,6}(\.\d+)?", stated):
             return float(stated)
-        with suppress(ValueError, OverflowError):  # a date outside the calendar
-            if moment := parsedate_tz(stated):
-                return max(0.0, mktime_tz(moment) - self.at)
+        if (moment := _moment(stated)) is not None:
+            return max(0.0, moment - self.at)
         spoken = _TRY_AGAIN_AFTER.search(self.text) if self.status == 429 else None
         return float(spoken.group(1)) if spoken else None
+
+
+def _moment(text: str) -> float | None:
+    with suppress(ValueError, OverflowError):  # a date outside the calendar
+        if found := parsedate_tz(text):
+            return float(mktime_tz(found))
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)

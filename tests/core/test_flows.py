@@ -70,7 +70,7 @@ def test_a_backup_request_whose_fate_is_unknown_is_not_sent_twice(answer: Any, w
     with pytest.raises(AzureBackupUnconfirmedStartError, match=words) as error:
         play(start(), answer, calls=asked)
     assert len(asked) == 1
-    assert "look at the jobs of vault night-vault" in str(error.value)
+    assert "running in vault night-vault" in str(error.value)
     assert error.value.status == getattr(answer, "status", None)
 
 

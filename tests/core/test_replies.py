@@ -252,7 +252,7 @@ def test_items_are_named_by_their_ids_alone() -> None:
     assert machine.answers_to("vm;iaasvmcontainerv2;apps-rg;shop-vm")
     assert not machine.answers_to("shop")
     (database,) = replies.read_items(replies.read_page(ok("items_databases")))
-    assert (database.friendly_name, database.parent) == ("msdb", "sql-vm")
+    assert (database.friendly_name, database.server) == ("msdb", "sql-vm")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""Cancel the job of a task that a person ended while a worker held it."""
+
+from __future__ import annotations
+
+import threading
+from contextvars import copy_context
+from typing import TYPE_CHECKING
+
+from airflow_provider_azbackup.exceptions import AzureBackupError
+from airflow_provider_azbackup.task_states import FINISHED, state_of
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
+
+    from airflow_provider_azbackup.core.resources import JobRef, OperationRef
+    from airflow_provider_azbackup.hooks import AzureBackupHook
+
+# Seconds. Airflow 3 kills a process some 5 s after it was asked to end; the request is out by then.
+_LIMIT = 20.0
+
+
+class Kill:
+    """What ``on_kill`` of a worker needs, kept up to date while it works.
+
+    Airflow calls ``on_kill`` in the handler of a signal, in the middle of whatever the process was doing. So
+    the work is done in a thread, with a client of its own: a lock that the interrupted code holds then costs
+    the cancellation, not the process.
+
+    :param task: the operator, for its log.
+    :param context: Airflow's, of this try.
+    :param hook: knows connection and vault.
+    """
+
+    def __init__(self, task: BaseOperator, context: Context, hook: AzureBackupHook) -> None:
+        self._ti = context["ti"]
+        self._log = task.log
+        # Now: in the handler the connection may be out of reach.
+        self._hook = hook.twin()
+        self.target: JobRef | OperationRef | None = None
+
+    def run(self) -> None:
+        """Ask Azure to cancel the job, if Airflow says that a person ended the task."""
+        thread = threading.Thread(
+            target=copy_context().run, args=(self._cancel,), name="azure-backup-on-kill", daemon=True
+        )
+        thread.start()
+        thread.join(_LIMIT)
+        if thread.is_alive():
+            self._log.warning("Not cancelled within %g s: the backup may go on in Azure", _LIMIT)
+
+    def _cancel(self) -> None:
+        from airflow_provider_azbackup.core.resources import OperationRef
+
+        if (target := self.target) is None:
+            return
+        try:
+            state = state_of(self._ti)
+            if state not in FINISHED:
+                self._log.info("Task is %s, not ended: its backup goes on in Azure", state)
+                return
+            with self._hook as hook:
+                ref = hook.wait_for_operation(target) if isinstance(target, OperationRef) else target
+                hook.cancel_job(ref.path)
+            self._log.info("Task is %s: asked Azure to cancel job %s", state, ref.job_id)
+        except AzureBackupError as error:
+            self._log.warning("The backup was not cancelled, it goes on in Azure: %s", error)
+        except Exception as error:  # it cannot be found out, so the backup is left alone
+            self._log.exception("The backup goes on in Azure: %s", type(error).__name__)
