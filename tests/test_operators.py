@@ -138,7 +138,9 @@ def test_a_backup_that_azure_accepted_and_dropped_is_told(azure: Emulator) -> No
 
 
 @pytest.mark.parametrize("operation", ["InProgress", "NoProperties"])
-def test_the_job_of_an_operation_that_names_none_is_found_in_the_list(azure: Emulator, operation: str) -> None:
+def test_the_job_of_an_operation_that_names_none_is_found_in_the_list(
+    azure: Emulator, operation: str
+) -> None:
     azure.plan("vm-good", operation=operation)
     ti = TaskInstance()
     back_up(ti=ti)
