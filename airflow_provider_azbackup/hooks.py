@@ -221,9 +221,12 @@ class AzureBackupHook(_Target, BaseHook):
         """
         return self._play(adoption.secure_backup(intent, note, remember=remember, tell=tell))
 
-    def find_running(self, intent: Intent) -> Job | None:
-        """Return the running backup of the intent's item, whoever started it."""
-        return self._play(adoption.find_running(intent))
+    def find_other(self, intent: Intent, failed: Job) -> Job | None:
+        """Return the backup of the intent's item that was in the way of another, running or over by now.
+
+        :param failed: the job that failed because of it.
+        """
+        return self._play(adoption.find_other(intent, failed))
 
     def stop_job(self, job_id: str, *, deadline: float) -> Job:
         """Ask Azure to cancel a job, unless it is over or being cancelled, and return how it stands then.

@@ -255,7 +255,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
         """Wait for the backup that was in the way of ours."""
         with self.hook() as hook:
             intent = self._intent(context, hook)
-            other = hook.find_running(intent) if self.if_running == "adopt" else None
+            other = hook.find_other(intent, failed) if self.if_running == "adopt" else None
             if other is None:
                 context["ti"].xcom_push(key="job", value=failed.facts())
                 raise AzureBackupBusyError(
@@ -265,7 +265,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
                 )
             self.log.info("%s failed because of another backup; waiting for that: %s", failed, other)
             self._remember(Memory(context), intent.note(other.ref, since))
-            return self._await(context, hook, other.ref, since, None)
+            return self._await(context, hook, other.ref, since, None if other.is_running else other)
 
     def _give_up(
         self,

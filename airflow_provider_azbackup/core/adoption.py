@@ -43,6 +43,7 @@ BUSY_LIMIT = 300.0
 _SECOND = 2.0
 # Where no answer told a time: how far the clock of a worker may be off.
 _SKEW = 300.0
+_DAY = 24 * 3600.0
 _PAUSES = (5.0, 10.0, 20.0, 40.0)
 _VERSION = 1
 
@@ -94,9 +95,11 @@ class Note:
         if not isinstance(stored, dict) or stored.get("version") != _VERSION:
             return None
         try:
-            return cls(**{name: kind(stored[name]) for name, kind in _FIELDS.items()})
-        except (KeyError, TypeError, ValueError):
+            note = cls(**{name: kind(stored[name]) for name, kind in _FIELDS.items()})
+            ProtectedItem.parse(note.item)
+        except (KeyError, TypeError, ValueError):  # a wrong ARM id is a ValueError, too
             return None
+        return note
 
 
 _FIELDS: dict[str, Any] = {
@@ -171,10 +174,13 @@ def secure_backup(intent: Intent, note: Note | None, *, remember: Remember, tell
     return (yield from search.listen(search.start(fresh=note is None and intent.earlier is None)))
 
 
-def find_running(intent: Intent) -> Flow[Job | None]:
-    """Return the running backup of the intent's item, whoever started it, or None."""
+def find_other(intent: Intent, failed: Job) -> Flow[Job | None]:
+    """Return the backup of the intent's item that was in the way of another, running or over by now.
+
+    :param failed: the job that failed because of it.
+    """
     search = _Search(intent, lambda _: None, lambda _: None)
-    return (yield from search.listen(search.running(intent.deadline)))
+    return (yield from search.listen(search.beside(failed)))
 
 
 class _Search(flows.Heard):
@@ -227,7 +233,8 @@ class _Search(flows.Heard):
         :param fresh: that no earlier try can have started one.
         """
         intent, item = self.intent, self.intent.item
-        sent, pause, busy_since = 0, 0.0, 0.0
+        sent, pause, asked, busy_since = 0, 0.0, 0.0, 0.0
+        busy_pauses = chain((15.0,), repeat(60.0))
         # Nothing of ours can be running then, and Azure refuses a second backup beside another's: a list that
         # cannot be had now, because all reads are used up, need not hold up the first request.
         blind = intent.now if fresh else intent.deadline
@@ -241,7 +248,9 @@ class _Search(flows.Heard):
                 running = None
             if running:
                 return self._adopt(running)
-            asking = Note(item=item.path, attempt=intent.attempt, since=intent.now, asked=self.azure_time())
+            # A request of unknown fate may show its job late, so the search always begins at the first one.
+            asked = asked or self.azure_time()
+            asking = Note(item=item.path, attempt=intent.attempt, since=intent.now, asked=asked)
             accepted: Note | None = None
             self.remember(asking)
             try:
@@ -257,7 +266,7 @@ class _Search(flows.Heard):
                     raise
                 self.tell(f"{error}. Looking for that backup")
                 # It may not be in the list yet, and one that has just ended is in nobody's way.
-                pause, blind = flows.spread_pause(15.0, error), intent.deadline
+                pause, asked, blind = flows.spread_pause(next(busy_pauses), error), 0.0, intent.deadline
             except AzureBackupUnconfirmedStartError as error:
                 sent += 1
                 self.tell(f"{error} Looking for {SETTLED:g} s whether it was")
@@ -284,6 +293,16 @@ class _Search(flows.Heard):
         """
         found, _ = yield from self._find(partial(self._list, status="InProgress"), until, pause)
         return max(found, key=_began, default=None)
+
+    def beside(self, failed: Job) -> Flow[Job | None]:
+        """Return the backup of the item that went on when ``failed`` began."""
+        running = yield from self.running(self.intent.deadline)
+        if running:
+            return running
+        began, until = _began(failed), self.intent.deadline
+        jobs, _ = yield from self._find(partial(self._began_since, began - _DAY, 0.0), until, 0.0)
+        met = [job for job in jobs if _began(job) <= began <= _seconds(job.end_time)]
+        return max((job for job in met if job.ref != failed.ref), key=_began, default=None)
 
     def _adopt(self, job: Job, *, ours: bool = False) -> Secured:
         intent = self.intent
@@ -429,7 +448,11 @@ def _shows(job: Job, found: FoundItem) -> bool:
 
 
 def _began(job: Job) -> float:
-    return datetime.fromisoformat(job.start_time).timestamp() if job.start_time else 0.0
+    return _seconds(job.start_time)
+
+
+def _seconds(moment: str | None) -> float:
+    return datetime.fromisoformat(moment).timestamp() if moment else 0.0
 
 
 def _moment(at: float) -> datetime:
