@@ -44,6 +44,10 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "api_version": _text(
         "API version", "Of the Azure Backup REST API, instead of the one this package uses."
     ),
+    "job_read_share": _text(
+        "Share of job reads",
+        "Part of the reads of jobs that Azure grants which waits may use, 0.8 if empty: the rest is people's.",
+    ),
 }
 
 # The port is unused but stays visible: Airflow 3.3.2's Test button refuses a connection without one.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_azbackup.core.adoption import Intent, Note, Secured
-    from airflow_provider_azbackup.core.wire import Flow
+    from airflow_provider_azbackup.core.wire import Answer, Call, Flow
     from airflow_provider_azbackup.transport import AsyncDriver, SyncDriver
 
 T = TypeVar("T")
@@ -435,6 +435,10 @@ class AzureBackupAsyncHook(_Target):
             )
         )
 
+    async def read(self, call: Call) -> Answer:
+        """Send one read and return what came of it; for the shared poller."""
+        return await self._open_driver().answer(call)
+
     async def wait_for_job(
         self, job_id: str, *, poll_interval: float = 60.0, timeout: float, accept_warnings: bool = False
     ) -> Job:
@@ -448,9 +452,12 @@ class AzureBackupAsyncHook(_Target):
         return job
 
     async def _play(self, flow: Flow[T]) -> T:
+        return await self._open_driver().play(flow)
+
+    def _open_driver(self) -> AsyncDriver:
         if self._driver is None:
             raise RuntimeError("use AzureBackupAsyncHook in an 'async with' block: it opens the client")
-        return await self._driver.play(flow)
+        return self._driver
 
 
 def _ask_within(limit: float, settings: Settings, flow: Flow[str]) -> tuple[bool, str]:

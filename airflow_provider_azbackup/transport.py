@@ -208,12 +208,13 @@ class AsyncDriver:
             while True:
                 if call.after:
                     await clock.current().pause(call.after)
-                call = flow.send(await self._send(call))
+                call = flow.send(await self.answer(call))
         except StopIteration as end:
             result: T = end.value
             return result
 
-    async def _send(self, call: Call) -> Answer:
+    async def answer(self, call: Call) -> Answer:
+        """Send one call now and return what came of it."""
         try:
             response = await self._client.send_request(
                 _request(self._settings, call), **_options(self._settings, call, retry=True)

@@ -70,15 +70,16 @@ class AzureBackupJobTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch the job and yield the one event."""
         # Here, and in a thread first: parsing a DAG file need not pay for it, nor the loop stand still.
-        await asyncio.to_thread(import_module, "airflow_provider_azbackup.hooks")
+        await asyncio.to_thread(import_module, "airflow_provider_azbackup.poller")
+        from airflow_provider_azbackup.core.resources import JobRef
         from airflow_provider_azbackup.events import JobEvent
-        from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
+        from airflow_provider_azbackup.poller import joined
         from airflow_provider_azbackup.story import Story
 
         try:
-            async with AzureBackupAsyncHook(self.azure_backup_conn_id) as hook:
-                job = await hook.watch_job(
-                    self.job_id,
+            async with joined(self.azure_backup_conn_id) as poller:
+                job = await poller.watch_job(
+                    JobRef.parse(self.job_id),
                     poll_interval=self.poll_interval,
                     deadline=self.deadline,
                     since=self.since,

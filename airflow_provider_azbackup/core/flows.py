@@ -39,12 +39,12 @@ _REFUSAL_PAUSE = 15.0
 Notice = Callable[[Job | None, AzureBackupError | None], None]
 
 
-def ask(call: Call, *accepted: int) -> Flow[Reply]:
+def ask(call: Call, *statuses: int) -> Flow[Reply]:
     """Send one call and return its answer.
 
     :raises AzureBackupError: a subclass for no answer, or for any status but the accepted ones (200).
     """
-    return _accepted((yield call), call, *accepted or (200,))
+    return accepted((yield call), call, *statuses or (200,))
 
 
 def trigger_backup(item: ProtectedItem, body: JsonObject) -> Flow[OperationRef]:
@@ -96,7 +96,7 @@ def wait_for_operation(ref: OperationRef) -> Flow[JobRef]:
         if patience is None:
             since, patience = answer.at, Patience(answer.at)
         try:
-            operation = replies.read_operation(ref, _accepted(answer, call, 200))
+            operation = replies.read_operation(ref, accepted(answer, call, 200))
         except AzureBackupError as error:
             try:
                 patience.bear(error, answer.at)
@@ -164,7 +164,7 @@ def wait_for_job(
     while True:
         answer = yield call.later(pause)
         try:
-            job = replies.read_job(ref, _accepted(answer, call, 200))
+            job = replies.read_job(ref, accepted(answer, call, 200))
             patience.calm()
         except AzureBackupError as error:
             patience.bear(error, answer.at)
@@ -318,13 +318,17 @@ class Heard:
             call = next(flow)
             while True:
                 answer = yield call
-                self.at = answer.at
-                if isinstance(answer, Reply) and answer.date is not None:
-                    self.ahead = answer.date - answer.at
+                self.hear(answer)
                 call = flow.send(answer)
         except StopIteration as end:
             result: T = end.value
             return result
+
+    def hear(self, answer: Answer) -> None:
+        """Take the time from one answer."""
+        self.at = answer.at
+        if isinstance(answer, Reply) and answer.date is not None:
+            self.ahead = answer.date - answer.at
 
 
 class Patience:
@@ -369,10 +373,14 @@ def _resume(flow: Flow[T], call: Call) -> Flow[T]:
         return result
 
 
-def _accepted(answer: Answer, call: Call, *accepted: int) -> Reply:
+def accepted(answer: Answer, call: Call, *statuses: int) -> Reply:
+    """Return an answer with one of the statuses.
+
+    :raises AzureBackupError: what any other one, or none, stands for.
+    """
     if isinstance(answer, Lost):
         raise answer.kind(f"{call.method} {call.path} got no answer: {answer.reason}")
-    replies.raise_unless(answer, call, *accepted)
+    replies.raise_unless(answer, call, *statuses)
     return answer
 
 

@@ -17,6 +17,9 @@ from airflow_provider_azbackup.core.calls import API_VERSION
 from airflow_provider_azbackup.core.resources import Vault
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
+# The part of the reads of jobs that Azure grants to a subscription which waits may use: the rest is people's.
+JOB_READ_SHARE = 0.8
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cloud:
@@ -66,6 +69,7 @@ _EXTRAS = MappingProxyType(
         "authority": ("authority",),
         "ca_bundle": ("ca_bundle",),
         "api_version": ("api_version",),
+        "job_read_share": ("job_read_share",),
     }
 )
 
@@ -87,6 +91,7 @@ class Settings:
     vault_name: str = ""
     ca_bundle: str = ""
     api_version: str = API_VERSION
+    job_read_share: float = JOB_READ_SHARE
 
     @classmethod
     def read(
@@ -120,6 +125,7 @@ class Settings:
             vault_name=given["vault_name"],
             ca_bundle=given["ca_bundle"],
             api_version=given["api_version"] or API_VERSION,
+            job_read_share=_share(conn_id, given["job_read_share"]),
         )
 
     def vault(
@@ -146,6 +152,13 @@ class Settings:
             f"/subscriptions/{parts['subscription_id']}/resourceGroups/{parts['resource_group_name']}"
             f"/providers/Microsoft.RecoveryServices/vaults/{parts['vault_name']}"
         )
+
+    @property
+    def identity(self) -> tuple[tuple[str, str], ...]:
+        """Who asks, without the secret: waits of the same identity share what Azure grants it."""
+        public = {"tenant_id", "client_id", "certificate_path"}
+        who = [(name, value) for name, value in self.credential_arguments.items() if name in public]
+        return (("credential", self.credential), *sorted(who))
 
     @property
     def is_plain_http(self) -> bool:
@@ -193,6 +206,16 @@ def _credential(
             f"id into managed_identity_client_id"
         )
     return "DefaultAzureCredential", {}
+
+
+def _share(conn_id: str, text: str) -> float:
+    try:
+        share = float(text or JOB_READ_SHARE)
+    except ValueError:
+        share = 0.0
+    if not 0.01 <= share <= 1.0:
+        raise _wrong(conn_id, "job_read_share", text, "a number from 0.01 to 1, such as 0.8")
+    return share
 
 
 def _first(extra: Mapping[str, Any], names: tuple[str, ...]) -> str:

@@ -1,0 +1,251 @@
+"""One poller for all waits of a triggerer: they share its connection, its client and its reads of jobs.
+
+It lives on the event loop that its waits run on. The first wait opens it, the last one out closes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from airflow.providers.common.compat.sdk import Stats
+
+from airflow_provider_azbackup import clock as clocks
+from airflow_provider_azbackup.core import flows
+from airflow_provider_azbackup.core.budget import Budget
+from airflow_provider_azbackup.core.sweep import Sweep, Watcher
+from airflow_provider_azbackup.core.wire import Answer, Call, Lost, Reply
+from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
+
+if TYPE_CHECKING:
+    from airflow_provider_azbackup.core.jobs import Job
+    from airflow_provider_azbackup.core.resources import JobRef, Vault
+
+# Seconds that a last look, at a wait's deadline, may take when reads are scarce.
+_LAST_LOOK = 60.0
+# Seconds until a poller that broke tries again.
+_MEND = 30.0
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def joined(azure_backup_conn_id: str) -> AsyncIterator[Poller]:
+    """Join the poller of a connection on this event loop; the first one opens it, the last one closes it.
+
+    :raises AzureBackupError: when the connection cannot be read.
+    """
+    loop = asyncio.get_running_loop()
+    shared = _ON_LOOPS.setdefault(loop, {}).setdefault(azure_backup_conn_id, _Shared())
+    shared.users += 1
+    try:
+        if shared.opening is None:
+            # Its own context: what a shared poller logs must not go to the log of whichever task came first.
+            shared.opening = loop.create_task(
+                _open(azure_backup_conn_id, clocks.current(), _BUDGETS.setdefault(loop, {})),
+                context=Context(),
+            )
+        yield await asyncio.shield(shared.opening)
+    finally:
+        shared.users -= 1
+        here = _ON_LOOPS[loop]
+        if (not shared.users or shared.failed) and here.get(azure_backup_conn_id) is shared:
+            del here[azure_backup_conn_id]
+        if not shared.users and shared.opening:
+            await asyncio.shield(loop.create_task(_close(shared.opening), context=Context()))
+
+
+@dataclass
+class _Shared:
+    users: int = 0
+    opening: asyncio.Task[Poller] | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the connection could not be opened; the next wait tries anew."""
+        task = self.opening
+        return bool(task and task.done() and (task.cancelled() or task.exception()))
+
+
+_ON_LOOPS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Shared]] = WeakKeyDictionary()
+_BUDGETS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, _Queue]] = WeakKeyDictionary()
+
+
+async def _open(conn_id: str, clock: clocks.Clock, queues: dict[object, _Queue]) -> Poller:
+    with clocks.running_on(clock):
+        hook = await AzureBackupAsyncHook(conn_id).__aenter__()
+    return Poller(hook, clock, queues)
+
+
+async def _close(opening: asyncio.Task[Poller]) -> None:
+    opening.cancel()
+    with suppress(asyncio.CancelledError, Exception):
+        await (await opening).close()
+
+
+@dataclass
+class _Queue:
+    """The reads of one identity in one subscription: one at a time, in the order they were asked for."""
+
+    budget: Budget
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass
+class _Tended:
+    sweep: Sweep
+    task: asyncio.Task[None]
+    wake: asyncio.Event
+
+
+class Poller:
+    """Reads jobs for all waits on one connection.
+
+    :param hook: open; the poller closes it.
+    :param clock: the time of the waits.
+    :param queues: of this event loop: pollers with the same identity share what Azure grants it.
+    """
+
+    def __init__(self, hook: AzureBackupAsyncHook, clock: clocks.Clock, queues: dict[object, _Queue]) -> None:
+        self._hook = hook
+        self._clock = clock
+        self._queues = queues
+        self._vaults: dict[Vault, _Tended] = {}
+
+    async def watch_job(
+        self,
+        ref: JobRef,
+        *,
+        poll_interval: float,
+        deadline: float,
+        since: float,
+        notice: flows.Notice,
+        first_pause: float,
+    ) -> Job:
+        """Wait for a job as :meth:`AzureBackupAsyncHook.watch_job` does, with reads that all waits share."""
+        tended = self._tend(ref.vault)
+        watcher = Watcher(ref, interval=poll_interval, since=since)
+        tended.sweep.watchers.add(watcher)
+        flow = flows.wait_for_job(
+            ref,
+            poll_interval=poll_interval,
+            deadline=deadline,
+            since=since,
+            notice=notice,
+            first_pause=first_pause,
+        )
+        not_before = self._clock.now() + first_pause
+        try:
+            call = next(flow)
+            while True:
+                call = flow.send(await self._look(tended, watcher, call, not_before, deadline))
+        except StopIteration as end:
+            job: Job = end.value
+            return job
+        finally:
+            watcher.drop()
+            tended.sweep.watchers.discard(watcher)
+            if not tended.sweep.watchers:
+                tended.task.cancel()
+                self._vaults.pop(ref.vault, None)
+            tended.wake.set()
+
+    async def close(self) -> None:
+        """End all reading and close client and credential."""
+        tasks = [tended.task for tended in self._vaults.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._hook.__aexit__()
+
+    async def _look(
+        self, tended: _Tended, watcher: Watcher, call: Call, not_before: float, deadline: float
+    ) -> Answer:
+        loop, now = asyncio.get_running_loop(), self._clock.now()
+        answered: asyncio.Future[Answer] = loop.create_future()
+
+        def tell(answer: Answer) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        def give_up() -> None:
+            watcher.drop()
+            tell(Lost(reason="no read of jobs was to be had in time", at=self._clock.now()))
+
+        due = now + call.after
+        watcher.ask(tell, not_before=min(max(now, not_before), due), due=due)
+        tended.wake.set()
+        timer = loop.call_later(max(0.0, deadline - now) + _LAST_LOOK, give_up)
+        try:
+            return await answered
+        finally:
+            timer.cancel()
+
+    def _tend(self, vault: Vault) -> _Tended:
+        if vault not in self._vaults:
+            sweep, wake = Sweep(vault, self._clock.now()), asyncio.Event()
+            task = asyncio.get_running_loop().create_task(self._serve(sweep, wake), context=Context())
+            self._vaults[vault] = _Tended(sweep, task, wake)
+        return self._vaults[vault]
+
+    async def _serve(self, sweep: Sweep, wake: asyncio.Event) -> None:
+        with clocks.running_on(self._clock):
+            while True:
+                try:
+                    await self._rest(sweep, wake)
+                    await self._play(sweep)
+                except Exception as error:  # whatever it is, no wait may end or hang for it
+                    log.exception("Reading the jobs of vault %s broke off", sweep.vault.name)
+                    reason = f"reading jobs broke off: {type(error).__name__}: {error}"
+                    sweep.fail(Lost(reason=reason, at=self._clock.now()))
+                    await self._clock.pause(_MEND)
+
+    async def _rest(self, sweep: Sweep, wake: asyncio.Event) -> None:
+        """Let time pass until a read is due; a new question may be due earlier."""
+        while (seconds := sweep.due() - self._clock.now()) > 0:
+            wake.clear()
+            waits: list[asyncio.Task[object]] = [asyncio.create_task(wake.wait())]
+            if seconds < math.inf:
+                waits.append(asyncio.create_task(self._clock.pause(seconds)))
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+
+    async def _play(self, sweep: Sweep) -> None:
+        queue = self._queue(sweep.vault.subscription_id)
+        flow = sweep.turn(self._clock.now())
+        with suppress(StopIteration):
+            call = next(flow)
+            while True:
+                call = flow.send(await self._read(queue, call))
+
+    async def _read(self, queue: _Queue, call: Call) -> Answer:
+        async with queue.turn:
+            while (seconds := queue.budget.ready_at(self._clock.now()) - self._clock.now()) > 0:
+                await self._clock.pause(seconds)
+            queue.budget.spend(self._clock.now())
+        answer = await self._hook.read(call)
+        Stats.incr("azure_backup.job_reads")
+        if isinstance(answer, Reply):
+            queue.budget.hear(answer)
+            Stats.gauge("azure_backup.job_reads_left", queue.budget.left)
+            if answer.status == 429:
+                Stats.incr("azure_backup.throttled")
+                for tended in self._vaults.values():
+                    tended.sweep.fail(answer)
+        return answer
+
+    def _queue(self, subscription_id: str) -> _Queue:
+        settings = self._hook.settings
+        key = (settings.endpoint, settings.identity, subscription_id.casefold())
+        if key not in self._queues:
+            self._queues[key] = _Queue(Budget(settings.job_read_share, self._clock.now()))
+        return self._queues[key]
