@@ -168,9 +168,16 @@ class AzureBackupOperator(JobWait, BaseOperator):
             return self._await(context, hook, ref, since, job)
 
     def execute_complete(
-        self, context: Context, event: Any = None, job_id: str | None = None, since: float | None = None
+        self,
+        context: Context,
+        event: Any = None,
+        job_id: str | None = None,
+        since: float | None = None,
+        try_number: int | None = None,
     ) -> str:
         """Take the wait back from the triggerer: success only for a job that proves a backup."""
+        if self.is_stale(context, try_number):
+            return self.execute(context)
         since = clock.current().now() if since is None else since
         try:
             job = self.resume(context, event)
@@ -230,6 +237,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
         if job is None or job.is_running:
             if self.deferrable and clock.current().now() < deadline:
                 self.wait_in_triggerer(
+                    context,
                     ref,
                     poll_interval=self.poll_interval,
                     asked_to_wait=asked_to_wait,
@@ -359,6 +367,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
                 self.log.info("Asked Azure to cancel %s", job)
                 if self.deferrable:
                     self.wait_in_triggerer(
+                        context,
                         ref,
                         poll_interval=self.poll_interval,
                         asked_to_wait=0.0,
@@ -368,8 +377,12 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
                 job = hook.watch_job(ref.path, poll_interval=self.poll_interval, deadline=deadline)
             return self._finish(context, job)
 
-    def execute_complete(self, context: Context, event: Any = None, **_: Any) -> str:
+    def execute_complete(
+        self, context: Context, event: Any = None, try_number: int | None = None, **_: Any
+    ) -> str:
         """Take the wait back from the triggerer."""
+        if self.is_stale(context, try_number):
+            return self.execute(context)
         return self._finish(context, self.resume(context, event))
 
     def _finish(self, context: Context, job: Job) -> str:

@@ -126,6 +126,7 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
                 raise
         deadline = self.deadline(context, self._since)
         return self.wait_in_triggerer(
+            context,
             ref,
             poll_interval=self.poke_interval,
             asked_to_wait=self._asked_to_wait,
@@ -150,9 +151,16 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
         return PokeReturnValue(True, job.ref.job_id) if self._passes(context, job) else False
 
     def execute_complete(
-        self, context: Context, event: Any = None, since: float | None = None, **_: Any
-    ) -> str:
+        self,
+        context: Context,
+        event: Any = None,
+        since: float | None = None,
+        try_number: int | None = None,
+        **_: Any,
+    ) -> Any:
         """Take the wait back from the triggerer: success only for a job that proves a backup."""
+        if self.is_stale(context, try_number):
+            return self.execute(context)
         try:
             job = self.resume(context, event)
         except AzureBackupTimeoutError as error:

@@ -5,6 +5,7 @@ None of this is public API of Airflow, so all of it may fail: a caller that cann
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 # What a person makes of a task by marking it or by ending its run. A hand-over to another triggerer and a
@@ -13,22 +14,44 @@ FINISHED = frozenset({"failed", "success", "skipped"})
 
 
 def state_of(ti: Any) -> str:
-    """Return the state that Airflow holds for a task instance now.
+    """Return the state that Airflow holds for a task instance now; for a worker.
 
     :param ti: anything with ``dag_id``, ``task_id``, ``run_id`` and ``map_index``.
     :raises Exception: whatever Airflow raises, or a LookupError, when it cannot be found out.
     """
     try:
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+        from airflow.sdk.execution_time import task_runner
     except ImportError:
         return _state_in_database(ti)
-    states = RuntimeTaskInstance.get_task_states(
-        dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-    )
-    found = list(states.get(ti.run_id, {}).values())
-    if len(found) != 1:
-        raise LookupError(f"Airflow named {len(found)} states of task {ti.task_id}")
-    return str(found[0])
+    return _only_state(ti, task_runner.SUPERVISOR_COMMS.send(_question(ti)))
+
+
+async def state_on_loop(ti: Any) -> str:
+    """Return the state that Airflow holds for a task instance now; for a trigger.
+
+    It awaits Airflow's own channel: a thread that waits on it would hold up the end of a triggerer.
+
+    :param ti: as for :func:`state_of`.
+    :raises Exception: as :func:`state_of`.
+    """
+    try:
+        from airflow.sdk.execution_time import task_runner
+    except ImportError:
+        return await asyncio.to_thread(_state_in_database, ti)
+    return _only_state(ti, await task_runner.SUPERVISOR_COMMS.asend(_question(ti)))
+
+
+def _question(ti: Any) -> Any:
+    from airflow.sdk.execution_time.comms import GetTaskStates
+
+    return GetTaskStates(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index)
+
+
+def _only_state(ti: Any, answer: Any) -> str:
+    states = list(answer.task_states.get(ti.run_id, {}).values())
+    if len(states) != 1:
+        raise LookupError(f"Airflow named {len(states)} states of task {ti.task_id}")
+    return str(states[0])
 
 
 def _state_in_database(ti: Any) -> str:

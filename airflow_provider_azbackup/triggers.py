@@ -14,6 +14,8 @@ from airflow_provider_azbackup.exceptions import AzureBackupError
 
 # Seconds; Airflow's own limit of on_kill is 30.
 _KILL_LIMIT = 25.0
+# The first question in a triggerer's life takes up to 5 s: Airflow loads what answers it.
+_STATE_LIMIT = 10.0
 
 
 class AzureBackupJobTrigger(BaseTrigger):
@@ -120,15 +122,14 @@ class AzureBackupJobTrigger(BaseTrigger):
 
     async def _cancel_if_ended(self) -> None:
         await asyncio.to_thread(import_module, "airflow_provider_azbackup.hooks")
-        from asgiref.sync import sync_to_async
-
         from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
-        from airflow_provider_azbackup.task_states import FINISHED, state_of
+        from airflow_provider_azbackup.task_states import FINISHED, state_on_loop
 
         try:
             async with asyncio.timeout(_KILL_LIMIT):
-                # Airflow's own bridge between loop and thread: its client finds the loop through it.
-                state = await sync_to_async(state_of)(self.task_instance)
+                # At the end of a triggerer (3.2) nobody answers any more, and it must not be held up.
+                async with asyncio.timeout(_STATE_LIMIT):
+                    state = await state_on_loop(self.task_instance)
                 if state not in FINISHED:
                     self.log.info("Task is %s, not ended: job %s goes on", state, self.job_id)
                     return

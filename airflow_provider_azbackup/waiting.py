@@ -75,6 +75,7 @@ class JobWait:
 
     def wait_in_triggerer(
         self,
+        context: Context,
         ref: JobRef,
         *,
         poll_interval: float,
@@ -101,11 +102,18 @@ class JobWait:
             ),
             method_name="execute_complete",
             # The new instance that resumes knows nothing of this one but what it is handed here.
-            kwargs={"job_id": ref.path, "since": since},
+            kwargs={"job_id": ref.path, "since": since, "try_number": context["ti"].try_number},
             timeout=timedelta(
                 seconds=max(0.0, deadline - clock.current().now()) + 2 * poll_interval + _BACKSTOP
             ),
         )
+
+    def is_stale(self, context: Context, try_number: int | None) -> bool:
+        """Whether a resume is an earlier try's: Airflow before 3.1.1 hands its event to the next try as well.
+
+        Such a try has to begin at its beginning; apache/airflow issue 56704.
+        """
+        return try_number is not None and try_number != context["ti"].try_number
 
     def settle(self, context: Context, job: Job) -> bool:
         """Push the facts of a job that is over and decide whether it opens the gate.
