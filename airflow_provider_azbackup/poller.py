@@ -225,9 +225,9 @@ class Poller:
         with suppress(StopIteration):
             call = next(flow)
             while True:
-                call = flow.send(await self._read(queue, call))
+                call = flow.send(await self._read(queue, sweep.vault, call))
 
-    async def _read(self, queue: _Queue, call: Call) -> Answer:
+    async def _read(self, queue: _Queue, vault: Vault, call: Call) -> Answer:
         async with queue.turn:
             while (seconds := queue.budget.ready_at(self._clock.now()) - self._clock.now()) > 0:
                 await self._clock.pause(seconds)
@@ -235,7 +235,7 @@ class Poller:
         answer = await self._hook.read(call)
         Stats.incr("azure_backup.job_reads")
         if isinstance(answer, Reply):
-            queue.budget.hear(answer)
+            queue.budget.hear(answer, vault)
             Stats.gauge("azure_backup.job_reads_left", queue.budget.left)
             if answer.status == 429:
                 Stats.incr("azure_backup.throttled")

@@ -6,13 +6,14 @@ Source: https://learn.microsoft.com/azure/azure-resource-manager/management/requ
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from contextlib import suppress
 
 from airflow_provider_azbackup.core.wire import Reply
 
 # What was seen of `Microsoft.RecoveryServices/vaults/backupJobs/read`: 150 in a fixed hour, later 250.
 USUAL_LIMIT = 150.0
-WINDOW = 3600.0
+HOUR = 3600.0
 # Reads that may follow each other at once: a few waits that fall due together need not queue.
 _BURST = 4
 # However little is left, one read in ten minutes notices when Azure grants more again.
@@ -22,11 +23,12 @@ _LIMIT = re.compile(r"exceeded the limit of '(\d{1,9})'")
 
 
 class Budget:
-    """The reads of one subscription, as Azure's answers tell of them: when is the next one due?
+    """The reads that one identity has in one subscription, as Azure's answers tell: when is the next one due?
 
-    Azure counts in fixed windows of an hour and says with each answer how many reads are left to all. A share
-    of them is left to people and other tools; what remains is spread over the rest of the window. Two
-    triggerers that see the same number shrink slow down together.
+    Azure says with each answer how many reads are left, to all together, until its window of time ends. A
+    share is left to people and other tools; what remains is spread over the rest of the window. Two triggerers
+    that see the same number shrink slow down together. A number that does not shrink shows that Azure grants
+    more, or sooner, than was assumed.
 
     :param share: the part of the reads to use, above 0 and at most 1.
     :param at: Unix time.
@@ -35,18 +37,25 @@ class Budget:
     def __init__(self, share: float, at: float) -> None:
         self.share = share
         self.limit = USUAL_LIMIT
-        self.left = USUAL_LIMIT
+        self.window = HOUR
         self.blocked_until = 0.0
-        # The window may have begun long ago, but no later than now: it ends within the hour.
+        # It may have begun long ago, but not later than now: so it ends within the hour.
         self._window_began = at
         self._booked = at
+        # By whom it was told: two vaults may have counters of their own.
+        self._left: dict[Hashable, float] = {}
+        self._refilled: dict[Hashable, float] = {}
+
+    @property
+    def left(self) -> float:
+        """How many reads are left in the window, to all together."""
+        return min(self._left.values(), default=self.limit)
 
     def gap(self, at: float) -> float:
         """Return the seconds between two reads, as things stand."""
-        usable = (self.limit * self.share - _BURST) / WINDOW
-        rest = max(1.0, WINDOW - (at - self._window_began) % WINDOW)
-        ahead = (self.left - self.limit * (1 - self.share)) / rest
-        pace = min(usable, ahead)
+        usable = (self.limit * self.share - _BURST) / self.window
+        rest = max(1.0, self.window - (at - self._window_began) % self.window)
+        pace = min(usable, (self.left - self.limit * (1 - self.share)) / rest)
         return min(_LONGEST_GAP, 1.0 / pace) if pace > 0 else _LONGEST_GAP
 
     def ready_at(self, at: float) -> float:
@@ -57,18 +66,32 @@ class Budget:
         """Note that a read is sent now."""
         self._booked = max(self._booked, at) + self.gap(at)
 
-    def hear(self, reply: Reply) -> None:
-        """Learn from an answer how many reads are left, or for how long there are none."""
+    def hear(self, reply: Reply, source: Hashable) -> None:
+        """Learn from an answer how many reads are left, or for how long there are none.
+
+        :param reply: the answer.
+        :param source: which vault it is about. One vault's answers come one after the other.
+        """
         if reply.status == 429:
-            if limit := _LIMIT.search(reply.text):
-                self.limit = max(1.0, float(limit[1]))
-            self.left = 0.0
+            limit = _LIMIT.search(reply.text)
+            self.limit = max(1.0, float(limit[1])) if limit else self.limit
+            self.window = HOUR
             self.blocked_until = reply.at + (reply.retry_after or self.gap(reply.at))
+            self._left, self._refilled = {}, {}
+            self._window_began = self.blocked_until
             return
         with suppress(KeyError, ValueError):
             left = max(0.0, float(reply.headers[_REMAINING]))
-            if left > self.left + 1:
-                # More than before: a new window has begun since, or the first answer tells a larger limit.
-                self._window_began = reply.at
-            self.limit = max(left + 1, self.limit if left <= self.limit else 0.0)
-            self.left = left
+            if left >= self._left.get(source, left + 1):
+                self._refill(source, reply.at)
+            self._left[source] = left
+            self.limit = max(self.limit, left + 1)
+
+    def _refill(self, source: Hashable, at: float) -> None:
+        """Note that a read did not lessen what is left: a new window has begun since the one before."""
+        before, self._refilled[source] = self._refilled.get(source), at
+        if before is not None:
+            window = max(1.0, at - before)
+            self.window = HOUR if window > 0.75 * HOUR else window
+        self._window_began = at
+        self._left = dict.fromkeys(self._left, self.limit)
