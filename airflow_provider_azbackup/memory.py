@@ -20,22 +20,17 @@ class Memory:
     """
 
     def __init__(self, context: Context) -> None:
-        self._store: Any = context.get("task_state_store")
-
-    @property
-    def lasts(self) -> bool:
-        """Whether what is kept here is there at the next try."""
-        return self._store is not None
-
-    def recall(self) -> Note | None:
-        """Return what an earlier try has left."""
         from airflow_provider_azbackup.core.adoption import Note
 
-        return Note.from_dict(self._store.get(KEY)) if self.lasts else None
+        self._store: Any = context.get("task_state_store")
+        found = None if self._store is None else self._store.get(KEY)
+        self.note: Note | None = None if found is None else Note.from_dict(found)
+        # An earlier try may have left something that cannot be read here.
+        self.is_blind = self._store is None or (found is not None and self.note is None)
 
     def keep(self, note: Note | None) -> None:
         """Keep a note for later tries; None forgets the last one."""
-        if not self.lasts:
+        if self._store is None:
             return
         if note is None:
             self._store.delete(KEY)

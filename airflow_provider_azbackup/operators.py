@@ -156,9 +156,12 @@ class AzureBackupOperator(JobWait, BaseOperator):
         with self.hook() as hook:
             self._kill = Kill(self, context, hook) if self.cancel_on_kill else None
             if self.job_id is None:
-                intent, memory = self._intent(context, hook), Memory(context)
+                memory = Memory(context)
                 secured = hook.secure_backup(
-                    intent, memory.recall(), remember=partial(self._remember, memory), tell=self.log.info
+                    self._intent(context, hook, memory),
+                    memory.note,
+                    remember=partial(self._remember, memory),
+                    tell=self.log.info,
                 )
                 ref, since, job = secured.ref, secured.since, secured.over
             else:
@@ -191,13 +194,13 @@ class AzureBackupOperator(JobWait, BaseOperator):
         if self._kill:
             self._kill.run()
 
-    def _intent(self, context: Context, hook: AzureBackupHook) -> Intent:
+    def _intent(self, context: Context, hook: AzureBackupHook, memory: Memory) -> Intent:
         from airflow_provider_azbackup.core import adoption, calls
 
         ti, now = context["ti"], clock.current().now()
         item = hook.resolve_protected_item(str(self.protected_item))
-        # Without a store a try knows nothing of the one before: what began since the run did may be its.
-        blind = ti.try_number > 1 and not Memory(context).lasts
+        # A try that knows nothing of the one before takes for its backup what began since the run did.
+        blind = ti.try_number > 1 and memory.is_blind
         began = context["dag_run"].start_date if blind else None
         return adoption.Intent(
             item=item,
@@ -262,7 +265,8 @@ class AzureBackupOperator(JobWait, BaseOperator):
     def _join(self, context: Context, failed: Job, since: float) -> str:
         """Wait for the backup that was in the way of ours."""
         with self.hook() as hook:
-            intent = self._intent(context, hook)
+            memory = Memory(context)
+            intent = self._intent(context, hook, memory)
             other = hook.find_other(intent, failed) if self.if_running == "adopt" else None
             if other is None:
                 context["ti"].xcom_push(key="job", value=failed.facts())
@@ -272,7 +276,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
                     job=failed.facts(),
                 )
             self.log.info("%s failed because of another backup; waiting for that: %s", failed, other)
-            self._remember(Memory(context), intent.note(other.ref, since))
+            self._remember(memory, intent.note(other.ref, since))
             return self._await(context, hook, other.ref, since, None if other.is_running else other)
 
     def _give_up(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_azbackup import clock
@@ -23,8 +24,9 @@ _BACKSTOP = 120.0
 # A worker that has deferred its task takes some seconds to leave, more on a busy machine, and Airflow (3.3.2)
 # fails a task whose trigger fires before that: apache/airflow issues 66374 and 67287.
 _LEAVE = 15.0
-# Airflow's own alarm at the execution_timeout knows nothing of the job; ours comes before it.
-_LAST_WORD = 5.0
+# Seconds by which our limit comes before Airflow's own alarm at the execution_timeout, which knows nothing of
+# the job. Airflow 2 refuses even to resume a task after that, and a worker takes its time to come.
+_LAST_WORD = 5.0 if find_spec("airflow.sdk") else 60.0
 
 
 class JobWait:

@@ -43,6 +43,8 @@ BUSY_LIMIT = 300.0
 _SECOND = 2.0
 # Where no answer told a time: how far the clock of a worker may be off.
 _SKEW = 300.0
+# Azure's clock and Airflow's differ a little.
+_MINUTE = 60.0
 _DAY = 24 * 3600.0
 _PAUSES = (5.0, 10.0, 20.0, 40.0)
 _VERSION = 1
@@ -91,7 +93,7 @@ class Note:
 
     @classmethod
     def from_dict(cls, stored: object) -> Note | None:
-        """Read a note back; None for no note, or one of a form that this release does not know."""
+        """Read a note back; None when it has a form that this release does not know."""
         if not isinstance(stored, dict) or stored.get("version") != _VERSION:
             return None
         try:
@@ -260,13 +262,15 @@ class _Search(flows.Heard):
                 self.tell(f"Azure accepted the backup of {item.name} as operation {operation.operation_id}")
                 ref = yield from flows.wait_for_operation(operation)
             except AzureBackupBusyError as error:
-                self.remember(None)
+                # What is in the way may be what a request of unknown fate has started.
+                self.remember(asking if sent else None)
                 busy_since = busy_since or self.at
                 if not intent.adopt_others or self.at - busy_since >= BUSY_LIMIT:
                     raise
                 self.tell(f"{error}. Looking for that backup")
                 # It may not be in the list yet, and one that has just ended is in nobody's way.
-                pause, asked, blind = flows.spread_pause(next(busy_pauses), error), 0.0, intent.deadline
+                pause, blind = flows.spread_pause(next(busy_pauses), error), intent.deadline
+                asked = asked if sent else 0.0
             except AzureBackupUnconfirmedStartError as error:
                 sent += 1
                 self.tell(f"{error} Looking for {SETTLED:g} s whether it was")
@@ -295,18 +299,21 @@ class _Search(flows.Heard):
         return max(found, key=_began, default=None)
 
     def beside(self, failed: Job) -> Flow[Job | None]:
-        """Return the backup of the item that went on when ``failed`` began."""
-        running = yield from self.running(self.intent.deadline)
-        if running:
-            return running
+        """Return the backup of the item that went on when ``failed`` began; a list may show it late."""
         began, until = _began(failed), self.intent.deadline
-        jobs, _ = yield from self._find(partial(self._began_since, began - _DAY, 0.0), until, 0.0)
-        met = [job for job in jobs if _began(job) <= began <= _seconds(job.end_time)]
-        return max((job for job in met if job.ref != failed.ref), key=_began, default=None)
+        for pause in (0.0, *_PAUSES):
+            running = yield from self.running(until, pause)
+            if running:
+                return running
+            jobs, _ = yield from self._find(partial(self._began_since, began - _DAY, 0.0), until, 0.0)
+            met = [job for job in jobs if _began(job) <= began <= _seconds(job.end_time)]
+            if met := [job for job in met if job.ref != failed.ref]:
+                return max(met, key=_began)
+        return None
 
     def _adopt(self, job: Job, *, ours: bool = False) -> Secured:
         intent = self.intent
-        ours = ours or (intent.earlier is not None and _began(job) >= intent.earlier)
+        ours = ours or (intent.earlier is not None and _began(job) >= intent.earlier - _MINUTE)
         if not (ours or intent.adopt_others):
             raise AzureBackupBusyError(
                 f"a backup of {intent.item.name} is running already, and if_running is 'fail': {job}",
