@@ -46,7 +46,7 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     ),
     "job_read_share": _text(
         "Share of job reads",
-        "Part of the reads of jobs that Azure grants which waits may use, 0.8 if empty: the rest is people's.",
+        "Part of the reads of jobs that Azure grants which waits may use; the rest is people's. Empty: 0.8.",
     ),
 }
 

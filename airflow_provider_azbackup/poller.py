@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -220,8 +221,10 @@ class Poller:
                     wait.cancel()
 
     async def _play(self, sweep: Sweep) -> None:
-        queue = self._queue(sweep.vault.subscription_id)
-        flow = sweep.turn(self._clock.now())
+        queue, now = self._queue(sweep.vault.subscription_id), self._clock.now()
+        Stats.gauge("azure_backup.waits", sum(len(each.sweep.watchers) for each in self._vaults.values()))
+        Stats.timing("azure_backup.lag", timedelta(seconds=max(0.0, now - sweep.due())))
+        flow = sweep.turn(now)
         with suppress(StopIteration):
             call = next(flow)
             while True:

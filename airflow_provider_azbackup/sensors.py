@@ -118,18 +118,11 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
                 except AirflowSensorTimeout as error:
                     self._forgive_timeout(str(error))
                     raise
-            try:
-                if self.poke(context):
-                    return ref.job_id
-            except AzureBackupError as error:
-                self._forgive_blindness(error)
-                raise
         deadline = self.deadline(context, self._since)
         return self.wait_in_triggerer(
             context,
             ref,
             poll_interval=self.poke_interval,
-            asked_to_wait=self._asked_to_wait,
             since=self._since,
             deadline=deadline,
         )

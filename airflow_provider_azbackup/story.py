@@ -1,13 +1,18 @@
-"""Tell a wait in a few log lines: one when something changes, none when nothing does."""
+"""Tell a wait in a few log lines: one when something changes, one in half an hour when nothing does."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_azbackup import clock
+
 if TYPE_CHECKING:
     from airflow_provider_azbackup.core.jobs import Job
     from airflow_provider_azbackup.exceptions import AzureBackupError
+
+# Seconds after which a wait without news says that it is alive.
+_HEARTBEAT = 1800.0
 
 
 class Story:
@@ -21,6 +26,7 @@ class Story:
         self._told: tuple[str, str] | None = None
         self._fault: tuple[type[AzureBackupError], int | None] | None = None
         self._puzzled = False
+        self._spoke_at = clock.current().now()
 
     def tell(self, job: Job | None, fault: AzureBackupError | None) -> None:
         """Log what is new since the last look.
@@ -36,6 +42,7 @@ class Story:
         self._fault = now
         if job is None or fault:
             return
+        now_is = clock.current().now()
         if not job.is_recognised and not self._puzzled:
             self._puzzled = True
             self._log.warning(
@@ -45,6 +52,8 @@ class Story:
             )
         told = (job.status, next((task.name for task in job.tasks if task.is_running), ""))
         # Between two phases no task runs: that is no news.
-        if told != self._told and (told[1] or told[0] != (self._told or ("",))[0]):
-            self._told = told
+        news = told != self._told and (told[1] or told[0] != (self._told or ("",))[0])
+        if news or now_is - self._spoke_at >= _HEARTBEAT:
+            self._told = told if news else self._told
+            self._spoke_at = now_is
             self._log.info("Azure Backup %s", job)

@@ -81,14 +81,14 @@ class JobWait:
         ref: JobRef,
         *,
         poll_interval: float,
-        asked_to_wait: float,
         since: float,
         deadline: float,
+        first_pause: float = 0.0,
         cancel_on_kill: bool = False,
     ) -> NoReturn:
         """Give the worker slot back until the job is over.
 
-        :param asked_to_wait: seconds Azure asked for at the worker's own look, 0 when it did not.
+        :param first_pause: seconds in which there is nothing to see; the first look comes after 15 at least.
         """
         from airflow_provider_azbackup.triggers import AzureBackupJobTrigger
 
@@ -97,7 +97,7 @@ class JobWait:
                 job_id=ref.path,
                 azure_backup_conn_id=self.azure_backup_conn_id,
                 poll_interval=poll_interval,
-                first_pause=max(poll_interval, asked_to_wait, _LEAVE),
+                first_pause=max(first_pause, _LEAVE),
                 deadline=deadline,
                 since=since,
                 cancel_on_kill=cancel_on_kill,

@@ -26,6 +26,7 @@ LAYERS = (
     {"events", "story", "memory"},
     {"transport"},
     {"hooks"},
+    {"poller"},
     {"triggers", "kill"},
     {"links", "waiting"},
     {"operators", "sensors", "retries"},

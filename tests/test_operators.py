@@ -76,24 +76,24 @@ def test_a_backup_just_started_is_not_looked_at_before_the_deferral(azure: Emula
     assert azure.count("GET", "/backupJobs/") == 0
 
 
-@pytest.mark.parametrize("fault", [{"status": 429, "retry_after": 324}, {"status": 404}])
-def test_a_first_look_in_vain_leaves_the_wait_to_the_triggerer(
-    azure: Emulator, fault: dict[str, Any]
-) -> None:
-    job_id = azure.start_job("vm-good", seconds=1200)
-    azure.fault(path="/backupJobs/", **fault)
-    ti = TaskInstance()
-    assert run(lambda: AzureBackupOperator(task_id="gate", job_id=job_id, deferrable=True), ti) == job_id
-    looked = [entry["at"] for entry in azure.requests if "/backupJobs/" in entry["path"]]
-    assert looked[1] - looked[0] >= fault.get("retry_after", 60)
-
-
-def test_a_job_that_is_over_needs_no_deferral(azure: Emulator, clock: Any) -> None:
+def test_a_deferred_wait_costs_the_worker_no_look(azure: Emulator, clock: Any) -> None:
     job_id = azure.start_job("vm-good", seconds=10)
     clock.advance(20)
     ti = TaskInstance()
-    assert run(lambda: AzureBackupOperator(task_id="gate", job_id=job_id, deferrable=True), ti) == job_id
-    assert ti.deferred_with == []
+    with pytest.raises(TaskDeferred):
+        AzureBackupOperator(task_id="gate", job_id=job_id, deferrable=True).execute(ti.context)
+    assert azure.count("GET", "/backupJobs") == 0
+
+
+@pytest.mark.parametrize(
+    ("item", "intervals"), [("vm-good", 5), ("payroll", 2), ("systemdb", 2), ("documents", 0.25)]
+)
+def test_the_first_look_waits_for_what_the_workload_takes_at_least(
+    azure: Emulator, item: str, intervals: float
+) -> None:
+    ti = TaskInstance()
+    back_up(item, ti, deferrable=True, poll_interval=60)
+    assert ti.deferred_with[0]["first_pause"] == intervals * 60
 
 
 @BOTH

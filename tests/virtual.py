@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from airflow_provider_azbackup import clock as clocks
-from airflow_provider_azbackup.core.settings import Settings
-from airflow_provider_azbackup.core.wire import Answer, Call, Reply
-from airflow_provider_azbackup.emulator.gateway import Ask
-from airflow_provider_azbackup.emulator.service import Service
 
 T = TypeVar("T")
 START = 1_790_000_000.0

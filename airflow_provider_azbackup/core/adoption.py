@@ -150,11 +150,12 @@ class Intent:
 
 @dataclass(frozen=True, kw_only=True)
 class Secured:
-    """The backup of an intent: its job, since when it is waited for, and the job's end if it is over."""
+    """The backup of an intent: its job and kind of item, since when it is waited for, its end if it is over."""
 
     ref: JobRef
     since: float
     adopted: bool
+    kind: str = ""
     over: Job | None = None
 
 
@@ -287,7 +288,7 @@ class _Search(flows.Heard):
             else:
                 self.remember(replace(accepted, job=ref.path))
                 self.tell(f"The backup of {item.name} is job {ref.job_id}")
-                return Secured(ref=ref, since=intent.now, adopted=False)
+                return Secured(ref=ref, since=intent.now, adopted=False, kind=item.kind)
 
     def running(self, until: float, pause: float = 0.0) -> Flow[Job | None]:
         """Return the running backup of the item that began last.

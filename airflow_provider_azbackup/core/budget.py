@@ -26,9 +26,9 @@ class Budget:
     """The reads that one identity has in one subscription, as Azure's answers tell: when is the next one due?
 
     Azure says with each answer how many reads are left, to all together, until its window of time ends. A
-    share is left to people and other tools; what remains is spread over the rest of the window. Two triggerers
-    that see the same number shrink slow down together. A number that does not shrink shows that Azure grants
-    more, or sooner, than was assumed.
+    share is left to people and other tools; what remains is spread over the rest of the window. Two
+    triggerers that see the same number shrink slow down together. A number that does not shrink shows that
+    Azure grants more, or sooner, than was assumed.
 
     :param share: the part of the reads to use, above 0 and at most 1.
     :param at: Unix time.
