@@ -186,7 +186,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
             job = self.resume(context, event)
         except AzureBackupTimeoutError as error:
             with self.hook() as hook:
-                self._give_up(context, hook, job_id, since, error)
+                self._give_up(context, hook, job_id, error)
         return self._finish(context, job, since)
 
     def on_kill(self) -> None:
@@ -219,9 +219,9 @@ class AzureBackupOperator(JobWait, BaseOperator):
         )
 
     def _remember(self, memory: Memory, note: Note | None) -> None:
-        memory.keep(note)
-        if self._kill:
+        if self._kill:  # first: Airflow may be asking to end in this moment
             self._kill.target = note.target if note else None
+        memory.keep(note)
 
     def _await(
         self, context: Context, hook: AzureBackupHook, ref: JobRef, since: float, job: Job | None
@@ -251,7 +251,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
             try:
                 job = hook.watch_job(ref.path, poll_interval=self.poll_interval, deadline=deadline)
             except AzureBackupTimeoutError as error:
-                self._give_up(context, hook, ref.path, since, error)
+                self._give_up(context, hook, ref.path, error)
         return self._finish(context, job, since)
 
     def _finish(self, context: Context, job: Job, since: float) -> str:
@@ -280,25 +280,15 @@ class AzureBackupOperator(JobWait, BaseOperator):
             return self._await(context, hook, other.ref, since, None if other.is_running else other)
 
     def _give_up(
-        self,
-        context: Context,
-        hook: AzureBackupHook,
-        job_id: str | None,
-        since: float,
-        error: AzureBackupError,
+        self, context: Context, hook: AzureBackupHook, job_id: str | None, error: AzureBackupError
     ) -> NoReturn:
-        """Say what a job was doing when the wait for it ended, and whether it goes on."""
-        if error.job:
-            context["ti"].xcom_push(key="job", value=error.job)
-        fate = "It goes on in Azure"
-        if self.cancel_on_timeout and job_id:
-            now = clock.current().now()
-            try:
-                job = hook.stop_job(job_id, deadline=now + _STOP_LIMIT)
-                fate = f"Azure was asked to cancel it, as cancel_on_timeout asks: {job.status}"
-            except AzureBackupError as refusal:
-                fate = f"It goes on in Azure, which did not cancel it: {refusal}"
-        raise AzureBackupTimeoutError(f"{error}. {fate}", job=error.job) from None
+        if not (self.cancel_on_timeout and job_id):
+            self.overdue(context, error)
+        try:
+            job = hook.stop_job(job_id, deadline=clock.current().now() + _STOP_LIMIT)
+        except AzureBackupError as refusal:
+            self.overdue(context, error, f"It goes on in Azure, which did not cancel it: {refusal}")
+        self.overdue(context, error, f"Azure was asked to cancel it, as cancel_on_timeout says: {job.status}")
 
 
 class AzureBackupCancelJobOperator(JobWait, BaseOperator):
@@ -378,7 +368,10 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
                         since=since,
                         deadline=deadline,
                     )
-                job = hook.watch_job(ref.path, poll_interval=self.poll_interval, deadline=deadline)
+                try:
+                    job = hook.watch_job(ref.path, poll_interval=self.poll_interval, deadline=deadline)
+                except AzureBackupTimeoutError as error:
+                    self.overdue(context, error)
             return self._finish(context, job)
 
     def execute_complete(
@@ -387,7 +380,11 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         """Take the wait back from the triggerer."""
         if self.is_stale(context, try_number):
             return self.execute(context)
-        return self._finish(context, self.resume(context, event))
+        try:
+            job = self.resume(context, event)
+        except AzureBackupTimeoutError as error:
+            self.overdue(context, error)
+        return self._finish(context, job)
 
     def _finish(self, context: Context, job: Job) -> str:
         context["ti"].xcom_push(key="job", value=job.facts())

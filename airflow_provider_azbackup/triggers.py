@@ -10,12 +10,13 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_azbackup.exceptions import AzureBackupError
+from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTransientError
 
 # Seconds; Airflow's own limit of on_kill is 30.
 _KILL_LIMIT = 25.0
 # The first question in a triggerer's life takes up to 5 s: Airflow loads what answers it.
 _STATE_LIMIT = 10.0
+_PATIENCE = 10.0
 
 
 class AzureBackupJobTrigger(BaseTrigger):
@@ -133,8 +134,12 @@ class AzureBackupJobTrigger(BaseTrigger):
                     self.log.info("Task is %s, not ended: job %s goes on", state, self.job_id)
                     return
                 async with AzureBackupAsyncHook(self.azure_backup_conn_id) as hook:
-                    await hook.cancel_job(self.job_id)
+                    await hook.cancel_job(self.job_id, patience=_PATIENCE)
             self.log.info("Task is %s: asked Azure to cancel job %s", state, self.job_id)
+        except AzureBackupTransientError as error:
+            self.log.warning(
+                "It is not known whether job %s was cancelled or goes on: %s", self.job_id, error
+            )
         except AzureBackupError as error:
             self.log.warning("Job %s was not cancelled, it goes on: %s", self.job_id, error)
         except Exception as error:

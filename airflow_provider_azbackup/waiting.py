@@ -8,7 +8,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupConfigError,
+    AzureBackupError,
+    AzureBackupTimeoutError,
+)
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 
 if TYPE_CHECKING:
@@ -128,6 +132,17 @@ class JobWait:
         if not job.is_running:
             context["ti"].xcom_push(key="job", value=job.facts())
         return is_proven(job, accept_warnings=self.accept_warnings)
+
+    def overdue(
+        self, context: Context, error: AzureBackupError, fate: str = "It goes on in Azure"
+    ) -> NoReturn:
+        """Say what a job was doing when the wait for it ended, and what became of it.
+
+        :raises AzureBackupTimeoutError: always.
+        """
+        if error.job:
+            context["ti"].xcom_push(key="job", value=error.job)
+        raise AzureBackupTimeoutError(f"{error}. {fate}", job=error.job) from None
 
     def resume(self, context: Context, event: Any) -> Job:
         """Read the trigger's event; push what is known of the job when the wait ended otherwise.
