@@ -213,8 +213,8 @@ def test_a_retry_sends_no_second_cancel(
 def test_a_job_that_will_not_end_fails_the_task_when_its_time_is_up(
     azure: Emulator, clock: Any, deferrable: bool
 ) -> None:
-    azure.plan("vm-good", cancel="ignored", ending="Never")
-    stubborn, began = azure.start_job("vm-good"), clock()
+    azure.plan("vm-good", cancel="ignored")
+    stubborn, began = azure.start_job("vm-good", ending="Never"), clock()
     with pytest.raises(
         AzureBackupTimeoutError, match=r"after 1800 s, the job is not: job .*InProgress"
     ) as late:
@@ -228,8 +228,8 @@ def test_a_job_that_will_not_end_fails_the_task_when_its_time_is_up(
 def test_the_execution_timeout_ends_the_wait_for_the_end_as_well(
     azure: Emulator, clock: Any, deferrable: bool
 ) -> None:
-    azure.plan("vm-good", cancel="ignored", ending="Never")
-    stubborn, began = azure.start_job("vm-good"), clock()
+    azure.plan("vm-good", cancel="ignored")
+    stubborn, began = azure.start_job("vm-good", ending="Never"), clock()
     with pytest.raises(AzureBackupTimeoutError):
         cancel(stubborn, deferrable=deferrable, execution_timeout=timedelta(minutes=10))
     assert 590 <= clock() - began <= 600
