@@ -309,12 +309,12 @@ def test_a_look_up_that_hangs_lets_go_of_the_worker(
     monkeypatch.setattr(threading.Thread, "join", give_up)
     killed("worker")
     assert azure.count("POST", CANCEL) == 0
-    assert "Not cancelled within" in capsys.readouterr().out
+    assert "Still asking Azure to cancel the backup; it may go on" in capsys.readouterr().out
     hanging.set()
     ((thread, limit),) = waited
     join(thread, 60)
     assert thread.daemon, "a process that is to end must not wait for it"
-    assert limit is not None and limit <= 20
+    assert limit is not None and limit <= 2
 
 
 # Airflow's triggerer, as it is
@@ -457,10 +457,7 @@ def test_a_worker_killed_between_operation_and_job_cancels_the_job_of_the_operat
     assert (azure.count("POST", CANCEL, 202), status(azure)) == (1, "Cancelling")
 
 
-@pytest.mark.parametrize(
-    "known",
-    [pytest.param("operation", marks=pytest.mark.xfail(reason="the note goes before the target")), "job"],
-)
+@pytest.mark.parametrize("known", ["operation", "job"])
 def test_a_worker_killed_while_it_writes_down_what_azure_said_cancels_that(
     azure: Emulator, supervisor: Supervisor, known: str
 ) -> None:
@@ -472,7 +469,6 @@ def test_a_worker_killed_while_it_writes_down_what_azure_said_cancels_that(
     assert (azure.count("POST", CANCEL, 202), status(azure)) == (1, "Cancelling")
 
 
-@pytest.mark.xfail(reason="on_kill waits 20 s for what the interrupted code holds")
 def test_a_worker_killed_while_it_talks_to_airflow_lets_that_end_and_cancels_then(
     azure: Emulator,
     supervisor: Supervisor,
@@ -552,10 +548,26 @@ def test_a_cancel_without_the_right_to_it_names_the_right(
     assert status(azure) == "InProgress"
 
 
-@pytest.mark.xfail(reason="a lost answer to a cancel is told as a refusal")
 @WHERE
 @pytest.mark.parametrize("fault", [{"status": 504}, {"reset": True}], ids=["504", "a reset"])
-def test_a_cancel_whose_answer_is_lost_is_not_called_undone(
+def test_a_cancel_whose_answer_is_lost_is_sent_again_because_that_does_no_harm(
+    azure: Emulator,
+    supervisor: Supervisor,
+    killed: Callable[..., None],
+    where: str,
+    fault: dict[str, Any],
+    capsys: Any,
+) -> None:
+    supervisor.state = "failed"
+    azure.fault(method="POST", path=CANCEL, processed=True, **fault)
+    killed(where)
+    assert (status(azure), azure.count("POST", CANCEL)) == ("Cancelling", 2)
+    assert "asked Azure to cancel job" in capsys.readouterr().out
+
+
+@WHERE
+@pytest.mark.parametrize("fault", [{"status": 504}, {"reset": True}], ids=["504", "a reset"])
+def test_a_cancel_whose_answers_stay_lost_is_not_called_undone(
     azure: Emulator,
     supervisor: Supervisor,
     killed: Callable[..., None],
@@ -566,9 +578,9 @@ def test_a_cancel_whose_answer_is_lost_is_not_called_undone(
     supervisor.state = "failed"
     azure.fault(method="POST", path=CANCEL, processed=True, times=None, **fault)
     killed(where)
-    assert status(azure) == "Cancelling"
-    said = capsys.readouterr().out
-    assert "not cancelled" not in said and "it goes on" not in said
+    assert status(azure).startswith("Cancell")
+    assert azure.count("POST", CANCEL) <= 4
+    assert "It is not known whether" in capsys.readouterr().out
 
 
 @WHERE
@@ -580,7 +592,7 @@ def test_a_task_killed_while_azure_is_out_of_reach_leaves_the_backup_and_says_so
     killed(where, first=lambda: azure.fault(path=path, times=None, reset=True))
     assert status(azure) == "InProgress"
     assert re.search(r"\bgo(es)? on\b", capsys.readouterr().out)
-    assert azure.count() < 10
+    assert azure.count() < 20
 
 
 def test_a_trigger_killed_without_its_connection_leaves_the_backup_and_says_so(
