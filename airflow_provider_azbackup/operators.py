@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
@@ -186,7 +186,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
             job = self.resume(context, event)
         except AzureBackupTimeoutError as error:
             with self.hook() as hook:
-                self._give_up(context, hook, job_id, error)
+                return self._give_up(context, hook, job_id, since, error)
         return self._finish(context, job, since)
 
     def on_kill(self) -> None:
@@ -251,7 +251,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
             try:
                 job = hook.watch_job(ref.path, poll_interval=self.poll_interval, deadline=deadline)
             except AzureBackupTimeoutError as error:
-                self._give_up(context, hook, ref.path, error)
+                return self._give_up(context, hook, ref.path, since, error)
         return self._finish(context, job, since)
 
     def _finish(self, context: Context, job: Job, since: float) -> str:
@@ -280,15 +280,23 @@ class AzureBackupOperator(JobWait, BaseOperator):
             return self._await(context, hook, other.ref, since, None if other.is_running else other)
 
     def _give_up(
-        self, context: Context, hook: AzureBackupHook, job_id: str | None, error: AzureBackupError
-    ) -> NoReturn:
+        self,
+        context: Context,
+        hook: AzureBackupHook,
+        job_id: str | None,
+        since: float,
+        error: AzureBackupError,
+    ) -> str:
         if not (self.cancel_on_timeout and job_id):
             self.overdue(context, error)
         try:
             job = hook.stop_job(job_id, deadline=clock.current().now() + _STOP_LIMIT)
         except AzureBackupError as refusal:
             self.overdue(context, error, f"It goes on in Azure, which did not cancel it: {refusal}")
-        self.overdue(context, error, f"Azure was asked to cancel it, as cancel_on_timeout says: {job.status}")
+        if job.is_running:
+            fate = f"Azure was asked to cancel it, as cancel_on_timeout says: {job.status}"
+            self.overdue(context, error, fate)
+        return self._finish(context, job, since)  # it ended in the last moment
 
 
 class AzureBackupCancelJobOperator(JobWait, BaseOperator):

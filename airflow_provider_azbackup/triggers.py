@@ -10,13 +10,18 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_azbackup import clock
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTransientError
 
 # Seconds; Airflow's own limit of on_kill is 30.
 _KILL_LIMIT = 25.0
-# The first question in a triggerer's life takes up to 5 s: Airflow loads what answers it.
-_STATE_LIMIT = 10.0
+# The first question in a triggerer's life takes 5 s, more on a busy machine: Airflow loads what answers it.
+# Below 3.3 the end of a triggerer asks it as well, when nobody answers, and must not be held up for long.
+_STATE_LIMIT = 20.0 if hasattr(BaseTrigger, "on_kill") else 10.0
 _PATIENCE = 10.0
+# A worker that has deferred its task takes some seconds to leave, more on a busy machine, and Airflow (3.3.2)
+# fails a task whose trigger fires before that: apache/airflow issues 66374 and 67287.
+LEAST_PAUSE = 15.0
 
 
 class AzureBackupJobTrigger(BaseTrigger):
@@ -78,6 +83,7 @@ class AzureBackupJobTrigger(BaseTrigger):
         from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
         from airflow_provider_azbackup.story import Story
 
+        now = clock.current().now()
         try:
             async with AzureBackupAsyncHook(self.azure_backup_conn_id) as hook:
                 job = await hook.watch_job(
@@ -86,7 +92,8 @@ class AzureBackupJobTrigger(BaseTrigger):
                     deadline=self.deadline,
                     since=self.since,
                     notice=Story(self.log).tell,
-                    first_pause=self.first_pause,
+                    # However late a triggerer takes over, and however long the interval is.
+                    first_pause=min(self.first_pause, max(LEAST_PAUSE, self.deadline - now)),
                 )
             event = JobEvent(job=job)
         except asyncio.CancelledError:
@@ -127,7 +134,6 @@ class AzureBackupJobTrigger(BaseTrigger):
 
         try:
             async with asyncio.timeout(_KILL_LIMIT):
-                # At the end of a triggerer (3.2) nobody answers any more, and it must not be held up.
                 async with asyncio.timeout(_STATE_LIMIT):
                     state = await state_on_loop(self.task_instance)
                 if state not in FINISHED:

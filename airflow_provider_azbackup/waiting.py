@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 # The trigger keeps the deadline itself and answers for it. Airflow's own limit stands behind it, late enough
 # never to cut off a last look that takes its time.
 _BACKSTOP = 120.0
-# A worker that has deferred its task takes some seconds to leave, more on a busy machine, and Airflow (3.3.2)
-# fails a task whose trigger fires before that: apache/airflow issues 66374 and 67287.
-_LEAVE = 15.0
 # Seconds by which our limit comes before Airflow's own alarm at the execution_timeout, which knows nothing of
 # the job. Airflow 2 refuses even to resume a task after that, and a worker takes its time to come.
 _LAST_WORD = 5.0 if find_spec("airflow.sdk") else 60.0
@@ -94,14 +91,14 @@ class JobWait:
 
         :param asked_to_wait: seconds Azure asked for at the worker's own look, 0 when it did not.
         """
-        from airflow_provider_azbackup.triggers import AzureBackupJobTrigger
+        from airflow_provider_azbackup.triggers import LEAST_PAUSE, AzureBackupJobTrigger
 
         self.defer(
             trigger=AzureBackupJobTrigger(
                 job_id=ref.path,
                 azure_backup_conn_id=self.azure_backup_conn_id,
                 poll_interval=poll_interval,
-                first_pause=max(poll_interval, asked_to_wait, _LEAVE),
+                first_pause=max(poll_interval, asked_to_wait, LEAST_PAUSE),
                 deadline=deadline,
                 since=since,
                 cancel_on_kill=cancel_on_kill,
