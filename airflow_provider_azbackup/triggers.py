@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from importlib import import_module
@@ -93,7 +94,9 @@ class AzureBackupJobTrigger(BaseTrigger):
                     since=self.since,
                     notice=Story(self.log).tell,
                     # However late a triggerer takes over, and however long the interval is.
-                    first_pause=min(self.first_pause, max(LEAST_PAUSE, self.deadline - now)),
+                    first_pause=min(
+                        self.first_pause * random.uniform(1.0, 1.15), max(LEAST_PAUSE, self.deadline - now)
+                    ),
                 )
             event = JobEvent(job=job)
         except asyncio.CancelledError:
