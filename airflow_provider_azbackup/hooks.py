@@ -82,6 +82,10 @@ class _Target:
     def _backup(self, item: ProtectedItem, options: calls.BackupOptions) -> Flow[OperationRef]:
         return flows.trigger_backup(item, calls.backup_request(item, **options))
 
+    def _cancel(self, job_id: str, patience: float) -> Flow[None]:
+        ref, now = self.job_ref(job_id), clock.current().now()
+        return flows.insist(lambda: flows.cancel_job(ref), since=0.0, until=now + patience)
+
     def _jobs(self, wanted: calls.JobFilter) -> Flow[list[Job]]:
         vault = self._vault()
         if vault is None:
@@ -253,12 +257,14 @@ class AzureBackupHook(_Target, BaseHook):
         """
         return self._play(self._jobs(wanted))
 
-    def cancel_job(self, job_id: str) -> None:
+    def cancel_job(self, job_id: str, *, patience: float = 0.0) -> None:
         """Ask Azure to cancel a job; read the job to learn whether and how it ended.
 
+        :param job_id: GUID or ARM id.
+        :param patience: seconds in which faults that may pass are waited out: to ask twice does no harm.
         :raises AzureBackupRefusedError: when Azure declines.
         """
-        self._play(flows.cancel_job(self.job_ref(job_id)))
+        self._play(self._cancel(job_id, patience))
 
     def watch_job(self, job_id: str, *, poll_interval: float = 60.0, deadline: float) -> Job:
         """Look at a job until it is over and return it, however it ended.
@@ -400,9 +406,9 @@ class AzureBackupAsyncHook(_Target):
         """Return the vault's jobs, as :meth:`AzureBackupHook.list_jobs` does."""
         return await self._play(self._jobs(wanted))
 
-    async def cancel_job(self, job_id: str) -> None:
+    async def cancel_job(self, job_id: str, *, patience: float = 0.0) -> None:
         """Ask Azure to cancel a job, as :meth:`AzureBackupHook.cancel_job` does."""
-        await self._play(flows.cancel_job(self.job_ref(job_id)))
+        await self._play(self._cancel(job_id, patience))
 
     async def watch_job(
         self,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from contextvars import copy_context
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from airflow_provider_azbackup.exceptions import AzureBackupError
+from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTransientError
 from airflow_provider_azbackup.task_states import FINISHED, state_of
 
 if TYPE_CHECKING:
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.resources import JobRef, OperationRef
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
-# Seconds. Airflow 3 kills a process some 5 s after it was asked to end; the request is out by then.
-_LIMIT = 20.0
+# Seconds that the interrupted code stands still. Airflow 3 lets it go on after that, and the thread with it,
+# and kills the process 5 s after it was asked to end; Airflow 2 ends it as soon as on_kill is done.
+_LIMIT = 2.0 if find_spec("airflow.sdk") else 20.0
+_PATIENCE = 10.0
 
 
 class Kill:
@@ -46,7 +49,7 @@ class Kill:
         thread.start()
         thread.join(_LIMIT)
         if thread.is_alive():
-            self._log.warning("Not cancelled within %g s: the backup may go on in Azure", _LIMIT)
+            self._log.warning("Still asking Azure to cancel the backup; it may go on")
 
     def _cancel(self) -> None:
         from airflow_provider_azbackup.core.resources import OperationRef
@@ -60,8 +63,12 @@ class Kill:
                 return
             with self._hook as hook:
                 ref = hook.wait_for_operation(target) if isinstance(target, OperationRef) else target
-                hook.cancel_job(ref.path)
+                hook.cancel_job(ref.path, patience=_PATIENCE)
             self._log.info("Task is %s: asked Azure to cancel job %s", state, ref.job_id)
+        except AzureBackupTransientError as error:
+            self._log.warning(
+                "It is not known whether the backup was cancelled or goes on in Azure: %s", error
+            )
         except AzureBackupError as error:
             self._log.warning("The backup was not cancelled, it goes on in Azure: %s", error)
         except Exception as error:  # it cannot be found out, so the backup is left alone

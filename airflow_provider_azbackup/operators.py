@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.resources import JobRef
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
-# How many poll intervals a backup that was just started needs no look: a VM's was never seen to take less than
-# a quarter of an hour, a database's two minutes; a file share's may be over in seconds.
+# How many poll intervals a backup that was just started needs no look: a VM's was never seen to take less
+# than a quarter of an hour, a database's two minutes; a file share's may be over in seconds.
 _FIRST_LOOK = {"vm": 5.0, "azurefileshare": 0.0}
 # Seconds a worker spends on cancelling what took too long.
 _STOP_LIMIT = 120.0
@@ -189,7 +189,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
             job = self.resume(context, event)
         except AzureBackupTimeoutError as error:
             with self.hook() as hook:
-                self._give_up(context, hook, job_id, since, error)
+                return self._give_up(context, hook, job_id, since, error)
         return self._finish(context, job, since)
 
     def on_kill(self) -> None:
@@ -222,9 +222,9 @@ class AzureBackupOperator(JobWait, BaseOperator):
         )
 
     def _remember(self, memory: Memory, note: Note | None) -> None:
-        memory.keep(note)
-        if self._kill:
+        if self._kill:  # first: Airflow may be asking to end in this moment
             self._kill.target = note.target if note else None
+        memory.keep(note)
 
     def _await(
         self,
@@ -253,7 +253,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
             try:
                 job = hook.watch_job(ref.path, poll_interval=self.poll_interval, deadline=deadline)
             except AzureBackupTimeoutError as error:
-                self._give_up(context, hook, ref.path, since, error)
+                return self._give_up(context, hook, ref.path, since, error)
         return self._finish(context, job, since)
 
     def _finish(self, context: Context, job: Job, since: float) -> str:
@@ -288,19 +288,17 @@ class AzureBackupOperator(JobWait, BaseOperator):
         job_id: str | None,
         since: float,
         error: AzureBackupError,
-    ) -> NoReturn:
-        """Say what a job was doing when the wait for it ended, and whether it goes on."""
-        if error.job:
-            context["ti"].xcom_push(key="job", value=error.job)
-        fate = "It goes on in Azure"
-        if self.cancel_on_timeout and job_id:
-            now = clock.current().now()
-            try:
-                job = hook.stop_job(job_id, deadline=now + _STOP_LIMIT)
-                fate = f"Azure was asked to cancel it, as cancel_on_timeout asks: {job.status}"
-            except AzureBackupError as refusal:
-                fate = f"It goes on in Azure, which did not cancel it: {refusal}"
-        raise AzureBackupTimeoutError(f"{error}. {fate}", job=error.job) from None
+    ) -> str:
+        if not (self.cancel_on_timeout and job_id):
+            self.overdue(context, error)
+        try:
+            job = hook.stop_job(job_id, deadline=clock.current().now() + _STOP_LIMIT)
+        except AzureBackupError as refusal:
+            self.overdue(context, error, f"It goes on in Azure, which did not cancel it: {refusal}")
+        if job.is_running:
+            fate = f"Azure was asked to cancel it, as cancel_on_timeout says: {job.status}"
+            self.overdue(context, error, fate)
+        return self._finish(context, job, since)  # it ended in the last moment
 
 
 class AzureBackupCancelJobOperator(JobWait, BaseOperator):
@@ -379,7 +377,10 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
                         since=since,
                         deadline=deadline,
                     )
-                job = hook.watch_job(ref.path, poll_interval=self.poll_interval, deadline=deadline)
+                try:
+                    job = hook.watch_job(ref.path, poll_interval=self.poll_interval, deadline=deadline)
+                except AzureBackupTimeoutError as error:
+                    self.overdue(context, error)
             return self._finish(context, job)
 
     def execute_complete(
@@ -388,7 +389,11 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         """Take the wait back from the triggerer."""
         if self.is_stale(context, try_number):
             return self.execute(context)
-        return self._finish(context, self.resume(context, event))
+        try:
+            job = self.resume(context, event)
+        except AzureBackupTimeoutError as error:
+            self.overdue(context, error)
+        return self._finish(context, job)
 
     def _finish(self, context: Context, job: Job) -> str:
         context["ti"].xcom_push(key="job", value=job.facts())

@@ -202,7 +202,7 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
     ) -> float:
         """Never look again earlier than Azure asked; look for the last time when the timeout is up."""
         usual: float = super()._get_next_poke_interval(started_at, run_duration, poke_count)
-        return min(max(usual, self._asked_to_wait), max(0.0, self.timeout - run_duration()))
+        return min(max(usual, self._asked_to_wait), max(1.0, self.timeout - run_duration()))
 
 
 def _wait_began(context: Context) -> float:

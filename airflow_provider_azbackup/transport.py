@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from azure.core import AsyncPipelineClient, PipelineClient
-from azure.core.exceptions import AzureError, ClientAuthenticationError, ServiceRequestError
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
 from azure.core.pipeline.policies import (
     AsyncBearerTokenCredentialPolicy,
     AsyncRetryPolicy,
@@ -363,6 +368,9 @@ def _reply(response: Any) -> Reply:
 
 def _lost(error: AzureError, *, sent: bool) -> Lost:
     at = clock.current().now()
+    if isinstance(error.__cause__, ServiceRequestError | ServiceResponseError):
+        # azure-identity wraps what it could not reach as a failed sign-in; nobody has refused anything.
+        return Lost(reason=f"no token: {error}", at=at, sent=False)
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, ClientAuthenticationError) and not (status and (status == 429 or status >= 500)):
         return Lost(reason=str(error), at=at, sent=False, kind=AzureBackupAuthError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from importlib import import_module
@@ -10,12 +11,18 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_azbackup.exceptions import AzureBackupError
+from airflow_provider_azbackup import clock
+from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTransientError
 
 # Seconds; Airflow's own limit of on_kill is 30.
 _KILL_LIMIT = 25.0
-# The first question in a triggerer's life takes up to 5 s: Airflow loads what answers it.
-_STATE_LIMIT = 10.0
+# The first question in a triggerer's life takes 5 s, more on a busy machine: Airflow loads what answers it.
+# Below 3.3 the end of a triggerer asks it as well, when nobody answers, and must not be held up for long.
+_STATE_LIMIT = 20.0 if hasattr(BaseTrigger, "on_kill") else 10.0
+_PATIENCE = 10.0
+# A worker that has deferred its task takes some seconds to leave, more on a busy machine, and Airflow (3.3.2)
+# fails a task whose trigger fires before that: apache/airflow issues 66374 and 67287.
+LEAST_PAUSE = 15.0
 
 
 class AzureBackupJobTrigger(BaseTrigger):
@@ -78,6 +85,11 @@ class AzureBackupJobTrigger(BaseTrigger):
         from airflow_provider_azbackup.poller import joined
         from airflow_provider_azbackup.story import Story
 
+        now = clock.current().now()
+        # Counted from the start of the wait: a restart need not wait again. However late it is, and however long
+        # the pause, the last look comes at the deadline.
+        pause = self.since + self.first_pause * random.uniform(1.0, 1.15) - now
+        pause = max(LEAST_PAUSE, min(pause, self.deadline - now))
         try:
             async with joined(self.azure_backup_conn_id) as poller:
                 job = await poller.watch_job(
@@ -86,7 +98,7 @@ class AzureBackupJobTrigger(BaseTrigger):
                     deadline=self.deadline,
                     since=self.since,
                     notice=Story(self.log).tell,
-                    first_pause=self.first_pause,
+                    first_pause=pause,
                 )
             event = JobEvent(job=job)
         except asyncio.CancelledError:
@@ -127,15 +139,18 @@ class AzureBackupJobTrigger(BaseTrigger):
 
         try:
             async with asyncio.timeout(_KILL_LIMIT):
-                # At the end of a triggerer (3.2) nobody answers any more, and it must not be held up.
                 async with asyncio.timeout(_STATE_LIMIT):
                     state = await state_on_loop(self.task_instance)
                 if state not in FINISHED:
                     self.log.info("Task is %s, not ended: job %s goes on", state, self.job_id)
                     return
                 async with AzureBackupAsyncHook(self.azure_backup_conn_id) as hook:
-                    await hook.cancel_job(self.job_id)
+                    await hook.cancel_job(self.job_id, patience=_PATIENCE)
             self.log.info("Task is %s: asked Azure to cancel job %s", state, self.job_id)
+        except AzureBackupTransientError as error:
+            self.log.warning(
+                "It is not known whether job %s was cancelled or goes on: %s", self.job_id, error
+            )
         except AzureBackupError as error:
             self.log.warning("Job %s was not cancelled, it goes on: %s", self.job_id, error)
         except Exception as error:

@@ -8,7 +8,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupConfigError,
+    AzureBackupError,
+    AzureBackupTimeoutError,
+)
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 
 if TYPE_CHECKING:
@@ -21,9 +25,6 @@ if TYPE_CHECKING:
 # The trigger keeps the deadline itself and answers for it. Airflow's own limit stands behind it, late enough
 # never to cut off a last look that takes its time.
 _BACKSTOP = 120.0
-# A worker that has deferred its task takes some seconds to leave, more on a busy machine, and Airflow (3.3.2)
-# fails a task whose trigger fires before that: apache/airflow issues 66374 and 67287.
-_LEAVE = 15.0
 # Seconds by which our limit comes before Airflow's own alarm at the execution_timeout, which knows nothing of
 # the job. Airflow 2 refuses even to resume a task after that, and a worker takes its time to come.
 _LAST_WORD = 5.0 if find_spec("airflow.sdk") else 60.0
@@ -90,14 +91,14 @@ class JobWait:
 
         :param first_pause: seconds in which there is nothing to see; the first look comes after 15 at least.
         """
-        from airflow_provider_azbackup.triggers import AzureBackupJobTrigger
+        from airflow_provider_azbackup.triggers import LEAST_PAUSE, AzureBackupJobTrigger
 
         self.defer(
             trigger=AzureBackupJobTrigger(
                 job_id=ref.path,
                 azure_backup_conn_id=self.azure_backup_conn_id,
                 poll_interval=poll_interval,
-                first_pause=max(first_pause, _LEAVE),
+                first_pause=max(first_pause, LEAST_PAUSE),
                 deadline=deadline,
                 since=since,
                 cancel_on_kill=cancel_on_kill,
@@ -128,6 +129,17 @@ class JobWait:
         if not job.is_running:
             context["ti"].xcom_push(key="job", value=job.facts())
         return is_proven(job, accept_warnings=self.accept_warnings)
+
+    def overdue(
+        self, context: Context, error: AzureBackupError, fate: str = "It goes on in Azure"
+    ) -> NoReturn:
+        """Say what a job was doing when the wait for it ended, and what became of it.
+
+        :raises AzureBackupTimeoutError: always.
+        """
+        if error.job:
+            context["ti"].xcom_push(key="job", value=error.job)
+        raise AzureBackupTimeoutError(f"{error}. {fate}", job=error.job) from None
 
     def resume(self, context: Context, event: Any) -> Job:
         """Read the trigger's event; push what is known of the job when the wait ended otherwise.

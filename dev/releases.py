@@ -31,7 +31,14 @@ RELEASES: Mapping[str, str] = MappingProxyType(
 LATER = ("apache-airflow-providers-common-compat", "azure-core", "azure-identity", "msal")
 LATER_DATE = "2026-11-20"
 # What runs the tests there, and what links the package from a clone.
-TOOLS = ("editables", "hatchling>=1.27", "hypothesis", "pytest>=8.4", "pytest-asyncio>=1.0")
+TOOLS = (
+    "editables",
+    "hatchling>=1.27",
+    "hypothesis",
+    "psycopg2-binary",
+    "pytest>=8.4",
+    "pytest-asyncio>=1.0",
+)
 # The Pythons that all of these releases know.
 PYTHONS = ((3, 11), (3, 13))
 

@@ -360,7 +360,7 @@ def test_below_3_3_a_running_backup_of_this_run_is_our_own_even_if_others_are_re
 
 def test_below_3_3_a_backup_from_before_the_run_is_a_strangers(azure: Emulator, clock: Any) -> None:
     azure.start_job("vm-good", seconds=9000)
-    clock.advance(60)
+    clock.advance(600)
     ti, task = an_instance(store=False), back_up(deferrable=True, if_running="fail")
     for begin_try in (lambda: ti, ti.retry):
         with pytest.raises(AzureBackupBusyError):

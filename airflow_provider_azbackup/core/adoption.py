@@ -150,7 +150,7 @@ class Intent:
 
 @dataclass(frozen=True, kw_only=True)
 class Secured:
-    """The backup of an intent: its job and kind of item, since when it is waited for, its end if it is over."""
+    """The backup of an intent: its job and kind of item, since when it is waited for, its end if over."""
 
     ref: JobRef
     since: float

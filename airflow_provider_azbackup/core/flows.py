@@ -153,14 +153,14 @@ def wait_for_job(
     :param deadline: Unix time of the last look.
     :param since: Unix time the wait began; a job younger than a minute may still be unknown to Azure.
     :param notice: told after each look: the job as last seen, and the fault if there was one.
-    :param first_pause: seconds to let pass before the first look, and up to 15 % more.
+    :param first_pause: seconds to let pass before the first look.
     :raises AzureBackupTimeoutError: when the job still runs at the deadline.
     :raises AzureBackupError: when looking again cannot help.
     """
     call = calls.get_job(ref)
     patience = Patience(since)
     job: Job | None = None
-    pause = min(first_pause * random.uniform(1.0, 1.15), deadline - since)
+    pause = min(first_pause, deadline - since)
     while True:
         answer = yield call.later(pause)
         try:

@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlencode
 
 from airflow_provider_azbackup.emulator.seed import DEFAULT
 from dev.airflow_api import Json
@@ -26,9 +27,10 @@ class Azure:
 
     :param directory: where it keeps what it must know after a kill.
     :param speed: emulated seconds in a real one.
+    :param spare: how many vaults there are for single runs, each with one machine of its own name.
     """
 
-    def __init__(self, *, directory: Path, speed: float) -> None:
+    def __init__(self, *, directory: Path, speed: float, spare: int) -> None:
         self.directory = directory
         self.speed = speed
         self.port = free_port()
@@ -37,11 +39,22 @@ class Azure:
             name: {**principal, "secret": secrets.token_urlsafe(24)}
             for name, principal in DEFAULT["principals"].items()
         }
+        self.wrong_secret = secrets.token_urlsafe(24)
+        self.spare_vaults = [f"spare-{number:02}" for number in range(1, spare + 1)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
-        (self.directory / "seed.json").write_text(json.dumps({"principals": self.principals}))
+        vaults = [{"name": name, "group": "demo-rg"} for name in self.spare_vaults]
+        machines = [
+            {"kind": "VM", "name": name, "group": "demo-vms", "vault": name} for name in self.spare_vaults
+        ]
+        seed = {
+            "principals": self.principals,
+            "vaults": [*DEFAULT["vaults"], *vaults],
+            "items": [*DEFAULT["items"], *machines],
+        }
+        (self.directory / "seed.json").write_text(json.dumps(seed))
         self.start()
         return self
 
@@ -128,14 +141,15 @@ class Azure:
     @property
     def requests(self) -> list[Json]:
         """What was asked so far, oldest first."""
-        return list(self._ask("requests"))
+        return self.find()
+
+    def find(self, **wanted: str) -> list[Json]:
+        """Return the requests of a ``method``, or with ``path_contains`` in their path, oldest first."""
+        return list(self._ask(f"requests?{urlencode(wanted)}"))
 
     def count(self, *, method: str, path_contains: str) -> int:
         """How many requests had this method and this in their path, ignoring case."""
-        return sum(
-            entry["method"] == method and path_contains.lower() in entry["path"].lower()
-            for entry in self.requests
-        )
+        return len(self.find(method=method, path_contains=path_contains))
 
     def _ask(self, name: str, body: Json | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()

@@ -1,0 +1,720 @@
+"""Airflow as operator and trigger see it: in one process, in simulated time, and whatever can break does.
+
+A :class:`Schedule` says what is to happen and is drawn from a seed. :class:`Airflow` runs a task through it:
+workers, triggerers, retries and people on one side, the emulated Azure on the other. :meth:`Airflow.breaches`
+tells what must never be, whatever happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import random
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from types import SimpleNamespace
+from typing import Any
+
+from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
+
+from airflow_provider_azbackup import clock as clocks
+from airflow_provider_azbackup.emulator import Emulator
+from airflow_provider_azbackup.emulator.model import BACKUP_RUNS_DETAILS
+from airflow_provider_azbackup.exceptions import AzureBackupError
+from airflow_provider_azbackup.operators import AzureBackupOperator
+from tests.tasks import Store, TaskInstance
+
+HOUR = 3600.0
+# The same for every schedule, so that each can be had again alone.
+EPOCH = 1_790_000_000.25
+# Two triggerers that watch one job while each look is tried four times, beside a worker that begins.
+REQUESTS_A_MINUTE = 45
+CALM_TRIES = 12
+# Seconds until a worker takes the task: what happens before that is there when it begins.
+FIRST_TRY = 60.0
+
+# --- what may happen
+
+LOST: tuple[dict[str, Any], ...] = (
+    {"status": 500},
+    {"status": 503},
+    {"status": 503, "retry_after": 2},
+    {"status": 504},
+    {"reset": True},
+    {"html": True},
+)
+GARBLED: tuple[dict[str, Any], ...] = (
+    *LOST,
+    {"status": 429, "retry_after": 20},
+    {"status": 429, "retry_after": 324},
+    {"truncate": True},
+    {"empty": True},
+    {"garbage": "[1, 2"},
+    {"status": 404, "code": "ResourceNotFound"},
+    {"expire_token": True},
+)
+OUTAGES: tuple[dict[str, Any], ...] = (
+    {"reset": True},
+    {"status": 503},
+    {"status": 429},
+    {"reset": True, "path": "."},
+)
+PLACES = (r"/backupJobs\?", "/backupJobs/", "/backupOperations/", "^/subscriptions/")
+ENDINGS = ("Completed",) * 6 + (
+    "Failed",
+    "Failed",
+    "Cancelled",
+    "CompletedWithWarnings",
+    "CancelledInTransfer",
+)
+KINDS = (
+    *("outage", "answers break", "answers break", "a request is lost", "a request is lost"),
+    *("a stranger backs up", "somebody cancels", "plans change", "plans change"),
+    *("the worker dies",) * 4,
+    *("Airflow does not answer", "the trigger is lost", "Clear", "Clear", "Clear", "mark failed"),
+    *("the triggerer dies", "hand-over") * 3,
+)
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Event:
+    """Something that happens at a moment, in seconds from the start; what else it means is drawn then."""
+
+    at: float
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """All that is decided before a task starts.
+
+    :param store: whether there is a task state store: Airflow 3.3 and later.
+    :param skew: seconds that Azure's clock is ahead.
+    """
+
+    seed: int
+    item: str
+    store: bool
+    retries: int
+    skew: float
+    busy: str | None
+    visible_after: float
+    options: dict[str, Any]
+    events: tuple[Event, ...]
+
+
+def draw(seed: int) -> Schedule:
+    """Draw a schedule; the same for the same seed."""
+    rng = random.Random(seed)
+    store = rng.random() < 0.85
+    spans = (FIRST_TRY, FIRST_TRY + 30, 900, HOUR, 3 * HOUR)
+    moments = [rng.uniform(0, rng.choice(spans)) for _ in range(rng.randint(3, 10))]
+    return Schedule(
+        seed=seed,
+        item=rng.choice(("vm-good", "vm-good", "vm-good", "documents", "payroll", "systemdb")),
+        store=store,
+        retries=rng.randint(0, 4),
+        skew=rng.choice((0, 0, 40, -40, 240, -240)) if store else 0,
+        busy=rng.choice((None, None, "conflict", "operation", "job")),
+        # Without a store the list of running jobs is the only memory.
+        visible_after=rng.choice((0, 0, 20, 70)) if store else 0,
+        options={
+            "deferrable": rng.random() < 0.6,
+            "poll_interval": rng.choice((60, 60, 300, 600)),
+            "timeout": rng.choice((24 * HOUR, 3 * HOUR, HOUR)),
+            "if_running": rng.choice(("adopt", "adopt", "adopt", "fail")),
+            "cancel_on_kill": rng.random() < 0.3,
+        },
+        events=tuple(sorted(Event(at=at, kind=rng.choice(KINDS)) for at in moments)),
+    )
+
+
+# --- what breaks it off
+
+
+class GoneError(BaseException):
+    """A process that is gone, as by kill -9, or a task that a person ended: no handler may hold it up."""
+
+
+class AirflowDownError(Exception):
+    """Airflow's API did not answer, or its answer was lost."""
+
+
+class _Store(Store):
+    def __init__(self, world: Airflow) -> None:
+        super().__init__()
+        self.world = world
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.world.call(lambda: super(_Store, self).get(key, default))
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        self.world.call(lambda: super(_Store, self).set(key, value))
+
+    def delete(self, key: str) -> None:
+        self.world.call(lambda: super(_Store, self).delete(key))
+
+
+class _TaskInstance(TaskInstance):
+    def __init__(self, world: Airflow, **options: Any) -> None:
+        super().__init__(**options)
+        self.world = world
+
+    def xcom_push(self, *, key: str, value: Any) -> None:
+        self.world.call(lambda: super(_TaskInstance, self).xcom_push(key=key, value=value))
+        if key == "job_id":
+            self.world.held.append((self.world.attempt, self.world.azure_now(), value))
+
+
+class _Clock:
+    """The provider's time. Its looks at it are where a process can die: there is one behind each answer."""
+
+    def __init__(self, world: Airflow) -> None:
+        self.world = world
+
+    def now(self) -> float:
+        self.world.live()
+        return float(self.world.clock())
+
+    def sleep(self, seconds: float) -> None:
+        self.world.live()
+        self.world.let_pass(seconds)
+
+    async def pause(self, seconds: float) -> None:
+        self.world.live()
+        await self.world.sleepers.rest(seconds)
+
+
+class _Sleepers:
+    """Coroutines that share simulated time: it goes on only when all of them rest."""
+
+    def __init__(self) -> None:
+        self.awake = 0
+        self.calm = asyncio.Event()
+        self.now: Callable[[], float] = lambda: 0.0
+        self._beds: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._count = 0
+
+    def spawn(self, work: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> asyncio.Task[Any]:
+        self.awake += 1
+        self.calm.clear()
+        return asyncio.get_running_loop().create_task(self._count_out(work, *arguments))
+
+    async def _count_out(self, work: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Any:
+        try:
+            return await work(*arguments)
+        finally:
+            self._lie_down()
+
+    def _lie_down(self) -> None:
+        self.awake -= 1
+        if not self.awake:
+            self.calm.set()
+
+    async def rest(self, seconds: float) -> None:
+        bed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._count += 1
+        heappush(self._beds, (self.now() + seconds, self._count, bed))
+        self._lie_down()
+        try:
+            await bed
+        except asyncio.CancelledError:
+            if bed.cancelled():
+                self.awake += 1
+            raise
+
+    @property
+    def next(self) -> float:
+        """When the next of them wakes."""
+        while self._beds and self._beds[0][2].done():
+            heappop(self._beds)
+        return self._beds[0][0] if self._beds else float("inf")
+
+    def wake(self) -> None:
+        self.awake += 1
+        self.calm.clear()
+        heappop(self._beds)[2].set_result(None)
+
+
+# --- the world
+
+
+@dataclass
+class Airflow:
+    """One task instance, everybody who has to do with it, and the story of what befell it.
+
+    :param make: builds the task from the schedule's options.
+    """
+
+    azure: Emulator
+    clock: Any
+    schedule: Schedule
+    make: Callable[..., BaseOperator] = AzureBackupOperator
+    story: list[str] = field(default_factory=list)
+    happened: Counter[str] = field(default_factory=Counter)
+    unhandled: list[str] = field(default_factory=list)
+    held: list[tuple[int, float, str]] = field(default_factory=list)
+    strangers: set[str] = field(default_factory=set)
+    # The moment, by Azure's clock, at which each attempt began.
+    attempts: list[float] = field(default_factory=list)
+    marked: list[tuple[float, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        schedule = self.schedule
+        self.rng = random.Random(schedule.seed + 1)
+        self.began = self.clock.now = EPOCH
+        self.events = [Event(at=self.began + event.at, kind=event.kind) for event in schedule.events]
+        self.state, self.where = "none", ""
+        self.dies_in = self.fails_in = 0
+        self.sleepers = _Sleepers()
+        self.azure.configure(clock_skew=schedule.skew)
+        self.item = self.azure.service.world.named(schedule.item)[0]
+        self.plan()
+        store = _Store(self) if schedule.store else None
+        self.ti = _TaskInstance(self, retries=schedule.retries, store=store)
+        self.ti.try_number = 0  # the first try begins as all others do
+        self.task: BaseOperator | None = None
+        self.killed: list[Any] = []
+
+    @property
+    def attempt(self) -> int:
+        return len(self.attempts) - 1
+
+    def azure_now(self) -> float:
+        return float(self.clock()) + self.schedule.skew
+
+    def tell(self, what: str) -> None:
+        self.happened[what.partition(":")[0]] += 1
+        self.story.append(f"{self.clock() - self.began:9.1f} {self.state}: {what}")
+
+    # Where processes can die
+
+    def live(self) -> None:
+        """Die here, if it is time to."""
+        if not self.where or not self.dies_in:
+            return
+        self.dies_in -= 1
+        if not self.dies_in:
+            where, self.where = self.where, ""
+            self.tell(f"the {where} is gone")
+            raise GoneError("died")
+
+    def call(self, effect: Callable[[], Any]) -> Any:
+        """Call Airflow: the process may die before and after that takes effect, and so may the answer."""
+        self.live()
+        self.fails_in -= self.where == "worker"
+        lost = self.fails_in == 0 and self.where == "worker"
+        if lost and self.rng.random() < 0.5:
+            raise AirflowDownError
+        found = effect()
+        if lost:
+            raise AirflowDownError
+        self.live()
+        return found
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        events, where, self.events, self.where = self.events, self.where, [], ""
+        try:
+            yield
+        finally:
+            self.events, self.where = events, where
+
+    # Time
+
+    def let_pass(self, seconds: float) -> None:
+        """Let time pass, and happen what happens meanwhile."""
+        until = self.clock() + seconds
+        while self.events and self.events[0].at <= until:
+            event = self.events.pop(0)
+            self.clock.advance(max(0.0, event.at - self.clock()))
+            self.happen(event)
+        self.clock.advance(max(0.0, until - self.clock()))
+
+    def happen(self, event: Event) -> None:
+        """Do what an event says; those of Azure happen to Azure, those of people end what is going on."""
+        azure: dict[str, Callable[[], None]] = {
+            "outage": self._outage,
+            "over": self.azure.clear_faults,
+            "answers break": self._break_answers,
+            "a request is lost": self._lose_request,
+            "a stranger backs up": self._stranger,
+            "somebody cancels": self._cancel,
+            "plans change": self.plan,
+        }
+        if event.kind in azure:
+            self.tell(event.kind)
+            azure[event.kind]()
+        elif event.kind == "the worker dies":
+            self.dies_in = self.rng.randint(1, 30)
+        elif event.kind == "Airflow does not answer":
+            self.fails_in = self.rng.randint(1, 10)
+        elif event.kind in ("Clear", "mark failed"):
+            self._person(event.kind)
+
+    def _outage(self) -> None:
+        self.azure.fault(**{"times": None, **self.rng.choice(OUTAGES)})
+        lasts = self.rng.choice((self.rng.uniform(30, 300), self.rng.uniform(300, 2400)))
+        self.events = sorted([*self.events, Event(at=self.clock() + lasts, kind="over")])
+
+    def _break_answers(self) -> None:
+        fault = {**self.rng.choice(GARBLED), "times": self.rng.randint(1, 6)}
+        self.azure.fault(
+            method="GET", path=self.rng.choice(PLACES), after=self.rng.choice((0, 0, 1, 2)), **fault
+        )
+
+    def _lose_request(self) -> None:
+        heard, times = self.rng.random() < 0.6, self.rng.choice((1, 1, 2))
+        # What is throttled was refused at the door, so nothing came of it.
+        fault = self.rng.choice(LOST if heard else (*LOST, {"status": 429}))
+        self.azure.fault(method="POST", path=r"/backup\?", processed=heard, times=times, **fault)
+
+    def _stranger(self) -> None:
+        if not self.azure.service.world.running(self.item, self.azure_now()):  # Azure runs one at a time
+            seconds, ending = self.rng.uniform(60, 3000), self.rng.choice(ENDINGS)
+            job_id = self.azure.start_job(self.schedule.item, seconds=seconds, ending=ending)
+            self.strangers.add(job_id)
+
+    def _cancel(self) -> None:
+        for job in self.azure.service.world.running(self.item, self.azure_now()):
+            self.azure.service.world.cancel(job, self.azure_now())
+
+    def plan(self, **changes: Any) -> None:
+        """Decide how coming backups go."""
+        drawn = {
+            "ending": self.rng.choice(ENDINGS),
+            "seconds": self.rng.choice((self.rng.uniform(60, 600), self.rng.uniform(60, 6000))),
+            "operation": self.rng.choice(
+                ("Succeeded",) * 8 + ("Failed", "InProgress", "NoProperties", "JobIds")
+            ),
+            "operation_seconds": self.rng.choice((1, 1, 60)),
+            "cancel_seconds": self.rng.choice((10, 200)),
+        }
+        self.azure.plan(
+            self.schedule.item,
+            busy=self.schedule.busy,
+            visible_after=self.schedule.visible_after,
+            **{**drawn, **changes},
+        )
+
+    def _person(self, does: str) -> None:
+        ended = self.state in ("success", "failed")
+        if self.state == "none" or (does == "mark failed" and ended):
+            return
+        self.tell(f"a person's {does}")
+        if self.state == "deferred":
+            self.killed.append("person")
+        in_worker, self.state = self.where == "worker", "failed" if does == "mark failed" else "restarting"
+        if does == "mark failed":
+            self.marked.append((self.azure_now(), float("inf")))
+        if in_worker and self.task:
+            with self.undisturbed():
+                self.task.on_kill()
+        # A Clear of a task that runs in a worker keeps max_tries; any other raises it.
+        raise GoneError("restarted" if in_worker and does == "Clear" else does)
+
+    # A task's life
+
+    def run(self) -> None:
+        """Run the task through the schedule, and then, under a clear sky, to its success."""
+        with clocks.running_on(_Clock(self)):
+            self.let_pass(FIRST_TRY)
+            self._live_on()
+            self._calm_down()
+
+    def _live_on(self) -> None:
+        """Begin a new attempt and follow the task until it is over and nothing is left to happen."""
+        end = "Clear"
+        while end != "over":
+            end = self._next(end)
+
+    def _next(self, end: str) -> str:
+        if end in ("Clear", "restarted", "retry"):
+            return self._begin(end)
+        may = end in ("failed", "died") and self.ti.try_number <= self.ti.max_tries
+        self.state = "up_for_retry" if may else "success" if end == "success" else "failed"
+        try:
+            self.let_pass(self.rng.choice((0, 60, 300, 900)) if may else self._rest_of_time())
+        except GoneError as gone:
+            return str(gone)
+        return "retry" if may else "over"
+
+    def _rest_of_time(self) -> float:
+        return max((event.at for event in self.events), default=self.clock()) - self.clock()
+
+    def _begin(self, why: str) -> str:
+        if why == "Clear":
+            self.attempts.append(self.azure_now())
+        if why == "Clear" and self.ti.try_number:
+            self.ti.clear()
+        else:
+            self.ti.retry()
+        self.marked = [(at, min(until, self.azure_now())) for at, until in self.marked]
+        self.tell(f"a try begins: {self.ti.try_number} of {self.ti.max_tries + 1}, by {why}")
+        self.state = "running"
+        for trigger in [found for found in self.killed if found != "person"]:
+            asyncio.run(trigger.on_kill())  # of a trigger that was cleared away: it comes this late
+        self.killed = []
+        return self._work(lambda task: task.execute(self.ti.context))
+
+    def _work(self, do: Callable[[Any], Any]) -> str:
+        self.task = self.make(task_id="backup", protected_item=self.item.path, **self.schedule.options)
+        self.state, self.where = "running", "worker"
+        try:
+            job_id = do(self.task)
+        except TaskDeferred as deferred:
+            return self._defer(deferred)
+        except GoneError as gone:
+            return str(gone)
+        except (AzureBackupError, AirflowDownError) as error:
+            self.tell(f"{type(error).__name__}: {str(error).splitlines()[:1]}")
+            return "failed"
+        except Exception as error:  # whatever else comes out of a task is a bug
+            self.unhandled.append(repr(error))
+            return "failed"
+        finally:
+            self.where = ""
+        return self._succeed(job_id)
+
+    def _succeed(self, job_id: str) -> str:
+        self.tell(f"success: by job {job_id}")
+        job = self.azure.service.world.jobs[job_id]
+        if job.item != self.item:
+            self.unhandled.append(f"success by a backup of {job.item.path}")
+        if (ended := job.ended(self.azure_now())) != "Completed":
+            self.unhandled.append(f"success by job {job_id}, which is {ended}")
+        if job.finish()[0] < self.attempts[-1]:
+            self.unhandled.append(f"success by job {job_id}, which was over before this attempt")
+        return "success"
+
+    # Deferral
+
+    def _defer(self, deferred: TaskDeferred) -> str:
+        self.state, self.where = "deferred", ""
+        row = json.loads(json.dumps(deferred.trigger.serialize()))
+        handed = json.loads(json.dumps(deferred.kwargs or {}))
+        limit = self.clock() + (deferred.timeout.total_seconds() if deferred.timeout else float("inf"))
+        try:
+            told = asyncio.run(self._watch(row, limit))
+            self.where, self.state = "", "queued"
+            self.let_pass(self.rng.choice((0, 5, 60)))
+        except GoneError as gone:
+            return str(gone)
+        return self._work(
+            lambda task: task.resume_execution(
+                deferred.method_name, {**handed, "event": told}, self.ti.context
+            )
+        )
+
+    async def _watch(self, row: tuple[str, dict[str, Any]], limit: float) -> Any:
+        """Run the trigger of a row, on one triggerer or another, until it fires."""
+        self.sleepers = _Sleepers()
+        self.sleepers.now = lambda: float(self.clock())
+        watch = _Watch(self, row)
+        try:
+            watch.start()
+            while True:
+                await self.sleepers.calm.wait()
+                if watch.harvest():
+                    return watch.told
+                moment = min(self.sleepers.next, limit, self.events[0].at if self.events else float("inf"))
+                if moment >= limit:
+                    self.tell("the deferral times out")
+                    raise GoneError("failed")
+                self.clock.advance(max(0.0, moment - self.clock()))
+                if self.events and self.events[0].at <= moment:
+                    await watch.befall(self.events.pop(0))
+                else:
+                    self.sleepers.wake()
+        finally:
+            self.where = ""
+            await watch.end()
+
+    # The end
+
+    def _calm_down(self) -> None:
+        """Let nothing more happen: sooner or later the task must succeed."""
+        self.events, self.dies_in, self.fails_in = [], 0, 0
+        self.azure.clear_faults()
+        self.plan(ending="Completed", operation="Succeeded", seconds=600)
+        for _ in range(CALM_TRIES):
+            if self.state == "success":
+                return
+            self.let_pass(900)
+            self._live_on()
+        self.unhandled.append("no success although nothing is wrong any more")
+
+    # What must never be
+
+    def backups(self) -> list[Any]:
+        """Our own backups, oldest first: those that a request of ours started and Azure did not refuse."""
+        found = [
+            job
+            for job in self.azure.service.world.jobs.values()
+            if job.id not in self.strangers and job.error != BACKUP_RUNS_DETAILS
+        ]
+        return sorted(found, key=lambda job: job.starts)
+
+    def breaches(self) -> list[str]:
+        """Say in sentences what was not as it must be."""
+        return [*self.unhandled, *self._doubled(), *self._cancelled(), *self._hasty()]
+
+    def _doubled(self) -> Iterator[str]:
+        jobs = self.azure.service.world.jobs
+        for new in self.backups():
+            attempt = sum(began <= new.starts for began in self.attempts) - 1
+            own = [job for job in self.backups() if job.starts < new.starts]
+            known = [jobs[name] for of, at, name in self.held if of == attempt and at < new.starts]
+            for old in {job.id: job for job in (*own, *known)}.values():
+                if not old.ended(new.starts) and not self._may_be_overlooked(old, new.starts):
+                    yield f"{new.id} was started beside {old.id}"
+                of_this_attempt = old in known or old.starts >= self.attempts[attempt]
+                if old.ended(new.starts) == "Completed" and of_this_attempt and self.schedule.store:
+                    yield f"{new.id} was started although {old.id} had succeeded"
+
+    def _may_be_overlooked(self, job: Any, at: float) -> bool:
+        # Without a store Azure's list of running jobs is all there is, and it shows no job that is cancelled.
+        return not self.schedule.store and job.cancelled_at is not None and job.cancelled_at <= at
+
+    def _cancelled(self) -> Iterator[str]:
+        for entry in self.azure.requests:
+            if entry["method"] != "POST" or not entry["path"].endswith("/cancel"):
+                continue
+            if not self.schedule.options.get("cancel_on_kill"):
+                yield "a job was cancelled and nobody had asked for that"
+            elif not any(at <= entry["at"] <= until for at, until in self.marked):
+                yield "a job was cancelled that nobody had ended"
+
+    def _hasty(self) -> Iterator[str]:
+        moments = sorted(entry["at"] for entry in self.azure.requests)
+        most = max((bisect_left(moments, at + 60) - i for i, at in enumerate(moments)), default=0)
+        self.happened["requests"] += len(moments)
+        self.happened["most in a minute"] = most
+        if most > REQUESTS_A_MINUTE:
+            yield f"{most} requests in one minute"
+
+
+class _Watch:
+    """A trigger's row, and the processes that run it: usually one, sometimes none, for a while two."""
+
+    def __init__(self, world: Airflow, row: tuple[str, dict[str, Any]]) -> None:
+        self.world, (self.path, self.arguments) = world, row
+        self.running: list[tuple[Any, asyncio.Task[Any]]] = []
+        self.others: list[asyncio.Task[Any]] = []
+        self.told: Any = None
+
+    def start(self) -> None:
+        """Rebuild the trigger from its row and run it."""
+        module, _, name = self.path.rpartition(".")
+        trigger = getattr(importlib.import_module(module), name)(**self.arguments)
+        ti = self.world.ti
+        trigger.task_instance = SimpleNamespace(
+            dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
+        )
+        self.running.append((trigger, self.world.sleepers.spawn(self._fire, trigger)))
+
+    async def _fire(self, trigger: Any) -> Any:
+        events = [event async for event in trigger.run()]
+        if len(events) != 1:
+            self.world.unhandled.append(f"a trigger fired {len(events)} times")
+        return json.loads(json.dumps(events[0].payload))
+
+    def harvest(self) -> bool:
+        """Take the event of a trigger that has fired; one whose process is gone starts again elsewhere."""
+        for trigger, task in list(self.running):
+            if not task.done():
+                continue
+            self.running.remove((trigger, task))
+            if isinstance(task.exception(), GoneError):
+                self._start_later()
+            else:
+                self.told = task.result()
+                return True
+        return False
+
+    def _start_later(self) -> None:
+        self.others.append(self.world.sleepers.spawn(self._after, self.world.rng.uniform(1, 200)))
+
+    async def _after(self, seconds: float) -> None:
+        await self.world.sleepers.rest(seconds)
+        self.start()
+
+    async def befall(self, event: Event) -> None:
+        """Let an event happen that may be about this deferral."""
+        world = self.world
+        if event.kind == "the trigger is lost":
+            world.tell(event.kind)
+            raise GoneError("failed")
+        if event.kind == "the triggerer dies":
+            world.tell(event.kind)
+            if world.rng.random() < 0.5:  # in the middle of what it does
+                world.where, world.dies_in = "triggerer", world.rng.randint(1, 4)
+            else:
+                await self._kill_one()
+                self._start_later()
+        elif event.kind == "hand-over":
+            world.tell(event.kind)
+            self.start()
+            self.others.append(world.sleepers.spawn(self._let_go, world.rng.uniform(5, 300)))
+        else:
+            try:
+                world.happen(event)
+            except GoneError as gone:
+                await self._person(str(gone))
+                raise
+
+    async def _kill_one(self) -> Any:
+        if not self.running:
+            return None
+        trigger, task = self.running.pop(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return trigger
+
+    async def _let_go(self, seconds: float) -> None:
+        """End the first of two, as Airflow 3.3.2 does: by calling its ``on_kill``."""
+        await self.world.sleepers.rest(seconds)
+        if len(self.running) > 1 and (trigger := await self._kill_one()):
+            await trigger.on_kill()
+
+    async def _person(self, did: str) -> None:
+        """End all of them, for a person; after a Clear their ``on_kill`` comes when the next try runs."""
+        triggers = []
+        while self.running:
+            triggers.append(await self._kill_one())
+        if did == "Clear":
+            self.world.killed = triggers
+        else:
+            kills = [self.world.sleepers.spawn(trigger.on_kill) for trigger in triggers]
+            while not all(kill.done() for kill in kills):
+                await self.world.sleepers.calm.wait()
+                if self.world.sleepers.next < float("inf"):
+                    self.world.clock.advance(max(0.0, self.world.sleepers.next - self.world.clock()))
+                    self.world.sleepers.wake()
+
+    async def end(self) -> None:
+        """Leave nothing running."""
+        while self.running:
+            await self._kill_one()
+        for task in self.others:
+            task.cancel()
+        await asyncio.gather(*self.others, return_exceptions=True)
+
+
+class Supervisor:
+    """Answers what a worker or a trigger asks Airflow about the state of a task."""
+
+    def __init__(self) -> None:
+        self.world: Airflow | None = None
+
+    def send(self, question: Any) -> Any:
+        assert self.world is not None
+        return SimpleNamespace(task_states={question.run_ids[0]: {question.task_ids[0]: self.world.state}})
+
+    async def asend(self, question: Any) -> Any:
+        return self.send(question)

@@ -1,0 +1,148 @@
+"""Older Airflows, each in an environment of its own, driven as the UI drives them: through their REST API."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from dev.airflow_api import AirflowApiError, Json, Task
+from dev.releases import environment
+from dev.stack import PARTS, PASSWORD, PROCESSES, USER, Stack, StackError
+
+SETTINGS = {
+    # What happened to a task while it runs is noticed after seconds, not after half a minute.
+    "AIRFLOW__SCHEDULER__LOCAL_TASK_JOB_HEARTBEAT_SEC": "3",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
+    # So is a triggerer that was killed.
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
+}
+
+
+class OldStack(Stack):
+    """One of the releases, running while the ``with`` block lasts.
+
+    :param release: one of ``dev.releases.RELEASES``; its environment is made when missing.
+    """
+
+    processes = PROCESSES
+    parts: tuple[str, ...] = PARTS
+
+    def __init__(self, release: str, *, dags: Path, home: Path, env: Mapping[str, str]) -> None:
+        super().__init__(dags=dags, home=home, env={**SETTINGS, **env})
+        self.release = release
+        python = environment(release)
+        self.airflow = (str(python), "-m", "airflow")
+        # Airflow starts some of its own processes by name.
+        self.env["PATH"] = f"{python.parent}:{self.env['PATH']}"
+
+    def __enter__(self) -> Self:
+        (self.home / "config").mkdir(parents=True, exist_ok=True)
+        (self.home / "passwords.json").write_text(json.dumps({USER: PASSWORD}))
+        try:
+            self.cli("db", "migrate")
+            for name in self.processes:
+                self.start(name)
+            self.wait_until_healthy()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def cli(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [*self.airflow, *arguments],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise StackError(
+                f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-3000:]}"
+            )
+        return done.stdout
+
+    def start(self, kind: str, *, name: str = "") -> subprocess.Popen[bytes]:
+        with (self.home / f"{kind}.log").open("ab") as log:
+            self._processes[kind] = process = subprocess.Popen(
+                [*self.airflow, *self.processes[kind]],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return process
+
+    def wait_until_healthy(self, *, timeout: float = 180.0) -> None:
+        until = time.monotonic() + timeout
+        seen: object = None
+        while time.monotonic() < until:
+            self.check()
+            try:
+                seen = health = self.health()
+            except AirflowApiError as error:
+                seen, health = error, {}
+            if all(health.get(part) == "healthy" for part in self.parts):
+                return
+            time.sleep(0.5)
+        raise StackError(f"Airflow {self.release} is not healthy after {timeout:.0f} s: {seen}")
+
+    def log_text(self, task_id: str) -> str:
+        """Return all that workers and triggerers wrote into the logs of a task, try after try."""
+        files = sorted(
+            file for file in (self.home / "logs").rglob("*.log*") if f"task_id={task_id}/" in str(file)
+        )
+        return "\n".join(file.read_text(errors="replace") for file in files if file.is_file())
+
+
+class Airflow2(OldStack):
+    """Airflow 2.11: the webserver of then, and a database that stands several writers, for tasks write to it.
+
+    :param database: a PostgreSQL, as SQLAlchemy names it.
+    """
+
+    parts = ("metadatabase", "scheduler", "triggerer")
+
+    def __init__(
+        self, release: str, *, dags: Path, home: Path, env: Mapping[str, str], database: str
+    ) -> None:
+        settings = {
+            "AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.default",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+        }
+        super().__init__(release, dags=dags, home=home, env={**settings, **env})
+        web = ("webserver", "--workers", "1", "--hostname", "127.0.0.1", "--port", str(self.port))
+        self.processes = {
+            "webserver": web,
+            **{name: PROCESSES[name] for name in ("scheduler", "triggerer")},
+        }
+        self._token = "none is needed"
+
+    def __enter__(self) -> Self:
+        self.home.mkdir(parents=True, exist_ok=True)
+        # Whoever asks, from this machine alone, may do everything.
+        (self.home / "webserver_config.py").write_text("AUTH_ROLE_PUBLIC = 'Admin'\n")
+        return super().__enter__()
+
+    def _send(self, method: str, path: str, body: Json | None) -> Json:
+        path = path.replace("/api/v2/monitor/", "/api/v1/").replace("/api/v2/", "/api/v1/", 1)
+        if body is not None and "logical_date" in body:
+            body = {"conf": body["conf"]}
+        return super()._send(method, path, body)
+
+    def set_state(self, task: Task, state: str) -> None:
+        self.call("PATCH", task.path, {"new_state": state, "dry_run": False})
+
+    def clear(self, task: Task, *, downstream: bool = True) -> None:
+        # Not by REST as the others: what 2.11 answers there with 200 leaves a running task as it is.
+        also = ("--downstream",) if downstream else ()
+        self.cli("tasks", "clear", "--yes", "--task-regex", f"^{task.task_id}$", *also, task.run.dag_id)

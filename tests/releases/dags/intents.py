@@ -1,0 +1,44 @@
+"""Backups that are meant once each, with a gate behind every one; what befalls them is up to the test.
+
+Each task backs up a machine of its own name.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_azbackup.operators import AzureBackupOperator
+
+try:
+    from airflow.providers.standard.operators.empty import EmptyOperator
+except ImportError:  # Airflow 2
+    from airflow.operators.empty import EmptyOperator
+
+# Airflow 2 must have brought the worker back before this is over, and our limit comes a tenth earlier.
+TIMEOUT = timedelta(seconds=60)
+
+INTENTS: dict[str, dict[str, Any]] = {
+    "failed": {},
+    "failed-and-cancelled": {"cancel_on_kill": True},
+    "passed-and-cancelled": {"cancel_on_kill": True},
+    "failed-in-worker": {"cancel_on_kill": True, "deferrable": False},
+    "cleared": {"cancel_on_kill": True},
+    "cleared-in-worker": {"cancel_on_kill": True, "deferrable": False},
+    "restarted": {"cancel_on_kill": True},
+    "retried": {"cancel_on_kill": True, "retries": 1},
+    "overdue": {"cancel_on_kill": True, "execution_timeout": TIMEOUT},
+    "overdue-and-cancelled": {"cancel_on_timeout": True, "execution_timeout": TIMEOUT},
+}
+
+with DAG(dag_id="intents", schedule=None):
+    for name, options in INTENTS.items():
+        backup = AzureBackupOperator(
+            task_id=name,
+            protected_item=name,
+            retry_delay=timedelta(seconds=1),  # a Clear of a running task waits for it too
+            **{"deferrable": True, "poll_interval": 2, **options},
+        )
+        backup >> EmptyOperator(task_id=f"behind-{name}")
