@@ -26,19 +26,39 @@ def state_of(ti: Any) -> str:
     return _only_state(ti, task_runner.SUPERVISOR_COMMS.send(_question(ti)))
 
 
-async def state_on_loop(ti: Any) -> str:
+async def state_on_loop(ti: Any, *, limit: float) -> str:
     """Return the state that Airflow holds for a task instance now; for a trigger.
 
-    It awaits Airflow's own channel: a thread that waits on it would hold up the end of a triggerer.
+    It uses Airflow's own channel: a thread that waits on that would hold up the end of a triggerer. A
+    question is never taken back: up to Airflow 3.1 its answer would be read as that to the next one, which
+    brings the whole triggerer down.
 
     :param ti: as for :func:`state_of`.
+    :param limit: seconds to wait for the answer.
+    :raises TimeoutError: when none came.
     :raises Exception: as :func:`state_of`.
     """
     try:
         from airflow.sdk.execution_time import task_runner
     except ImportError:
         return await asyncio.to_thread(_state_in_database, ti)
-    return _only_state(ti, await task_runner.SUPERVISOR_COMMS.asend(_question(ti)))
+    asked = asyncio.ensure_future(task_runner.SUPERVISOR_COMMS.asend(_question(ti)))
+    _ASKED.add(asked)
+    asked.add_done_callback(_heard)
+    await asyncio.wait({asked}, timeout=limit)
+    if not asked.done():
+        raise TimeoutError(f"Airflow named no state of task {ti.task_id} within {limit:g} s")
+    return _only_state(ti, asked.result())
+
+
+# The loop itself holds tasks but weakly.
+_ASKED: set[asyncio.Future[Any]] = set()
+
+
+def _heard(asked: asyncio.Future[Any]) -> None:
+    _ASKED.discard(asked)
+    if not asked.cancelled():
+        asked.exception()  # retrieved, or asyncio complains of an answer that nobody waits for any more
 
 
 def _question(ti: Any) -> Any:

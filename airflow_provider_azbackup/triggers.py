@@ -139,8 +139,7 @@ class AzureBackupJobTrigger(BaseTrigger):
 
         try:
             async with asyncio.timeout(_KILL_LIMIT):
-                async with asyncio.timeout(_STATE_LIMIT):
-                    state = await state_on_loop(self.task_instance)
+                state = await state_on_loop(self.task_instance, limit=_STATE_LIMIT)
                 if state not in FINISHED:
                     self.log.info("Task is %s, not ended: job %s goes on", state, self.job_id)
                     return

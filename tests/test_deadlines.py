@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import json
 import re
@@ -25,7 +24,6 @@ from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.exceptions import AzureBackupTimeoutError
 from airflow_provider_azbackup.operators import AzureBackupOperator
 from airflow_provider_azbackup.sensors import AzureBackupJobSensor
-from airflow_provider_azbackup.triggers import AzureBackupJobTrigger
 from tests.tasks import Store, TaskInstance, fire, run
 
 try:
@@ -307,22 +305,16 @@ def arguments(azure: Emulator, clock: Any) -> dict[str, Any]:
 PATH = "airflow_provider_azbackup.triggers.AzureBackupJobTrigger"
 
 
-async def broken_off(arguments: dict[str, Any], looks: int, azure: Emulator) -> None:
-    """Run a trigger in a triggerer that dies after so many looks."""
-    task = asyncio.ensure_future(anext(AzureBackupJobTrigger(**arguments).run()))  # type: ignore[arg-type]
-    before = azure.count("GET", JOBS)
-    while azure.count("GET", JOBS) < before + looks:
-        await asyncio.sleep(0)
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
 def test_a_trigger_that_is_rebuilt_again_and_again_keeps_its_deadline(
-    azure: Emulator, clock: Any, arguments: dict[str, Any]
+    azure: Emulator, clock: Any, upon: Callable[..., None], arguments: dict[str, Any]
 ) -> None:
-    for _ in range(5):
-        asyncio.run(broken_off(arguments, 3, azure))
+    def break_off() -> None:
+        raise asyncio.CancelledError
+
+    for looks in (3, 6, 9, 12, 15):
+        upon(lambda _: azure.count("GET", JOBS) >= looks, break_off)  # noqa: B023  # before the next one
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(fire(PATH, arguments))
         clock.advance(100)
     assert clock() < arguments["deadline"]
     event = asyncio.run(fire(PATH, arguments))

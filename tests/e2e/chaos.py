@@ -135,7 +135,7 @@ class Chaos:
                 if condition():
                     return
             except AirflowApiError as error:
-                if error.status:  # 0 is no answer: the API server is being killed or started
+                if 0 < error.status < 500:  # no answer, or none of sense: it is being killed, or busy
                     raise
             if time.monotonic() > end:
                 raise TimeoutError(f"not seen in {timeout:.0f} s:\n{self}")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import psutil
 import pytest
 
 from dev.stack import Stack
@@ -139,6 +140,13 @@ def clear_and_free(case: Case) -> None:
 
 def kill(case: Case) -> None:
     case.airflow.kill_task(case.task)
+
+
+def kill_the_worker(case: Case) -> None:
+    """The process that holds the task's, and would tell Airflow of its end."""
+    holder = psutil.Process(case.task.pid).parent()
+    assert holder
+    holder.kill()
 
 
 def kill_between_answer_and_note(case: Case) -> None:
@@ -298,6 +306,7 @@ SCENES: dict[str, tuple[Story, Callable[[Case], None], End]] = {
     "answered, killed": (posting("chaos_deferred_cancels"), kill_between_answer_and_note, ADOPTED),
     "accepted, killed": (accepted("chaos_deferred_cancels"), kill, ADOPTED),
     "watched, killed": (watched("chaos_working_cancels"), kill, ADOPTED),
+    "watched, orphaned": (watched("chaos_working_cancels"), kill_the_worker, ADOPTED),
     # Azure starts the backup and says nothing of it.
     "answered 504": (
         met(deferred("chaos_deferred"), path=".*/backup$", method="POST", status=504, processed=True),

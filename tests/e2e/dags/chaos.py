@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG
 from airflow.providers.standard.operators.empty import EmptyOperator
 
 from airflow_provider_azbackup.operators import AzureBackupOperator
 
-# By what is known of a run: where it waits, and whether ending its task cancels the job.
-for name, options in {
+# Where a run waits, and whether a person who ends its task cancels the job.
+DAGS: dict[str, dict[str, Any]] = {
     "chaos_deferred": {"deferrable": True},
     "chaos_deferred_cancels": {"deferrable": True, "cancel_on_kill": True},
     "chaos_freed_cancels": {"deferrable": True, "cancel_on_kill": True, "pool": "freed"},
     "chaos_held_cancels": {"deferrable": True, "cancel_on_kill": True, "pool": "held"},
     "chaos_working": {"deferrable": False},
     "chaos_working_cancels": {"deferrable": False, "cancel_on_kill": True},
-}.items():
+}
+
+for name, options in DAGS.items():
     with DAG(dag_id=name, schedule=None, max_active_runs=64, max_active_tasks=64):
         backup = AzureBackupOperator(
             task_id="backup",
