@@ -86,8 +86,8 @@ class AzureBackupJobTrigger(BaseTrigger):
         from airflow_provider_azbackup.story import Story
 
         now = clock.current().now()
-        # Counted from the start of the wait: a restart need not wait again. However late it is, and however long
-        # the pause, the last look comes at the deadline.
+        # Counted from the start of the wait: a restart need not wait again. However late it is, and however
+        # long the pause, the last look comes at the deadline.
         pause = self.since + self.first_pause * random.uniform(1.0, 1.15) - now
         pause = max(LEAST_PAUSE, min(pause, self.deadline - now))
         try:
