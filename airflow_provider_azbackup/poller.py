@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # Seconds that a last look, at a wait's deadline, may take when reads are scarce.
 _LAST_LOOK = 60.0
+# Seconds between two lists, however soon somebody wants one.
+_SOONEST = 15.0
 # Seconds until a poller that broke tries again.
 _MEND = 30.0
 log = logging.getLogger(__name__)
@@ -117,7 +119,9 @@ class Poller:
         self._hook = hook
         self._clock = clock
         self._queues = queues
-        self._vaults: dict[Vault, _Tended] = {}
+        self._vaults: dict[str, _Tended] = {}
+        self._waits = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def watch_job(
         self,
@@ -130,9 +134,10 @@ class Poller:
         first_pause: float,
     ) -> Job:
         """Wait for a job as :meth:`AzureBackupAsyncHook.watch_job` does, with reads that all waits share."""
+        self._waits += 1
         tended = self._tend(ref.vault)
         watcher = Watcher(ref, interval=poll_interval, since=since)
-        tended.sweep.watchers.add(watcher)
+        tended.sweep.add(watcher)
         flow = flows.wait_for_job(
             ref,
             poll_interval=poll_interval,
@@ -143,30 +148,37 @@ class Poller:
         )
         not_before = self._clock.now() + first_pause
         try:
-            call = next(flow)
+            call, apart = next(flow), poll_interval
             while True:
-                call = flow.send(await self._look(tended, watcher, call, not_before, deadline))
+                call = flow.send(await self._look(tended, watcher, call, not_before, deadline, apart))
+                # An earlier look than usual, the last one or one after a refusal, does not wait for a list.
+                apart = poll_interval if call.after >= 0.85 * poll_interval else max(call.after, _SOONEST)
         except StopIteration as end:
             job: Job = end.value
             return job
         finally:
-            watcher.drop()
-            tended.sweep.watchers.discard(watcher)
+            self._waits -= 1
+            tended.sweep.remove(watcher)
             if not tended.sweep.watchers:
                 tended.task.cancel()
-                self._vaults.pop(ref.vault, None)
+                self._vaults.pop(_key(ref.vault), None)
             tended.wake.set()
 
     async def close(self) -> None:
         """End all reading and close client and credential."""
-        tasks = [tended.task for tended in self._vaults.values()]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._hook.__aexit__()
 
     async def _look(
-        self, tended: _Tended, watcher: Watcher, call: Call, not_before: float, deadline: float
+        self,
+        tended: _Tended,
+        watcher: Watcher,
+        call: Call,
+        not_before: float,
+        deadline: float,
+        apart: float,
     ) -> Answer:
         loop, now = asyncio.get_running_loop(), self._clock.now()
         answered: asyncio.Future[Answer] = loop.create_future()
@@ -180,7 +192,7 @@ class Poller:
             tell(Lost(reason="no read of jobs was to be had in time", at=self._clock.now()))
 
         due = now + call.after
-        watcher.ask(tell, not_before=min(max(now, not_before), due), due=due)
+        watcher.ask(tell, not_before=min(max(now, not_before), due), due=due, apart=apart)
         tended.wake.set()
         timer = loop.call_later(max(0.0, deadline - now) + _LAST_LOOK, give_up)
         try:
@@ -189,11 +201,13 @@ class Poller:
             timer.cancel()
 
     def _tend(self, vault: Vault) -> _Tended:
-        if vault not in self._vaults:
+        if _key(vault) not in self._vaults:
             sweep, wake = Sweep(vault, self._clock.now()), asyncio.Event()
             task = asyncio.get_running_loop().create_task(self._serve(sweep, wake), context=Context())
-            self._vaults[vault] = _Tended(sweep, task, wake)
-        return self._vaults[vault]
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            self._vaults[_key(vault)] = _Tended(sweep, task, wake)
+        return self._vaults[_key(vault)]
 
     async def _serve(self, sweep: Sweep, wake: asyncio.Event) -> None:
         with clocks.running_on(self._clock):
@@ -204,7 +218,7 @@ class Poller:
                 except Exception as error:  # whatever it is, no wait may end or hang for it
                     log.exception("Reading the jobs of vault %s broke off", sweep.vault.name)
                     reason = f"reading jobs broke off: {type(error).__name__}: {error}"
-                    sweep.fail(Lost(reason=reason, at=self._clock.now()))
+                    await _spread(sweep.fail(Lost(reason=reason, at=self._clock.now())))
                     await self._clock.pause(_MEND)
 
     async def _rest(self, sweep: Sweep, wake: asyncio.Event) -> None:
@@ -219,36 +233,67 @@ class Poller:
             finally:
                 for wait in waits:
                     wait.cancel()
+                await asyncio.gather(*waits, return_exceptions=True)
 
     async def _play(self, sweep: Sweep) -> None:
-        queue, now = self._queue(sweep.vault.subscription_id), self._clock.now()
-        Stats.gauge("azure_backup.waits", sum(len(each.sweep.watchers) for each in self._vaults.values()))
-        Stats.timing("azure_backup.lag", timedelta(seconds=max(0.0, now - sweep.due())))
-        flow = sweep.turn(now)
-        with suppress(StopIteration):
-            call = next(flow)
-            while True:
-                call = flow.send(await self._read(queue, sweep.vault, call))
-
-    async def _read(self, queue: _Queue, vault: Vault, call: Call) -> Answer:
+        """Make one turn of a sweep; the right to read comes first, so that it asks as things stand then."""
+        queue = self._queue(sweep.vault)
         async with queue.turn:
-            while (seconds := queue.budget.ready_at(self._clock.now()) - self._clock.now()) > 0:
-                await self._clock.pause(seconds)
-            queue.budget.spend(self._clock.now())
+            await self._wait_for(queue.budget)
+            now = self._clock.now()
+            Stats.gauge("azure_backup.waits", self._waits)
+            Stats.timing("azure_backup.lag", timedelta(seconds=max(0.0, now - sweep.due())))
+            flow = sweep.turn(now)
+            if not (call := next(flow, None)):
+                return
+            queue.budget.spend(now)
+        answer: Answer | None = await self._read(queue, sweep, call)
+        with suppress(StopIteration):
+            while True:
+                following = flow.send(answer)
+                if following is None:
+                    await asyncio.sleep(0)
+                    answer = None
+                    continue
+                async with queue.turn:
+                    await self._wait_for(queue.budget)
+                    queue.budget.spend(self._clock.now())
+                answer = await self._read(queue, sweep, following)
+
+    async def _wait_for(self, budget: Budget) -> None:
+        while (seconds := budget.ready_at(self._clock.now()) - self._clock.now()) > 0:
+            await self._clock.pause(seconds)
+
+    async def _read(self, queue: _Queue, sweep: Sweep, call: Call) -> Answer:
         answer = await self._hook.read(call)
         Stats.incr("azure_backup.job_reads")
         if isinstance(answer, Reply):
-            queue.budget.hear(answer, vault)
+            queue.budget.hear(answer, _key(sweep.vault))
             Stats.gauge("azure_backup.job_reads_left", queue.budget.left)
             if answer.status == 429:
                 Stats.incr("azure_backup.throttled")
-                for tended in self._vaults.values():
-                    tended.sweep.fail(answer)
+                await self._tell_of_throttling(queue, answer)
         return answer
 
-    def _queue(self, subscription_id: str) -> _Queue:
+    async def _tell_of_throttling(self, queue: _Queue, answer: Reply) -> None:
+        for tended in [*self._vaults.values()]:
+            if self._queue(tended.sweep.vault) is queue:
+                await _spread(tended.sweep.fail(answer))
+
+    def _queue(self, vault: Vault) -> _Queue:
         settings = self._hook.settings
-        key = (settings.endpoint, settings.identity, subscription_id.casefold())
+        key = (settings.endpoint, settings.identity, vault.subscription_id.casefold())
         if key not in self._queues:
             self._queues[key] = _Queue(Budget(settings.job_read_share, self._clock.now()))
         return self._queues[key]
+
+
+async def _spread(telling: Iterable[object]) -> None:
+    """Tell many waits of something, some at a time."""
+    for _ in telling:
+        await asyncio.sleep(0)
+
+
+def _key(vault: Vault) -> str:
+    """Spelt either way, it is one vault."""
+    return vault.path.casefold()

@@ -1,4 +1,4 @@
-"""Virtual time: an event loop on which hours pass at once, and the emulator without sockets on the same clock."""
+"""Virtual time: an event loop on which hours pass at once, and the emulator on its clock, without sockets."""
 
 from __future__ import annotations
 

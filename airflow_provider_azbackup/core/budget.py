@@ -53,14 +53,21 @@ class Budget:
 
     def gap(self, at: float) -> float:
         """Return the seconds between two reads, as things stand."""
-        usable = (self.limit * self.share - _BURST) / self.window
-        rest = max(1.0, self.window - (at - self._window_began) % self.window)
-        pace = min(usable, (self.left - self.limit * (1 - self.share)) / rest)
-        return min(_LONGEST_GAP, 1.0 / pace) if pace > 0 else _LONGEST_GAP
+        usual = self.window / max(1.0, self.limit * self.share - _BURST)
+        rest, spare = self._window_began + self.window - at, self._spare()
+        if spare > 0:
+            return min(_LONGEST_GAP, max(usual, rest / spare))
+        # The end of the window may be near; if it should have come already, nobody knows when it will.
+        return min(_LONGEST_GAP, rest + 1.0) if rest > 0 else _LONGEST_GAP
 
     def ready_at(self, at: float) -> float:
         """Return the Unix time of the next read."""
-        return max(self.blocked_until, self._booked - (_BURST - 1) * self.gap(at))
+        burst = min(_BURST - 1, max(0.0, self._spare() - 1))
+        return max(self.blocked_until, self._booked - burst * self.gap(at))
+
+    def _spare(self) -> float:
+        """Return what is left of our share, unless others have used it."""
+        return self.left - self.limit * (1 - self.share)
 
     def spend(self, at: float) -> None:
         """Note that a read is sent now."""
@@ -82,7 +89,8 @@ class Budget:
             return
         with suppress(KeyError, ValueError):
             left = max(0.0, float(reply.headers[_REMAINING]))
-            if left >= self._left.get(source, left + 1):
+            # A 0 that stays one is no new window.
+            if 0 < left >= self._left.get(source, left + 1):
                 self._refill(source, reply.at)
             self._left[source] = left
             self.limit = max(self.limit, left + 1)
@@ -94,4 +102,5 @@ class Budget:
             window = max(1.0, at - before)
             self.window = HOUR if window > 0.75 * HOUR else window
         self._window_began = at
+        self._booked = min(self._booked, at)
         self._left = dict.fromkeys(self._left, self.limit)

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import TypeAlias
 
 from airflow_provider_azbackup.core import calls, flows, replies
 from airflow_provider_azbackup.core.jobs import Job, Outcome
-from airflow_provider_azbackup.core.resources import JobRef, Vault
-from airflow_provider_azbackup.core.wire import Answer, Call, Flow, Lost, Reply
-from airflow_provider_azbackup.exceptions import AzureBackupError
+from airflow_provider_azbackup.core.resources import JobRef, Vault, last_segment
+from airflow_provider_azbackup.core.wire import Answer, Call, JsonObject, Lost, Reply, T
+from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTransientError
 
 # How long before a wait its job may have begun, until the job tells; one that began earlier is looked up.
 _HEAD_START = 24 * 3600.0
@@ -26,6 +29,11 @@ _HEAD_START = 24 * 3600.0
 _SLACK = 600.0
 # Microsoft's own tools never ask for more than 30 days.
 _LONGEST_WINDOW = 30 * 24 * 3600.0 - 2 * _SLACK
+# Waits told of their jobs in one go, before everybody else on the event loop has a turn.
+_AT_ONCE = 100
+
+# A conversation that sometimes yields None: there is much to tell, let others go first.
+_Turn: TypeAlias = Generator[Call | None, Answer | None, T]
 
 
 class Watcher:
@@ -38,50 +46,63 @@ class Watcher:
 
     def __init__(self, ref: JobRef, *, interval: float, since: float) -> None:
         self.ref = ref
-        self.interval = interval
+        self.interval = self.apart = interval
         self.began_after = since - _HEAD_START
-        self.must_look_up = False
+        self.look_up_at = math.inf
+        self.looked_up_at = 0.0
         self.not_before = self.due = math.inf
         self._status = ""
         self._tell: Callable[[Answer], None] | None = None
 
-    def ask(self, tell: Callable[[Answer], None], *, not_before: float, due: float) -> None:
+    def ask(
+        self, tell: Callable[[Answer], None], *, not_before: float, due: float, apart: float | None = None
+    ) -> None:
         """Ask for the next look.
 
         :param tell: takes the answer.
         :param not_before: Unix time before which none is wanted.
         :param due: Unix time by which one is wanted even if there is no news.
+        :param apart: seconds that a list has to be newer than the last one, instead of the interval.
         """
-        self._tell, self.not_before, self.due = tell, not_before, due
+        self._tell, self.not_before, self.due = tell, not_before, max(due, not_before)
+        self.apart = self.interval if apart is None else min(apart, self.interval)
 
     def drop(self) -> None:
         """Take the question back."""
         self._tell, self.not_before, self.due = None, math.inf, math.inf
 
-    def hear(self, answer: Answer) -> bool:
-        """Take an answer, if one is wanted; return whether it was."""
-        if (tell := self._tell) is None or answer.at < self.not_before:
-            return False
-        self.drop()
-        tell(answer)
-        return True
+    def hear(self, at: float, answer: Callable[[], Answer]) -> None:
+        """Take an answer, if one is wanted."""
+        if (tell := self._tell) is not None and at >= self.not_before:
+            self.drop()
+            tell(answer())
 
     def see(self, job: Job, at: float) -> None:
         """Take what a list shows: news at once, no news when it is due.
 
-        Of an end other than ``Completed`` a list may leave the reasons out, so that is looked up.
+        Of an end other than ``Completed`` a list may leave the reasons out, so that is looked up. If that
+        was not to be had until the next list, the errors in the list do, where they cannot open a gate.
         """
         self.know(job)
-        self.must_look_up = not job.is_running and job.outcome is not Outcome.SUCCEEDED
-        if self.must_look_up or (job.status == self._status and at < self.due):
+        undecided = not job.is_running and job.outcome is not Outcome.SUCCEEDED
+        passed_over = self.look_up_at < at and bool(job.errors) and job.outcome is not Outcome.WARNED
+        if undecided and not passed_over:
+            self.look_up_at = min(at, self.look_up_at)
             return
-        if self.hear(Reply(status=200, at=at, text=json.dumps(job.body))):
-            self._status = job.status
+        self.look_up_at = math.inf
+        if undecided or job.status != self._status or at >= self.due:
+            if self._tell and at >= self.not_before:
+                self._status = job.status
+            self.hear(at, partial(_shown, job, at))
 
     def know(self, job: Job) -> None:
         """Take from a job when it began."""
         if job.start_time:
             self.began_after = datetime.fromisoformat(job.start_time).timestamp()
+
+
+def _shown(job: Job, at: float) -> Reply:
+    return Reply(status=200, at=at, text=json.dumps(job.body))
 
 
 class Sweep(flows.Heard):
@@ -94,70 +115,102 @@ class Sweep(flows.Heard):
     def __init__(self, vault: Vault, at: float) -> None:
         super().__init__(at)
         self.vault = vault
-        self.watchers: set[Watcher] = set()
-        self._list_at = at
+        self.watchers: dict[str, set[Watcher]] = {}
+        self._listed_at = -math.inf
         self._pages = 1
+        self._look_ups_owed = 0
         self._only_running = False
         self._broke_off = False
 
+    def add(self, watcher: Watcher) -> None:
+        """Let one more wait take part."""
+        self.watchers.setdefault(watcher.ref.job_id.casefold(), set()).add(watcher)
+
+    def remove(self, watcher: Watcher) -> None:
+        """Let a wait go; it may ask no more."""
+        watcher.drop()
+        waits = self.watchers.get(watcher.ref.job_id.casefold(), set())
+        waits.discard(watcher)
+        if not waits:
+            self.watchers.pop(watcher.ref.job_id.casefold(), None)
+
     def due(self) -> float:
         """Return the Unix time of the next turn; infinity while nobody asks."""
-        now, later = math.inf, math.inf
-        for watcher in self.watchers:
-            wanted = max(watcher.due, watcher.not_before)
-            if watcher.must_look_up or len(self.watchers) == 1:
-                now = min(now, watcher.not_before if watcher.must_look_up else wanted)
-            else:
-                later = min(later, wanted)
-        return min(now, max(later, self._list_at))
+        return min(self._list_due(), min((self._look_up_due(each) for each in self._all()), default=math.inf))
 
-    def turn(self, at: float) -> Flow[None]:
-        """Read what is due, and answer whom it concerns.
+    def turn(self, at: float) -> _Turn[None]:
+        """Read a list or one job, whatever is due, and answer whom it concerns.
 
         :param at: Unix time.
         """
         self.at = at
-        alone = len(self.watchers) == 1
-        if not alone and at >= self._list_at and any(not each.must_look_up for each in self._asking()):
+        late = [each for each in self._all() if self._look_up_due(each) <= at]
+        # Neither may starve the other: the list serves everybody, a look-up somebody it cannot serve.
+        if self._list_due() <= at and not (late and self._look_ups_owed):
+            self._look_ups_owed = self._pages
             yield from self._list(at)
-        looked_up = [each for each in self._asking() if alone or each.must_look_up]
-        # Many look-ups must not starve the list, which serves everybody else.
-        for watcher in sorted(looked_up, key=lambda each: each.due)[: max(1, self._pages)]:
-            yield from self._look_up(watcher)
+        elif late:
+            self._look_ups_owed = max(0, self._look_ups_owed - 1)
+            yield from self._look_up(min(late, key=lambda each: (each.looked_up_at, each.look_up_at)))
 
-    def fail(self, answer: Answer) -> None:
+    def fail(self, answer: Answer) -> _Turn[None]:
         """Tell everybody who asks of the same fault."""
         self.hear(answer)
-        for watcher in self._asking():
-            watcher.hear(answer)
+        yield from self._fail(self._asking(), answer)
+
+    @property
+    def _is_alone(self) -> bool:
+        return len(self.watchers) == 1
+
+    def _all(self) -> Iterable[Watcher]:
+        return (watcher for waits in self.watchers.values() for watcher in waits)
 
     def _asking(self) -> list[Watcher]:
-        return [each for each in self.watchers if each.not_before <= self.at]
+        return [each for each in self._all() if each.not_before <= self.at]
 
-    def _look_up(self, watcher: Watcher) -> Flow[None]:
+    def _list_due(self) -> float:
+        if self._is_alone:
+            return math.inf
+        return min((max(each.due, self._listed_at + each.apart) for each in self._all()), default=math.inf)
+
+    def _look_up_due(self, watcher: Watcher) -> float:
+        found = max(watcher.not_before, watcher.look_up_at)
+        return min(found, watcher.due) if self._is_alone else found
+
+    def _look_up(self, watcher: Watcher) -> _Turn[None]:
         call = calls.get_job(watcher.ref)
         answer = yield call
+        assert answer is not None
         self.hear(answer)
-        watcher.must_look_up = False
-        with suppress(AzureBackupError):
-            watcher.know(replies.read_job(watcher.ref, flows.accepted(answer, call, 200)))
-        watcher.hear(answer)
+        try:
+            job = replies.read_job(watcher.ref, flows.accepted(answer, call, 200))
+        except AzureBackupError as error:
+            job = None
+            if self._broke_off and isinstance(error, AzureBackupTransientError):
+                # Neither lists nor jobs can be read: there is no going round that, only waiting.
+                for each in self._all():
+                    each.look_up_at = math.inf
+        for each in [*self.watchers.get(watcher.ref.job_id.casefold(), ())]:
+            each.look_up_at, each.looked_up_at = math.inf, self.at
+            if job:
+                each.know(job)
+            each.hear(self.at, lambda: answer)
 
-    def _list(self, at: float) -> Flow[None]:
-        self._list_at = at + min(each.interval for each in self.watchers)
-        missed = yield from self._read_list(only_running=self._only_running)
-        if self._only_running and len(missed) > self._pages:
+    def _list(self, at: float) -> _Turn[None]:
+        self._listed_at = at
+        only_running = self._only_running
+        missed = yield from self._read_list(only_running=only_running)
+        if only_running and len(missed) > self._pages:
             # Asking for each would cost more than one list of all.
+            only_running = False
             missed = yield from self._read_list(only_running=False)
         for watcher in missed:
-            watcher.must_look_up = True
+            # What runs no more is looked up at once, what no list shows when it is due.
+            watcher.look_up_at = self.at if only_running else watcher.due
 
-    def _read_list(self, *, only_running: bool) -> Flow[list[Watcher]]:
+    def _read_list(self, *, only_running: bool) -> _Turn[list[Watcher]]:
         """Read a list to its end; return who asks for a job that it does not show."""
-        waiting = {*self._asking()}
-        by_id: dict[str, list[Watcher]] = {}
-        for watcher in self.watchers:
-            by_id.setdefault(watcher.ref.job_id.casefold(), []).append(watcher)
+        asking, shown = self._asking(), set[str]()
         sizes: list[int] = []
         running, ended = 0, 0
         call: Call | None = self._first(only_running)
@@ -165,41 +218,56 @@ class Sweep(flows.Heard):
         while call:
             seen.add(call)
             answer = yield call
+            assert answer is not None
             self.hear(answer)
             try:
                 reply = flows.accepted(answer, call, 200)
                 page = replies.read_page(reply)
                 call = calls.next_page(reply, page.next_link) if page.next_link else None
-                if call in seen:
-                    call = None
             except AzureBackupError as error:
-                return self._break_off(answer, error, waiting, first=not sizes)
+                unseen = [each for each in asking if each.ref.job_id.casefold() not in shown]
+                yield from self._break_off(answer, error, unseen, first=not sizes)
+                return []
+            if call in seen:  # round in a circle
+                call = None
             sizes.append(len(page.values))
-            for job in replies.read_jobs(self.vault, page):
-                running += job.is_running
-                for watcher in by_id.get(job.ref.job_id.casefold(), ()):
-                    waiting.discard(watcher)
+            running += sum(map(_runs, page.values))
+            meant = [body for body in page.values if _id_of(body) in self.watchers]
+            for start in range(0, len(meant), _AT_ONCE):
+                some = replace(page, values=tuple(meant[start : start + _AT_ONCE]))
+                for job in replies.read_jobs(self.vault, some):
+                    job_id = job.ref.job_id.casefold()
+                    shown.add(job_id)
                     ended += not job.is_running
-                    watcher.see(job, self.at)
+                    for watcher in [*self.watchers.get(job_id, ())]:
+                        watcher.see(job, self.at)
+                yield None
         self._broke_off = False
         if not only_running:
             self._choose(sizes, running, ended)
-        return [watcher for watcher in waiting if watcher in self.watchers and watcher.not_before <= self.at]
+        return [
+            each for each in asking if each.ref.job_id.casefold() not in shown and each.not_before <= self.at
+        ]
 
     def _break_off(
-        self, answer: Answer, error: AzureBackupError, waiting: Iterable[Watcher], *, first: bool
-    ) -> list[Watcher]:
+        self, answer: Answer, error: AzureBackupError, unseen: list[Watcher], *, first: bool
+    ) -> _Turn[None]:
         # A later page that is lost says nothing of the jobs on it, nor of the vault.
         if not first or (isinstance(answer, Reply) and answer.status < 300):
-            answer = Lost(reason=f"a list of jobs broke off: {error}", at=self.at)
-        unseen = [each for each in waiting if each in self.watchers and each.not_before <= self.at]
-        again, self._broke_off = self._broke_off and not first, not first
-        for watcher in unseen:
-            watcher.hear(answer)
-        # A page that is lost time and again is gone round: the jobs on it are looked up.
-        for watcher in unseen if again else ():
-            watcher.must_look_up = True
-        return []
+            error = AzureBackupTransientError(f"a list of jobs broke off: {error}")
+            answer = Lost(reason=str(error), at=self.at)
+        yield from self._fail(unseen, answer)
+        throttled = isinstance(answer, Reply) and answer.status == 429
+        again, self._broke_off = self._broke_off, isinstance(error, AzureBackupTransientError)
+        # A list that breaks off time and again is gone round: the jobs it does not show are looked up.
+        for watcher in unseen if again and self._broke_off and not throttled else ():
+            watcher.look_up_at = self.at
+
+    def _fail(self, watchers: list[Watcher], answer: Answer) -> _Turn[None]:
+        for start in range(0, len(watchers), _AT_ONCE):
+            for watcher in watchers[start : start + _AT_ONCE]:
+                watcher.hear(answer.at, lambda: answer)
+            yield None
 
     def _choose(self, sizes: list[int], running: int, ended: int) -> None:
         """Choose the next list: everything in the window, or what runs and then what is missing from it.
@@ -211,13 +279,23 @@ class Sweep(flows.Heard):
 
     def _first(self, only_running: bool) -> Call:
         now = self.at + (self.ahead or 0.0)
-        oldest = min(each.began_after for each in self.watchers) - _SLACK
+        oldest = min(each.began_after for each in self._all()) - _SLACK
         return calls.list_jobs(
             self.vault,
             status="InProgress" if only_running else None,
             started_after=_moment(max(oldest, now - _LONGEST_WINDOW)),
             started_before=_moment(now + (2.0 if self.ahead is not None else _SLACK)),
         )
+
+
+def _id_of(body: JsonObject) -> str:
+    return last_segment(str(body.get("name") or body.get("id"))).casefold()
+
+
+def _runs(body: JsonObject) -> bool:
+    with suppress(KeyError, TypeError):
+        return str(body["properties"]["status"]).casefold() == "inprogress"
+    return False
 
 
 def _moment(at: float) -> datetime:
