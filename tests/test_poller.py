@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
+import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from itertools import pairwise
 from statistics import mean
 from typing import Any
 
+import aiohttp
 import pytest
 
+from airflow_provider_azbackup.core.resources import JobRef
 from airflow_provider_azbackup.core.wire import Answer, Call, Lost, Reply
+from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupNotFoundError,
     AzureBackupTimeoutError,
 )
+from airflow_provider_azbackup.poller import joined
 from tests.virtual import BASE, HOUR, START, Azure, LoopClock, Wait, poller, run, wait_for
 
 
@@ -624,3 +631,112 @@ def test_a_read_that_breaks_in_an_unforeseen_way_is_a_passing_fault_to_all() -> 
         assert all(any("a bug of ours" in str(fault) for _, _, fault in wait.notices) for wait in waits)
 
     run(main)
+
+
+# The connection that waits share, on a real event loop
+
+
+def _open_sessions() -> int:
+    gc.collect()
+    return sum(isinstance(each, aiohttp.ClientSession) and not each.closed for each in gc.get_objects())
+
+
+def _nothing_is_left() -> bool:
+    return asyncio.all_tasks() == {asyncio.current_task()} and _open_sessions() == 0
+
+
+async def _settle() -> None:
+    """Let end what was cancelled; a question to Airflow is never taken back, so it takes a moment."""
+    for _ in range(100_000):
+        if len(asyncio.all_tasks()) == 1:
+            break
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def look(azure: Emulator, clock: Any) -> Callable[..., Any]:
+    """Join the poller of a connection and wait for a job of ten minutes."""
+
+    async def look(conn_id: str = "azure_backup_default", seconds: float = 600.0) -> Any:
+        job_id = azure.start_job("vm-good", seconds=seconds)
+        ref = JobRef.parse(f"{azure.service.world.vaults[0].path}/backupJobs/{job_id}")
+        async with joined(conn_id) as shared:
+            return await shared.watch_job(
+                ref,
+                poll_interval=60.0,
+                deadline=clock() + HOUR,
+                since=clock(),
+                notice=lambda *_: None,
+                first_pause=15.0,
+            )
+
+    return look
+
+
+def test_waits_share_one_client_and_the_last_one_out_closes_it(look: Callable[..., Any]) -> None:
+    async def main() -> None:
+        tasks = [asyncio.ensure_future(look(seconds=600 + 100 * n)) for n in range(5)]
+        most = 0
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            most = max(most, _open_sessions() if most < 1 else most)
+        assert {task.result().status for task in tasks} == {"Completed"}
+        await _settle()
+        assert _nothing_is_left()
+        assert (await look()).status == "Completed"  # and the next one opens it anew
+        await _settle()
+        assert _nothing_is_left()
+
+    asyncio.run(main())
+
+
+def test_a_wait_may_be_cancelled_at_any_moment_while_the_connection_is_opened(
+    look: Callable[..., Any],
+) -> None:
+    async def main() -> None:
+        for steps in [*range(0, 30, 3), *range(30, 300, 53)]:
+            first, second = asyncio.ensure_future(look()), asyncio.ensure_future(look())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            first.cancel()
+            (ended,) = await asyncio.gather(first, return_exceptions=True)
+            assert isinstance(ended, asyncio.CancelledError) or ended.status == "Completed"
+            if steps % 2:
+                second.cancel()
+                await asyncio.gather(second, return_exceptions=True)
+            else:
+                assert (await second).status == "Completed"
+            await _settle()
+            assert asyncio.all_tasks() == {asyncio.current_task()}, steps
+        assert _nothing_is_left()
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_cannot_be_read_fails_those_who_wait_and_is_tried_anew(
+    azure: Emulator, connect: Callable[..., None], look: Callable[..., Any]
+) -> None:
+    async def main() -> None:
+        ended = await asyncio.gather(look("late_connection"), look("late_connection"), return_exceptions=True)
+        assert all("late_connection" in str(each) for each in ended)
+        connect(azure.connection(), "late_connection")
+        assert (await look("late_connection")).status == "Completed"
+        await _settle()
+        assert _nothing_is_left()
+
+    asyncio.run(main())
+
+
+def test_each_event_loop_has_a_poller_of_its_own(look: Callable[..., Any]) -> None:
+    found: list[str] = []
+
+    def triggerer() -> None:
+        found.append(context.copy().run(asyncio.run, look()).status)
+
+    context = copy_context()
+    threads = [threading.Thread(target=triggerer) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["Completed", "Completed"]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
-from contextlib import suppress
 
 from airflow_provider_azbackup.core.wire import Reply
 
@@ -19,6 +18,7 @@ _BURST = 4
 # However little is left, one read in ten minutes notices when Azure grants more again.
 _LONGEST_GAP = 600.0
 _REMAINING = "x-ms-ratelimit-remaining-subscription-resource-requests"
+_COUNT = re.compile(r"-?\d{1,9}")
 _LIMIT = re.compile(r"exceeded the limit of '(\d{1,9})'")
 
 
@@ -87,8 +87,8 @@ class Budget:
             self._left, self._refilled = {}, {}
             self._window_began = self.blocked_until
             return
-        with suppress(KeyError, ValueError):
-            left = max(0.0, float(reply.headers[_REMAINING]))
+        if _COUNT.fullmatch(stated := reply.headers.get(_REMAINING, "")):
+            left = max(0.0, float(stated))
             # A 0 that stays one is no new window.
             if 0 < left >= self._left.get(source, left + 1):
                 self._refill(source, reply.at)
