@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _LAST_LOOK = 60.0
 # Seconds between two lists, however soon somebody wants one.
 _SOONEST = 15.0
+# Seconds after which a wait hears even that there is no news: it says now and then that it is alive.
+_QUIET = 900.0
 # Seconds until a poller that broke tries again.
 _MEND = 30.0
 log = logging.getLogger(__name__)
@@ -192,7 +194,9 @@ class Poller:
             tell(Lost(reason="no read of jobs was to be had in time", at=self._clock.now()))
 
         due = now + call.after
-        watcher.ask(tell, not_before=min(max(now, not_before), due), due=due, apart=apart)
+        quiet_until = min(deadline, now + _QUIET)
+        not_before = min(max(now, not_before), due)
+        watcher.ask(tell, not_before=not_before, due=due, quiet_until=quiet_until, apart=apart)
         tended.wake.set()
         timer = loop.call_later(max(0.0, deadline - now) + _LAST_LOOK, give_up)
         try:

@@ -221,6 +221,27 @@ def test_a_job_that_ends_just_before_the_deadline_is_seen_in_time_even_by_a_slow
     run(main)
 
 
+def test_a_wait_without_news_costs_nothing_but_a_word_now_and_then() -> None:
+    async def main(clock: LoopClock) -> None:
+        azure = Azure(clock)
+        waits = await all_of(azure, clock, [azure.start(seconds=9000) for _ in range(5)])
+        assert {wait.status for wait in waits} == {"Completed"}
+        assert all(9000 / 1000 <= len(wait.notices) <= 9000 / 900 + 3 for wait in waits)
+
+    run(main)
+
+
+def test_a_stray_refusal_is_forgotten_when_the_job_was_seen_again() -> None:
+    async def main(clock: LoopClock) -> None:
+        azure = Azure(clock)
+        for after in (5, 8, 11, 14):  # each long after the one before
+            azure.service.add_fault(path="/backupJobs", status=403, times=1, after=after)
+        waits = await all_of(azure, clock, [azure.start(seconds=4000) for _ in range(10)])
+        assert {wait.status for wait in waits} == {"Completed"}
+
+    run(main)
+
+
 def test_each_wait_has_its_own_interval_and_all_profit_from_the_shortest() -> None:
     async def main(clock: LoopClock) -> None:
         azure = Azure(clock, job_read_budget=100_000)
@@ -232,8 +253,8 @@ def test_each_wait_has_its_own_interval_and_all_profit_from_the_shortest() -> No
         )
         await shared.close()
         assert calm.ended - azure.end_of(slow) <= 40
-        assert len(calm.notices) <= 5
-        assert 2000 / 36 <= len(quick.notices) <= 3600 / 25
+        assert calm.ended < quick.ended
+        assert 2000 / 36 <= len(azure.lists) <= 2000 / 25
 
     run(main)
 

@@ -51,20 +51,29 @@ class Watcher:
         self.look_up_at = math.inf
         self.looked_up_at = 0.0
         self.not_before = self.due = math.inf
+        self._quiet_until = 0.0
         self._status = ""
         self._tell: Callable[[Answer], None] | None = None
 
     def ask(
-        self, tell: Callable[[Answer], None], *, not_before: float, due: float, apart: float | None = None
+        self,
+        tell: Callable[[Answer], None],
+        *,
+        not_before: float,
+        due: float,
+        quiet_until: float = 0.0,
+        apart: float | None = None,
     ) -> None:
         """Ask for the next look.
 
         :param tell: takes the answer.
         :param not_before: Unix time before which none is wanted.
-        :param due: Unix time by which one is wanted even if there is no news.
+        :param due: Unix time by which one is wanted; then one in every interval.
+        :param quiet_until: Unix time by which an answer is wanted even if a look brings no news.
         :param apart: seconds that a list has to be newer than the last one, instead of the interval.
         """
         self._tell, self.not_before, self.due = tell, not_before, max(due, not_before)
+        self._quiet_until = quiet_until
         self.apart = self.interval if apart is None else min(apart, self.interval)
 
     def drop(self) -> None:
@@ -75,6 +84,7 @@ class Watcher:
         """Take an answer, if one is wanted."""
         if (tell := self._tell) is not None and at >= self.not_before:
             self.drop()
+            self._status = ""
             tell(answer())
 
     def see(self, job: Job, at: float) -> None:
@@ -90,10 +100,11 @@ class Watcher:
             self.look_up_at = min(at, self.look_up_at)
             return
         self.look_up_at = math.inf
-        if undecided or job.status != self._status or at >= self.due:
-            if self._tell and at >= self.not_before:
-                self._status = job.status
+        if undecided or job.status != self._status or at >= max(self.due, self._quiet_until):
             self.hear(at, partial(_shown, job, at))
+            self._status = "" if self._tell else job.status
+        elif at >= self.due:
+            self.due, self.apart = min(at + self.interval, self._quiet_until), self.interval
 
     def know(self, job: Job) -> None:
         """Take from a job when it began."""
