@@ -83,7 +83,10 @@ class AzureBackupJobTrigger(BaseTrigger):
         from airflow_provider_azbackup.events import JobEvent
         from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
         from airflow_provider_azbackup.story import Story
+        from airflow_provider_azbackup.task_states import warm_up
 
+        if self.cancel_on_kill:
+            warm_up(self.task_instance)
         now = clock.current().now()
         try:
             async with AzureBackupAsyncHook(self.azure_backup_conn_id) as hook:
