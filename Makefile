@@ -33,7 +33,8 @@ demo: .venv/demo.installed
 	@exec $(BIN)/python -m dev.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)')
 
 test: .venv/test.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not e2e" -n auto
+	$(BIN)/python -m pytest -m e2e
 
 lint: .venv/test.installed
 	$(BIN)/ruff check .

@@ -346,7 +346,6 @@ def test_whatever_is_heard_while_a_job_is_cancelled_is_a_job_or_a_clear_error(he
     assert times[-1] <= START + 3600 + 1200
 
 
-@pytest.mark.xfail(reason="a list may have any number of pages")
 @pytest.mark.parametrize("place", ["the item", "the list of jobs"])
 def test_a_list_that_has_always_one_more_page_comes_to_an_end(place: str) -> None:
     first = (

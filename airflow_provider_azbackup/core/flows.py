@@ -34,6 +34,8 @@ OPERATION_LIMIT = 300.0
 NEWBORN = 60.0
 # One stray 401, 403 or 404 in a wait of hours must not end it; one that lasts this long is the truth.
 REFUSAL_GRACE = 40.0
+# A list that never ends is a fault of whoever answers: 200 jobs a page make 100,000 jobs.
+_MOST_PAGES = 500
 _REFUSAL_PAUSE = 15.0
 
 Notice = Callable[[Job | None, AzureBackupError | None], None]
@@ -405,4 +407,6 @@ def all_pages(first: Call) -> Flow[list[Page]]:
         call = calls.next_page(reply, link)
         if call in seen:
             raise AzureBackupTransientError(f"the pages of {first.path} go round in a circle")
+        if len(pages) >= _MOST_PAGES:
+            raise AzureBackupTransientError(f"the list {first.path} has more than {_MOST_PAGES} pages")
         seen.add(call)
