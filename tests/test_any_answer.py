@@ -221,10 +221,10 @@ ANSWERS = st.one_of(
     st.builds(Answer, raw=st.binary(max_size=60) | st.just(b"HTTP/1.1 200 OK\r\n\r\n{}")),
 )
 # The same examples in every run: a test that fails says something about the change before it.
-steady = settings(deadline=None, derandomize=True, max_examples=200)
+steady = settings(deadline=None, derandomize=True, max_examples=150)
 over_http = settings(
     steady,
-    max_examples=8,
+    max_examples=6,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 # requests leaves a connection to the garbage collector when it could not make sense of what came over it.
