@@ -39,14 +39,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "sensor deferred": {"deferrable": True},
 }
 IN_EVERY_WAY = pytest.mark.parametrize("way", WAYS)
-NO_GRACE = pytest.mark.xfail(reason="a sensor that pokes fails at the first 401 or 403")
-
-
-def with_grace(*without: str) -> pytest.MarkDecorator:
-    """Parametrize by way; some of them fail at the first refusal as yet."""
-    return pytest.mark.parametrize(
-        "way", [pytest.param(way, marks=NO_GRACE) if way in without else way for way in WAYS]
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +137,7 @@ def busiest_minute(azure: Emulator) -> int:
 # Secrets
 
 
-@with_grace("sensor poking", "sensor rescheduled")
+@pytest.mark.parametrize("way", WAYS)
 def test_a_secret_rotated_in_the_connection_is_picked_up_by_a_running_wait(
     azure: Emulator,
     connect: Callable[..., None],
@@ -204,7 +196,7 @@ def test_a_secret_that_only_azure_was_told_of_ends_the_wait_within_a_minute(
     assert old not in str(refused.value) and NEW_SECRET not in str(refused.value)
 
 
-@with_grace("sensor poking")
+@pytest.mark.parametrize("way", WAYS)
 def test_a_connection_that_cannot_be_read_again_leaves_the_wait_with_the_one_it_has(
     azure: Emulator,
     connect: Callable[..., None],
@@ -243,7 +235,7 @@ def test_a_revoked_role_ends_the_wait_within_a_minute_and_is_named(
     assert len(denied) <= 6
 
 
-@with_grace("sensor poking", "sensor rescheduled")
+@pytest.mark.parametrize("way", WAYS)
 def test_a_refusal_that_comes_once_does_not_end_a_wait_of_hours(
     azure: Emulator, after: Callable[..., None], wait: Callable[..., str], way: str
 ) -> None:
@@ -264,7 +256,7 @@ def test_a_token_that_expires_in_mid_wait_is_renewed_before_azure_refuses_it(
     assert azure.count("POST", SIGN_IN, 200) >= azure.count("GET", JOBS, 200) >= 25
 
 
-@with_grace("sensor poking", "sensor rescheduled")
+@pytest.mark.parametrize("way", WAYS)
 def test_a_token_that_azure_takes_for_expired_is_replaced(
     azure: Emulator, after: Callable[..., None], wait: Callable[..., str], way: str
 ) -> None:
@@ -301,20 +293,10 @@ def test_half_an_hour_without_azure_does_not_fail_a_wait_of_six(
 
 
 SIGN_IN_OUTAGES = {**OUTAGES, "nonsense": {"garbage": '{"access_token": 5, "expires_in": "soon"}'}}
-TAKEN_FOR_A_REFUSAL = pytest.mark.xfail(reason="azure-identity calls every failure a failed authentication")
 
 
-@pytest.mark.parametrize(
-    ("outage", "way"),
-    [
-        pytest.param(outage, way, marks=TAKEN_FOR_A_REFUSAL)
-        if outage in ("an HTML page", "nonsense")
-        or (outage in ("503", "429") and way not in ("operator deferred", "sensor deferred"))
-        else (outage, way)
-        for outage in SIGN_IN_OUTAGES
-        for way in WAYS
-    ],
-)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("outage", SIGN_IN_OUTAGES)
 def test_half_an_hour_without_sign_in_does_not_fail_a_wait_of_six(
     azure: Emulator,
     identity: Any,

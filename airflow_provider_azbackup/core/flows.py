@@ -128,6 +128,22 @@ def get_job(ref: JobRef) -> Flow[Job]:
     return replies.read_job(ref, (yield from ask(calls.get_job(ref))))
 
 
+def look_at_job(ref: JobRef, since: float) -> Flow[Job]:
+    """Return how a job stands now, asking again for some seconds when it is denied: one refusal may be stray.
+
+    :param since: Unix time the wait began; a job younger than a minute may still be unknown to Azure.
+    :raises AzureBackupError: a 401, 403 or 404 that lasts, and any other fault at once.
+    """
+    call, patience, pause = calls.get_job(ref), Patience(since), 0.0
+    while True:
+        answer = yield call.later(pause)
+        try:
+            return replies.read_job(ref, _accepted(answer, call, 200))
+        except (AzureBackupAuthError, AzureBackupNotFoundError) as error:
+            patience.bear(error, answer.at)
+            pause = spread_pause(_REFUSAL_PAUSE, error)
+
+
 def cancel_job(ref: JobRef) -> Flow[None]:
     """Ask for a job to be cancelled. To learn whether it was, keep reading the job.
 
