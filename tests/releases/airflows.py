@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import threading
 import time
@@ -85,6 +86,12 @@ class OldStack(Stack):
                 start_new_session=True,
             )
         return process
+
+    def ends(self, name: str) -> bool:
+        """Ask one of the processes to end, and tell whether it did, or had to be killed."""
+        process = self._processes[name]
+        self.stop(name)
+        return process.returncode != -signal.SIGKILL
 
     def check(self) -> None:
         if self.ended.is_set():
