@@ -4,8 +4,7 @@
 #   make demo EXIT=1     the same, then ends: status 0 only if every DAG did what it must (so does CI=true)
 #       SPEED=120            how many emulated seconds pass in a real one
 #       PORT=8080            the port of Airflow's UI; a free one if not given
-#   make test            unit, emulator, Microsoft's client, end to end on Airflow 3.3
-#   make chaos           kills, freezes and Clears on Airflow 3.3 and the four releases before it; half an hour
+#   make test            everything: unit, emulator, Microsoft's client, end to end on Airflow 3.3 and four before it
 #   make az-cli          Microsoft's `az backup` against the emulator, beside what our hook reads; not in make test
 #   make lint            ruff and strict mypy
 #   make lock            remakes requirements/*.txt (UPGRADE=1 takes the newest of everything)
@@ -28,17 +27,14 @@ export EXIT CI
 # An environment that happens to be active is left alone.
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: demo test chaos lint lock bench-imports az-cli clean
+.PHONY: demo test lint lock bench-imports az-cli clean
 
 demo: .venv/demo.installed
 	@exec $(BIN)/python -m dev.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)')
 
 test: .venv/test.installed
 	$(BIN)/python -m pytest -m "not e2e" -n auto
-	$(BIN)/python -m pytest -m "e2e and not chaos"
-
-chaos: .venv/test.installed
-	$(BIN)/python -m pytest -m chaos
+	$(BIN)/python -m pytest -m e2e
 
 lint: .venv/test.installed
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from dev.stack import Stack
 from tests.e2e.azure import Azure
 from tests.e2e.chaos import FOR_EVER, Case, Chaos, Condition, Story, after
 
-pytestmark = [pytest.mark.e2e, pytest.mark.chaos]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")

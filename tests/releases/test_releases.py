@@ -27,7 +27,7 @@ from dev.postgres import Postgres
 from dev.releases import RELEASES, ROOT, EnvironmentMissingError, environment, interpreter
 from tests.releases.airflows import Airflow2, OldStack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.chaos]
+pytestmark = pytest.mark.e2e
 
 DAGS = Path(__file__).parent / "dags"
 # What becomes of each task, and of the gate behind it.
