@@ -4,7 +4,7 @@
 #   make demo EXIT=1     the same, then ends: status 0 only if every DAG did what it must (so does CI=true)
 #       SPEED=120            how many emulated seconds pass in a real one
 #       PORT=8080            the port of Airflow's UI; a free one if not given
-#   make test            everything: unit, emulator, Microsoft's client, end to end
+#   make test            everything: unit, emulator, Microsoft's client, end to end on Airflow 3.3 and four before it
 #   make az-cli          Microsoft's `az backup` against the emulator, beside what our hook reads; not in make test
 #   make lint            ruff and strict mypy
 #   make lock            remakes requirements/*.txt (UPGRADE=1 takes the newest of everything)
@@ -33,7 +33,8 @@ demo: .venv/demo.installed
 	@exec $(BIN)/python -m dev.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)')
 
 test: .venv/test.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not e2e" -n auto
+	$(BIN)/python -m pytest -m e2e
 
 lint: .venv/test.installed
 	$(BIN)/ruff check .
@@ -50,7 +51,7 @@ lock: $(BIN)/uv
 	dev/lock $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf .venv .venv-az build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-az .venv-releases build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The files installed are the files locked, or nothing is installed at all; the package itself is linked, not copied.
 .venv/%.installed: requirements/%.txt pyproject.toml $(BIN)/uv

@@ -249,6 +249,15 @@ class AzureBackupHook(_Target, BaseHook):
         """
         return self._play(flows.get_job(self.job_ref(job_id)))
 
+    def look_at_job(self, job_id: str, *, since: float) -> Job:
+        """Return how a job stands now, asking again for up to a minute when it is denied.
+
+        :param job_id: GUID or ARM id.
+        :param since: Unix time the wait for it began.
+        :raises AzureBackupAuthError: when a 401 or 403 lasts.
+        """
+        return self._play(flows.look_at_job(self.job_ref(job_id), since))
+
     def list_jobs(self, **wanted: Unpack[calls.JobFilter]) -> list[Job]:
         """Return the vault's jobs, all pages; each without its tasks, which only :meth:`get_job` brings.
 

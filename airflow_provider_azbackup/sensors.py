@@ -21,7 +21,6 @@ from airflow_provider_azbackup.core.names import split_job_id
 from airflow_provider_azbackup.exceptions import (
     AzureBackupError,
     AzureBackupJobFailedError,
-    AzureBackupNotFoundError,
     AzureBackupTimeoutError,
     AzureBackupTransientError,
 )
@@ -133,10 +132,8 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
         self._asked_to_wait = 0.0
         with nullcontext(self._open) if self._open else self.hook() as hook:
             try:
-                job = hook.get_job(self.job_id)
-            except AzureBackupError as error:
-                if not self._may_pass(error):
-                    raise
+                job = hook.look_at_job(self.job_id, since=self._since or clock.current().now())
+            except AzureBackupTransientError as error:
                 self._asked_to_wait = error.retry_after or 0.0
                 self._story.tell(None, error)
                 return False
@@ -179,13 +176,6 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
             # wait, never a failed backup.
             self.soft_fail = self.never_fail = False
             raise AzureBackupGateShutError(str(error), code=error.code, job=error.job) from None
-
-    def _may_pass(self, error: AzureBackupError) -> bool:
-        from airflow_provider_azbackup.core.flows import is_newborn
-
-        return isinstance(error, AzureBackupTransientError) or (
-            isinstance(error, AzureBackupNotFoundError) and is_newborn(self._since, clock.current().now())
-        )
 
     def _forgive_timeout(self, message: str) -> None:
         if self.soft_fail or self.never_fail:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from weakref import WeakSet
 
 # What a person makes of a task by marking it or by ending its run. A hand-over to another triggerer and a
 # restart leave it "deferred" or "running"; a Clear makes it "restarting" or gives it a new attempt's state.
@@ -51,6 +52,21 @@ async def state_on_loop(ti: Any, *, limit: float) -> str:
     return _only_state(ti, asked.result())
 
 
+def warm_up(ti: Any) -> None:
+    """Ask once on each loop, so that the answer is quick when it is needed.
+
+    The first question in a triggerer's life takes 5 s, and a quarter of a minute on a busy machine: Airflow
+    loads what answers it. Nobody waits for this one.
+    """
+    loop = asyncio.get_running_loop()
+    if loop not in _WARM:
+        _WARM.add(loop)
+        asked = asyncio.ensure_future(state_on_loop(ti, limit=60.0))
+        _ASKED.add(asked)
+        asked.add_done_callback(_heard)
+
+
+_WARM: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 # The loop itself holds tasks but weakly.
 _ASKED: set[asyncio.Future[Any]] = set()
 

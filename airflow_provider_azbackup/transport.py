@@ -17,12 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from azure.core import AsyncPipelineClient, PipelineClient
-from azure.core.exceptions import (
-    AzureError,
-    ClientAuthenticationError,
-    ServiceRequestError,
-    ServiceResponseError,
-)
+from azure.core.exceptions import AzureError, ClientAuthenticationError, ServiceRequestError
 from azure.core.pipeline.policies import (
     AsyncBearerTokenCredentialPolicy,
     AsyncRetryPolicy,
@@ -54,6 +49,10 @@ _TIMEOUTS = {"connection_timeout": 10, "read_timeout": 60}
 # Tries after the first, and the longest Retry-After sat out inside a call. A longer one goes back to the
 # caller with the 429: a wait obeys it between two looks, where nothing is held up by it.
 _RETRIES = {"GET": (3, 30.0), "POST": (8, 330.0)}
+# What a refusal says: Entra ID's codes, msal of a tenant that is not there, a chain that found no identity.
+_REFUSALS = ("AADSTS", "authority configuration", "DefaultAzureCredential failed")
+# What the libraries stumble over in an answer that is not what they know, a token's above all.
+_NONSENSE = (ValueError, TypeError, KeyError)
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -157,10 +156,12 @@ class SyncDriver:
             )
         except AzureError as error:
             # Here a failed request is a connection that was never made, not one that broke.
-            lost = _lost(error, sent=not isinstance(error, ServiceRequestError))
-            if lost.kind is AzureBackupAuthError:
+            if isinstance(error, ClientAuthenticationError):
+                # A new secret may be there; and msal would repeat an outage for a minute after its end.
                 self._sign_in_anew()
-            return lost
+            return _lost(error, sent=not isinstance(error, ServiceRequestError))
+        except _NONSENSE as error:
+            return _unread(error)
         if response.status_code == 401:
             # The credential would offer the refused token again for as long as it thinks it valid.
             self._sign_in_anew()
@@ -228,10 +229,11 @@ class AsyncDriver:
             from aiohttp import ClientConnectorError
 
             # azure-core calls every failure of aiohttp a failed request, even one after the server had it.
-            lost = _lost(error, sent=not isinstance(error.inner_exception, ClientConnectorError))
-            if lost.kind is AzureBackupAuthError:
+            if isinstance(error, ClientAuthenticationError):  # as above
                 await self._sign_in_anew()
-            return lost
+            return _lost(error, sent=not isinstance(error.inner_exception, ClientConnectorError))
+        except _NONSENSE as error:
+            return _unread(error)
         if response.status_code == 401:  # as above
             await self._sign_in_anew()
         return _reply(response)
@@ -368,10 +370,29 @@ def _reply(response: Any) -> Reply:
 
 def _lost(error: AzureError, *, sent: bool) -> Lost:
     at = clock.current().now()
-    if isinstance(error.__cause__, ServiceRequestError | ServiceResponseError):
-        # azure-identity wraps what it could not reach as a failed sign-in; nobody has refused anything.
+    if not isinstance(error, ClientAuthenticationError):
+        return Lost(reason=f"{type(error).__name__}: {error}", at=at, sent=sent)
+    if _is_outage(error):
         return Lost(reason=f"no token: {error}", at=at, sent=False)
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, ClientAuthenticationError) and not (status and (status == 429 or status >= 500)):
-        return Lost(reason=str(error), at=at, sent=False, kind=AzureBackupAuthError)
-    return Lost(reason=f"{type(error).__name__}: {error}", at=at, sent=sent)
+    return Lost(reason=str(error), at=at, sent=False, kind=AzureBackupAuthError)
+
+
+def _unread(error: Exception) -> Lost:
+    return Lost(
+        reason=f"an answer could not be read: {type(error).__name__}: {error}", at=clock.current().now()
+    )
+
+
+def _is_outage(error: ClientAuthenticationError) -> bool:
+    """Tell a sign-in service that is out of order from one that refused the credential.
+
+    azure-identity calls both a failed authentication, often without the status of the answer.
+    """
+    from azure.identity import CredentialUnavailableError
+
+    refused = getattr(error.response, "status_code", 0) in (400, 401, 403)
+    return not (
+        refused
+        or isinstance(error, CredentialUnavailableError)
+        or any(words in str(error) for words in _REFUSALS)
+    )

@@ -84,7 +84,10 @@ class AzureBackupJobTrigger(BaseTrigger):
         from airflow_provider_azbackup.events import JobEvent
         from airflow_provider_azbackup.poller import joined
         from airflow_provider_azbackup.story import Story
+        from airflow_provider_azbackup.task_states import warm_up
 
+        if self.cancel_on_kill:
+            warm_up(self.task_instance)
         now = clock.current().now()
         # Counted from the start of the wait: a restart need not wait again. However late it is, and however
         # long the pause, the last look comes at the deadline.

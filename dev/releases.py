@@ -95,7 +95,7 @@ def environment(release: str) -> Path:
     python, done = directory / "bin" / "python", directory / "installed"
     wanted = hashlib.sha256(lock_file(release).read_bytes() + json.dumps(_ours()).encode()).hexdigest()
     if not (done.exists() and done.read_text() == wanted):
-        _uv("venv", "--clear", "--python", _interpreter(), str(directory))
+        _uv("venv", "--clear", "--python", interpreter(), str(directory))
         install = ("pip", "install", "--python", str(python))
         _uv(*install, "--require-hashes", "--requirement", str(lock_file(release)))
         _uv(*install, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
@@ -103,20 +103,15 @@ def environment(release: str) -> Path:
     return python
 
 
-def _interpreter() -> str:
-    """Return this Python, or one on the path, of a version that all the releases know."""
-    known = [
-        f"python{_version((major, minor))}"
-        for major, minor in (sys.version_info[:2], (3, 12), (3, 11))
-        if PYTHONS[0] <= (major, minor) < PYTHONS[1]
-    ]
-    for name in known:
-        found = sys.executable if name == f"python{_version(sys.version_info[:2])}" else shutil.which(name)
-        if found:
-            return found
-    raise EnvironmentMissingError(
-        f"these releases of Airflow run on Python {_version(PYTHONS[0])} up to, not including, "
-        f"{_version(PYTHONS[1])}, and none is on the path"
+def interpreter() -> str:
+    """Return this Python, or another one of this machine, of a version that all the releases know.
+
+    :raises EnvironmentMissingError: when there is none.
+    """
+    if PYTHONS[0] <= sys.version_info[:2] < PYTHONS[1]:
+        return sys.executable
+    return _uv(
+        "python", "find", "--system", "--no-project", f">={_version(PYTHONS[0])},<{_version(PYTHONS[1])}"
     )
 
 
@@ -124,19 +119,17 @@ def _version(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def _uv(*arguments: str) -> None:
-    """Run uv.
+def _uv(*arguments: str) -> str:
+    """Run uv and return what it printed.
 
     :raises EnvironmentMissingError: with what it printed.
     """
     beside = Path(sys.executable).with_name("uv")
     uv = str(beside) if beside.exists() else shutil.which("uv")
     if uv is None:
-        raise EnvironmentMissingError(
-            "uv is neither beside this Python nor on the path; `make test` installs it"
-        )
+        raise EnvironmentMissingError("uv is neither beside this Python nor on the path")
     done = subprocess.run(
-        [uv, "--quiet", *arguments],
+        [uv, *arguments],
         cwd=ROOT,
         env={**os.environ, "UV_PYTHON_DOWNLOADS": "never", "UV_LINK_MODE": "copy"},
         stdin=subprocess.DEVNULL,
@@ -147,6 +140,7 @@ def _uv(*arguments: str) -> None:
     )
     if done.returncode:
         raise EnvironmentMissingError(f"uv {' '.join(arguments[:2])} failed: {done.stdout[-2000:]}")
+    return done.stdout.strip()
 
 
 def main(arguments: Sequence[str]) -> None:

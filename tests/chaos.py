@@ -55,7 +55,8 @@ GARBLED: tuple[dict[str, Any], ...] = (
     {"truncate": True},
     {"empty": True},
     {"garbage": "[1, 2"},
-    {"status": 404, "code": "ResourceNotFound"},
+    # A stray one; what Azure denies for most of a minute counts as gone.
+    {"status": 404, "code": "ResourceNotFound", "times": 2},
     {"expire_token": True},
 )
 OUTAGES: tuple[dict[str, Any], ...] = (
@@ -64,6 +65,7 @@ OUTAGES: tuple[dict[str, Any], ...] = (
     {"status": 429},
     {"reset": True, "path": "."},
 )
+ITEMS = ("vm-good", "vm-good", "vm-good", "fleet-01", "documents", "payroll", "systemdb")
 PLACES = (r"/backupJobs\?", "/backupJobs/", "/backupOperations/", "^/subscriptions/")
 ENDINGS = ("Completed",) * 6 + (
     "Failed",
@@ -72,11 +74,14 @@ ENDINGS = ("Completed",) * 6 + (
     "CompletedWithWarnings",
     "CancelledInTransfer",
 )
+OF_TRIGGERS = ("the trigger is lost", "the triggerer dies", "hand-over")
 KINDS = (
     *("outage", "answers break", "answers break", "a request is lost", "a request is lost"),
-    *("a stranger backs up", "somebody cancels", "plans change", "plans change"),
-    *("the worker dies",) * 4,
-    *("Airflow does not answer", "the trigger is lost", "Clear", "Clear", "Clear", "mark failed"),
+    *("a stranger backs up", "a neighbour is backed up", "somebody cancels", "plans change", "plans change"),
+    *("the worker dies",) * 3,
+    *("the worker dies behind a request",) * 3,
+    *("Airflow does not answer", "the trigger is lost", "the items move", "mark failed"),
+    *("Clear",) * 3,
     *("the triggerer dies", "hand-over") * 3,
 )
 
@@ -116,13 +121,13 @@ def draw(seed: int) -> Schedule:
     moments = [rng.uniform(0, rng.choice(spans)) for _ in range(rng.randint(3, 10))]
     return Schedule(
         seed=seed,
-        item=rng.choice(("vm-good", "vm-good", "vm-good", "documents", "payroll", "systemdb")),
+        item=rng.choice(ITEMS),
         store=store,
         retries=rng.randint(0, 4),
         skew=rng.choice((0, 0, 40, -40, 240, -240)) if store else 0,
         busy=rng.choice((None, None, "conflict", "operation", "job")),
         # Without a store the list of running jobs is the only memory.
-        visible_after=rng.choice((0, 0, 20, 70)) if store else 0,
+        visible_after=rng.choice((0, 20, 70, 70)) if store else 0,
         options={
             "deferrable": rng.random() < 0.6,
             "poll_interval": rng.choice((60, 60, 300, 600)),
@@ -270,16 +275,18 @@ class Airflow:
         self.began = self.clock.now = EPOCH
         self.events = [Event(at=self.began + event.at, kind=event.kind) for event in schedule.events]
         self.state, self.where = "none", ""
-        self.dies_in = self.fails_in = 0
+        # Both count down to 0; that of requests is how many Azure accepted before.
+        self.dies_in, self.fails_in, self.dies_behind = 0, 0, float("inf")
         self.sleepers = _Sleepers()
         self.azure.configure(clock_skew=schedule.skew)
-        self.item = self.azure.service.world.named(schedule.item)[0]
+        self.item, self.moves = self._named(schedule.item), False
         self.plan()
         store = _Store(self) if schedule.store else None
         self.ti = _TaskInstance(self, retries=schedule.retries, store=store)
         self.ti.try_number = 0  # the first try begins as all others do
         self.task: BaseOperator | None = None
         self.killed: list[Any] = []
+        self.pending: list[str] = []
 
     @property
     def attempt(self) -> int:
@@ -287,6 +294,9 @@ class Airflow:
 
     def azure_now(self) -> float:
         return float(self.clock()) + self.schedule.skew
+
+    def _named(self, name: str) -> Any:
+        return self.azure.service.world.named(name)[0]
 
     def tell(self, what: str) -> None:
         self.happened[what.partition(":")[0]] += 1
@@ -296,13 +306,18 @@ class Airflow:
 
     def live(self) -> None:
         """Die here, if it is time to."""
-        if not self.where or not self.dies_in:
+        if not self.where:
             return
         self.dies_in -= 1
-        if not self.dies_in:
+        behind = self.where == "worker" and self._accepted() > self.dies_behind
+        if self.dies_in == 0 or behind:
+            self.dies_behind = float("inf")
             where, self.where = self.where, ""
-            self.tell(f"the {where} is gone")
+            self.tell(f"the {where} is gone{' behind a request' if behind else ''}")
             raise GoneError("died")
+
+    def _accepted(self) -> int:
+        return len(self.azure.service.world.operations)
 
     def call(self, effect: Callable[[], Any]) -> Any:
         """Call Airflow: the process may die before and after that takes effect, and so may the answer."""
@@ -343,15 +358,22 @@ class Airflow:
             "over": self.azure.clear_faults,
             "answers break": self._break_answers,
             "a request is lost": self._lose_request,
-            "a stranger backs up": self._stranger,
+            "a stranger backs up": lambda: self._back_up(self.item),
+            "a neighbour is backed up": lambda: self._back_up(self._named(self.rng.choice(ITEMS))),
             "somebody cancels": self._cancel,
             "plans change": self.plan,
         }
         if event.kind in azure:
             self.tell(event.kind)
             azure[event.kind]()
+        elif event.kind in OF_TRIGGERS:
+            self.pending.append(event.kind)  # nobody is deferred now, but somebody will be
+        elif event.kind == "the items move":
+            self.moves = True
         elif event.kind == "the worker dies":
             self.dies_in = self.rng.randint(1, 30)
+        elif event.kind == "the worker dies behind a request":
+            self.dies_behind = self._accepted()
         elif event.kind == "Airflow does not answer":
             self.fails_in = self.rng.randint(1, 10)
         elif event.kind in ("Clear", "mark failed"):
@@ -363,7 +385,7 @@ class Airflow:
         self.events = sorted([*self.events, Event(at=self.clock() + lasts, kind="over")])
 
     def _break_answers(self) -> None:
-        fault = {**self.rng.choice(GARBLED), "times": self.rng.randint(1, 6)}
+        fault = {"times": self.rng.randint(1, 6), **self.rng.choice(GARBLED)}
         self.azure.fault(
             method="GET", path=self.rng.choice(PLACES), after=self.rng.choice((0, 0, 1, 2)), **fault
         )
@@ -374,11 +396,10 @@ class Airflow:
         fault = self.rng.choice(LOST if heard else (*LOST, {"status": 429}))
         self.azure.fault(method="POST", path=r"/backup\?", processed=heard, times=times, **fault)
 
-    def _stranger(self) -> None:
-        if not self.azure.service.world.running(self.item, self.azure_now()):  # Azure runs one at a time
+    def _back_up(self, item: Any) -> None:
+        if not self.azure.service.world.running(item, self.azure_now()):  # Azure runs one at a time
             seconds, ending = self.rng.uniform(60, 3000), self.rng.choice(ENDINGS)
-            job_id = self.azure.start_job(self.schedule.item, seconds=seconds, ending=ending)
-            self.strangers.add(job_id)
+            self.strangers.add(self.azure.start_job(item.path, seconds=seconds, ending=ending))
 
     def _cancel(self) -> None:
         for job in self.azure.service.world.running(self.item, self.azure_now()):
@@ -388,7 +409,7 @@ class Airflow:
         """Decide how coming backups go."""
         drawn = {
             "ending": self.rng.choice(ENDINGS),
-            "seconds": self.rng.choice((self.rng.uniform(60, 600), self.rng.uniform(60, 6000))),
+            "seconds": self.rng.uniform(60, self.rng.choice((120, 600, 6000))),
             "operation": self.rng.choice(
                 ("Succeeded",) * 8 + ("Failed", "InProgress", "NoProperties", "JobIds")
             ),
@@ -396,7 +417,7 @@ class Airflow:
             "cancel_seconds": self.rng.choice((10, 200)),
         }
         self.azure.plan(
-            self.schedule.item,
+            self.item.path,
             busy=self.schedule.busy,
             visible_after=self.schedule.visible_after,
             **{**drawn, **changes},
@@ -407,8 +428,6 @@ class Airflow:
         if self.state == "none" or (does == "mark failed" and ended):
             return
         self.tell(f"a person's {does}")
-        if self.state == "deferred":
-            self.killed.append("person")
         in_worker, self.state = self.where == "worker", "failed" if does == "mark failed" else "restarting"
         if does == "mark failed":
             self.marked.append((self.azure_now(), float("inf")))
@@ -439,7 +458,7 @@ class Airflow:
         may = end in ("failed", "died") and self.ti.try_number <= self.ti.max_tries
         self.state = "up_for_retry" if may else "success" if end == "success" else "failed"
         try:
-            self.let_pass(self.rng.choice((0, 60, 300, 900)) if may else self._rest_of_time())
+            self.let_pass(self.rng.choice((0, 0, 60, 300, 900)) if may else self._rest_of_time())
         except GoneError as gone:
             return str(gone)
         return "retry" if may else "over"
@@ -450,6 +469,7 @@ class Airflow:
     def _begin(self, why: str) -> str:
         if why == "Clear":
             self.attempts.append(self.azure_now())
+            self._move()
         if why == "Clear" and self.ti.try_number:
             self.ti.clear()
         else:
@@ -457,10 +477,16 @@ class Airflow:
         self.marked = [(at, min(until, self.azure_now())) for at, until in self.marked]
         self.tell(f"a try begins: {self.ti.try_number} of {self.ti.max_tries + 1}, by {why}")
         self.state = "running"
-        for trigger in [found for found in self.killed if found != "person"]:
-            asyncio.run(trigger.on_kill())  # of a trigger that was cleared away: it comes this late
-        self.killed = []
+        while self.killed:  # of triggers that were cleared away; Airflow calls them this late
+            asyncio.run(self.killed.pop().on_kill())
         return self._work(lambda task: task.execute(self.ti.context))
+
+    def _move(self) -> None:
+        """Let the task's map index mean another item from this attempt on, if the items have moved."""
+        if self.moves:
+            self.item, self.moves = self._named(self.rng.choice(ITEMS)), False
+            self.tell(f"the items have moved: {self.item.name}")
+            self.plan()
 
     def _work(self, do: Callable[[Any], Any]) -> str:
         self.task = self.make(task_id="backup", protected_item=self.item.path, **self.schedule.options)
@@ -513,6 +539,9 @@ class Airflow:
 
     async def _watch(self, row: tuple[str, dict[str, Any]], limit: float) -> Any:
         """Run the trigger of a row, on one triggerer or another, until it fires."""
+        while self.pending:
+            event = Event(at=self.clock() + self.rng.uniform(0, 900), kind=self.pending.pop())
+            self.events = sorted([*self.events, event])
         self.sleepers = _Sleepers()
         self.sleepers.now = lambda: float(self.clock())
         watch = _Watch(self, row)
@@ -539,7 +568,8 @@ class Airflow:
 
     def _calm_down(self) -> None:
         """Let nothing more happen: sooner or later the task must succeed."""
-        self.events, self.dies_in, self.fails_in = [], 0, 0
+        self.events, self.pending, self.moves = [], [], False
+        self.dies_in, self.fails_in, self.dies_behind = 0, 0, float("inf")
         self.azure.clear_faults()
         self.plan(ending="Completed", operation="Succeeded", seconds=600)
         for _ in range(CALM_TRIES):
@@ -570,7 +600,7 @@ class Airflow:
             attempt = sum(began <= new.starts for began in self.attempts) - 1
             own = [job for job in self.backups() if job.starts < new.starts]
             known = [jobs[name] for of, at, name in self.held if of == attempt and at < new.starts]
-            for old in {job.id: job for job in (*own, *known)}.values():
+            for old in {job.id: job for job in (*own, *known) if job.item == new.item}.values():
                 if not old.ended(new.starts) and not self._may_be_overlooked(old, new.starts):
                     yield f"{new.id} was started beside {old.id}"
                 of_this_attempt = old in known or old.starts >= self.attempts[attempt]
@@ -632,6 +662,9 @@ class _Watch:
             self.running.remove((trigger, task))
             if isinstance(task.exception(), GoneError):
                 self._start_later()
+            elif error := task.exception():
+                self.world.unhandled.append(f"a trigger raised {error!r}")
+                raise GoneError("failed")
             else:
                 self.told = task.result()
                 return True

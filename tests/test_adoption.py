@@ -368,6 +368,15 @@ def test_below_3_3_a_backup_from_before_the_run_is_a_strangers(azure: Emulator, 
     assert posts(azure) == 0
 
 
+def test_below_3_3_a_clock_of_azures_that_is_behind_makes_no_stranger_of_our_own(
+    azure: Emulator, clock: Any
+) -> None:
+    azure.configure(clock_skew=-40)
+    ti, task = an_instance(store=False), back_up(deferrable=True, if_running="fail")
+    first = begin(azure, clock, task, ti)
+    assert run(task, ti.retry()) == first
+
+
 @pytest.mark.parametrize("call", ["get", "set"])
 def test_without_a_word_from_the_store_nothing_is_started(azure: Emulator, call: str) -> None:
     class Unreachable(Store):
@@ -385,15 +394,27 @@ def test_without_a_word_from_the_store_nothing_is_started(azure: Emulator, call:
 
 
 @AGAIN
+@pytest.mark.parametrize("if_running", ["adopt", "fail"])
 def test_a_note_of_a_later_release_is_not_understood_but_its_running_backup_is_seen(
-    azure: Emulator, clock: Any, again: Any
+    azure: Emulator, clock: Any, again: Any, if_running: str
 ) -> None:
-    ti, task = an_instance(), back_up(deferrable=True)
+    ti, task = an_instance(), back_up(deferrable=True, if_running=if_running)
     job_id = begin(azure, clock, task, ti)
     assert ti.store is not None
     (key,) = ti.store
     ti.store[key]["version"] = 99
+    azure.fault(path=r"/backupJobs\?", times=9, status=503)
     assert run(task, again(ti)) == job_id
+    assert posts(azure) == 1
+
+
+@BOTH
+def test_a_job_that_azure_denies_is_found_in_the_list(azure: Emulator, clock: Any, deferrable: bool) -> None:
+    ti, task = an_instance(), back_up(deferrable=deferrable)
+    job_id = begin(azure, clock, task, ti)
+    clock.advance(LASTS)
+    azure.fault(method="GET", path=f"/backupJobs/{job_id}", times=8, status=404, code="ResourceNotFound")
+    assert run(task, ti.retry()) == job_id
     assert posts(azure) == 1
 
 
@@ -596,7 +617,7 @@ def test_a_strangers_backup_that_fails_fails_the_task_and_the_retry_takes_its_ow
     assert posts(azure) == 2
 
 
-@pytest.mark.parametrize("form", ["conflict", "operation"])
+@FORMS
 def test_a_backup_in_the_way_that_shows_late_is_waited_for(azure: Emulator, form: str) -> None:
     azure.plan("vm-good", busy=form, visible_after=50)
     stranger = azure.start_job("vm-good")

@@ -208,14 +208,17 @@ class _Search(flows.Heard):
         if ref is None:
             return None
         since = note.since if same else intent.now
-        kept = replace(note, job=ref.path, attempt=intent.attempt, since=since)
         pause = 0.0
         while True:
             try:
                 job = yield from self._look(ref, note.since, pause)
             except AzureBackupNotFoundError:
-                self.tell(f"Azure does not know job {ref.job_id} any more")
-                return None
+                # The list may know it all the same, and another backup is not to be had back.
+                self.tell(f"Azure does not know job {ref.job_id} any more; looking for it among all jobs")
+                found = (yield from self._trace(note.asked)) if note.asked else None
+                if found is None:
+                    return None
+                job, ref = found, found.ref
             if not job.is_being_cancelled:
                 break
             # Neither a backup to wait for, nor out of the way of another.
@@ -224,7 +227,7 @@ class _Search(flows.Heard):
                 raise AzureBackupBusyError(f"still being cancelled: {job}", job=job.facts())
             pause = flows.spread_pause(30.0)
         if job.is_running or (same and self._is_proven(job)):
-            self.remember(kept)
+            self.remember(replace(note, job=ref.path, attempt=intent.attempt, since=since))
             self.tell(f"This task has started it before, so no backup is asked for: {job}")
             return Secured(ref=ref, since=since, adopted=True, over=None if job.is_running else job)
         self.tell(f"An earlier {job}; this {'retry' if same else 'new attempt'} takes a new backup")

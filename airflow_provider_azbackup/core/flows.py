@@ -34,6 +34,8 @@ OPERATION_LIMIT = 300.0
 NEWBORN = 60.0
 # One stray 401, 403 or 404 in a wait of hours must not end it; one that lasts this long is the truth.
 REFUSAL_GRACE = 40.0
+# A list that never ends is a fault of whoever answers: 200 jobs a page make 100,000 jobs.
+_MOST_PAGES = 500
 _REFUSAL_PAUSE = 15.0
 
 Notice = Callable[[Job | None, AzureBackupError | None], None]
@@ -124,6 +126,22 @@ def wait_for_operation(ref: OperationRef) -> Flow[JobRef]:
 def get_job(ref: JobRef) -> Flow[Job]:
     """Return how one job stands now."""
     return replies.read_job(ref, (yield from ask(calls.get_job(ref))))
+
+
+def look_at_job(ref: JobRef, since: float) -> Flow[Job]:
+    """Return how a job stands now, asking again for some seconds when it is denied: one refusal may be stray.
+
+    :param since: Unix time the wait began; a job younger than a minute may still be unknown to Azure.
+    :raises AzureBackupError: a 401, 403 or 404 that lasts, and any other fault at once.
+    """
+    call, patience, pause = calls.get_job(ref), Patience(since), 0.0
+    while True:
+        answer = yield call.later(pause)
+        try:
+            return replies.read_job(ref, _accepted(answer, call, 200))
+        except (AzureBackupAuthError, AzureBackupNotFoundError) as error:
+            patience.bear(error, answer.at)
+            pause = spread_pause(_REFUSAL_PAUSE, error)
 
 
 def cancel_job(ref: JobRef) -> Flow[None]:
@@ -413,4 +431,6 @@ def all_pages(first: Call) -> Flow[list[Page]]:
         call = calls.next_page(reply, link)
         if call in seen:
             raise AzureBackupTransientError(f"the pages of {first.path} go round in a circle")
+        if len(pages) >= _MOST_PAGES:
+            raise AzureBackupTransientError(f"the list {first.path} has more than {_MOST_PAGES} pages")
         seen.add(call)

@@ -266,6 +266,21 @@ def test_a_404_that_passes_is_no_reason_for_a_new_backup() -> None:
     assert azure.asked("posts") == []
 
 
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("same", [True, False], ids=["retry", "Clear"])
+def test_a_job_that_azure_denies_and_lists_counts_as_the_list_shows_it(end: str, same: bool) -> None:
+    state, in_retry, in_clear = ENDS[end]
+    azure = Azure(looks=[GONE], lists=[listed(state)])
+    secured = a_try(attempt=1 if same else 3).secure(azure, JOB_NOTE)
+    adopts = in_retry if same else in_clear
+    assert (secured.adopted, len(azure.asked("posts"))) == (adopts, 0 if adopts else 1)
+
+
+def test_an_adopted_job_that_azure_denies_is_not_looked_for_among_those_that_began_later() -> None:
+    azure = Azure(looks=[GONE], lists=[listed(a_job("Completed", OTHER))])
+    assert a_try().secure(azure, a_note(asked=0.0, job=JOB.path)).ref.job_id == NEW
+
+
 def test_a_job_that_is_being_cancelled_is_waited_for_and_then_replaced() -> None:
     azure = Azure(looks=[look("Cancelling"), look("Cancelling"), look("Cancelled")])
     assert a_try().secure(azure, JOB_NOTE).adopted is False
@@ -640,6 +655,11 @@ def test_a_strangers_backup_is_refused_where_the_author_says_so(earlier: float |
     assert (azure.asked("posts"), this.notes) == ([], [])
 
 
+def test_without_a_store_a_clock_of_azures_that_is_half_a_minute_behind_makes_no_stranger() -> None:
+    azure = Azure(lists=[listed(a_job(began=START - 630))])
+    assert a_try(adopt_others=False, earlier=START - 600).secure(azure).ref == JOB
+
+
 def test_without_a_store_what_began_since_the_run_did_counts_as_our_own() -> None:
     azure = Azure(lists=[listed(a_job(began=START - 500))])
     secured = a_try(adopt_others=False, earlier=START - 600).secure(azure)
@@ -667,6 +687,10 @@ def an_end(began: float, ended: float, **changes: Any) -> dict[str, Any]:
     return a_job(
         "Completed", OTHER, began=began, endTime=datetime.fromtimestamp(ended, UTC).isoformat(), **changes
     )
+
+
+def test_the_backup_that_was_in_the_way_is_looked_for_until_lists_show_it() -> None:
+    assert the_other(NONE, NONE, NONE, NONE, listed(a_job(job_id=OTHER, began=START - 90))) == OTHER
 
 
 @pytest.mark.parametrize(
@@ -797,6 +821,20 @@ def test_a_lost_request_that_azure_will_not_show_is_reported_and_not_sent_again(
         this.secure(azure)
     assert len(azure.asked("posts")) == 1
     assert this.note is not None
+
+
+@BUSY_FORMS
+def test_an_item_that_is_busy_behind_a_lost_request_may_be_so_with_our_own_backup(
+    form: dict[str, Any],
+) -> None:
+    script = {"posts": [LOST, *form.get("posts", [ACCEPTED])], "operations": form.get("operations", [NAMED])}
+    first = a_try(adopt_others=False)
+    with pytest.raises(AzureBackupBusyError):
+        first.secure(Azure(**script))
+    assert first.note is not None
+    late = Azure(at=START + 600, lists=[listed(a_job(began=START + 5))], looks=[look()])
+    assert a_try(adopt_others=False, now=START + 600).secure(late, first.note).ref == JOB
+    assert late.asked("posts") == []
 
 
 def test_an_accepted_backup_whose_job_nobody_sees_is_reported_and_not_sent_again() -> None:

@@ -92,7 +92,7 @@ class Case:
 
 
 class Chaos:
-    """All runs, and the one look at Airflow and Azure that they share."""
+    """The runs that something is yet to be seen of, and the one look at Airflow and Azure they share."""
 
     def __init__(self, airflow: Stack, azure: Azure) -> None:
         self.airflow, self.azure = airflow, azure
@@ -106,23 +106,23 @@ class Chaos:
         self.cases.append(case)
         return case
 
-    def refresh(self, *, azure_is_up: bool = True) -> None:
-        """Look at all runs, once."""
-        begun = {case.run: case for case in self.cases if case.run}
+    def refresh(self, cases: Sequence[Case]) -> None:
+        """Look at some runs, once."""
+        begun = {case.run: case for case in cases if case.run}
         tasks = self.airflow.tasks_of(list(begun))
-        requests, jobs = (self.azure.requests, self.azure.state()["jobs"]) if azure_is_up else ([], [])
+        requests, jobs = self.azure.requests, self.azure.state()["jobs"]
         for task in tasks:
             case = begun[task.run]
             if task.task_id == "backup":
                 case.backup = task
             else:
                 case.gate = task.state
-        for case in self.cases if azure_is_up else []:
+        for case in begun.values():
             where = f"/vaults/{case.vault}/"
             case.requests = [each for each in requests if where in each["path"].lower()]
             case.jobs = [each for each in jobs if where in each["item"].lower()]
 
-    def until(self, condition: Condition, *, timeout: float, azure_is_up: bool = True) -> None:
+    def until(self, condition: Condition, *, timeout: float) -> None:
         """Wait until something is seen of the runs.
 
         :raises TimeoutError: when it is not, with how they stand.
@@ -131,7 +131,7 @@ class Chaos:
         while True:
             self.airflow.check()
             try:
-                self.refresh(azure_is_up=azure_is_up)
+                self.refresh(self.cases)
                 if condition():
                     return
             except AirflowApiError as error:
@@ -152,16 +152,20 @@ class Chaos:
                 try:
                     while waiting[case]():
                         waiting[case] = next(going[case])
+                    continue
                 except StopIteration:
-                    del waiting[case]
+                    pass
                 except (AssertionError, AirflowApiError, OSError, LookupError, ValueError) as error:
                     case.trouble = f"{type(error).__name__}: {error}"
-                    del waiting[case]
+                del waiting[case]
+                self.cases.remove(case)
             return not waiting or time.monotonic() > end
 
         self.until(step, timeout=timeout + 60)
         for case in waiting:
             case.trouble = f"its story had not ended after {timeout:.0f} s"
+            self.cases.remove(case)
+        self.refresh(list(going))  # what came after the end of a story counts as well
 
     def __str__(self) -> str:
         return "\n".join(

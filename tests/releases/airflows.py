@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,14 +29,18 @@ class OldStack(Stack):
     """One of the releases, running while the ``with`` block lasts.
 
     :param release: one of ``dev.releases.RELEASES``; its environment is made when missing.
+    :param ended: set when the tests are ended; whatever waits for Airflow then gives up.
     """
 
     processes = PROCESSES
     parts: tuple[str, ...] = PARTS
 
-    def __init__(self, release: str, *, dags: Path, home: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, release: str, *, dags: Path, home: Path, env: Mapping[str, str], ended: threading.Event
+    ) -> None:
         super().__init__(dags=dags, home=home, env={**SETTINGS, **env})
         self.release = release
+        self.ended = ended
         python = environment(release)
         self.airflow = (str(python), "-m", "airflow")
         # Airflow starts some of its own processes by name.
@@ -81,6 +87,17 @@ class OldStack(Stack):
             )
         return process
 
+    def ends(self, name: str) -> bool:
+        """Ask one of the processes to end, and tell whether it did, or had to be killed."""
+        process = self._processes[name]
+        self.stop(name)
+        return process.returncode != -signal.SIGKILL
+
+    def check(self) -> None:
+        if self.ended.is_set():
+            raise StackError("the tests were ended")
+        super().check()
+
     def wait_until_healthy(self, *, timeout: float = 180.0) -> None:
         until = time.monotonic() + timeout
         seen: object = None
@@ -112,14 +129,21 @@ class Airflow2(OldStack):
     parts = ("metadatabase", "scheduler", "triggerer")
 
     def __init__(
-        self, release: str, *, dags: Path, home: Path, env: Mapping[str, str], database: str
+        self,
+        release: str,
+        *,
+        dags: Path,
+        home: Path,
+        env: Mapping[str, str],
+        ended: threading.Event,
+        database: str,
     ) -> None:
         settings = {
             "AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.default",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
         }
-        super().__init__(release, dags=dags, home=home, env={**settings, **env})
+        super().__init__(release, dags=dags, home=home, env={**settings, **env}, ended=ended)
         web = ("webserver", "--workers", "1", "--hostname", "127.0.0.1", "--port", str(self.port))
         self.processes = {
             "webserver": web,

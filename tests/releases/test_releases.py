@@ -24,7 +24,7 @@ import pytest
 from airflow_provider_azbackup.emulator import Emulator
 from dev.airflow_api import FINISHED, Run, Task
 from dev.postgres import Postgres
-from dev.releases import RELEASES, ROOT, environment
+from dev.releases import RELEASES, ROOT, EnvironmentMissingError, environment, interpreter
 from tests.releases.airflows import Airflow2, OldStack
 
 pytestmark = pytest.mark.e2e
@@ -44,6 +44,7 @@ EXPECTED = {
     "overdue-and-cancelled": ("failed", "upstream_failed"),
 }
 CANCELLED = {"failed-and-cancelled", "passed-and-cancelled", "failed-in-worker", "overdue-and-cancelled"}
+IN_TIME = {name for name in EXPECTED if not name.startswith("overdue")}
 IN_WORKER = {"failed-in-worker", "cleared-in-worker"}
 COMPLETED = {name for name, (state, _) in EXPECTED.items() if state == "success"} - CANCELLED
 
@@ -52,12 +53,13 @@ COMPLETED = {name for name, (state, _) in EXPECTED.items() if state == "success"
 class Story:
     """What was seen of one release."""
 
+    release: str
     tasks: Mapping[str, Task] = field(default_factory=dict)
     jobs: Mapping[str, str] = field(default_factory=dict)
     posts: Mapping[str, int] = field(default_factory=dict)
     cancels: Mapping[str, int] = field(default_factory=dict)
     logs: Mapping[str, str] = field(default_factory=dict)
-    leaving: dict[str, float] = field(default_factory=dict)
+    triggerer_ended: bool = False
     told: list[str] = field(default_factory=list)
 
 
@@ -67,9 +69,9 @@ class Telling:
     A step that does not come about in time is noted, and the telling goes on: the tests say what it cost.
     """
 
-    def __init__(self, airflow: OldStack, azure: Emulator, stop: threading.Event) -> None:
-        self.airflow, self.azure, self.stop = airflow, azure, stop
-        self.story = Story()
+    def __init__(self, airflow: OldStack, azure: Emulator) -> None:
+        self.airflow, self.azure = airflow, azure
+        self.story = Story(release=airflow.release)
         self.began = time.monotonic()
         self.run: Run
 
@@ -85,12 +87,12 @@ class Telling:
         self._see("all wait again", self._all_wait_again, 90)
         self._see("cancelled", lambda: self._cancels("failed-and-cancelled") > 0, 20)
         self._see("overdue ended", lambda: self._ended("overdue", "overdue-and-cancelled"), 90)
-        for name, end in (("asked to end", self.airflow.stop), ("killed", self.airflow.kill)):
-            began = time.monotonic()
-            end("triggerer")
-            self.story.leaving[name] = time.monotonic() - began
-            self.airflow.start("triggerer")
-            self._see_more(f"triggerer {name} and back", self._starts)
+        self.story.triggerer_ended = self.airflow.ends("triggerer")
+        self.airflow.start("triggerer")
+        self._see_more("triggerer ended and back", self._starts)
+        self.airflow.kill("triggerer")
+        self.airflow.start("triggerer")
+        self._see_more("triggerer killed and back", self._starts)
         self._see_more("watching again", self._looks)
         for name in COMPLETED:
             if job := self._jobs().get(name):
@@ -122,8 +124,7 @@ class Telling:
         began = time.monotonic()
         while not (seen := holds()) and time.monotonic() < began + within:
             self.airflow.check()
-            if self.stop.wait(1.0):
-                raise KeyboardInterrupt("the tests were ended")
+            time.sleep(1.0)
         now = time.monotonic()
         self.story.told.append(f"{now - self.began:5.1f} s: {what}: {seen}, after {now - began:.1f} s")
         return seen
@@ -140,13 +141,11 @@ class Telling:
         return {job["item"].rpartition(";")[2]: job["id"] for job in self.azure.service.state()["jobs"]}
 
     def _all_wait(self) -> bool:
-        """Whether every job is watched; a task that is ended before a triggerer has it is ended unheard."""
+        """Whether every job is watched: a task that is ended before a triggerer has it is ended unheard."""
         tasks = self._tasks()
-        return all(
-            self._looks(name) and tasks[name].state == "running"
-            if name in IN_WORKER
-            else self._starts(name) and tasks[name].state == "deferred"
-            for name in EXPECTED
+        states = {name: "running" if name in IN_WORKER else "deferred" for name in IN_TIME}
+        return all(self._looks(name) for name in EXPECTED) and all(
+            tasks[name].state == state for name, state in states.items()
         )
 
     def _all_wait_again(self) -> bool:
@@ -180,22 +179,22 @@ class Telling:
         return self.azure.count("POST", f"{job}/cancel") if job else 0
 
 
-def tell(release: str, home: Path, stop: threading.Event) -> Story:
+def tell(release: str, home: Path, ended: threading.Event) -> Story:
     """Start a release and all it needs, and tell its story."""
     items = [{"kind": "VM", "name": name, "group": "demo-vms", "vault": "demo-vault"} for name in EXPECTED]
     with ExitStack() as running:
         azure = running.enter_context(Emulator(speed=120, seed={"items": items}))
         for name in EXPECTED:
-            azure.plan(name, ending="Never")
+            azure.plan(name, ending="Never", cancel_seconds=3600)
         env = {"AIRFLOW_CONN_AZURE_BACKUP_DEFAULT": json.dumps(azure.connection())}
         airflow: OldStack
         if release.startswith("2."):
             database = running.enter_context(Postgres()).url
-            airflow = Airflow2(release, dags=DAGS, home=home, env=env, database=database)
+            airflow = Airflow2(release, dags=DAGS, home=home, env=env, ended=ended, database=database)
         else:
-            airflow = OldStack(release, dags=DAGS, home=home, env=env)
+            airflow = OldStack(release, dags=DAGS, home=home, env=env, ended=ended)
         running.enter_context(airflow)
-        story = Telling(airflow, azure, stop).tell()
+        story = Telling(airflow, azure).tell()
     print(f"Airflow {release}", *story.told, sep="\n  ")
     return story
 
@@ -222,13 +221,17 @@ def check(release: str, story: Future[Story]) -> subprocess.CompletedProcess[str
 @pytest.fixture(scope="module")
 def stories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Story]]]:
     """All the releases, two at a time: most of the time an Airflow waits."""
-    stop = threading.Event()
+    try:
+        interpreter()
+    except EnvironmentMissingError as error:
+        pytest.skip(f"no Python here that these releases run on: {error}")
+    ended = threading.Event()
     with ThreadPoolExecutor(max_workers=2) as pool:
         homes = {release: tmp_path_factory.mktemp(release) for release in RELEASES}
         try:
-            yield {release: pool.submit(tell, release, home, stop) for release, home in homes.items()}
+            yield {release: pool.submit(tell, release, home, ended) for release, home in homes.items()}
         finally:
-            stop.set()
+            ended.set()
             pool.shutdown(cancel_futures=True)
 
 
@@ -262,11 +265,12 @@ def test_only_what_was_to_be_cancelled_is_cancelled_and_once(story: Story) -> No
 
 
 def test_a_deferred_wait_ends_at_the_execution_timeout(story: Story) -> None:
+    limit = 90 if story.release.startswith("2.") else 45  # as in the Dag
     for name in ("overdue", "overdue-and-cancelled"):
         facts = story.tasks[name].facts
         began, ended = (datetime.fromisoformat(facts[key]) for key in ("start_date", "end_date"))
-        # Not earlier than our margin, not later than a busy machine takes to bring the worker back.
-        assert 50 < (ended - began).total_seconds() < 75
+        # Not earlier than our margin, not later than a very busy machine takes to bring the worker back.
+        assert 0.85 * limit < (ended - began).total_seconds() < limit + 60
 
 
 def test_a_wait_that_took_too_long_says_what_becomes_of_the_job(story: Story) -> None:
@@ -279,9 +283,8 @@ def test_a_retry_takes_up_the_backup_of_the_try_before(story: Story) -> None:
     assert "was answered 400" in story.logs["retried"]
 
 
-def test_a_triggerer_that_is_asked_to_end_ends_by_itself(story: Story) -> None:
-    # Airflow 3.2 takes ten seconds without any trigger, and kills after thirty.
-    assert story.leaving["asked to end"] < 25
+def test_a_triggerer_that_is_asked_to_end_need_not_be_killed(story: Story) -> None:
+    assert story.triggerer_ended
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -28,7 +28,7 @@ for name, options in DAGS.items():
             vault_name="{{ dag_run.conf['vault'] }}",
             azure_backup_conn_id="{{ dag_run.conf['conn_id'] }}",
             poll_interval=3,
-            retries=1,
+            retries=3,
             retry_delay=timedelta(seconds=1),
             **options,
         )
