@@ -134,6 +134,14 @@ class AirflowApi:
         found = self.call("GET", f"{run.path}/taskInstances", limit=100)["task_instances"]
         return sorted(map(_task, found), key=lambda task: (task.task_id, task.map_index))
 
+    def all_tasks(self, run: Run) -> Iterator[Task]:
+        """Yield every task of a run that has many, page by page."""
+        first, total = 0, 1
+        while first < total:
+            found = self.call("GET", f"{run.path}/taskInstances", limit=100, offset=first, order_by="id")
+            yield from map(_task, found["task_instances"])
+            first, total = first + 100, found["total_entries"]
+
     def tasks_of(self, runs: Sequence[Run]) -> list[Task]:
         """Return every task of many runs, in a few requests."""
         found: list[Json] = []

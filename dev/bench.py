@@ -279,15 +279,19 @@ def plot(found: Sequence[Row]) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
-def write(found: Sequence[Row], memory: float) -> None:
-    """Put what was measured between the marks in docs/performance.md."""
+def insert(name: str, text: str) -> None:
+    """Put what was measured between its marks in docs/performance.md."""
     path = DOCS / "performance.md"
-    begin, end = "<!-- measured -->\n", "<!-- end -->\n"
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
     before, _, rest = path.read_text().partition(begin)
     after = rest.partition(end)[2]
-    table = "\n".join([HEAD, "|---" * HEAD.count(" | ") + "|---|", *map(line, found)])
-    text = f"{table}\n\nOne more wait holds {memory:.1f} KiB.\n"
-    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+    path.write_text(f"{before}{begin}\n{text}\n\n{end}{after}")
+
+
+def write(found: Sequence[Row], memory: float) -> None:
+    """Put table and plot into docs/."""
+    table = "\n".join([HEAD, "|---" * (HEAD.count("|") - 1) + "|", *map(line, found)])
+    insert("reads", f"{table}\n\nOne more wait holds {memory:.1f} KiB of objects.")
     (DOCS / "performance.svg").write_text(plot(found))
 
 

@@ -56,6 +56,7 @@ class Azure:
         }
         (self.directory / "seed.json").write_text(json.dumps(seed))
         self.start()
+        self._enrich()
         return self
 
     def __exit__(
@@ -133,6 +134,11 @@ class Azure:
     def reset(self) -> None:
         """Back to the state at start; secrets and tokens stay valid."""
         self._ask("reset", {})
+        self._enrich()
+
+    def _enrich(self) -> None:
+        """Grant reads without end: tasks look every three seconds here, not every minute."""
+        self.configure(job_read_budget=1_000_000)
 
     def state(self) -> Json:
         """Return the clock and the jobs as they stand."""

@@ -23,7 +23,6 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def chaos(airflow: Stack, azure: Azure) -> Iterator[Chaos]:
     azure.reset()
-    azure.configure(job_read_budget=1_000_000)  # these runs look every three seconds, not every minute
     for pool in ("held", "freed"):
         airflow.call("POST", "/pools", {"name": pool, "slots": 0})
     yield Chaos(airflow, azure)

@@ -181,9 +181,13 @@ class Telling:
 
 def tell(release: str, home: Path, ended: threading.Event) -> Story:
     """Start a release and all it needs, and tell its story."""
-    items = [{"kind": "VM", "name": name, "group": "demo-vms", "vault": "demo-vault"} for name in EXPECTED]
+    seed = {
+        "vaults": [{"name": name, "group": "demo-rg"} for name in EXPECTED],
+        "items": [{"kind": "VM", "name": name, "group": "demo-vms", "vault": name} for name in EXPECTED],
+    }
     with ExitStack() as running:
-        azure = running.enter_context(Emulator(speed=120, seed={"items": items}))
+        azure = running.enter_context(Emulator(speed=120, seed=seed))
+        azure.configure(job_read_budget=1_000_000)  # each is looked at every two seconds
         for name in EXPECTED:
             azure.plan(name, ending="Never", cancel_seconds=3600)
         env = {"AIRFLOW_CONN_AZURE_BACKUP_DEFAULT": json.dumps(azure.connection())}

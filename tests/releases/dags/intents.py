@@ -1,6 +1,6 @@
 """Backups that are meant once each, with a gate behind every one; what befalls them is up to the test.
 
-Each task backs up a machine of its own name.
+Each task backs up a machine of its own name, in a vault of its own name: each wait reads its job by itself.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ with DAG(dag_id="intents", schedule=None):
         backup = AzureBackupOperator(
             task_id=name,
             protected_item=name,
+            vault_name=name,
             priority_weight=2 if "execution_timeout" in options else 1,  # the longest wait begins first
             retry_delay=timedelta(seconds=1),  # a Clear of a running task waits for it too
             **{"deferrable": True, "poll_interval": 2, **options},
