@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import psutil
@@ -32,6 +33,7 @@ INTERVAL = 20.0
 FIRST_END, LAST_END = 40.0, 80.0
 FEW = 2
 OVER = {"Completed"}
+OURS = "airflow_provider_azbackup"
 
 Seen = Callable[[str], None]
 
@@ -118,7 +120,8 @@ async def _look(client: Any, given: dict[str, Any], job: str, seen: Seen) -> Non
 def child() -> None:
     """Measure one way, as told on standard input; say what was found on standard output."""
     given = json.load(sys.stdin)
-    process, late, seen, most = psutil.Process(), [0.0], {}, 0.0
+    process, late, most = psutil.Process(), [0.0], 0.0
+    seen: dict[str, float] = {}
 
     async def watchdog() -> None:
         nonlocal most
@@ -130,15 +133,17 @@ def child() -> None:
 
     async def main() -> None:
         watching = asyncio.create_task(watchdog())
-        await WAYS[given["way"]](given, lambda job: seen.setdefault(job, time.time()))
+        await WAYS[given["way"]](given, lambda job: seen.update({job: time.time()}))
         watching.cancel()
 
     # Whatever is only imported would be in any triggerer.
-    import azure.identity.aio
-    import azure.mgmt.recoveryservicesbackup.aio
-
-    import airflow_provider_azbackup.poller
-    import airflow_provider_azbackup.triggers  # noqa: F401
+    for name in (
+        "azure.identity.aio",
+        "azure.mgmt.recoveryservicesbackup.aio",
+        f"{OURS}.poller",
+        f"{OURS}.triggers",
+    ):
+        import_module(name)
 
     cpu = time.process_time()
     asyncio.run(main())

@@ -181,7 +181,7 @@ def shortcomings(stack: Stack, azure: Emulator, runs: list[Run]) -> list[str]:
 def demo(*, speed: float, port: int, stay: bool, home: Path) -> list[str]:
     """Start everything, run the examples, tell about them, and end everything; see :func:`shortcomings`."""
     with Emulator(speed=speed, directory=home / "azure") as azure:
-        # Its hour lasts seconds, while reads are planned by the clock of this machine: they must not be scarce.
+        # Its hour lasts seconds, but reads are planned by the clock of this machine: grant enough of them.
         azure.configure(job_read_budget=math.ceil(150 * speed))
         print(f"Azure Backup emulator: {azure.url}, {speed:g} times as fast as Azure", flush=True)
         print("Airflow: starting", flush=True)

@@ -138,7 +138,7 @@ def look_at_job(ref: JobRef, since: float) -> Flow[Job]:
     while True:
         answer = yield call.later(pause)
         try:
-            return replies.read_job(ref, _accepted(answer, call, 200))
+            return replies.read_job(ref, accepted(answer, call, 200))
         except (AzureBackupAuthError, AzureBackupNotFoundError) as error:
             patience.bear(error, answer.at)
             pause = spread_pause(_REFUSAL_PAUSE, error)
