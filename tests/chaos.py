@@ -11,16 +11,17 @@ import asyncio
 import importlib
 import json
 import random
+import selectors
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
+from azure.core.pipeline.transport import AioHttpTransport
 
 from airflow_provider_azbackup import clock as clocks
 from airflow_provider_azbackup.emulator import Emulator
@@ -29,7 +30,10 @@ from airflow_provider_azbackup.exceptions import AzureBackupError
 from airflow_provider_azbackup.operators import AzureBackupOperator
 from tests.tasks import Store, TaskInstance
 
+T = TypeVar("T")
 HOUR = 3600.0
+# Seconds that an answer of the emulator may really take.
+REAL_PATIENCE = 60.0
 # The same for every schedule, so that each can be had again alone.
 EPOCH = 1_790_000_000.25
 # Two triggerers that watch one job while each look is tried four times, beside a worker that begins.
@@ -142,8 +146,11 @@ def draw(seed: int) -> Schedule:
 # --- what breaks it off
 
 
-class GoneError(BaseException):
-    """A process that is gone, as by kill -9, or a task that a person ended: no handler may hold it up."""
+class GoneError(SystemExit):
+    """A process that is gone, as by kill -9, or a task that a person ended: no handler may hold it up.
+
+    Whichever task on an event loop it comes up in, it ends the loop.
+    """
 
 
 class AirflowDownError(Exception):
@@ -192,58 +199,75 @@ class _Clock:
 
     async def pause(self, seconds: float) -> None:
         self.world.live()
-        await self.world.sleepers.rest(seconds)
+        await asyncio.sleep(seconds)
 
 
-class _Sleepers:
-    """Coroutines that share simulated time: it goes on only when all of them rest."""
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop on simulated time, which moves only while everything on it waits for nothing but time."""
 
-    def __init__(self) -> None:
-        self.awake = 0
-        self.calm = asyncio.Event()
-        self.now: Callable[[], float] = lambda: 0.0
-        self._beds: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._count = 0
+    def __init__(self, clock: Any) -> None:
+        self.clock, self.at_work = clock, 0
+        super().__init__(_Selector(self))
 
-    def spawn(self, work: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> asyncio.Task[Any]:
-        self.awake += 1
-        self.calm.clear()
-        return asyncio.get_running_loop().create_task(self._count_out(work, *arguments))
+    def time(self) -> float:
+        return float(self.clock())
 
-    async def _count_out(self, work: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]  # variadic there
+        self.at_work += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(lambda _: self._done())
+        return future
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """While something is under way that takes no simulated time."""
+        self.at_work += 1
         try:
-            return await work(*arguments)
+            yield
         finally:
-            self._lie_down()
+            self._done()
 
-    def _lie_down(self) -> None:
-        self.awake -= 1
-        if not self.awake:
-            self.calm.set()
+    def _done(self) -> None:
+        self.at_work -= 1
 
-    async def rest(self, seconds: float) -> None:
-        bed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._count += 1
-        heappush(self._beds, (self.now() + seconds, self._count, bed))
-        self._lie_down()
-        try:
-            await bed
-        except asyncio.CancelledError:
-            if bed.cancelled():
-                self.awake += 1
-            raise
 
-    @property
-    def next(self) -> float:
-        """When the next of them wakes."""
-        while self._beds and self._beds[0][2].done():
-            heappop(self._beds)
-        return self._beds[0][0] if self._beds else float("inf")
+class _Selector(selectors.DefaultSelector):
+    def __init__(self, loop: Loop) -> None:
+        super().__init__()
+        self.loop = loop
 
-    def wake(self) -> None:
-        self.awake += 1
-        self.calm.clear()
-        heappop(self._beds)[2].set_result(None)
+    def select(self, timeout: float | None = None) -> Any:
+        if (ready := super().select(0)) or timeout == 0:
+            return ready
+        if self.loop.at_work or timeout is None:
+            if not (ready := super().select(REAL_PATIENCE)):
+                raise RuntimeError("everything has waited for a minute of real time")
+            return ready
+        # A hair more: the loop takes a timer for due within the resolution of a clock that starts at 0.
+        self.loop.clock.advance(timeout + 1e-5)
+        return []
+
+
+@contextmanager
+def network() -> Iterator[None]:
+    """Let loops know of the requests of Microsoft's asynchronous clients that are under way."""
+    originals = {name: getattr(AioHttpTransport, name) for name in ("send", "close")}
+
+    def counted(original: Callable[..., Any]) -> Callable[..., Any]:
+        async def counting(*arguments: Any, **options: Any) -> Any:
+            loop = asyncio.get_running_loop()
+            with loop.busy() if isinstance(loop, Loop) else nullcontext():
+                return await original(*arguments, **options)
+
+        return counting
+
+    for name, original in originals.items():
+        setattr(AioHttpTransport, name, counted(original))
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(AioHttpTransport, name, original)
 
 
 # --- the world
@@ -277,7 +301,6 @@ class Airflow:
         self.state, self.where = "none", ""
         # Both count down to 0; that of requests is how many Azure accepted before.
         self.dies_in, self.fails_in, self.dies_behind = 0, 0, float("inf")
-        self.sleepers = _Sleepers()
         self.azure.configure(clock_skew=schedule.skew)
         self.item, self.moves = self._named(schedule.item), False
         self.plan()
@@ -478,7 +501,7 @@ class Airflow:
         self.tell(f"a try begins: {self.ti.try_number} of {self.ti.max_tries + 1}, by {why}")
         self.state = "running"
         while self.killed:  # of triggers that were cleared away; Airflow calls them this late
-            asyncio.run(self.killed.pop().on_kill())
+            self._on_loop(self.killed.pop().on_kill())
         return self._work(lambda task: task.execute(self.ti.context))
 
     def _move(self) -> None:
@@ -526,7 +549,7 @@ class Airflow:
         handed = json.loads(json.dumps(deferred.kwargs or {}))
         limit = self.clock() + (deferred.timeout.total_seconds() if deferred.timeout else float("inf"))
         try:
-            told = asyncio.run(self._watch(row, limit))
+            told = self._watch(row, limit)
             self.where, self.state = "", "queued"
             self.let_pass(self.rng.choice((0, 5, 60)))
         except GoneError as gone:
@@ -537,32 +560,26 @@ class Airflow:
             )
         )
 
-    async def _watch(self, row: tuple[str, dict[str, Any]], limit: float) -> Any:
-        """Run the trigger of a row, on one triggerer or another, until it fires."""
+    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        with asyncio.Runner(loop_factory=lambda: Loop(self.clock)) as runner:
+            return runner.run(work)
+
+    def _watch(self, row: tuple[str, dict[str, Any]], limit: float) -> Any:
+        """Run the trigger of a row, on one triggerer after another, until it fires."""
         while self.pending:
             event = Event(at=self.clock() + self.rng.uniform(0, 900), kind=self.pending.pop())
             self.events = sorted([*self.events, event])
-        self.sleepers = _Sleepers()
-        self.sleepers.now = lambda: float(self.clock())
-        watch = _Watch(self, row)
-        try:
-            watch.start()
-            while True:
-                await self.sleepers.calm.wait()
-                if watch.harvest():
-                    return watch.told
-                moment = min(self.sleepers.next, limit, self.events[0].at if self.events else float("inf"))
-                if moment >= limit:
-                    self.tell("the deferral times out")
-                    raise GoneError("failed")
-                self.clock.advance(max(0.0, moment - self.clock()))
-                if self.events and self.events[0].at <= moment:
-                    await watch.befall(self.events.pop(0))
-                else:
-                    self.sleepers.wake()
-        finally:
-            self.where = ""
-            await watch.end()
+        pause = 0.0
+        while True:
+            try:
+                return self._on_loop(_Watch(self, row).run(pause, limit))
+            except GoneError as gone:
+                # It died of itself, in the middle of what it did, unless a person ended the task.
+                if str(gone) != "died":
+                    raise
+                pause = self.rng.uniform(1, 200)
+            finally:
+                self.where = ""
 
     # The end
 
@@ -630,54 +647,65 @@ class Airflow:
 
 
 class _Watch:
-    """A trigger's row, and the processes that run it: usually one, sometimes none, for a while two."""
+    """A trigger's row, and what runs it: once usually, sometimes not at all, for a while twice."""
 
     def __init__(self, world: Airflow, row: tuple[str, dict[str, Any]]) -> None:
         self.world, (self.path, self.arguments) = world, row
         self.running: list[tuple[Any, asyncio.Task[Any]]] = []
-        self.others: list[asyncio.Task[Any]] = []
-        self.told: Any = None
+        self.others: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Rebuild the trigger from its row and run it."""
+    async def run(self, pause: float, limit: float) -> Any:
+        """Start the trigger after a pause in seconds; return what it tells before ``limit``."""
+        world = self.world
+        self._start(pause)
+        try:
+            while True:
+                moment = min(limit, world.events[0].at if world.events else float("inf"))
+                seconds = None if moment == float("inf") else max(0.0, moment - world.clock())
+                tasks = [task for task in (*dict(self.running).values(), *self.others) if not task.done()]
+                if all(not task.done() for _, task in self.running):
+                    await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                for _, task in self.running:
+                    if task.done():
+                        return task.result()
+                if world.clock() >= limit:
+                    world.tell("the deferral times out")
+                    raise GoneError("failed")
+                if world.events and world.clock() >= world.events[0].at:
+                    await self._befall(world.events.pop(0))
+        finally:
+            world.where = ""
+            while self.running:
+                await self._kill_one()
+            for other in self.others:
+                other.cancel()
+            await asyncio.gather(*self.others, return_exceptions=True)
+
+    def _start(self, pause: float = 0.0) -> None:
+        """Rebuild the trigger from its row and run it, after a pause in seconds."""
+        self.others.append(asyncio.ensure_future(self._after(pause)))
+
+    async def _after(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
         module, _, name = self.path.rpartition(".")
         trigger = getattr(importlib.import_module(module), name)(**self.arguments)
         ti = self.world.ti
         trigger.task_instance = SimpleNamespace(
             dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
         )
-        self.running.append((trigger, self.world.sleepers.spawn(self._fire, trigger)))
+        self.running.append((trigger, asyncio.ensure_future(self._fire(trigger))))
 
     async def _fire(self, trigger: Any) -> Any:
-        events = [event async for event in trigger.run()]
+        try:
+            events = [event async for event in trigger.run()]
+        except Exception as error:
+            self.world.unhandled.append(f"a trigger raised {error!r}")
+            raise GoneError("failed") from error
         if len(events) != 1:
             self.world.unhandled.append(f"a trigger fired {len(events)} times")
         return json.loads(json.dumps(events[0].payload))
 
-    def harvest(self) -> bool:
-        """Take the event of a trigger that has fired; one whose process is gone starts again elsewhere."""
-        for trigger, task in list(self.running):
-            if not task.done():
-                continue
-            self.running.remove((trigger, task))
-            if isinstance(task.exception(), GoneError):
-                self._start_later()
-            elif error := task.exception():
-                self.world.unhandled.append(f"a trigger raised {error!r}")
-                raise GoneError("failed")
-            else:
-                self.told = task.result()
-                return True
-        return False
-
-    def _start_later(self) -> None:
-        self.others.append(self.world.sleepers.spawn(self._after, self.world.rng.uniform(1, 200)))
-
-    async def _after(self, seconds: float) -> None:
-        await self.world.sleepers.rest(seconds)
-        self.start()
-
-    async def befall(self, event: Event) -> None:
+    async def _befall(self, event: Event) -> None:
         """Let an event happen that may be about this deferral."""
         world = self.world
         if event.kind == "the trigger is lost":
@@ -689,11 +717,11 @@ class _Watch:
                 world.where, world.dies_in = "triggerer", world.rng.randint(1, 4)
             else:
                 await self._kill_one()
-                self._start_later()
+                self._start(world.rng.uniform(1, 200))
         elif event.kind == "hand-over":
             world.tell(event.kind)
-            self.start()
-            self.others.append(world.sleepers.spawn(self._let_go, world.rng.uniform(5, 300)))
+            self._start()
+            self.others.append(asyncio.ensure_future(self._let_go(world.rng.uniform(5, 300))))
         else:
             try:
                 world.happen(event)
@@ -711,7 +739,7 @@ class _Watch:
 
     async def _let_go(self, seconds: float) -> None:
         """End the first of two, as Airflow 3.3.2 does: by calling its ``on_kill``."""
-        await self.world.sleepers.rest(seconds)
+        await asyncio.sleep(seconds)
         if len(self.running) > 1 and (trigger := await self._kill_one()):
             await trigger.on_kill()
 
@@ -723,20 +751,7 @@ class _Watch:
         if did == "Clear":
             self.world.killed = triggers
         else:
-            kills = [self.world.sleepers.spawn(trigger.on_kill) for trigger in triggers]
-            while not all(kill.done() for kill in kills):
-                await self.world.sleepers.calm.wait()
-                if self.world.sleepers.next < float("inf"):
-                    self.world.clock.advance(max(0.0, self.world.sleepers.next - self.world.clock()))
-                    self.world.sleepers.wake()
-
-    async def end(self) -> None:
-        """Leave nothing running."""
-        while self.running:
-            await self._kill_one()
-        for task in self.others:
-            task.cancel()
-        await asyncio.gather(*self.others, return_exceptions=True)
+            await asyncio.gather(*(trigger.on_kill() for trigger in triggers))
 
 
 class Supervisor:

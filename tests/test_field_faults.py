@@ -217,8 +217,10 @@ def test_closes_are_as_many_as_openings_however_a_trigger_ends(
         begin(session, *values, **options)
         opened.append(session)
 
-    def break_off(_: float) -> None:
-        raise asyncio.CancelledError
+    async def end_while_it_waits() -> None:
+        waiting = asyncio.ensure_future(fire(PATH, arguments))
+        monkeypatch.setattr(clock, "advance", lambda _: waiting.cancel())
+        await waiting
 
     monkeypatch.setattr(aiohttp.ClientSession, "__init__", count)
     asyncio.run(fire(PATH, arguments))  # the job is over
@@ -228,9 +230,8 @@ def test_closes_are_as_many_as_openings_however_a_trigger_ends(
     azure.clear_faults()
     azure.fault(path=JOBS, expire_token=True)
     asyncio.run(fire(PATH, arguments))  # signed in twice
-    monkeypatch.setattr(clock, "advance", break_off)
     with pytest.raises(asyncio.CancelledError):  # the triggerer ends
-        asyncio.run(fire(PATH, arguments))
+        asyncio.run(end_while_it_waits())
     assert len(opened) == 5
     assert all(session.closed for session in opened)
 

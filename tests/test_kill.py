@@ -191,6 +191,7 @@ class Triggerer:
 
 @pytest.fixture
 def triggerer(azure: Emulator, clock: Any) -> Triggerer:
+    azure.plan("vm-good", cancel_seconds=900)
     job_id = azure.start_job("vm-good", ending="Never")
     return Triggerer(clock, f"{azure.service.world.vaults[0].path}/backupJobs/{job_id}")
 

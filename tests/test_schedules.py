@@ -12,7 +12,7 @@ from airflow.sdk.execution_time import task_runner
 
 from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.operators import AzureBackupOperator
-from tests.chaos import KINDS, Airflow, Supervisor, draw
+from tests.chaos import KINDS, Airflow, Supervisor, draw, network
 
 SEEDS = 200
 BATCH = 10
@@ -24,7 +24,8 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
     found = Supervisor()
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", found, raising=False)
     logging.disable(logging.CRITICAL)
-    yield found
+    with network():
+        yield found
     logging.disable(logging.NOTSET)
 
 
