@@ -194,6 +194,8 @@ class Poller:
             tell(Lost(reason="no read of jobs was to be had in time", at=self._clock.now()))
 
         due = now + call.after
+        if due >= deadline:
+            apart = _SOONEST  # the last look must not wait until a list would be due for the others
         quiet_until = min(deadline, now + _QUIET)
         not_before = min(max(now, not_before), due)
         watcher.ask(tell, not_before=not_before, due=due, quiet_until=quiet_until, apart=apart)
