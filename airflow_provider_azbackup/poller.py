@@ -21,7 +21,7 @@ from airflow.providers.common.compat.sdk import Stats
 from airflow_provider_azbackup import clock as clocks
 from airflow_provider_azbackup.core import flows
 from airflow_provider_azbackup.core.budget import Budget
-from airflow_provider_azbackup.core.sweep import Sweep, Watcher
+from airflow_provider_azbackup.core.sweep import SOONEST, Sweep, Watcher
 from airflow_provider_azbackup.core.wire import Answer, Call, Lost, Reply
 from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 # Seconds that a last look, at a wait's deadline, may take when reads are scarce.
 _LAST_LOOK = 60.0
-# Seconds between two lists, however soon somebody wants one.
-_SOONEST = 15.0
 # Seconds after which a wait hears even that there is no news: it says now and then that it is alive.
 _QUIET = 900.0
 # Seconds until a poller that broke tries again.
@@ -154,7 +152,7 @@ class Poller:
             while True:
                 call = flow.send(await self._look(tended, watcher, call, not_before, deadline, apart))
                 # An earlier look than usual, the last one or one after a refusal, does not wait for a list.
-                apart = poll_interval if call.after >= 0.85 * poll_interval else max(call.after, _SOONEST)
+                apart = poll_interval if call.after >= 0.85 * poll_interval else max(call.after, SOONEST)
         except StopIteration as end:
             job: Job = end.value
             return job
@@ -194,11 +192,11 @@ class Poller:
             tell(Lost(reason="no read of jobs was to be had in time", at=self._clock.now()))
 
         due = now + call.after
-        if due >= deadline:
-            apart = _SOONEST  # the last look must not wait until a list would be due for the others
         quiet_until = min(deadline, now + _QUIET)
         not_before = min(max(now, not_before), due)
-        watcher.ask(tell, not_before=not_before, due=due, quiet_until=quiet_until, apart=apart)
+        watcher.ask(
+            tell, not_before=not_before, due=due, quiet_until=quiet_until, latest=deadline, apart=apart
+        )
         tended.wake.set()
         timer = loop.call_later(max(0.0, deadline - now) + _LAST_LOOK, give_up)
         try:

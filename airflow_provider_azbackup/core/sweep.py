@@ -29,6 +29,8 @@ _HEAD_START = 24 * 3600.0
 _SLACK = 600.0
 # Microsoft's own tools never ask for more than 30 days.
 _LONGEST_WINDOW = 30 * 24 * 3600.0 - 2 * _SLACK
+# Seconds between two lists, however soon somebody wants one.
+SOONEST = 15.0
 # Waits told of their jobs in one go, before everybody else on the event loop has a turn.
 _AT_ONCE = 100
 
@@ -52,6 +54,7 @@ class Watcher:
         self.looked_up_at = 0.0
         self.not_before = self.due = math.inf
         self._quiet_until = 0.0
+        self._latest = math.inf
         self._status = ""
         self._tell: Callable[[Answer], None] | None = None
 
@@ -62,6 +65,7 @@ class Watcher:
         not_before: float,
         due: float,
         quiet_until: float = 0.0,
+        latest: float = math.inf,
         apart: float | None = None,
     ) -> None:
         """Ask for the next look.
@@ -70,11 +74,20 @@ class Watcher:
         :param not_before: Unix time before which none is wanted.
         :param due: Unix time by which one is wanted; then one in every interval.
         :param quiet_until: Unix time by which an answer is wanted even if a look brings no news.
+        :param latest: Unix time of the last look, which comes whatever was listed just before.
         :param apart: seconds that a list has to be newer than the last one, instead of the interval.
         """
         self._tell, self.not_before, self.due = tell, not_before, max(due, not_before)
-        self._quiet_until = quiet_until
+        self._quiet_until, self._latest = quiet_until, latest
         self.apart = self.interval if apart is None else min(apart, self.interval)
+
+    def list_due(self, listed_at: float) -> float:
+        """Return the Unix time at which a list is due for this wait.
+
+        :param listed_at: Unix time of the one before.
+        """
+        following = min(listed_at + self.apart, max(self._latest, listed_at + SOONEST))
+        return max(self.due, following)
 
     def drop(self) -> None:
         """Take the question back."""
@@ -182,7 +195,7 @@ class Sweep(flows.Heard):
     def _list_due(self) -> float:
         if self._is_alone:
             return math.inf
-        return min((max(each.due, self._listed_at + each.apart) for each in self._all()), default=math.inf)
+        return min((each.list_due(self._listed_at) for each in self._all()), default=math.inf)
 
     def _look_up_due(self, watcher: Watcher) -> float:
         found = max(watcher.not_before, watcher.look_up_at)
