@@ -8,6 +8,8 @@
 #   make az-cli          Microsoft's `az backup` against the emulator, beside what our hook reads; not in make test
 #   make lint            ruff and strict mypy
 #   make lock            remakes requirements/*.txt (UPGRADE=1 takes the newest of everything)
+#   make bench           reads, delay, CPU and memory of many waits, ours and others', into docs/performance.md
+#   make fleet           WAITS=1000 gates on a real triggerer that is killed halfway
 #   make bench-imports   what importing our modules costs, beside other providers'
 #   make clean           removes what these commands made in this directory
 
@@ -27,7 +29,7 @@ export EXIT CI
 # An environment that happens to be active is left alone.
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: demo test lint lock bench-imports az-cli clean
+.PHONY: demo test lint lock bench fleet bench-imports az-cli clean
 
 demo: .venv/demo.installed
 	@exec $(BIN)/python -m dev.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)')
@@ -40,6 +42,13 @@ lint: .venv/test.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/test.installed
+	$(BIN)/python -m dev.bench --write
+	$(BIN)/python -m dev.bench_cost --write
+
+fleet: .venv/test.installed
+	$(BIN)/python -m dev.fleet $(if $(WAITS),--waits '$(WAITS)')
 
 bench-imports: .venv/test.installed
 	$(BIN)/python dev/import_cost.py

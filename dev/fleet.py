@@ -3,7 +3,7 @@
     python -m dev.fleet [--waits 1000]
 
 The jobs are in one vault of the emulator, which grants 150 reads of jobs in an hour of real time, as Azure
-does. Every fiftieth fails, so its gate must stay shut. A thousand gates take about half an hour: Airflow
+does. One in fifty fails, so its gate must stay shut. A thousand gates take about half an hour: Airflow
 starts a process for each of them twice.
 """
 
@@ -58,7 +58,8 @@ SETTINGS = {
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
 }
 BLOCKED = "async thread was blocked"
-EVERY_FAILED = 50
+# Of so many jobs one fails, this one.
+OF, FAILS = 50, 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,7 @@ class Fleet:
 
     def _end(self, jobs: list[str]) -> None:
         for job in jobs:
-            failed = self.jobs.index(job) % EVERY_FAILED == EVERY_FAILED - 1
+            failed = self.jobs.index(job) % OF == FAILS
             self.azure.set_status(job, "Failed" if failed else "Completed")
             self.ended[job] = time.time()
 

@@ -37,6 +37,8 @@ class Budget:
     def __init__(self, share: float, at: float) -> None:
         self.share = share
         self.limit = USUAL_LIMIT
+        # The most that was left since the window before: what is granted may also become less.
+        self._most = 0.0
         self.window = HOUR
         self.blocked_until = 0.0
         # It may have begun long ago, but not later than now: so it ends within the hour.
@@ -91,9 +93,11 @@ class Budget:
             left = max(0.0, float(stated))
             # A 0 that stays one is no new window.
             if 0 < left >= self._left.get(source, left + 1):
+                self.limit, self._most = max(self._most, left + 1), 0.0
                 self._refill(source, reply.at)
             self._left[source] = left
-            self.limit = max(self.limit, left + 1)
+            self._most = max(self._most, left + 1)
+            self.limit = max(self.limit, self._most)
 
     def _refill(self, source: Hashable, at: float) -> None:
         """Note that a read did not lessen what is left: a new window has begun since the one before."""

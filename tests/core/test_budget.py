@@ -131,3 +131,15 @@ def test_reads_of_others_slow_us_down_before_their_share_is_touched() -> None:
         budget.spend(at)
         budget.hear(service.read(at), "vault")
     assert refused == 0
+
+
+@pytest.mark.parametrize("before", [300, 1100, 10_000])
+def test_a_limit_that_falls_is_known_two_windows_later(before: int) -> None:
+    service = Service(before)
+    budget = Budget(0.8, 0.0)
+    play(service, [budget], begin=0.0, until=2 * HOUR)
+    service.size = 150
+    assert {status for _, status in play(service, [budget], begin=2 * HOUR, until=5 * HOUR)} <= {200, 429}
+    reads = play(service, [budget], begin=5 * HOUR, until=8 * HOUR)
+    assert {status for _, status in reads} == {200}
+    assert 3 * 110 * 0.9 <= len(reads) <= 3 * 124

@@ -56,7 +56,6 @@ class Azure:
         }
         (self.directory / "seed.json").write_text(json.dumps(seed))
         self.start()
-        self._enrich()
         return self
 
     def __exit__(
@@ -85,7 +84,7 @@ class Azure:
         until = time.monotonic() + 30
         while True:
             try:
-                self.state()
+                self._enrich()
                 return
             except OSError:
                 assert self._process.poll() is None, self.log()
