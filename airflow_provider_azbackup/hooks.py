@@ -218,12 +218,15 @@ class AzureBackupHook(_Target, BaseHook):
         *,
         remember: Callable[[Note | None], None],
         tell: Callable[[str], None],
+        may_leave: bool = False,
     ) -> Secured:
         """Find the backup that an earlier try of a task has started, or start one.
 
         Parameters and errors: :func:`~airflow_provider_azbackup.core.adoption.secure_backup`.
         """
-        return self._play(adoption.secure_backup(intent, note, remember=remember, tell=tell))
+        return self._play(
+            adoption.secure_backup(intent, note, remember=remember, tell=tell, may_leave=may_leave)
+        )
 
     def find_other(self, intent: Intent, failed: Job) -> Job | None:
         """Return the backup of the intent's item that was in the way of another, running or over by now.

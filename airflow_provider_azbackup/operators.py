@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
@@ -15,7 +16,9 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupConfigError,
     AzureBackupError,
+    AzureBackupRefusedError,
     AzureBackupTimeoutError,
+    AzureBackupUnconfirmedStartError,
 )
 from airflow_provider_azbackup.kill import Kill
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
@@ -25,7 +28,7 @@ from airflow_provider_azbackup.waiting import JobWait, check_literal, check_seco
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_azbackup.core.adoption import Intent, Note
+    from airflow_provider_azbackup.core.adoption import Intent, Note, Secured
     from airflow_provider_azbackup.core.jobs import Job
     from airflow_provider_azbackup.core.resources import JobRef
     from airflow_provider_azbackup.hooks import AzureBackupHook
@@ -154,24 +157,44 @@ class AzureBackupOperator(JobWait, BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Find or start the backup, or take the job, say which it is, and wait for it as asked."""
+        if self.job_id is None:
+            # What a list shows may be another's, if both began in the same second.
+            adopts = self.if_running == "adopt"
+            return self._secure(context, may_leave=adopts and self.deferrable and self.wait_for_completion)
         with self.hook() as hook:
-            self._kill = Kill(self, context, hook) if self.cancel_on_kill else None
-            if self.job_id is None:
-                memory = Memory(context)
-                secured = hook.secure_backup(
-                    self._intent(context, hook, memory),
-                    memory.note,
-                    remember=partial(self._remember, memory),
-                    tell=self.log.info,
-                )
-                ref, since, job = secured.ref, secured.since, secured.over
-                looks = 0.0 if secured.adopted else _FIRST_LOOK.get(secured.kind, 2.0)
-            else:
-                ref, since, job = hook.job_ref(self.job_id), clock.current().now(), None
-                looks = 0.0
-                if self._kill:
-                    self._kill.target = ref
-            return self._await(context, hook, ref, since, job, looks * self.poll_interval)
+            self._mind(context, hook)
+            ref = hook.job_ref(self.job_id)
+            if self._kill:
+                self._kill.target = ref
+            return self._await(context, hook, ref, clock.current().now(), None)
+
+    def execute_found(self, context: Context, event: Any, note: Any, try_number: int) -> str:
+        """Take an accepted backup back from the triggerer, with its job if a list has told it."""
+        from airflow_provider_azbackup.core.adoption import Note
+        from airflow_provider_azbackup.core.resources import JobRef, OperationRef
+
+        accepted = Note.from_dict(note)
+        if accepted is None or self.is_stale(context, try_number):
+            return self.execute(context)
+        told = event.get("job_id") if isinstance(event, dict) and event.get("version") == 1 else None
+        target = JobRef.parse(told) if told else accepted.target
+        with self.hook() as hook:
+            self._mind(context, hook)
+            memory = Memory(context)
+            self._remember(memory, accepted)
+            try:
+                ref = hook.wait_for_operation(target) if isinstance(target, OperationRef) else target
+            except (AzureBackupBusyError, AzureBackupUnconfirmedStartError) as error:
+                self.log.info("%s", error)
+                ref = None
+            except AzureBackupRefusedError:
+                self._remember(memory, None)
+                raise
+            if ref is not None:
+                self._remember(memory, replace(accepted, job=ref.path))
+                self.log.info("The backup is job %s", ref.job_id)
+                return self._await(context, hook, ref, accepted.since, None, self._quiet("vm"))
+        return self._secure(context, accepted)
 
     def execute_complete(
         self,
@@ -196,6 +219,48 @@ class AzureBackupOperator(JobWait, BaseOperator):
         """Cancel the job of a running task, if ``cancel_on_kill`` asks for it and a person ended the task."""
         if self._kill:
             self._kill.run()
+
+    def _secure(self, context: Context, note: Note | None = None, *, may_leave: bool = False) -> str:
+        with self.hook() as hook:
+            self._mind(context, hook)
+            memory = Memory(context)
+            secured = hook.secure_backup(
+                self._intent(context, hook, memory),
+                note or memory.note,
+                remember=partial(self._remember, memory),
+                tell=self.log.info,
+                may_leave=may_leave,
+            )
+            if secured.ref is None:
+                self._leave(context, secured)
+            quiet = 0.0 if secured.adopted else self._quiet(secured.kind)
+            return self._await(context, hook, secured.ref, secured.since, secured.over, quiet)
+
+    def _leave(self, context: Context, secured: Secured) -> NoReturn:
+        """Let the triggerer find the job, together with those of all others that begin now."""
+        from airflow_provider_azbackup.triggers import AzureBackupStartTrigger
+
+        assert secured.note is not None
+        note, deadline = secured.note.to_dict(), self.deadline(context, secured.since)
+        self.log.info("Many backups begin now; the triggerer finds the jobs of all of them")
+        self.defer(
+            trigger=AzureBackupStartTrigger(
+                note=note,
+                azure_backup_conn_id=self.azure_backup_conn_id,
+                deadline=deadline,
+                cancel_on_kill=self.cancel_on_kill,
+            ),
+            method_name="execute_found",
+            kwargs={"note": note, "try_number": context["ti"].try_number},
+            timeout=self.backstop(deadline),
+        )
+
+    def _mind(self, context: Context, hook: AzureBackupHook) -> None:
+        self._kill = Kill(self, context, hook) if self.cancel_on_kill else None
+
+    def _quiet(self, kind: str) -> float:
+        """Return the seconds in which there is nothing to see of a backup that was just started."""
+        return _FIRST_LOOK.get(kind, 2.0) * self.poll_interval
 
     def _intent(self, context: Context, hook: AzureBackupHook, memory: Memory) -> Intent:
         from airflow_provider_azbackup.core import adoption, calls

@@ -21,13 +21,13 @@ from airflow.providers.common.compat.sdk import Stats
 from airflow_provider_azbackup import clock as clocks
 from airflow_provider_azbackup.core import flows
 from airflow_provider_azbackup.core.budget import Budget
-from airflow_provider_azbackup.core.sweep import SOONEST, Sweep, Watcher
+from airflow_provider_azbackup.core.sweep import SOONEST, Start, Sweep, Watcher
 from airflow_provider_azbackup.core.wire import Answer, Call, Lost, Reply
 from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
 
 if TYPE_CHECKING:
     from airflow_provider_azbackup.core.jobs import Job
-    from airflow_provider_azbackup.core.resources import JobRef, Vault
+    from airflow_provider_azbackup.core.resources import JobRef, ProtectedItem, Vault
 
 # Seconds that a last look, at a wait's deadline, may take when reads are scarce.
 _LAST_LOOK = 60.0
@@ -159,10 +159,36 @@ class Poller:
         finally:
             self._waits -= 1
             tended.sweep.remove(watcher)
-            if not tended.sweep.watchers:
-                tended.task.cancel()
-                self._vaults.pop(_key(ref.vault), None)
-            tended.wake.set()
+            self._leave(tended)
+
+    async def find_job(
+        self, item: ProtectedItem, *, asked: float, first_pause: float, until: float
+    ) -> JobRef | None:
+        """Return the job of a machine's backup that Azure has accepted; lists answer this for all together.
+
+        :param asked: Unix time by Azure's clock before it was asked for.
+        :param first_pause: seconds to let pass before the first look.
+        :param until: Unix time of the end.
+        :return: None when it is not to be found this way.
+        """
+        loop, now = asyncio.get_running_loop(), self._clock.now()
+        found: asyncio.Future[JobRef | None] = loop.create_future()
+
+        def tell(ref: JobRef | None) -> None:
+            if not found.done():
+                found.set_result(ref)
+
+        tended = self._tend(item.vault)
+        start = Start(item, asked=asked, due=now + first_pause, tell=tell)
+        tended.sweep.starts.add(start)
+        tended.wake.set()
+        timer = loop.call_later(max(first_pause, until - now), tell, None)
+        try:
+            return await found
+        finally:
+            timer.cancel()
+            tended.sweep.starts.discard(start)
+            self._leave(tended)
 
     async def close(self) -> None:
         """End all reading and close client and credential."""
@@ -203,6 +229,13 @@ class Poller:
             return await answered
         finally:
             timer.cancel()
+
+    def _leave(self, tended: _Tended) -> None:
+        """End the reading of a vault that nobody asks about any more."""
+        if not (tended.sweep.watchers or tended.sweep.starts):
+            tended.task.cancel()
+            self._vaults.pop(_key(tended.sweep.vault), None)
+        tended.wake.set()
 
     def _tend(self, vault: Vault) -> _Tended:
         if _key(vault) not in self._vaults:

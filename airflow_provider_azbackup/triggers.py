@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_azbackup import clock
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTransientError
+
+if TYPE_CHECKING:
+    from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
+    from airflow_provider_azbackup.poller import Poller
 
 # Seconds; Airflow's own limit of on_kill is 30.
 _KILL_LIMIT = 25.0
@@ -23,13 +27,93 @@ _PATIENCE = 10.0
 # A worker that has deferred its task takes some seconds to leave, more on a busy machine, and Airflow (3.3.2)
 # fails a task whose trigger fires before that: apache/airflow issues 66374 and 67287.
 LEAST_PAUSE = 15.0
+# How long lists are waited for that tell the job of an accepted backup: no reads may be left for an hour.
+_FIND_LIMIT = 4000.0
 
 
-class AzureBackupJobTrigger(BaseTrigger):
+class _Trigger(BaseTrigger):
+    """What both triggers do: fire once, and cancel what they wait for when a person ends the task.
+
+    All arguments are plain JSON without secrets.
+    """
+
+    azure_backup_conn_id: str
+    deadline: float
+    cancel_on_kill: bool
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own is untyped
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and yield the one event."""
+        # Here, and in a thread first: parsing a DAG file need not pay for it, nor the loop stand still.
+        await asyncio.to_thread(import_module, "airflow_provider_azbackup.poller")
+        from airflow_provider_azbackup.poller import joined
+        from airflow_provider_azbackup.task_states import warm_up
+
+        if self.cancel_on_kill:
+            warm_up(self.task_instance)
+        now = clock.current().now()
+        try:
+            event = await self._watch(joined(self.azure_backup_conn_id), now)
+        except asyncio.CancelledError:
+            if not hasattr(BaseTrigger, "on_kill"):  # Airflow below 3.3 has no other word for it
+                await self.on_kill()
+            raise
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # as above
+
+    async def on_kill(self) -> None:
+        """Ask Azure to cancel the job, if that is wanted and a person has really ended the task.
+
+        Airflow (3.3.0 to 3.3.2) calls this also when the trigger has only moved to another triggerer (pull
+        request 73454), and repeats its cancellation until it has broken off whatever this awaits. So the work
+        is a task of its own, and asks Airflow for the state of the task first.
+        """
+        if not self.cancel_on_kill:
+            return
+        loop = asyncio.get_running_loop()
+        work, end = loop.create_task(self._cancel_if_ended()), loop.time() + _KILL_LIMIT + 1
+        while not work.done() and loop.time() < end:
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(work)
+
+    async def _watch(self, joining: AbstractAsyncContextManager[Poller], now: float) -> dict[str, Any]:
+        """Wait with the poller; return the payload of the event."""
+        raise NotImplementedError
+
+    async def _job(self, hook: AzureBackupAsyncHook) -> str:
+        """Return the ARM id of the job to cancel."""
+        raise NotImplementedError
+
+    async def _cancel_if_ended(self) -> None:
+        await asyncio.to_thread(import_module, "airflow_provider_azbackup.hooks")
+        from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
+        from airflow_provider_azbackup.task_states import FINISHED, state_on_loop
+
+        try:
+            async with asyncio.timeout(_KILL_LIMIT):
+                state = await state_on_loop(self.task_instance, limit=_STATE_LIMIT)
+                if state not in FINISHED:
+                    self.log.info("Task is %s, not ended: its backup goes on in Azure", state)
+                    return
+                async with AzureBackupAsyncHook(self.azure_backup_conn_id) as hook:
+                    job_id = await self._job(hook)
+                    await hook.cancel_job(job_id, patience=_PATIENCE)
+            self.log.info("Task is %s: asked Azure to cancel job %s", state, job_id)
+        except AzureBackupTransientError as error:
+            self.log.warning("It is not known whether the job was cancelled or goes on in Azure: %s", error)
+        except AzureBackupError as error:
+            self.log.warning("The job was not cancelled, it goes on in Azure: %s", error)
+        except Exception as error:
+            # Airflow shows no traceback of what fails here; whatever it is, the backup is left alone.
+            self.log.exception("The job goes on in Azure: %s", type(error).__name__)
+
+
+class AzureBackupJobTrigger(_Trigger):
     """Fires once, when a job is over, when its deadline has passed, or when looking again cannot help.
 
-    The event is a :class:`~airflow_provider_azbackup.events.JobEvent`. All arguments are plain JSON without
-    secrets; whoever holds them can look at one job as the connection allows, and no more.
+    The event is a :class:`~airflow_provider_azbackup.events.JobEvent`. Whoever holds the arguments can look
+    at one job as the connection allows, and no more.
 
     :param job_id: ARM id of the job.
     :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
@@ -52,7 +136,7 @@ class AzureBackupJobTrigger(BaseTrigger):
         since: float,
         cancel_on_kill: bool = False,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own is untyped
+        super().__init__()
         self.job_id = job_id
         self.azure_backup_conn_id = azure_backup_conn_id
         self.poll_interval = poll_interval
@@ -76,25 +160,17 @@ class AzureBackupJobTrigger(BaseTrigger):
             },
         )
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch the job and yield the one event."""
-        # Here, and in a thread first: parsing a DAG file need not pay for it, nor the loop stand still.
-        await asyncio.to_thread(import_module, "airflow_provider_azbackup.poller")
+    async def _watch(self, joining: AbstractAsyncContextManager[Poller], now: float) -> dict[str, Any]:
         from airflow_provider_azbackup.core.resources import JobRef
         from airflow_provider_azbackup.events import JobEvent
-        from airflow_provider_azbackup.poller import joined
         from airflow_provider_azbackup.story import Story
-        from airflow_provider_azbackup.task_states import warm_up
 
-        if self.cancel_on_kill:
-            warm_up(self.task_instance)
-        now = clock.current().now()
         # Counted from the start of the wait: a restart need not wait again. However late it is, and however
         # long the pause, the last look comes at the deadline.
         pause = self.since + self.first_pause * random.uniform(1.0, 1.15) - now
         pause = max(LEAST_PAUSE, min(pause, self.deadline - now))
         try:
-            async with joined(self.azure_backup_conn_id) as poller:
+            async with joining as poller:
                 job = await poller.watch_job(
                     JobRef.parse(self.job_id),
                     poll_interval=self.poll_interval,
@@ -103,58 +179,76 @@ class AzureBackupJobTrigger(BaseTrigger):
                     notice=Story(self.log).tell,
                     first_pause=pause,
                 )
-            event = JobEvent(job=job)
-        except asyncio.CancelledError:
-            if not hasattr(BaseTrigger, "on_kill"):  # Airflow below 3.3 has no other word for it
-                await self.on_kill()
-            raise
+            return JobEvent(job=job).to_dict()
         except AzureBackupError as error:
-            event = JobEvent(error=error)
+            return JobEvent(error=error).to_dict()
         except Exception as error:
             # Whatever it was, the gate stays shut and the worker gets to say why.
             self.log.exception("Watching job %s broke off", self.job_id)
-            event = JobEvent(
-                error=AzureBackupError(
-                    f"watching job {self.job_id} broke off: {type(error).__name__}: {error}"
-                )
-            )
-        yield TriggerEvent(event.to_dict())  # type: ignore[no-untyped-call]  # as above
+            reason = f"watching job {self.job_id} broke off: {type(error).__name__}: {error}"
+            return JobEvent(error=AzureBackupError(reason)).to_dict()
 
-    async def on_kill(self) -> None:
-        """Ask Azure to cancel the job, if that is wanted and a person has really ended the task.
+    async def _job(self, hook: AzureBackupAsyncHook) -> str:
+        return self.job_id
 
-        Airflow (3.3.0 to 3.3.2) calls this also when the trigger has only moved to another triggerer (pull
-        request 73454), and repeats its cancellation until it has broken off whatever this awaits. So the work
-        is a task of its own, and asks Airflow for the state of the task first.
-        """
-        if not self.cancel_on_kill:
-            return
-        loop = asyncio.get_running_loop()
-        work, end = loop.create_task(self._cancel_if_ended()), loop.time() + _KILL_LIMIT + 1
-        while not work.done() and loop.time() < end:
-            with suppress(asyncio.CancelledError):
-                await asyncio.shield(work)
 
-    async def _cancel_if_ended(self) -> None:
-        await asyncio.to_thread(import_module, "airflow_provider_azbackup.hooks")
-        from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
-        from airflow_provider_azbackup.task_states import FINISHED, state_on_loop
+class AzureBackupStartTrigger(_Trigger):
+    """Fires once, when the job of an accepted backup is known, or is not to be found in lists.
+
+    Where many backups begin at once, one list tells the jobs of all of them, and nobody needs to ask for each
+    operation. The event is ``{"version": 1, "job_id": <ARM id or null>}``.
+
+    :param note: what is known of the backup, a :class:`~airflow_provider_azbackup.core.adoption.Note`.
+    :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
+    :param deadline: Unix time of the end, found or not.
+    :param cancel_on_kill: ask Azure to cancel the job when a person ends the task while it waits here.
+    """
+
+    def __init__(
+        self,
+        *,
+        note: dict[str, Any],
+        azure_backup_conn_id: str,
+        deadline: float,
+        cancel_on_kill: bool = False,
+    ) -> None:
+        super().__init__()
+        self.note = note
+        self.azure_backup_conn_id = azure_backup_conn_id
+        self.deadline = deadline
+        self.cancel_on_kill = cancel_on_kill
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments that rebuild an equal trigger."""
+        return (
+            "airflow_provider_azbackup.triggers.AzureBackupStartTrigger",
+            {
+                "note": self.note,
+                "azure_backup_conn_id": self.azure_backup_conn_id,
+                "deadline": self.deadline,
+                "cancel_on_kill": self.cancel_on_kill,
+            },
+        )
+
+    async def _watch(self, joining: AbstractAsyncContextManager[Poller], now: float) -> dict[str, Any]:
+        from airflow_provider_azbackup.core.resources import ProtectedItem
 
         try:
-            async with asyncio.timeout(_KILL_LIMIT):
-                state = await state_on_loop(self.task_instance, limit=_STATE_LIMIT)
-                if state not in FINISHED:
-                    self.log.info("Task is %s, not ended: job %s goes on", state, self.job_id)
-                    return
-                async with AzureBackupAsyncHook(self.azure_backup_conn_id) as hook:
-                    await hook.cancel_job(self.job_id, patience=_PATIENCE)
-            self.log.info("Task is %s: asked Azure to cancel job %s", state, self.job_id)
-        except AzureBackupTransientError as error:
-            self.log.warning(
-                "It is not known whether job %s was cancelled or goes on: %s", self.job_id, error
-            )
-        except AzureBackupError as error:
-            self.log.warning("Job %s was not cancelled, it goes on: %s", self.job_id, error)
-        except Exception as error:
-            # Airflow shows no traceback of what fails here; whatever it is, the backup is left alone.
-            self.log.exception("Job %s goes on: %s", self.job_id, type(error).__name__)
+            async with joining as poller:
+                ref = await poller.find_job(
+                    ProtectedItem.parse(self.note["item"]),
+                    asked=self.note["asked"],
+                    first_pause=LEAST_PAUSE,
+                    until=min(self.deadline, now + _FIND_LIMIT),
+                )
+        except Exception as error:  # the worker asks for the operation itself
+            self.log.warning("Looking for the job of an accepted backup broke off: %s", error)
+            ref = None
+        return {"version": 1, "job_id": ref.path if ref else None}
+
+    async def _job(self, hook: AzureBackupAsyncHook) -> str:
+        from airflow_provider_azbackup.core.resources import OperationRef, ProtectedItem
+
+        vault = ProtectedItem.parse(self.note["item"]).vault
+        operation = OperationRef(vault=vault, operation_id=self.note["operation"])
+        return (await hook.wait_for_operation(operation)).path

@@ -106,10 +106,12 @@ class JobWait:
             method_name="execute_complete",
             # The new instance that resumes knows nothing of this one but what it is handed here.
             kwargs={"job_id": ref.path, "since": since, "try_number": context["ti"].try_number},
-            timeout=timedelta(
-                seconds=max(0.0, deadline - clock.current().now()) + 2 * poll_interval + _BACKSTOP
-            ),
+            timeout=self.backstop(deadline + 2 * poll_interval),
         )
+
+    def backstop(self, deadline: float) -> timedelta:
+        """Return Airflow's own limit of a deferral whose trigger ends it at ``deadline``."""
+        return timedelta(seconds=max(0.0, deadline - clock.current().now()) + _BACKSTOP)
 
     def is_stale(self, context: Context, try_number: int | None) -> bool:
         """Whether a resume is an earlier try's: Airflow before 3.1.1 hands its event to the next try as well.

@@ -24,6 +24,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
 from azure.core.pipeline.transport import AioHttpTransport
 
 from airflow_provider_azbackup import clock as clocks
+from airflow_provider_azbackup.core.adoption import CROWD
 from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.emulator.model import BACKUP_RUNS_DETAILS
 from airflow_provider_azbackup.exceptions import AzureBackupError
@@ -104,6 +105,7 @@ class Schedule:
 
     :param store: whether there is a task state store: Airflow 3.3 and later.
     :param skew: seconds that Azure's clock is ahead.
+    :param crowd: whether many backups of others begin with each try.
     """
 
     seed: int
@@ -115,6 +117,7 @@ class Schedule:
     visible_after: float
     options: dict[str, Any]
     events: tuple[Event, ...]
+    crowd: bool
 
 
 def draw(seed: int) -> Schedule:
@@ -140,6 +143,7 @@ def draw(seed: int) -> Schedule:
             "cancel_on_kill": rng.random() < 0.3,
         },
         events=tuple(sorted(Event(at=at, kind=rng.choice(KINDS)) for at in moments)),
+        crowd=rng.random() < 0.4,
     )
 
 
@@ -500,6 +504,8 @@ class Airflow:
         self.marked = [(at, min(until, self.azure_now())) for at, until in self.marked]
         self.tell(f"a try begins: {self.ti.try_number} of {self.ti.max_tries + 1}, by {why}")
         self.state = "running"
+        for _ in range(CROWD if self.schedule.crowd else 0):
+            self.strangers.add(self.azure.start_job("fleet-02", seconds=600))
         while self.killed:  # of triggers that were cleared away; Airflow calls them this late
             self._on_loop(self.killed.pop().on_kill())
         return self._work(lambda task: task.execute(self.ti.context))
@@ -546,6 +552,7 @@ class Airflow:
     def _defer(self, deferred: TaskDeferred) -> str:
         self.state, self.where = "deferred", ""
         row = json.loads(json.dumps(deferred.trigger.serialize()))
+        self.tell(f"deferred to {row[0].rpartition('.')[2]}")
         handed = json.loads(json.dumps(deferred.kwargs or {}))
         limit = self.clock() + (deferred.timeout.total_seconds() if deferred.timeout else float("inf"))
         try:

@@ -54,6 +54,7 @@ def test_the_nights_hold_all_that_may_happen() -> None:
     assert {(night.store, night.options["deferrable"]) for night in nights} == {
         (store, deferrable) for store in (True, False) for deferrable in (True, False)
     }
+    assert {night.crowd for night in nights if night.options["deferrable"]} == {True, False}
     assert {night.busy for night in nights} == {None, "conflict", "operation", "job"}
     assert draw(7) == draw(7) != draw(8)
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from airflow_provider_azbackup import clock as clocks
 from airflow_provider_azbackup.core.jobs import Job
-from airflow_provider_azbackup.core.resources import JobRef, Vault
+from airflow_provider_azbackup.core.resources import JobRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.wire import Answer, Call, Lost, Reply
 from airflow_provider_azbackup.emulator.gateway import Ask
@@ -103,14 +103,25 @@ class Azure:
     """The emulator in the process, reached without sockets.
 
     :param vaults: how many there are, each with one machine.
+    :param machines: how many more there are in the first one.
     :param latency: seconds an answer takes.
     :param settings: of the emulator: ``page_size``, ``job_read_budget``, ``clock_skew``.
     """
 
     def __init__(
-        self, clock: clocks.Clock, *, vaults: int = 1, latency: float = 0.2, **settings: Any
+        self,
+        clock: clocks.Clock,
+        *,
+        vaults: int = 1,
+        machines: int = 0,
+        latency: float = 0.2,
+        **settings: Any,
     ) -> None:
         names = [f"vault-{number:02}" for number in range(vaults)]
+        places = [
+            *((f"vm-{name}", name) for name in names),
+            *((f"vm-{number:03}", names[0]) for number in range(machines)),
+        ]
         self.clock, self.latency = clock, latency
         self.service = Service(
             clock=clock.now,
@@ -118,22 +129,31 @@ class Azure:
             seed={
                 "vaults": [{"name": name, "group": "rg"} for name in names],
                 "items": [
-                    {"kind": "VM", "name": f"vm-{name}", "group": "rg", "vault": name} for name in names
+                    {"kind": "VM", "name": name, "group": "rg", "vault": vault} for name, vault in places
                 ],
             },
         )
         self.service.configure(**settings)
         self.vaults = [Vault.parse(vault.path) for vault in self.service.world.vaults]
         self.reads: list[Read] = []
+        # Reads of operations.
+        self.polls = 0
         self.opened = self.closed = 0
         # Asked before each answer; whatever it returns is answered instead.
         self.instead: Callable[[Call], Answer | None] = lambda _: None
 
-    def start(self, vault: int = 0, *, ago: float = 0.0, **job: Any) -> JobRef:
-        """Start a job; ``job`` are ``seconds``, ``ending``, ``visible_after`` and other fields of it."""
+    def start(self, machine: int = 0, *, ago: float = 0.0, **job: Any) -> JobRef:
+        """Start a job; ``job`` are ``seconds``, ``ending``, ``visible_after`` and other fields of it.
+
+        :param machine: the first ones are those of each vault, in their order.
+        """
         world = self.service.world
-        started = world.start(world.items[vault], self.service.clock() - ago, "Backup", **job)
-        return JobRef(vault=self.vaults[vault], job_id=started.id)
+        started = world.start(world.items[machine], self.service.clock() - ago, "Backup", **job)
+        return JobRef(vault=Vault.parse(world.items[machine].vault.path), job_id=started.id)
+
+    def machine(self, number: int) -> ProtectedItem:
+        """Return a machine by its number."""
+        return ProtectedItem.parse(self.service.world.items[number].path)
 
     def end_of(self, ref: JobRef) -> float:
         """When a job ends, by our clock."""
@@ -174,6 +194,10 @@ class Azure:
         return found
 
     def _note(self, call: Call, status: int | None) -> None:
+        if "/backupOperations/" in call.path:
+            self.polls += 1
+        if "/backupJobs" not in call.path:
+            return
         wanted = dict(call.query).get("$filter", "")
         self.reads.append(Read(at=self.clock.now(), path=call.path, filter=wanted, status=status))
 
@@ -184,7 +208,7 @@ class Azure:
             path=call.path,
             query={"api-version": "2026-07-01", **dict(call.query)},
             headers={},
-            body=b"",
+            body=json.dumps(call.body).encode() if call.body else b"",
             base=BASE,
         )
         principal = service.identity.principals["operator"]

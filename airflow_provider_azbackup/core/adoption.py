@@ -39,6 +39,9 @@ SETTLED = 180.0
 # How often one intent may be sent when nothing came of the time before, and how long a busy item is asked.
 SENDS = 3
 BUSY_LIMIT = 300.0
+# How many jobs must have begun within a minute for the next one to be looked for together with all others:
+# to ask for each operation by itself would use up the reads of operations, too.
+CROWD = 25
 # The time Azure tells with its answers is in whole seconds.
 _SECOND = 2.0
 # Where no answer told a time: how far the clock of a worker may be off.
@@ -150,28 +153,36 @@ class Intent:
 
 @dataclass(frozen=True, kw_only=True)
 class Secured:
-    """The backup of an intent: its job and kind of item, since when it is waited for, its end if over."""
+    """The backup of an intent: its job and kind of item, since when it is waited for, its end if over.
 
-    ref: JobRef
+    One that was left in a crowd has no job yet, but the note of its request.
+    """
+
+    ref: JobRef | None
     since: float
     adopted: bool
     kind: str = ""
     over: Job | None = None
+    note: Note | None = None
 
 
-def secure_backup(intent: Intent, note: Note | None, *, remember: Remember, tell: Tell) -> Flow[Secured]:
+def secure_backup(
+    intent: Intent, note: Note | None, *, remember: Remember, tell: Tell, may_leave: bool = False
+) -> Flow[Secured]:
     """Find the backup of this intent, or start it. However often it is asked, Azure makes one backup.
 
     :param note: what an earlier try of this task left.
     :param remember: keeps a note for later tries; None says that there is nothing to remember.
     :param tell: told in a sentence what is found and done.
+    :param may_leave: whether a machine's accepted backup may be left without its job in a crowd, when many
+        others have begun within a minute. Whoever allows it finds the job by the returned note.
     :raises AzureBackupBusyError: when another backup of the item runs and is not, or cannot be, adopted.
     :raises AzureBackupUnconfirmedStartError: when it stays unknown whether a backup was started.
     :raises AzureBackupError: when Azure refused it; then nothing was started.
     """
     if note and note.item.casefold() != intent.item.path.casefold():
         note = None
-    search = _Search(intent, remember, tell)
+    search = _Search(intent, remember, tell, may_leave=may_leave and intent.item.kind == "vm")
     if note and (secured := (yield from search.listen(search.recall(note)))):
         return secured
     return (yield from search.listen(search.start(fresh=note is None and intent.earlier is None)))
@@ -189,8 +200,10 @@ def find_other(intent: Intent, failed: Job) -> Flow[Job | None]:
 class _Search(flows.Heard):
     """The conversations of one intent."""
 
-    def __init__(self, intent: Intent, remember: Remember, tell: Tell) -> None:
+    def __init__(self, intent: Intent, remember: Remember, tell: Tell, *, may_leave: bool = False) -> None:
         super().__init__(intent.now)
+        self.may_leave = may_leave
+        self.crowd = 0
         self.intent = intent
         self.remember = remember
         self.tell = tell
@@ -251,7 +264,7 @@ class _Search(flows.Heard):
                 if not fresh:
                     raise
                 self.tell(f"Cannot see whether a backup of {item.name} is running: {error}")
-                running = None
+                running, self.crowd = None, CROWD
             if running:
                 return self._adopt(running)
             # A request of unknown fate may show its job late, so the search always begins at the first one.
@@ -264,6 +277,8 @@ class _Search(flows.Heard):
                 accepted = replace(asking, operation=operation.operation_id)
                 self.remember(accepted)
                 self.tell(f"Azure accepted the backup of {item.name} as operation {operation.operation_id}")
+                if self.may_leave and self.crowd >= CROWD:
+                    return Secured(ref=None, since=intent.now, adopted=False, note=accepted)
                 ref = yield from flows.wait_for_operation(operation)
             except AzureBackupBusyError as error:
                 # What is in the way may be what a request of unknown fate has started.
@@ -397,6 +412,7 @@ class _Search(flows.Heard):
                 until=until,
                 first_pause=pause,
             )
+            self.crowd = sum(_began(job) >= self.azure_time() - _MINUTE for job in jobs)
             jobs = [job for job in jobs if _began(job) >= since and _OPERATION.fullmatch(job.operation)]
             names = (yield from self._names(until)) if jobs and self.intent.item.kind != "vm" else ()
             verdicts = [(job, self._is_ours(job, names)) for job in jobs]

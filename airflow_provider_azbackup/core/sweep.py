@@ -15,11 +15,12 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from typing import TypeAlias
 
 from airflow_provider_azbackup.core import calls, flows, replies
 from airflow_provider_azbackup.core.jobs import Job, Outcome
-from airflow_provider_azbackup.core.resources import JobRef, Vault, last_segment
+from airflow_provider_azbackup.core.resources import JobRef, ProtectedItem, Vault, last_segment
 from airflow_provider_azbackup.core.wire import Answer, Call, JsonObject, Lost, Reply, T
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTransientError
 
@@ -31,6 +32,10 @@ _SLACK = 600.0
 _LONGEST_WINDOW = 30 * 24 * 3600.0 - 2 * _SLACK
 # Seconds between two lists, however soon somebody wants one.
 SOONEST = 15.0
+# Lists that do not show the job of an accepted backup, until it is asked for by its operation.
+_ENOUGH = 3
+# The time Azure tells with its answers is in whole seconds.
+_SECOND = 2.0
 # Waits told of their jobs in one go, before everybody else on the event loop has a turn.
 _AT_ONCE = 100
 
@@ -121,8 +126,42 @@ class Watcher:
 
     def know(self, job: Job) -> None:
         """Take from a job when it began."""
-        if job.start_time:
-            self.began_after = datetime.fromisoformat(job.start_time).timestamp()
+        self.began_after = _began(job) or self.began_after
+
+
+class Start:
+    """A machine's backup that Azure has accepted, and whose job a list is to show.
+
+    :param item: the machine.
+    :param asked: Unix time by Azure's clock before it was asked for.
+    :param due: Unix time by which a list is wanted.
+    :param tell: takes the job, or None when lists do not show it.
+    """
+
+    def __init__(
+        self, item: ProtectedItem, *, asked: float, due: float, tell: Callable[[JobRef | None], None]
+    ) -> None:
+        self.owner = item.container.partition(";")[2].casefold()
+        self.asked, self.due, self.tell = asked, due, tell
+        self.found: Job | None = None
+        self._misses = 0
+
+    def see(self, job: Job) -> None:
+        """Take a job of the machine: the first backup that began since is the one."""
+        began = _began(job)
+        if job.operation.casefold() == "backup" and began >= self.asked - _SECOND:
+            self.found = job if self.found is None else min(self.found, job, key=_began)
+
+    def conclude(self, at: float) -> None:
+        """Take that a list has come to its end."""
+        self._misses += 1
+        if self.found or self._misses >= _ENOUGH:
+            self.tell(self.found.ref if self.found else None)
+        self.due = at + 2 * SOONEST
+
+
+def _began(job: Job) -> float:
+    return datetime.fromisoformat(job.start_time).timestamp() if job.start_time else 0.0
 
 
 def _shown(job: Job, at: float) -> Reply:
@@ -140,6 +179,7 @@ class Sweep(flows.Heard):
         super().__init__(at)
         self.vault = vault
         self.watchers: dict[str, set[Watcher]] = {}
+        self.starts: set[Start] = set()
         self._listed_at = -math.inf
         self._pages = 1
         self._look_ups_owed = 0
@@ -184,7 +224,7 @@ class Sweep(flows.Heard):
 
     @property
     def _is_alone(self) -> bool:
-        return len(self.watchers) == 1
+        return len(self.watchers) == 1 and not self.starts
 
     def _all(self) -> Iterable[Watcher]:
         return (watcher for waits in self.watchers.values() for watcher in waits)
@@ -195,7 +235,9 @@ class Sweep(flows.Heard):
     def _list_due(self) -> float:
         if self._is_alone:
             return math.inf
-        return min((each.list_due(self._listed_at) for each in self._all()), default=math.inf)
+        watchers = (each.list_due(self._listed_at) for each in self._all())
+        starts = (max(each.due, self._listed_at + SOONEST) for each in self.starts)
+        return min(chain(watchers, starts), default=math.inf)
 
     def _look_up_due(self, watcher: Watcher) -> float:
         found = max(watcher.not_before, watcher.look_up_at)
@@ -222,7 +264,8 @@ class Sweep(flows.Heard):
 
     def _list(self, at: float) -> _Turn[None]:
         self._listed_at = at
-        only_running = self._only_running
+        # What was started just now may have failed already.
+        only_running = self._only_running and not self.starts
         missed = yield from self._read_list(only_running=only_running)
         if only_running and len(missed) > self._pages:
             # Asking for each would cost more than one list of all.
@@ -235,6 +278,9 @@ class Sweep(flows.Heard):
     def _read_list(self, *, only_running: bool) -> _Turn[list[Watcher]]:
         """Read a list to its end; return who asks for a job that it does not show."""
         asking, shown = self._asking(), set[str]()
+        starts: dict[str, list[Start]] = {}
+        for each in self.starts:
+            starts.setdefault(each.owner, []).append(each)
         sizes: list[int] = []
         running, ended = 0, 0
         call: Call | None = self._first(only_running)
@@ -256,17 +302,23 @@ class Sweep(flows.Heard):
                 call = None
             sizes.append(len(page.values))
             running += sum(map(_runs, page.values))
-            meant = [body for body in page.values if _id_of(body) in self.watchers]
+            meant = [
+                body for body in page.values if _id_of(body) in self.watchers or _owner_of(body) in starts
+            ]
             for start in range(0, len(meant), _AT_ONCE):
                 some = replace(page, values=tuple(meant[start : start + _AT_ONCE]))
                 for job in replies.read_jobs(self.vault, some):
                     job_id = job.ref.job_id.casefold()
                     shown.add(job_id)
                     ended += not job.is_running
+                    for each in starts.get(job.owner.casefold(), ()):
+                        each.see(job)
                     for watcher in [*self.watchers.get(job_id, ())]:
                         watcher.see(job, self.at)
                 yield None
         self._broke_off = False
+        for each in chain.from_iterable(starts.values()):
+            each.conclude(self.at)
         if not only_running:
             self._choose(sizes, running, ended)
         return [
@@ -303,7 +355,8 @@ class Sweep(flows.Heard):
 
     def _first(self, only_running: bool) -> Call:
         now = self.at + (self.ahead or 0.0)
-        oldest = min(each.began_after for each in self._all()) - _SLACK
+        began = (each.began_after for each in self._all())
+        oldest = min(chain(began, (each.asked for each in self.starts))) - _SLACK
         return calls.list_jobs(
             self.vault,
             status="InProgress" if only_running else None,
@@ -314,6 +367,12 @@ class Sweep(flows.Heard):
 
 def _id_of(body: JsonObject) -> str:
     return last_segment(str(body.get("name") or body.get("id"))).casefold()
+
+
+def _owner_of(body: JsonObject) -> str:
+    with suppress(KeyError, TypeError):
+        return str(body["properties"]["containerName"]).casefold()
+    return ""
 
 
 def _runs(body: JsonObject) -> bool:
