@@ -48,7 +48,7 @@ bench: .venv/test.installed
 	$(BIN)/python -m dev.bench_cost --write
 
 fleet: .venv/test.installed
-	$(BIN)/python -m dev.fleet $(if $(WAITS),--waits '$(WAITS)')
+	$(BIN)/python -m dev.fleet --write $(if $(WAITS),--waits '$(WAITS)')
 
 bench-imports: .venv/test.installed
 	$(BIN)/python dev/import_cost.py

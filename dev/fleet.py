@@ -1,10 +1,10 @@
 """Many mapped gates on a real Airflow, whose only triggerer is killed halfway: is any gate lost, or wrong?
 
-    python -m dev.fleet [--waits 1000]
+    python -m dev.fleet [--waits 1000] [--write]
 
 The jobs are in one vault of the emulator, which grants 150 reads of jobs in an hour of real time, as Azure
 does. One in fifty fails, so its gate must stay shut. A thousand gates take about half an hour: Airflow
-starts a process for each of them twice.
+starts a process for each of them twice. ``--write`` puts the report into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 
 from airflow_provider_azbackup.emulator import Emulator
 from dev.airflow_api import FINISHED, Run, Task
+from dev.bench import insert
 from dev.postgres import Postgres
 from dev.stack import Stack
 
@@ -71,7 +72,7 @@ class Report:
     :param opened: gates behind a backup that succeeded, with the task behind them run.
     :param shut: gates in front of a backup that failed, with the task behind them not run.
     :param wrong: any other gates, by states.
-    :param reads: of jobs, answered, in an hour.
+    :param reads: of jobs, answered.
     :param blocked: Airflow's own warnings of a triggerer's event loop that stood still over 0.2 s.
     :param delay_p50: seconds from the end of a job to the event of its trigger; of those that ended while a
         triggerer ran.
@@ -91,11 +92,7 @@ class Report:
 
 
 class Fleet:
-    """One run of it.
-
-    :param interval: seconds between two looks.
-    :param budget: reads of jobs that the emulator grants in an hour.
-    """
+    """One run of it."""
 
     def __init__(self, stack: Stack, azure: Emulator, *, waits: int) -> None:
         self.stack, self.azure, self.waits = stack, azure, waits
@@ -176,15 +173,14 @@ class Fleet:
                     if index < self.waits // 2 and fired < killed:
                         delays.append(fired - self.ended[self.jobs[index]])
         delays.sort()
-        hours = (time.time() - self.began) / 3600
         return Report(
             waits=self.waits,
             opened=opened,
             shut=shut,
             wrong={" / ".join(states): number for states, number in ends.items()},
-            reads=round(self.azure.count("GET", "backupJobs", 200) / max(1.0, hours)),
+            reads=self.azure.count("GET", "backupJobs", 200),
             throttled=self.azure.count("GET", "backupJobs", 429),
-            minutes=round(hours * 60, 1),
+            minutes=round((time.time() - self.began) / 60, 1),
             blocked=[
                 line
                 for line in (self.stack.home / "triggerer.log").read_text().splitlines()
@@ -205,17 +201,16 @@ class Fleet:
         return [task for task in self.stack.all_tasks(self.run) if task.task_id == task_id]
 
 
-def measure(home: Path, *, waits: int, interval: float = 60.0, budget: int = 150) -> Report:
+def measure(home: Path, *, waits: int, interval: float = 60.0) -> Report:
     """Run it, with everything it needs started and ended.
 
     :param interval: seconds between two looks.
-    :param budget: reads of jobs that the emulator grants in an hour.
     """
     dags = home / "dags"
     dags.mkdir(parents=True)
     (dags / "gates.py").write_text(DAG.replace("INTERVAL", str(interval)))
     with Emulator(speed=1) as azure, Postgres() as database:
-        azure.configure(job_read_budget=budget, page_size=2 * waits)
+        azure.configure(job_read_budget=150, page_size=2 * waits)
         connection = json.dumps(azure.connection())
         with Stack(
             dags=dags,
@@ -227,15 +222,34 @@ def measure(home: Path, *, waits: int, interval: float = 60.0, budget: int = 150
             return Fleet(stack, azure, waits=waits).play()
 
 
+def table(report: Report) -> str:
+    """Return the report as rows."""
+    rows = {
+        "gates": report.waits,
+        "opened, behind a backup that succeeded": report.opened,
+        "kept shut, behind one that failed": report.shut,
+        "lost, or wrong": sum(report.wrong.values()),
+        "events that came from the second triggerer": report.events_behind_the_kill,
+        f"reads of jobs in {report.minutes:.0f} minutes": report.reads,
+        "429s": report.throttled,
+        "seconds from an end to its event, p50 and p99": f"{report.delay_p50:.0f}, {report.delay_p99:.0f}",
+        "warnings that the event loop was blocked over 0.2 s": len(report.blocked),
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
 def main() -> int:
     """Run it as the command line says; the exit status is 0 if no gate was lost or wrong."""
     parser = argparse.ArgumentParser(prog="python -m dev.fleet", description=__doc__)
     parser.add_argument("--waits", type=int, default=1000)
+    parser.add_argument("--write", action="store_true", help="put the report into docs/performance.md")
     asked = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="azbackup-fleet-"))
     report = measure(home, waits=asked.waits)
     print(json.dumps(asdict(report), indent=2))
     right = report.opened + report.shut == report.waits and not report.throttled and not report.blocked
+    if asked.write:
+        insert("fleet", table(report))
     if right:
         shutil.rmtree(home)
     else:

@@ -1,0 +1,20 @@
+"""Many gates in one vault, on an Airflow of their own whose only triggerer is killed halfway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dev.fleet import measure
+
+pytestmark = pytest.mark.e2e
+
+
+def test_no_gate_of_a_fleet_is_lost_or_wrong_when_its_triggerer_dies_halfway(tmp_path: Path) -> None:
+    report = measure(tmp_path, waits=30, interval=15.0)
+    assert (report.opened, report.shut, report.wrong) == (29, 1, {})
+    assert report.events_behind_the_kill >= 10
+    assert (report.throttled, report.blocked) == (0, [])
+    # Every look at 30 jobs is one read, and of the one that failed another.
+    assert report.reads <= report.minutes * 4 + 4
