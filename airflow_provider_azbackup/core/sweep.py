@@ -37,7 +37,7 @@ _ENOUGH = 3
 # The time Azure tells with its answers is in whole seconds.
 _SECOND = 2.0
 # Waits told of their jobs in one go, before everybody else on the event loop has a turn.
-_AT_ONCE = 100
+_AT_ONCE = 10
 
 # A conversation that sometimes yields None: there is much to tell, let others go first.
 _Turn: TypeAlias = Generator[Call | None, Answer | None, T]
