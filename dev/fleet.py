@@ -204,7 +204,7 @@ class Fleet:
 
 
 def _yield_to_the_triggerer() -> None:
-    """Give the scheduler's workers a lower priority: where there are so many, a triggerer has its own core."""
+    """Give the workers a lower priority: where there are so many, a triggerer has a core of its own."""
     for process in psutil.Process().children():
         if "scheduler" in process.cmdline():
             for each in (process, *process.children(recursive=True)):

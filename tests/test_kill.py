@@ -283,7 +283,7 @@ def test_a_look_up_that_hangs_lets_go_of_the_triggerer_before_airflow_does(
     supervisor.seconds = hang
     triggerer.kill()
     assert azure.count("POST", CANCEL) == 0
-    assert "goes on: TimeoutError" in capsys.readouterr().out
+    assert "goes on in Azure: TimeoutError" in capsys.readouterr().out
 
 
 def test_a_look_up_that_hangs_lets_go_of_the_worker(
