@@ -55,7 +55,9 @@ class Budget:
 
     def gap(self, at: float) -> float:
         """Return the seconds between two reads, as things stand."""
-        usual = self.window / max(1.0, self.limit * self.share - _BURST)
+        ours = self.limit * self.share
+        # Kept back: a burst for the end of the window, and the one that its beginning may have taken.
+        usual = self.window / max(1.0, ours / 2, ours - 2 * _BURST)
         rest, spare = self._window_began + self.window - at, self._spare()
         if spare > 0:
             return min(_LONGEST_GAP, max(usual, rest / spare))
@@ -106,5 +108,6 @@ class Budget:
             window = max(1.0, at - before)
             self.window = HOUR if window > 0.75 * HOUR else window
         self._window_began = at
-        self._booked = min(self._booked, at)
         self._left = dict.fromkeys(self._left, self.limit)
+        # The pace of plenty from now on, but no second burst.
+        self._booked = min(self._booked, at + _BURST * self.gap(at))
