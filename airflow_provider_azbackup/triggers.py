@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -109,6 +109,38 @@ class _Trigger(BaseTrigger):
             self.log.exception("The job goes on in Azure: %s", type(error).__name__)
 
 
+class _Aside:
+    """A log whose lines are written by a thread, in their order.
+
+    The lines of all triggers go through one pipe of Airflow's. When many jobs end at once and its reader is
+    busy, a line may take seconds, in which the event loop of all triggers must not stand still.
+
+    :param log: the trigger's own.
+    """
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self._last: asyncio.Task[None] | None = None
+
+    def info(self, *words: Any) -> None:
+        self._last = asyncio.create_task(self._write(self._last, self._log.info, *words))
+
+    def warning(self, *words: Any) -> None:
+        self._last = asyncio.create_task(self._write(self._last, self._log.warning, *words))
+
+    async def written(self) -> None:
+        """Wait until all of it is written."""
+        if self._last:
+            await asyncio.shield(self._last)
+
+    async def _write(
+        self, before: asyncio.Task[None] | None, write: Callable[..., None], *words: Any
+    ) -> None:
+        if before:
+            await before
+        await asyncio.to_thread(write, *words)
+
+
 class AzureBackupJobTrigger(_Trigger):
     """Fires once, when a job is over, when its deadline has passed, or when looking again cannot help.
 
@@ -167,6 +199,7 @@ class AzureBackupJobTrigger(_Trigger):
 
         # Counted from the start of the wait: a restart need not wait again. However late it is, and however
         # long the pause, the last look comes at the deadline.
+        log = _Aside(self.log)
         pause = self.since + self.first_pause * random.uniform(1.0, 1.15) - now
         pause = max(LEAST_PAUSE, min(pause, self.deadline - now))
         try:
@@ -176,17 +209,19 @@ class AzureBackupJobTrigger(_Trigger):
                     poll_interval=self.poll_interval,
                     deadline=self.deadline,
                     since=self.since,
-                    notice=Story(self.log).tell,
+                    notice=Story(log).tell,
                     first_pause=pause,
                 )
-            return JobEvent(job=job).to_dict()
+            event = JobEvent(job=job)
         except AzureBackupError as error:
-            return JobEvent(error=error).to_dict()
+            event = JobEvent(error=error)
         except Exception as error:
             # Whatever it was, the gate stays shut and the worker gets to say why.
             self.log.exception("Watching job %s broke off", self.job_id)
             reason = f"watching job {self.job_id} broke off: {type(error).__name__}: {error}"
-            return JobEvent(error=AzureBackupError(reason)).to_dict()
+            event = JobEvent(error=AzureBackupError(reason))
+        await log.written()
+        return event.to_dict()
 
     async def _job(self, hook: AzureBackupAsyncHook) -> str:
         return self.job_id
