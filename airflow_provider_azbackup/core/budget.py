@@ -100,6 +100,9 @@ class Budget:
             self._left[source] = left
             self._most = max(self._most, left + 1)
             self.limit = max(self.limit, self._most)
+            # What was booked at a slower pace, before today's was known or while Azure did not answer, is not
+            # waited for; nor is there a second burst.
+            self._booked = min(self._booked, reply.at + _BURST * self.gap(reply.at))
 
     def _refill(self, source: Hashable, at: float) -> None:
         """Note that a read did not lessen what is left: a new window has begun since the one before."""
@@ -109,5 +112,3 @@ class Budget:
             self.window = HOUR if window > 0.75 * HOUR else window
         self._window_began = at
         self._left = dict.fromkeys(self._left, self.limit)
-        # The pace of plenty from now on, but no second burst.
-        self._booked = min(self._booked, at + _BURST * self.gap(at))

@@ -143,3 +143,12 @@ def test_a_limit_that_falls_is_known_two_windows_later(before: int) -> None:
     reads = play(service, [budget], begin=5 * HOUR, until=8 * HOUR)
     assert {status for _, status in reads} == {200}
     assert 3 * 110 * 0.9 <= len(reads) <= 3 * 124
+
+
+def test_what_was_tried_in_vain_before_the_first_answer_is_not_waited_for() -> None:
+    budget = Budget(0.8, 0.0)
+    for at in range(0, 60, 5):  # an outage, before anything was known
+        budget.spend(float(at))
+    assert budget.ready_at(60.0) > 200
+    budget.hear(Service(10_000).read(60.0), "vault")
+    assert budget.ready_at(60.0) <= 62
