@@ -143,7 +143,7 @@ def draw(seed: int) -> Schedule:
             "cancel_on_kill": rng.random() < 0.3,
         },
         events=tuple(sorted(Event(at=at, kind=rng.choice(KINDS)) for at in moments)),
-        crowd=rng.random() < 0.4,
+        crowd=rng.random() < 0.2,
     )
 
 
