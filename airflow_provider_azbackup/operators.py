@@ -162,7 +162,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
             adopts = self.if_running == "adopt"
             return self._secure(context, may_leave=adopts and self.deferrable and self.wait_for_completion)
         with self.hook() as hook:
-            self._mind(context, hook)
+            self._be_ready_to_cancel(context, hook)
             ref = hook.job_ref(self.job_id)
             if self._kill:
                 self._kill.target = ref
@@ -179,7 +179,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
         told = event.get("job_id") if isinstance(event, dict) and event.get("version") == 1 else None
         target = JobRef.parse(told) if told else accepted.target
         with self.hook() as hook:
-            self._mind(context, hook)
+            self._be_ready_to_cancel(context, hook)
             memory = Memory(context)
             self._remember(memory, accepted)
             try:
@@ -222,7 +222,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
 
     def _secure(self, context: Context, note: Note | None = None, *, may_leave: bool = False) -> str:
         with self.hook() as hook:
-            self._mind(context, hook)
+            self._be_ready_to_cancel(context, hook)
             memory = Memory(context)
             secured = hook.secure_backup(
                 self._intent(context, hook, memory),
@@ -255,7 +255,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
             timeout=self.backstop(deadline),
         )
 
-    def _mind(self, context: Context, hook: AzureBackupHook) -> None:
+    def _be_ready_to_cancel(self, context: Context, hook: AzureBackupHook) -> None:
         self._kill = Kill(self, context, hook) if self.cancel_on_kill else None
 
     def _quiet(self, kind: str) -> float:

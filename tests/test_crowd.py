@@ -149,6 +149,13 @@ def backup(**options: Any) -> AzureBackupOperator:
     )
 
 
+def deferral(ti: TaskInstance) -> TaskDeferred:
+    """Begin a backup and return how its task left the worker."""
+    with pytest.raises(TaskDeferred) as left:
+        backup().execute(ti.context)
+    return left.value
+
+
 @pytest.mark.parametrize("store", [True, False], ids=["3.3", "before 3.3"])
 def test_in_a_crowd_the_triggerer_finds_the_job(
     azure: Emulator, crowd: Callable[[], None], store: bool
@@ -231,9 +238,7 @@ def test_a_retry_of_a_task_that_left_its_backup_takes_it_up(
 ) -> None:
     crowd()
     ti = TaskInstance(retries=1, store=Store())
-    with pytest.raises(TaskDeferred) as left:
-        backup().execute(ti.context)
-    assert isinstance(left.value.trigger, AzureBackupStartTrigger)
+    assert isinstance(deferral(ti).trigger, AzureBackupStartTrigger)
     run(backup, ti.retry())
     assert azure.count("POST", BACKUP) == 1
 
@@ -243,12 +248,11 @@ def test_the_event_of_an_earlier_try_is_not_taken_for_this_ones(
 ) -> None:
     crowd()
     ti = TaskInstance(retries=1, store=Store())
-    with pytest.raises(TaskDeferred) as left:
-        backup().execute(ti.context)
-    stale = {**(left.value.kwargs or {}), "event": {"version": 1, "job_id": "/nobody's"}}
+    left = deferral(ti)
+    stale = {**(left.kwargs or {}), "event": {"version": 1, "job_id": "/nobody's"}}
     ti.retry()
     with pytest.raises(TaskDeferred):
-        backup().resume_execution(left.value.method_name, stale, ti.context)
+        backup().resume_execution(left.method_name, stale, ti.context)
     assert azure.count("POST", BACKUP) == 1
 
 
@@ -258,12 +262,9 @@ def test_an_event_that_tells_no_job_starts_no_second_backup(
 ) -> None:
     crowd()
     ti = TaskInstance()
-    with pytest.raises(TaskDeferred) as left:
-        backup().execute(ti.context)
+    left = deferral(ti)
     with pytest.raises(TaskDeferred) as waits:
-        backup().resume_execution(
-            left.value.method_name, {**(left.value.kwargs or {}), "event": event}, ti.context
-        )
+        backup().resume_execution(left.method_name, {**(left.kwargs or {}), "event": event}, ti.context)
     assert "job_id" in waits.value.trigger.serialize()[1]
     assert azure.count("POST", BACKUP) == 1
     assert 1 <= azure.count("GET", OPERATIONS) <= 2
