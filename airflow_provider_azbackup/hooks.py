@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_azbackup import clock
 from airflow_provider_azbackup.core import adoption, calls, flows
 from airflow_provider_azbackup.core.jobs import Job, is_proven
+from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.replies import Operation
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.settings import Settings
@@ -329,6 +330,21 @@ class AzureBackupHook(_Target, BaseHook):
             return False, str(error)
         return _ask_within(TEST_LIMIT, settings, flows.probe(vault, settings.subscription_id))
 
+    def list_recovery_points(
+        self, protected_item: str | ProtectedItem, **wanted: Unpack[calls.PointFilter]
+    ) -> list[RecoveryPoint]:
+        """Return an item's recovery points, newest first as far as seen.
+
+        :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
+        :param wanted: ``after``, ``before``, ``query_type``; see
+            :class:`~airflow_provider_azbackup.core.calls.PointFilter`.
+
+        Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
+        """
+        if isinstance(protected_item, str):
+            protected_item = self.resolve_protected_item(protected_item)
+        return self._play(flows.list_recovery_points(protected_item, **wanted))
+
     def _play(self, flow: Flow[T]) -> T:
         if self._driver is None:
             from airflow_provider_azbackup.transport import SyncDriver
@@ -417,6 +433,14 @@ class AzureBackupAsyncHook(_Target):
     async def list_jobs(self, **wanted: Unpack[calls.JobFilter]) -> list[Job]:
         """Return the vault's jobs, as :meth:`AzureBackupHook.list_jobs` does."""
         return await self._play(self._jobs(wanted))
+
+    async def list_recovery_points(
+        self, protected_item: str | ProtectedItem, **wanted: Unpack[calls.PointFilter]
+    ) -> list[RecoveryPoint]:
+        """Return an item's recovery points, as :meth:`AzureBackupHook.list_recovery_points` does."""
+        if isinstance(protected_item, str):
+            protected_item = await self.resolve_protected_item(protected_item)
+        return await self._play(flows.list_recovery_points(protected_item, **wanted))
 
     async def cancel_job(self, job_id: str, *, patience: float = 0.0) -> None:
         """Ask Azure to cancel a job, as :meth:`AzureBackupHook.cancel_job` does."""

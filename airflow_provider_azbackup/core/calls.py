@@ -56,6 +56,18 @@ class JobFilter(TypedDict, total=False):
     started_before: datetime | None
 
 
+class PointFilter(TypedDict, total=False):
+    """What a list of recovery points can be narrowed by.
+
+    ``after`` and ``before`` bound the window of time; ``query_type`` is for databases: ``Full``, ``Log`` (the
+    stretches of time their logs reach), ``FullAndDifferential``, ``All``, ...
+    """
+
+    after: datetime | None
+    before: datetime | None
+    query_type: str | None
+
+
 def backup_request(item: ProtectedItem, **options: Unpack[BackupOptions]) -> JsonObject:
     """Return the body that asks for an on-demand backup.
 
@@ -133,6 +145,22 @@ def list_protected_items(vault: Vault, backup_management_type: str, item_type: s
         method="GET",
         path=f"{vault.path}/backupProtectedItems",
         query=_filter(backupManagementType=backup_management_type, itemType=item_type),
+    )
+
+
+def list_recovery_points(item: ProtectedItem, **wanted: Unpack[PointFilter]) -> Call:
+    """List the recovery points of an item, newest first as far as seen.
+
+    Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
+    """
+    return Call(
+        method="GET",
+        path=f"{item.path}/recoveryPoints",
+        query=_filter(
+            startDate=_twelve_hours(wanted.get("after")),
+            endDate=_twelve_hours(wanted.get("before")),
+            restorePointQueryType=wanted.get("query_type"),
+        ),
     )
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from itertools import chain, repeat
+from typing import Unpack
 
 from airflow_provider_azbackup.core import calls, replies
 from airflow_provider_azbackup.core.jobs import BUSY_ERRORS, Job
 from airflow_provider_azbackup.core.names import check_item, split_share_id
+from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.replies import FoundItem, Operation, Page
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.wire import Answer, Call, Flow, JsonObject, Lost, Reply, T
@@ -228,6 +230,14 @@ def list_jobs(first: Call, vault: Vault) -> Flow[list[Job]]:
     """Return the jobs of all pages of a list."""
     pages = yield from all_pages(first)
     return [job for page in pages for job in replies.read_jobs(vault, page)]
+
+
+def list_recovery_points(
+    item: ProtectedItem, **wanted: Unpack[calls.PointFilter]
+) -> Flow[list[RecoveryPoint]]:
+    """Return an item's recovery points, all pages."""
+    pages = yield from all_pages(calls.list_recovery_points(item, **wanted))
+    return [point for page in pages for point in replies.read_points(item, page)]
 
 
 def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem]:

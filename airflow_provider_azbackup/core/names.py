@@ -31,6 +31,18 @@ REQUESTS = MappingProxyType(
     }
 )
 
+# From the weakest up, in lower case: how consistent the copy of a machine or a share is, and where it lies. A
+# point that was moved to the archive has been in the vault.
+CONSISTENCIES = (
+    frozenset({"crashconsistent"}),
+    frozenset({"filesystemconsistent"}),
+    frozenset({"appconsistent"}),
+)
+TIERS = (
+    frozenset({"instantrp", "iasnapshotrp"}),
+    frozenset({"hardenedrp", "archivedrp"}),
+)
+
 _SEGMENT = r"([^/?#\s][^/?#]*)"
 _GROUP = rf"/subscriptions/{_SEGMENT}/resourceGroups/{_SEGMENT}/providers"
 # Azure's internal test rings answer as Microsoft.RecoveryServicesBVTD; casing differs from answer to answer.

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_azbackup.core.jobs import BUSY_ERRORS, Job, JobError, JobTask
+from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault, last_segment
 from airflow_provider_azbackup.core.wire import Call, JsonObject, Reply
 from airflow_provider_azbackup.exceptions import (
@@ -232,6 +233,34 @@ def read_items(page: Page) -> list[FoundItem]:
             )
         )
     return found
+
+
+def read_points(item: ProtectedItem, page: Page) -> list[RecoveryPoint]:
+    """Read the recovery points of one page; an entry without an id is left out."""
+    return [_point(item, body) for body in page.values if _name(body)]
+
+
+def _point(item: ProtectedItem, body: JsonObject) -> RecoveryPoint:
+    properties = _dict(body.get("properties"))
+    lasting = _dict(properties.get("recoveryPointProperties"))
+    return RecoveryPoint(
+        item=item,
+        point_id=_name(body),
+        # Databases spell both fields in their own way.
+        time=read_time(properties.get("recoveryPointTime") or properties.get("recoveryPointTimeInUTC")),
+        consistency=_text(properties.get("recoveryPointType")),
+        backup_type=_text(properties.get("type")),
+        tiers=tuple(
+            (_text(tier.get("type")), _text(tier.get("status")))
+            for tier in _dicts(properties.get("recoveryPointTierDetails"))
+        ),
+        expiry=read_time(lasting.get("expiryTime")),
+        ranges=tuple(
+            (read_time(each.get("startTime")) or "", read_time(each.get("endTime")) or "")
+            for each in _dicts(properties.get("timeRanges"))
+        ),
+        body=body,
+    )
 
 
 def read_time(value: Any) -> str | None:

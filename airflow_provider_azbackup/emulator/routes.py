@@ -193,8 +193,13 @@ def job_operation_result(call: Call) -> Answer:
 
 def list_points(call: Call) -> Answer:
     item = call.item()
-    call.filters("startDate", "endDate", "restorePointQueryType", "extendedInfo")
-    jobs = [job for job in reversed(call.history(item)) if job.snapshot_taken(call.now)]
+    wanted = call.filters("startDate", "endDate", "restorePointQueryType", "extendedInfo")
+    first, last = _window(wanted.get("startDate"), -math.inf), _window(wanted.get("endDate"), math.inf)
+    jobs = [
+        job
+        for job in reversed(call.history(item))
+        if job.snapshot_taken(call.now) and first <= job.starts + job.point_after <= last
+    ]
     return call.page([item_bodies.recovery_point(job, call.now) for job in jobs])
 
 
