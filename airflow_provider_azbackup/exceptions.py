@@ -88,6 +88,10 @@ class AzureBackupJobFailedError(AzureBackupError):
     """
 
 
+class AzureBackupRecoveryPointError(AzureBackupJobFailedError):
+    """The backup has made a recovery point that is not as good as the gate asks for."""
+
+
 class AzureBackupTimeoutError(AzureBackupError):
     """The deadline passed before the job was over; the job itself goes on in Azure."""
 

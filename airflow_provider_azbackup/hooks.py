@@ -17,7 +17,7 @@ from airflow.providers.common.compat.connection import get_async_connection, get
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.core import adoption, calls, flows
+from airflow_provider_azbackup.core import adoption, calls, flows, proof
 from airflow_provider_azbackup.core.jobs import Job, is_proven
 from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.replies import Operation
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_azbackup.core.adoption import Intent, Note, Secured
+    from airflow_provider_azbackup.core.names import WaitFor
     from airflow_provider_azbackup.core.wire import Answer, Call, Flow
     from airflow_provider_azbackup.transport import AsyncDriver, SyncDriver
 
@@ -279,12 +280,20 @@ class AzureBackupHook(_Target, BaseHook):
         """
         self._play(self._cancel(job_id, patience))
 
-    def watch_job(self, job_id: str, *, poll_interval: float = 60.0, deadline: float) -> Job:
+    def watch_job(
+        self,
+        job_id: str,
+        *,
+        poll_interval: float = 60.0,
+        deadline: float,
+        wait_for: WaitFor = "completion",
+    ) -> Job:
         """Look at a job until it is over and return it, however it ended.
 
         :param job_id: GUID or ARM id.
         :param poll_interval: seconds between looks.
         :param deadline: Unix time of the last look.
+        :param wait_for: ``snapshot`` ends the wait for a machine's backup behind its snapshot.
         :raises AzureBackupTimeoutError: when it still runs then.
         """
         return self._play(
@@ -294,6 +303,7 @@ class AzureBackupHook(_Target, BaseHook):
                 deadline=deadline,
                 since=clock.current().now(),
                 notice=Story(self.log).tell,
+                wait_for=wait_for,
             )
         )
 
@@ -329,6 +339,21 @@ class AzureBackupHook(_Target, BaseHook):
         except AzureBackupError as error:
             return False, str(error)
         return _ask_within(TEST_LIMIT, settings, flows.probe(vault, settings.subscription_id))
+
+    def find_recovery_point(
+        self, job: Job, protected_item: str | ProtectedItem | None = None
+    ) -> RecoveryPoint:
+        """Return the recovery point that a backup has made. Azure's job does not name it; its time tells.
+
+        :param job: the backup, over or past its snapshot.
+        :param protected_item: what it has backed up, as in :meth:`resolve_protected_item`; None looks it up
+            by the names that the job shows.
+        :raises AzureBackupNotFoundError: when none is listed within five minutes.
+        :raises AzureBackupConfigError: for a job that makes none.
+        """
+        if isinstance(protected_item, str):
+            protected_item = self.resolve_protected_item(protected_item)
+        return self._play(proof.find_recovery_point(job, protected_item, clock.current().now()))
 
     def list_recovery_points(
         self, protected_item: str | ProtectedItem, **wanted: Unpack[calls.PointFilter]

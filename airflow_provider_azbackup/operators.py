@@ -16,6 +16,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupConfigError,
     AzureBackupError,
+    AzureBackupRecoveryPointError,
     AzureBackupRefusedError,
     AzureBackupTimeoutError,
     AzureBackupUnconfirmedStartError,
@@ -23,14 +24,15 @@ from airflow_provider_azbackup.exceptions import (
 from airflow_provider_azbackup.kill import Kill
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 from airflow_provider_azbackup.memory import Memory
-from airflow_provider_azbackup.waiting import JobWait, check_literal, check_seconds
+from airflow_provider_azbackup.waiting import JobWait, check_gate, check_literal, check_seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_azbackup.core.adoption import Intent, Note, Secured
     from airflow_provider_azbackup.core.jobs import Job
-    from airflow_provider_azbackup.core.resources import JobRef
+    from airflow_provider_azbackup.core.names import WaitFor
+    from airflow_provider_azbackup.core.resources import JobRef, ProtectedItem
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 # How many poll intervals a backup that was just started needs no look: a VM's was never seen to take less
@@ -75,9 +77,20 @@ class AzureBackupOperator(JobWait, BaseOperator):
     :param cancel_on_timeout: ask Azure to cancel the job when the wait for it has taken too long.
     :param accept_warnings: let a job pass that ended ``CompletedWithWarnings``. For a VM that means a
         snapshot exists, but it never reached the vault.
+    :param require_recovery_point: also find the recovery point that the backup has made, and push its facts
+        as the XCom ``recovery_point``: id, time, consistency, tiers, expiry.
+    :param min_consistency: refuse a recovery point that is less: ``CrashConsistent``,
+        ``FileSystemConsistent`` or ``AppConsistent``. Azure tells it of machines and shares.
+    :param min_tier: refuse a recovery point that lies in less: ``InstantRP`` (a snapshot beside the source)
+        or ``HardenedRP`` (in the vault).
+    :param wait_for: ``snapshot`` opens behind the snapshot of a machine's backup, in minutes: it can be
+        restored from, but is kept beside the machine, and the transfer to the vault, hours long, may still
+        fail. A sensor on the same job can wait for that later. Other backups have no such moment.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
     :raises AzureBackupConfigError: at construction, for both or none of item and job id and bad numbers.
     :raises AzureBackupJobFailedError: when the job is over and proves no backup; a retry takes a new backup.
+    :raises AzureBackupRecoveryPointError: when its recovery point is less than asked for; likewise.
+    :raises AzureBackupNotFoundError: when its recovery point is not found; a retry looks again.
     :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
     :raises AzureBackupBusyError: when another backup of the item is in the way.
     :raises AzureBackupUnconfirmedStartError: when a request's answer was lost, and what Azure shows does not
@@ -118,6 +131,10 @@ class AzureBackupOperator(JobWait, BaseOperator):
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
         accept_warnings: bool = False,
+        require_recovery_point: bool = False,
+        min_consistency: str | None = None,
+        min_tier: str | None = None,
+        wait_for: WaitFor = "completion",
         azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
     ) -> None:
@@ -132,6 +149,13 @@ class AzureBackupOperator(JobWait, BaseOperator):
             raise AzureBackupConfigError(
                 f"task {self.task_id!r}: if_running is {if_running!r}; expected 'adopt' or 'fail'"
             )
+        check_gate(
+            self.task_id,
+            wait_for=wait_for,
+            require_recovery_point=require_recovery_point,
+            min_consistency=min_consistency,
+            min_tier=min_tier,
+        )
         check_literal(backup_type, check_backup_type)
         check_literal(recovery_point_expiry, lambda text: read_expiry(text, 0.0))
         check_literal(job_id, split_job_id)
@@ -152,6 +176,10 @@ class AzureBackupOperator(JobWait, BaseOperator):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.accept_warnings = accept_warnings
+        self.require_recovery_point = require_recovery_point
+        self.min_consistency = min_consistency
+        self.min_tier = min_tier
+        self.wait_for = wait_for
         self.azure_backup_conn_id = azure_backup_conn_id
         self._kill: Kill | None = None
 
@@ -267,6 +295,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
 
         ti, now = context["ti"], clock.current().now()
         item = hook.resolve_protected_item(str(self.protected_item))
+        self._check_kind(item)
         # A try that knows nothing of the one before takes for its backup what began since the run did.
         blind = ti.try_number > 1 and memory.is_blind
         began = context["dag_run"].start_date if blind else None
@@ -285,6 +314,18 @@ class AzureBackupOperator(JobWait, BaseOperator):
             adopt_others=self.if_running == "adopt",
             accept_warnings=self.accept_warnings,
         )
+
+    def _check_kind(self, item: ProtectedItem) -> None:
+        """Refuse to ask of an item what its backups never are, before any is started."""
+        if self.wait_for == "snapshot" and item.kind != "vm":
+            raise AzureBackupConfigError(
+                f"wait_for='snapshot' is for virtual machines, and {item.name} is none; use 'completion'"
+            )
+        if self.min_consistency and item.kind not in ("vm", "azurefileshare"):
+            raise AzureBackupConfigError(
+                f"Azure tells no consistency of a database such as {item.name}, whose backups its own engine "
+                f"makes; drop min_consistency"
+            )
 
     def _remember(self, memory: Memory, note: Note | None) -> None:
         if self._kill:  # first: Airflow may be asking to end in this moment
@@ -316,7 +357,9 @@ class AzureBackupOperator(JobWait, BaseOperator):
                     cancel_on_kill=self.cancel_on_kill,
                 )
             try:
-                job = hook.watch_job(ref.path, poll_interval=self.poll_interval, deadline=deadline)
+                job = hook.watch_job(
+                    ref.path, poll_interval=self.poll_interval, deadline=deadline, wait_for=self.wait_for
+                )
             except AzureBackupTimeoutError as error:
                 return self._give_up(context, hook, ref.path, since, error)
         return self._finish(context, job, since)
@@ -324,7 +367,12 @@ class AzureBackupOperator(JobWait, BaseOperator):
     def _finish(self, context: Context, job: Job, since: float) -> str:
         if job.met_another and self.protected_item is not None:
             return self._join(context, job, since)
-        if not self.settle(context, job):
+        try:
+            opens = self.settle(context, job, self.protected_item)
+        except AzureBackupRecoveryPointError:
+            Memory(context).keep(None)  # so that a retry takes another backup
+            raise
+        if not opens:
             raise AzureBackupTimeoutError(f"the wait ended while the job still runs: {job}", job=job.facts())
         self.log.info("Azure Backup %s", job)
         return job.ref.job_id

@@ -27,6 +27,7 @@ from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
 
 if TYPE_CHECKING:
     from airflow_provider_azbackup.core.jobs import Job
+    from airflow_provider_azbackup.core.names import WaitFor
     from airflow_provider_azbackup.core.resources import JobRef, ProtectedItem, Vault
 
 # Seconds that a last look, at a wait's deadline, may take when reads are scarce.
@@ -132,11 +133,12 @@ class Poller:
         since: float,
         notice: flows.Notice,
         first_pause: float,
+        wait_for: WaitFor = "completion",
     ) -> Job:
         """Wait for a job as :meth:`AzureBackupAsyncHook.watch_job` does, with reads that all waits share."""
         self._waits += 1
         tended = self._tend(ref.vault)
-        watcher = Watcher(ref, interval=poll_interval, since=since)
+        watcher = Watcher(ref, interval=poll_interval, since=since, whole=wait_for == "snapshot")
         tended.sweep.add(watcher)
         flow = flows.wait_for_job(
             ref,
@@ -145,6 +147,7 @@ class Poller:
             since=since,
             notice=notice,
             first_pause=first_pause,
+            wait_for=wait_for,
         )
         not_before = self._clock.now() + first_pause
         try:

@@ -26,12 +26,13 @@ from airflow_provider_azbackup.exceptions import (
 )
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 from airflow_provider_azbackup.story import Story
-from airflow_provider_azbackup.waiting import JobWait, check_literal, check_seconds
+from airflow_provider_azbackup.waiting import JobWait, check_gate, check_literal, check_seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_azbackup.core.jobs import Job
+    from airflow_provider_azbackup.core.names import WaitFor
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 
@@ -58,10 +59,20 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
         snapshot exists, but it never reached the vault.
     :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
         ``[operators] default_deferrable``.
+    :param require_recovery_point: also find the recovery point that the backup has made, and push its facts
+        as the XCom ``recovery_point``: id, time, consistency, tiers, expiry.
+    :param min_consistency: refuse a recovery point that is less: ``CrashConsistent``,
+        ``FileSystemConsistent`` or ``AppConsistent``. Azure tells it of machines and shares.
+    :param min_tier: refuse a recovery point that lies in less: ``InstantRP`` (a snapshot beside the source)
+        or ``HardenedRP`` (in the vault).
+    :param wait_for: ``snapshot`` opens behind the snapshot of a machine's backup, in minutes: it can be
+        restored from, but is kept beside the machine, and the transfer to the vault, hours long, may still
+        fail. Another sensor can wait for that later. Of other jobs it waits for the end.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
     :param kwargs: of Airflow's sensors: ``poke_interval`` and ``timeout`` in seconds, ``mode``,
         ``soft_fail``, ``never_fail``, ...
     :raises AzureBackupGateShutError: when the job is over and proves no backup.
+    :raises AzureBackupNotFoundError: when a recovery point is asked for and none is found.
     :raises AirflowSensorTimeout: when it still runs after ``timeout`` seconds.
     :raises AzureBackupError: when Azure will not let this identity look.
 
@@ -87,17 +98,32 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
         subscription_id: str | None = None,
         accept_warnings: bool = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        require_recovery_point: bool = False,
+        min_consistency: str | None = None,
+        min_tier: str | None = None,
+        wait_for: WaitFor = "completion",
         azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_seconds(self.task_id, poke_interval=self.poke_interval, timeout=self.timeout)
+        check_gate(
+            self.task_id,
+            wait_for=wait_for,
+            require_recovery_point=require_recovery_point,
+            min_consistency=min_consistency,
+            min_tier=min_tier,
+        )
         check_literal(job_id, split_job_id)
         self.job_id = job_id
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
         self.subscription_id = subscription_id
         self.accept_warnings = accept_warnings
+        self.require_recovery_point = require_recovery_point
+        self.min_consistency = min_consistency
+        self.min_tier = min_tier
+        self.wait_for = wait_for
         self.deferrable = deferrable
         self.azure_backup_conn_id = azure_backup_conn_id
         self._open: AzureBackupHook | None = None

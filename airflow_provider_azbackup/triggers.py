@@ -15,6 +15,7 @@ from airflow_provider_azbackup import clock
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTransientError
 
 if TYPE_CHECKING:
+    from airflow_provider_azbackup.core.names import WaitFor
     from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
     from airflow_provider_azbackup.poller import Poller
 
@@ -155,6 +156,7 @@ class AzureBackupJobTrigger(_Trigger):
     :param deadline: Unix time of the last look; it survives a restart of the triggerer.
     :param since: Unix time the wait began.
     :param cancel_on_kill: ask Azure to cancel the job when a person ends the task while it waits here.
+    :param wait_for: ``snapshot`` fires behind the snapshot of a machine's backup already.
     """
 
     def __init__(
@@ -167,6 +169,7 @@ class AzureBackupJobTrigger(_Trigger):
         deadline: float,
         since: float,
         cancel_on_kill: bool = False,
+        wait_for: WaitFor = "completion",
     ) -> None:
         super().__init__()
         self.job_id = job_id
@@ -176,6 +179,7 @@ class AzureBackupJobTrigger(_Trigger):
         self.deadline = deadline
         self.since = since
         self.cancel_on_kill = cancel_on_kill
+        self.wait_for = wait_for
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that rebuild an equal trigger."""
@@ -189,6 +193,7 @@ class AzureBackupJobTrigger(_Trigger):
                 "deadline": self.deadline,
                 "since": self.since,
                 "cancel_on_kill": self.cancel_on_kill,
+                "wait_for": self.wait_for,
             },
         )
 
@@ -211,6 +216,7 @@ class AzureBackupJobTrigger(_Trigger):
                     since=self.since,
                     notice=Story(log).tell,
                     first_pause=pause,
+                    wait_for=self.wait_for,
                 )
             event = JobEvent(job=job)
         except AzureBackupError as error:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from airflow_provider_azbackup import clock
+from airflow_provider_azbackup.core.names import CONSISTENCIES, TIERS, WaitFor
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
+    AzureBackupRecoveryPointError,
     AzureBackupTimeoutError,
 )
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
@@ -38,9 +40,14 @@ class JobWait:
     resource_group_name: str | None
     subscription_id: str | None
     accept_warnings: bool
+    wait_for: WaitFor = "completion"
+    require_recovery_point: bool = False
+    min_consistency: str | None = None
+    min_tier: str | None = None
     timeout: float
     execution_timeout: timedelta | None
     defer: Callable[..., NoReturn]
+    log: Any
 
     def hook(self) -> AzureBackupHook:
         """Return a hook on the connection and vault of this task."""
@@ -102,6 +109,7 @@ class JobWait:
                 deadline=deadline,
                 since=since,
                 cancel_on_kill=cancel_on_kill,
+                wait_for=self.wait_for,
             ),
             method_name="execute_complete",
             # The new instance that resumes knows nothing of this one but what it is handed here.
@@ -120,17 +128,32 @@ class JobWait:
         """
         return try_number is not None and try_number != context["ti"].try_number
 
-    def settle(self, context: Context, job: Job) -> bool:
-        """Push the facts of a job that is over and decide whether it opens the gate.
+    def settle(self, context: Context, job: Job, protected_item: str | None = None) -> bool:
+        """Push the facts of a job that is waited for no longer and decide whether it opens the gate.
 
+        :param protected_item: what it has backed up, where that is known.
         :return: False when it is still running.
-        :raises AzureBackupJobFailedError: when it proves no backup.
+        :raises AzureBackupJobFailedError: when it proves no backup, or not one as good as is asked for.
+        :raises AzureBackupNotFoundError: when a recovery point is asked for and none is found.
         """
         from airflow_provider_azbackup.core.jobs import is_proven
 
-        if not job.is_running:
+        if job.is_enough(self.wait_for):
             context["ti"].xcom_push(key="job", value=job.facts())
-        return is_proven(job, accept_warnings=self.accept_warnings)
+        opens = is_proven(job, accept_warnings=self.accept_warnings, wait_for=self.wait_for)
+        if opens and self.require_recovery_point:
+            self._judge_point(context, job, protected_item)
+        return opens
+
+    def _judge_point(self, context: Context, job: Job, protected_item: str | None) -> None:
+        with self.hook() as hook:
+            point = hook.find_recovery_point(job, protected_item)
+        context["ti"].xcom_push(key="recovery_point", value=point.facts())
+        if flaw := point.shortcoming(min_consistency=self.min_consistency, min_tier=self.min_tier):
+            raise AzureBackupRecoveryPointError(
+                f"{job} has made {point}, but {flaw}. Recovery point: {point.path}", job=job.facts()
+            )
+        self.log.info("It has made %s", point)
 
     def overdue(
         self, context: Context, error: AzureBackupError, fate: str = "It goes on in Azure"
@@ -170,6 +193,39 @@ def check_seconds(task_id: str, **arguments: float) -> None:
             raise AzureBackupConfigError(
                 f"{name} of task {task_id!r} is {value!r}; expected a positive number of seconds"
             )
+
+
+def check_gate(
+    task_id: str,
+    *,
+    wait_for: str,
+    require_recovery_point: bool,
+    min_consistency: str | None,
+    min_tier: str | None,
+) -> None:
+    """Refuse what no backup can ever be.
+
+    :raises AzureBackupConfigError: naming the argument, what it is, and what is expected.
+    """
+    for name, word, words in (
+        ("wait_for", wait_for, get_args(WaitFor)),
+        ("min_consistency", min_consistency, CONSISTENCIES),
+        ("min_tier", min_tier, TIERS),
+    ):
+        if word is not None and word not in words:
+            raise AzureBackupConfigError(
+                f"task {task_id!r}: {name} is {word!r}; expected one of {', '.join(words)}"
+            )
+    if (min_consistency or min_tier) and not require_recovery_point:
+        raise AzureBackupConfigError(
+            f"task {task_id!r}: min_consistency and min_tier are about the recovery point; "
+            f"set require_recovery_point=True as well"
+        )
+    if wait_for == "snapshot" and min_tier == "HardenedRP":
+        raise AzureBackupConfigError(
+            f"task {task_id!r}: behind the snapshot no recovery point is in the vault yet, so "
+            f"min_tier='HardenedRP' would never pass; wait for 'completion', or ask for 'InstantRP'"
+        )
 
 
 def check_literal(value: object, check: Callable[[str], object]) -> None:

@@ -17,7 +17,7 @@ from functools import partial
 from itertools import chain, repeat
 from typing import Any, Unpack
 
-from airflow_provider_azbackup.core import calls, flows, replies
+from airflow_provider_azbackup.core import calls, flows, matching, replies
 from airflow_provider_azbackup.core.jobs import Job, is_proven
 from airflow_provider_azbackup.core.names import REQUESTS
 from airflow_provider_azbackup.core.replies import FoundItem
@@ -54,10 +54,6 @@ _VERSION = 1
 
 # "Backup", and once Azure has looked at the database "Backup (Full)".
 _OPERATION = re.compile(r"Backup(?: \(([^)]*)\))?", re.IGNORECASE)
-_LISTS = {
-    item_type.casefold(): (management_type, item_type)
-    for management_type, item_type in (*calls.ITEM_LISTS, ("AzureWorkload", "SAPHanaDBInstance"))
-}
 
 Remember = Callable[["Note | None"], None]
 Tell = Callable[[str], None]
@@ -432,8 +428,8 @@ class _Search(flows.Heard):
         """Whether a backup is one of the item, by what a list shows of it; None for "may be"."""
         item = self.intent.item
         if item.kind == "vm":
-            return job.owner.casefold() == item.container.partition(";")[2].casefold()
-        meant = [found for found in names if _shows(job, found)]
+            return matching.is_of_machine(job, item)
+        meant = [found for found in names if matching.shows(job, found)]
         if item.path.casefold() not in {found.item.path.casefold() for found in meant}:
             return False
         if len(meant) > 1:
@@ -446,7 +442,7 @@ class _Search(flows.Heard):
         return shown == wanted.casefold() if shown in known else None
 
     def _kind(self) -> tuple[str, str]:
-        return _LISTS[self.intent.item.kind]
+        return matching.LISTS[self.intent.item.kind]
 
     def _look(self, ref: JobRef, since: float, pause: float) -> Flow[Job]:
         return (
@@ -463,15 +459,6 @@ class _Search(flows.Heard):
             return is_proven(job, accept_warnings=self.intent.accept_warnings)
         except AzureBackupJobFailedError:
             return False
-
-
-def _shows(job: Job, found: FoundItem) -> bool:
-    """Whether the job of a share or a database carries the names of this item."""
-    name = found.friendly_name.casefold()
-    if found.item.kind == "azurefileshare":
-        account = found.item.container.rpartition(";")[2]
-        return job.item.casefold() == name and job.owner.casefold() == account.casefold()
-    return job.item.casefold() in {name, f"{name} [{found.server.casefold()}]"}
 
 
 def _began(job: Job) -> float:

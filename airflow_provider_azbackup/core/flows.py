@@ -13,7 +13,7 @@ from typing import Unpack
 
 from airflow_provider_azbackup.core import calls, replies
 from airflow_provider_azbackup.core.jobs import BUSY_ERRORS, Job
-from airflow_provider_azbackup.core.names import check_item, split_share_id
+from airflow_provider_azbackup.core.names import WaitFor, check_item, split_share_id
 from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.replies import FoundItem, Operation, Page
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
@@ -162,6 +162,7 @@ def wait_for_job(
     since: float,
     notice: Notice,
     first_pause: float = 0.0,
+    wait_for: WaitFor = "completion",
 ) -> Flow[Job]:
     """Look at a job until it is over, and return it, whatever its end.
 
@@ -174,6 +175,7 @@ def wait_for_job(
     :param since: Unix time the wait began; a job younger than a minute may still be unknown to Azure.
     :param notice: told after each look: the job as last seen, and the fault if there was one.
     :param first_pause: seconds to let pass before the first look.
+    :param wait_for: ``snapshot`` ends the wait for a machine's backup behind its snapshot.
     :raises AzureBackupTimeoutError: when the job still runs at the deadline.
     :raises AzureBackupError: when looking again cannot help.
     """
@@ -189,7 +191,7 @@ def wait_for_job(
         except AzureBackupError as error:
             patience.bear(error, answer.at)
         notice(job, patience.fault)
-        if job is not None and not job.is_running:
+        if job is not None and job.is_enough(wait_for):
             return job
         if answer.at >= deadline:
             raise AzureBackupTimeoutError(

@@ -10,6 +10,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
+from airflow_provider_azbackup.core.names import WaitFor
 from airflow_provider_azbackup.core.resources import JobRef
 from airflow_provider_azbackup.core.wire import JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupJobFailedError
@@ -136,6 +137,25 @@ class Job:
         return self.status.casefold() in OUTCOMES
 
     @property
+    def snapshot_taken(self) -> bool:
+        """Whether this backup of a machine goes on behind its snapshot, which can be restored from already.
+
+        Only while nothing speaks against it: not once it is being cancelled, nor in a state nobody knows.
+        """
+        return (
+            self.backup_management_type.casefold() == "azureiaasvm"
+            and self.status.casefold() == "inprogress"
+            and any(
+                task.name.casefold() == "take snapshot" and task.status.casefold() == "completed"
+                for task in self.tasks
+            )
+        )
+
+    def is_enough(self, wait_for: WaitFor) -> bool:
+        """Whether there is nothing left to wait for: it is over, or no more than its snapshot is wanted."""
+        return not self.is_running or (wait_for == "snapshot" and self.snapshot_taken)
+
+    @property
     def phase(self) -> str:
         """The task that runs now with its progress, or an empty string."""
         running = [task for task in self.tasks if task.is_running]
@@ -179,19 +199,21 @@ class Job:
         return f"job {self.ref.job_id} ({what or 'unnamed'}): {state}"
 
 
-def is_proven(job: Job, *, accept_warnings: bool) -> bool:
+def is_proven(job: Job, *, accept_warnings: bool, wait_for: WaitFor = "completion") -> bool:
     """Decide whether ``job`` opens the gate: the one decision of poke, deferral, operator and sensor.
 
     :param job: how the job stood at the last look.
     :param accept_warnings: let ``CompletedWithWarnings`` pass. For a VM that means: a snapshot exists, but it
         never reached the vault.
+    :param wait_for: ``snapshot`` lets a machine's backup pass that runs on behind its snapshot. Of a job that
+        is over the end counts all the same.
     :return: True when it opens, False when the job is still running.
     :raises AzureBackupJobFailedError: when the job is over and proves no backup.
     """
     if job.outcome is Outcome.SUCCEEDED or (job.outcome is Outcome.WARNED and accept_warnings):
         return True
     if job.is_running:
-        return False
+        return job.is_enough(wait_for)
     raise AzureBackupJobFailedError(
         _obituary(job), code=next((e.title for e in job.errors if e.title), None), job=job.facts()
     )

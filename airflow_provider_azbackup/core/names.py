@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import re
 from types import MappingProxyType
+from typing import Literal, TypeAlias
 
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
 VAULT_ID = "/subscriptions/<id>/resourceGroups/<group>/providers/Microsoft.RecoveryServices/vaults/<name>"
 ITEM_ID = f"{VAULT_ID}/backupFabrics/Azure/protectionContainers/<container>/protectedItems/<item>"
+
+# What a wait is for: the end of the job, or the snapshot a machine's backup begins with.
+WaitFor: TypeAlias = Literal["completion", "snapshot"]
 
 VM = "IaasVMBackupRequest"
 SHARE = "AzureFileShareBackupRequest"
@@ -31,17 +35,9 @@ REQUESTS = MappingProxyType(
     }
 )
 
-# From the weakest up, in lower case: how consistent the copy of a machine or a share is, and where it lies. A
-# point that was moved to the archive has been in the vault.
-CONSISTENCIES = (
-    frozenset({"crashconsistent"}),
-    frozenset({"filesystemconsistent"}),
-    frozenset({"appconsistent"}),
-)
-TIERS = (
-    frozenset({"instantrp", "iasnapshotrp"}),
-    frozenset({"hardenedrp", "archivedrp"}),
-)
+# From the weakest up: how consistent the copy of a machine or a share is, and how far it is from there.
+CONSISTENCIES = ("CrashConsistent", "FileSystemConsistent", "AppConsistent")
+TIERS = ("InstantRP", "HardenedRP")
 
 _SEGMENT = r"([^/?#\s][^/?#]*)"
 _GROUP = rf"/subscriptions/{_SEGMENT}/resourceGroups/{_SEGMENT}/providers"

@@ -14,6 +14,8 @@ from airflow_provider_azbackup.core.wire import JsonObject
 
 # States of a tier from which a restore can be made now.
 _USABLE = frozenset({"valid", "rehydrated"})
+# The other names of tiers: a snapshot of another kind, and a place that only what was in the vault goes to.
+_LIKE = {"IASnapshotRP": "InstantRP", "ArchivedRP": "HardenedRP"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +55,12 @@ class RecoveryPoint:
         :param min_tier: a word of :data:`~airflow_provider_azbackup.core.names.TIERS`. An archived point has
             been in the vault.
         """
-        if not self.usable_tiers and self.tiers:
+        if self.tiers and not self.usable_tiers:
             return f"it lies in no tier that can be restored from ({_pairs(self.tiers)})"
         if _rank(CONSISTENCIES, self.consistency) < _rank(CONSISTENCIES, min_consistency or ""):
             return f"its consistency is {self.consistency or 'not told'}, not {min_consistency} or better"
-        tiers = max(
-            (_rank(TIERS, tier) for tier, state in self.tiers if state.casefold() in _USABLE), default=0
-        )
-        if tiers < _rank(TIERS, min_tier or ""):
+        reached = (_rank(TIERS, _LIKE.get(tier, tier)) for tier in self.usable_tiers)
+        if max(reached, default=0) < _rank(TIERS, min_tier or ""):
             return f"it lies in {_pairs(self.tiers) or 'no tier'}, not in {min_tier}"
         return ""
 
@@ -84,9 +84,9 @@ class RecoveryPoint:
         )
 
 
-def _rank(order: tuple[frozenset[str], ...], word: str) -> int:
+def _rank(order: tuple[str, ...], word: str) -> int:
     """Return how far up a word stands, from 1; 0 for none and for one that is newer than the order."""
-    return next((at for at, words in enumerate(order, 1) if word.casefold() in words), 0)
+    return next((at for at, known in enumerate(order, 1) if word.casefold() == known.casefold()), 0)
 
 
 def _pairs(tiers: tuple[tuple[str, str], ...]) -> str:

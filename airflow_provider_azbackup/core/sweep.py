@@ -49,10 +49,12 @@ class Watcher:
     :param ref: the job.
     :param interval: seconds between two looks.
     :param since: Unix time the wait began.
+    :param whole: that it needs the phases of a running job, which a list leaves out.
     """
 
-    def __init__(self, ref: JobRef, *, interval: float, since: float) -> None:
+    def __init__(self, ref: JobRef, *, interval: float, since: float, whole: bool = False) -> None:
         self.ref = ref
+        self._whole = whole
         self.interval = self.apart = interval
         self.began_after = since - _HEAD_START
         self.look_up_at = math.inf
@@ -112,6 +114,9 @@ class Watcher:
         was not to be had until the next list, the errors in the list do, where they cannot open a gate.
         """
         self.know(job)
+        if self._whole and job.is_running:
+            self.look_up_at = min(at, self.look_up_at) if at >= self.due else self.look_up_at
+            return
         undecided = not job.is_running and job.outcome is not Outcome.SUCCEEDED
         passed_over = self.look_up_at < at and bool(job.errors) and job.outcome is not Outcome.WARNED
         if undecided and not passed_over:

@@ -1,0 +1,84 @@
+"""The recovery point that a backup has made: the job does not name it, so it is found by its time.
+
+Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
+
+from airflow_provider_azbackup.core import calls, flows, matching
+from airflow_provider_azbackup.core.jobs import Job
+from airflow_provider_azbackup.core.points import RecoveryPoint
+from airflow_provider_azbackup.core.resources import ProtectedItem
+from airflow_provider_azbackup.core.wire import Flow
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
+
+# Seconds in which a list of recovery points may still lack one that exists.
+POINT_LIMIT = 300.0
+# A share's recovery point tells its time in whole seconds.
+_SECOND = timedelta(seconds=1)
+# More of a list than is needed does no harm: which end of a backup the window is about is not documented.
+_MARGIN = timedelta(hours=1)
+# "Backup", and of a database "Backup (Full)".
+BACKUP = re.compile(r"Backup(?: \((\w+)\))?", re.IGNORECASE)
+
+
+def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flow[RecoveryPoint]:
+    """Return the recovery point of a backup; a list may show it some moments late.
+
+    :param job: the backup, over or past its snapshot.
+    :param item: what it has backed up; None looks it up by the job's names.
+    :param now: Unix time.
+    :raises AzureBackupConfigError: for a job that makes no recovery point: a restore, the backup of a log.
+    :raises AzureBackupNotFoundError: when no list shows it within :data:`POINT_LIMIT` seconds.
+    """
+    backup = BACKUP.fullmatch(job.operation)
+    if not backup or job.start_time is None or (backup[1] or "").casefold() == "log":
+        raise AzureBackupConfigError(
+            f"require_recovery_point is for backups that make one, and this is none: {job}"
+        )
+    heard, until = flows.Heard(now), now + POINT_LIMIT
+    if item is None:
+        vault = job.ref.vault
+        item = yield from heard.listen(
+            flows.insist(lambda: matching.item_of(vault, job), since=now, until=until)
+        )
+    target, began = item, datetime.fromisoformat(job.start_time)
+    ended = datetime.fromisoformat(job.end_time) if job.end_time else None
+    wanted = calls.PointFilter(after=began - _MARGIN, before=(ended or _at(heard)) + _MARGIN)
+    kind = _kind(backup[1] or "")
+    if kind not in ("", "full"):
+        wanted["query_type"] = backup[1]
+    points: list[RecoveryPoint] = []
+    for pause in chain((0.0, 5.0, 10.0, 20.0), repeat(30.0)):
+        points = yield from heard.listen(
+            flows.insist(
+                lambda: flows.list_recovery_points(target, **wanted),
+                since=now,
+                until=until,
+                first_pause=pause,
+            )
+        )
+        for point in sorted(points, key=lambda each: each.time or ""):
+            if point.time and kind in ("", _kind(point.backup_type)):
+                made = datetime.fromisoformat(point.time)
+                if began - _SECOND < made and (ended is None or made <= ended):
+                    return point
+        if heard.at >= until:
+            break
+    raise AzureBackupNotFoundError(
+        f"no recovery point of {item.name} was found that {job} has made (begun {job.start_time}); the list "
+        f"shows {', '.join(map(str, points)) or 'none of that time'}"
+    )
+
+
+def _kind(backup_type: str) -> str:
+    """A copy-only backup leaves a full recovery point."""
+    return backup_type.casefold().replace("copyonly", "")
+
+
+def _at(heard: flows.Heard) -> datetime:
+    return datetime.fromtimestamp(heard.at, UTC)
