@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -17,8 +18,9 @@ from airflow.providers.common.compat.connection import get_async_connection, get
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.core import adoption, calls, flows, proof
+from airflow_provider_azbackup.core import adoption, calls, flows, matching, proof
 from airflow_provider_azbackup.core.jobs import Job, is_proven
+from airflow_provider_azbackup.core.matching import Subject
 from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.replies import Operation
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
@@ -83,6 +85,10 @@ class _Target:
 
     def _backup(self, item: ProtectedItem, options: calls.BackupOptions) -> Flow[OperationRef]:
         return flows.trigger_backup(item, calls.backup_request(item, **options))
+
+    def _subject(self, protected_item: str) -> Flow[Subject]:
+        item = yield from flows.resolve_protected_item(self._vault(), protected_item)
+        return (yield from matching.subject_of(item))
 
     def _cancel(self, job_id: str, patience: float) -> Flow[None]:
         ref, now = self.job_ref(job_id), clock.current().now()
@@ -354,6 +360,32 @@ class AzureBackupHook(_Target, BaseHook):
         if isinstance(protected_item, str):
             protected_item = self.resolve_protected_item(protected_item)
         return self._play(proof.find_recovery_point(job, protected_item, clock.current().now()))
+
+    def find_subject(self, protected_item: str, *, deadline: float) -> Subject:
+        """Find a protected item, and what its jobs call it.
+
+        :param protected_item: as in :meth:`resolve_protected_item`.
+        :param deadline: Unix time to which faults that may pass are waited out.
+        :raises AzureBackupConfigError: when jobs do not tell it from another item.
+        """
+        now = clock.current().now()
+        return self._play(flows.insist(lambda: self._subject(protected_item), since=now, until=deadline))
+
+    def list_backups(self, protected_item: str | Subject, *, since: datetime) -> list[Job]:
+        """Return the backups of one item that began since a moment, whoever has started them.
+
+        Costs a read of the vault's job list, of which Azure grants about 150 an hour and subscription.
+
+        :param protected_item: as in :meth:`resolve_protected_item`, or what :meth:`find_subject` returned.
+        :param since: at most 30 days ago; a longer time is cut to that.
+        """
+        now = clock.current().now()
+        if isinstance(protected_item, str):
+            protected_item = self.find_subject(protected_item, deadline=now)
+        subject, after = protected_item, since.timestamp()
+        return self._play(
+            flows.insist(lambda: matching.backups_of(subject, after, now), since=now, until=now)
+        )
 
     def list_recovery_points(
         self, protected_item: str | ProtectedItem, **wanted: Unpack[calls.PointFilter]

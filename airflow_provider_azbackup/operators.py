@@ -24,7 +24,13 @@ from airflow_provider_azbackup.exceptions import (
 from airflow_provider_azbackup.kill import Kill
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 from airflow_provider_azbackup.memory import Memory
-from airflow_provider_azbackup.waiting import JobWait, check_gate, check_literal, check_seconds
+from airflow_provider_azbackup.waiting import (
+    JobWait,
+    check_gate,
+    check_literal,
+    check_seconds,
+    read_moment,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -524,16 +530,7 @@ def read_expiry(value: datetime | timedelta | str | None, now: float) -> datetim
     if not value:
         return None
     today = datetime.fromtimestamp(now, UTC)
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        raise AzureBackupConfigError(
-            f"recovery_point_expiry {value!r} is not a moment; expected ISO 8601, such as "
-            f"2027-01-31T00:00:00Z"
-        ) from None
-    if isinstance(moment, timedelta):
-        moment = today + moment
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    moment = today + value if isinstance(value, timedelta) else read_moment("recovery_point_expiry", value)
     if moment <= today:
         raise AzureBackupConfigError(f"recovery_point_expiry {value!r} has passed; expected a later moment")
     return moment

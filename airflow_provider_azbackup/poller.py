@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.sdk import Stats
@@ -21,8 +21,10 @@ from airflow.providers.common.compat.sdk import Stats
 from airflow_provider_azbackup import clock as clocks
 from airflow_provider_azbackup.core import flows
 from airflow_provider_azbackup.core.budget import Budget
-from airflow_provider_azbackup.core.sweep import SOONEST, Start, Sweep, Watcher
+from airflow_provider_azbackup.core.matching import Subject, best_of, first_of
+from airflow_provider_azbackup.core.sweep import SOONEST, Start, Sweep, Wanted, Watcher
 from airflow_provider_azbackup.core.wire import Answer, Call, Lost, Reply
+from airflow_provider_azbackup.exceptions import AzureBackupError
 from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
 
 if TYPE_CHECKING:
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
 _LAST_LOOK = 60.0
 # Seconds after which a wait hears even that there is no news: it says now and then that it is alive.
 _QUIET = 900.0
+# Lists that do not show the job of an accepted backup, until it is asked for by its operation.
+_ENOUGH = 3
+# The time Azure tells with its answers is in whole seconds.
+_SECOND = 2.0
 # Seconds until a poller that broke tries again.
 _MEND = 30.0
 log = logging.getLogger(__name__)
@@ -174,18 +180,65 @@ class Poller:
         :param until: Unix time of the end.
         :return: None when it is not to be found this way.
         """
+        subject = Subject.of_machine(item)
+        job = await self._seek(
+            subject,
+            first_pause=first_pause,
+            until=until,
+            after=asked - _SECOND,
+            apart=2 * SOONEST,
+            choose=first_of,
+            misses=_ENOUGH,
+        )
+        return job.ref if job else None
+
+    async def find_backup(
+        self,
+        subject: Subject,
+        *,
+        after: float,
+        known: frozenset[str],
+        poll_interval: float,
+        first_pause: float,
+        until: float,
+    ) -> Job | None:
+        """Wait until a list shows a backup of an item, running or over; lists serve all who wait.
+
+        :param after: Unix time by Azure's clock since which it must have begun.
+        :param known: ids of jobs, in lower case, that are not meant.
+        :param poll_interval: seconds between two lists.
+        :param first_pause: seconds to let pass before the first.
+        :param until: Unix time of the end.
+        :return: the one that proves most, or may yet; None when there was none until the end.
+        :raises AzureBackupError: when this identity may not list jobs.
+        """
+        return await self._seek(
+            subject,
+            first_pause=first_pause,
+            until=until,
+            after=after,
+            apart=poll_interval,
+            choose=best_of,
+            known=known,
+        )
+
+    async def _seek(self, subject: Subject, *, first_pause: float, **wanted: Unpack[Wanted]) -> Job | None:
         loop, now = asyncio.get_running_loop(), self._clock.now()
-        found: asyncio.Future[JobRef | None] = loop.create_future()
+        found: asyncio.Future[Job | None] = loop.create_future()
 
-        def tell(ref: JobRef | None) -> None:
-            if not found.done():
-                found.set_result(ref)
+        def tell(job: Job | AzureBackupError | None) -> None:
+            if found.done():
+                return
+            if isinstance(job, AzureBackupError):
+                found.set_exception(job)
+            else:
+                found.set_result(job)
 
-        tended = self._tend(item.vault)
-        start = Start(item, asked=asked, due=now + first_pause, tell=tell)
+        tended = self._tend(subject.item.vault)
+        start = Start(subject, due=now + first_pause, tell=tell, **wanted)
         tended.sweep.starts.add(start)
         tended.wake.set()
-        timer = loop.call_later(max(first_pause, until - now), tell, None)
+        timer = loop.call_later(max(first_pause, wanted["until"] - now) + _LAST_LOOK, tell, None)
         try:
             return await found
         finally:

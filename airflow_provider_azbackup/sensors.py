@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -17,30 +17,95 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.core.names import split_job_id
+from airflow_provider_azbackup.core.names import TIERS, check_item, split_job_id
 from airflow_provider_azbackup.exceptions import (
+    AzureBackupConfigError,
     AzureBackupError,
     AzureBackupJobFailedError,
+    AzureBackupNotFoundError,
     AzureBackupTimeoutError,
     AzureBackupTransientError,
 )
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 from airflow_provider_azbackup.story import Story
-from airflow_provider_azbackup.waiting import JobWait, check_gate, check_literal, check_seconds
+from airflow_provider_azbackup.waiting import JobWait, check_gate, check_literal, check_seconds, read_moment
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_azbackup.core.jobs import Job
+    from airflow_provider_azbackup.core.matching import Subject
     from airflow_provider_azbackup.core.names import WaitFor
     from airflow_provider_azbackup.hooks import AzureBackupHook
+
+
+T = TypeVar("T")
+# Seconds that a worker waits for Azure to tell what an item is called.
+_PATIENCE = 300.0
 
 
 class AzureBackupGateShutError(AzureBackupJobFailedError, AirflowFailException):
     """The awaited job is over and proves no backup; no retry of the sensor can change that."""
 
 
-class AzureBackupJobSensor(JobWait, BaseSensorOperator):
+class _Gate(JobWait, BaseSensorOperator):
+    """What both sensors do alike: look once in any mode, forgive a wait, never a failed backup."""
+
+    operator_extra_links = (AzureBackupJobLink(), AzureBackupVaultLink())
+    ui_color = "#d6eaf8"
+
+    _open: AzureBackupHook | None = None
+    _story: Story | None = None
+    _since = 0.0
+    _asked_to_wait = 0.0
+
+    def _look(self, context: Context, look: Callable[[AzureBackupHook], T]) -> T | None:
+        """Look at Azure; None when a fault that may pass leaves the wait going."""
+        self._since = self._since or _wait_began(context)
+        self._story = self._story or Story(self.log)
+        self._asked_to_wait = 0.0
+        with nullcontext(self._open) if self._open else self.hook() as hook:
+            try:
+                return look(hook)
+            except AzureBackupTransientError as error:
+                self._asked_to_wait = error.retry_after or 0.0
+                self._story.tell(None, error)
+                return None
+
+    def _passes(self, context: Context, job: Job, protected_item: str | None = None) -> bool:
+        try:
+            return self.settle(context, job, protected_item)
+        except AzureBackupJobFailedError as error:
+            # Airflow reads these flags in more places than one, and differently in each: they forgive a
+            # wait, never a failed backup.
+            self.soft_fail = self.never_fail = False
+            raise AzureBackupGateShutError(str(error), code=error.code, job=error.job) from None
+
+    def _time_is_up(self, context: Context, message: str, job: dict[str, Any] | None) -> NoReturn:
+        if self._since and self.deadline(context, self._since) < self._since + self.timeout:
+            # The execution_timeout is up, which a retry may cure.
+            raise AzureBackupTimeoutError(message, job=job)
+        raise AirflowSensorTimeout(message)
+
+    def _forgive_timeout(self, message: str) -> None:
+        if self.soft_fail or self.never_fail:
+            flag = "soft_fail" if self.soft_fail else "never_fail"
+            raise AirflowSkipException(f"Skipping, as {flag} asks: {message}")
+
+    def _forgive_blindness(self, error: AzureBackupError) -> None:
+        # _passes has taken the flag back where the error is a job that failed.
+        if self.never_fail:
+            raise AirflowSkipException(f"Skipping, as never_fail asks: {error}") from error
+
+    def _get_next_poke_interval(
+        self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
+    ) -> float:
+        """Never look again earlier than Azure asked; look for the last time when the timeout is up."""
+        usual: float = super()._get_next_poke_interval(started_at, run_duration, poke_count)
+        return min(max(usual, self._asked_to_wait), max(1.0, self.timeout - run_duration()))
+
+
+class AzureBackupJobSensor(_Gate):
     """Opens when a job has succeeded; fails, without a retry, when it ended in any other way.
 
     ``mode="poke"``, ``mode="reschedule"`` and ``deferrable=True`` mean the same by ``timeout`` (seconds from
@@ -86,8 +151,6 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
         "subscription_id",
         "azure_backup_conn_id",
     )
-    operator_extra_links = (AzureBackupJobLink(), AzureBackupVaultLink())
-    ui_color = "#d6eaf8"
 
     def __init__(
         self,
@@ -126,10 +189,6 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
         self.wait_for = wait_for
         self.deferrable = deferrable
         self.azure_backup_conn_id = azure_backup_conn_id
-        self._open: AzureBackupHook | None = None
-        self._story: Story | None = None
-        self._since = 0.0
-        self._asked_to_wait = 0.0
 
     def execute(self, context: Context) -> Any:
         """Wait in the mode that was asked for."""
@@ -154,15 +213,10 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
         """Look once. A fault that may pass leaves the gate shut and the wait going."""
-        self._story = self._story or Story(self.log)
-        self._asked_to_wait = 0.0
-        with nullcontext(self._open) if self._open else self.hook() as hook:
-            try:
-                job = hook.look_at_job(self.job_id, since=self._since or clock.current().now())
-            except AzureBackupTransientError as error:
-                self._asked_to_wait = error.retry_after or 0.0
-                self._story.tell(None, error)
-                return False
+        job = self._look(context, lambda hook: hook.look_at_job(self.job_id, since=self._since))
+        if job is None:
+            return False
+        assert self._story
         self._story.tell(job, None)
         return PokeReturnValue(True, job.ref.job_id) if self._passes(context, job) else False
 
@@ -180,12 +234,10 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
         try:
             job = self.resume(context, event)
         except AzureBackupTimeoutError as error:
+            self._since = since or 0.0
             message = f"{error}. It goes on in Azure"
             self._forgive_timeout(message)
-            if since is not None and self.deadline(context, since) < since + self.timeout:
-                # The execution_timeout is up, which a retry may cure.
-                raise AzureBackupTimeoutError(message, job=error.job) from None
-            raise AirflowSensorTimeout(message) from error
+            self._time_is_up(context, message, error.job)
         except AzureBackupError as error:
             self._forgive_blindness(error)
             raise
@@ -194,31 +246,259 @@ class AzureBackupJobSensor(JobWait, BaseSensorOperator):
         self.log.info("Azure Backup %s", job)
         return job.ref.job_id
 
-    def _passes(self, context: Context, job: Job) -> bool:
+
+class AzureBackupFreshnessSensor(_Gate):
+    """Opens when there is a fresh backup of an item, whoever has taken it; most backups are made by policy.
+
+    With ``since``, a backup that began at or after that moment must have succeeded. One that runs is waited
+    for; one that failed proves nothing and the wait goes on, for somebody may take another. With
+    ``max_age``, a recovery point must be there that was no older when the wait began, or that was made since.
+
+    Modes, ``timeout``, ``soft_fail`` and ``never_fail`` mean what they mean for
+    :class:`AzureBackupJobSensor`; a wait that took too long because backups failed is not forgiven. Its
+    error says whether a backup was even tried.
+
+    Returns the id of the job, or with ``max_age`` the ARM id of the recovery point. Pushes XComs at the end:
+    ``job_id`` and ``job`` (a dict of facts), ``recovery_point`` where one was asked for, the portal links.
+
+    :param protected_item: ARM id of the protected item, ARM id of the virtual machine or of the file share,
+        or a friendly name.
+    :param since: a datetime or ISO 8601 text. Default: the start of the run's data interval. Azure tells the
+        jobs of 30 days.
+    :param max_age: a timedelta or seconds; instead of ``since``.
+    :param vault_name: the Recovery Services vault, instead of the connection's.
+    :param resource_group_name: its resource group, instead of the connection's.
+    :param subscription_id: its subscription, instead of the connection's.
+    :param accept_warnings: let a backup pass that ended ``CompletedWithWarnings``. For a VM that means a
+        snapshot exists, but it never reached the vault.
+    :param deferrable: wait in the triggerer, without holding a worker slot, with lists of jobs that all such
+        waits on the vault share. In the other modes each look lists the jobs for itself; with ``max_age`` it
+        lists recovery points, of which Azure counts the reads apart. Default: Airflow's
+        ``[operators] default_deferrable``.
+    :param require_recovery_point: with ``since``: also find the recovery point that the backup has made.
+    :param min_consistency: as in :class:`AzureBackupJobSensor`.
+    :param min_tier: likewise.
+    :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
+    :param kwargs: of Airflow's sensors: ``poke_interval`` and ``timeout`` in seconds, ``mode``,
+        ``soft_fail``, ``never_fail``, ...
+    :raises AirflowSensorTimeout: when there is none after ``timeout`` seconds.
+    :raises AzureBackupConfigError: for an item whose jobs cannot be told from those of another.
+    :raises AzureBackupError: when Azure will not let this identity look.
+
+    Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
+    """
+
+    template_fields: Sequence[str] = (
+        "protected_item",
+        "since",
+        "vault_name",
+        "resource_group_name",
+        "subscription_id",
+        "azure_backup_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        protected_item: str,
+        since: datetime | str | None = None,
+        max_age: timedelta | float | None = None,
+        vault_name: str | None = None,
+        resource_group_name: str | None = None,
+        subscription_id: str | None = None,
+        accept_warnings: bool = False,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        require_recovery_point: bool = False,
+        min_consistency: str | None = None,
+        min_tier: str | None = None,
+        azure_backup_conn_id: str = "azure_backup_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if since is not None and max_age is not None:
+            raise AzureBackupConfigError(
+                f"task {self.task_id!r} was given both of since and max_age; give one of them"
+            )
+        age = max_age.total_seconds() if isinstance(max_age, timedelta) else max_age
+        check_seconds(self.task_id, poke_interval=self.poke_interval, timeout=self.timeout)
+        if age is not None:
+            check_seconds(self.task_id, max_age=age)
+        check_gate(
+            self.task_id,
+            wait_for="completion",
+            require_recovery_point=require_recovery_point or age is not None,
+            min_consistency=min_consistency,
+            min_tier=min_tier,
+        )
+        check_literal(protected_item, check_item)
+        check_literal(since, lambda text: read_moment("since", text))
+        self.protected_item = protected_item
+        self.since = "{{ data_interval_start }}" if since is None and age is None else since
+        self.max_age = age
+        self.vault_name = vault_name
+        self.resource_group_name = resource_group_name
+        self.subscription_id = subscription_id
+        self.accept_warnings = accept_warnings
+        self.deferrable = deferrable
+        self.require_recovery_point = require_recovery_point or age is not None
+        self.min_consistency = min_consistency
+        self.min_tier = min_tier
+        # A recovery point is there, and found by a look at any time, as soon as the snapshot is.
+        self.wait_for = "completion" if age is None or min_tier == TIERS[-1] else "snapshot"
+        self.azure_backup_conn_id = azure_backup_conn_id
+        self._subject: Subject | None = None
+        self._tried: list[str] = []
+
+    def execute(self, context: Context) -> Any:
+        """Wait in the mode that was asked for."""
+        self._since = _wait_began(context)
+        with self.hook() as self._open:
+            if self.deferrable:
+                return self._go_on(context, self._open)
+            try:
+                return super().execute(context)
+            except (AirflowSensorTimeout, AirflowSkipException) as error:
+                # Airflow has forgiven it already, and knows nothing of what was tried.
+                self._give_up(context, self._open, str(error), None)
+
+    def poke(self, context: Context) -> PokeReturnValue | bool:
+        """Look once. A fault that may pass leaves the gate shut and the wait going."""
+        found = self._look(context, lambda hook: self._find(context, hook))
+        return PokeReturnValue(True, found) if found else False
+
+    def execute_complete(
+        self,
+        context: Context,
+        event: Any = None,
+        since: float = 0.0,
+        tried: Sequence[str] = (),
+        try_number: int | None = None,
+    ) -> Any:
+        """Take the wait back from the triggerer, and wait on if the backup proves nothing."""
+        if self.is_stale(context, try_number):
+            return self.execute(context)
+        self._since, self._tried = since, [*tried]
+        with self.hook() as hook:
+            try:
+                job = self.resume(context, event)
+            except AzureBackupTimeoutError as error:
+                self._give_up(context, hook, str(error), error.job)
+            except AzureBackupError as error:
+                self._forgive_blindness(error)
+                raise
+            return self._proven(context, hook, job) or self._go_on(context, hook)
+
+    def _after(self) -> datetime:
+        """Return the moment since which a backup is fresh."""
+        if self.max_age is not None:
+            return datetime.fromtimestamp(self._since - self.max_age, UTC)
+        if self.since in ("", "None", None):
+            raise AzureBackupConfigError(
+                f"since of task {self.task_id!r} is empty, as this run has no data interval; "
+                f"give since or max_age"
+            )
+        return read_moment("since", self.since)
+
+    def _find(self, context: Context, hook: AzureBackupHook) -> str | None:
+        """Look at what there is now; return what the sensor returns, or None."""
+        after = self._after()
+        subject = self._subject = self._subject or hook.find_subject(self.protected_item, deadline=0.0)
+        if self.max_age is not None:
+            return self._fresh_point(context, hook, subject, after)
+        from airflow_provider_azbackup.core.matching import worth
+
+        assert self._story
+        backups = hook.list_backups(subject, since=after)
+        for job in sorted(backups, key=worth, reverse=True):
+            if job.is_running:
+                self._story.tell(job, None)
+            elif job.ref.job_id not in self._tried:
+                # Of an end in trouble a list may leave the reasons out.
+                told = (
+                    job
+                    if job.outcome.value == "succeeded"
+                    else hook.look_at_job(job.ref.path, since=self._since)
+                )
+                if found := self._proven(context, hook, told):
+                    return found
+        return None
+
+    def _go_on(self, context: Context, hook: AzureBackupHook) -> Any:
+        """Give the worker slot back until the next backup is over."""
+        from airflow_provider_azbackup.triggers import AzureBackupFreshnessTrigger
+
+        after, deadline = self._after(), self.deadline(context, self._since)
+        subject = hook.find_subject(
+            self.protected_item, deadline=min(deadline, clock.current().now() + _PATIENCE)
+        )
+        if self.max_age is not None:
+            with suppress(AzureBackupTransientError):
+                if found := self._fresh_point(context, hook, subject, after):
+                    return found
+        link = hook.settings.portal_link(subject.item.vault.path)
+        context["ti"].xcom_push(key=AzureBackupVaultLink.key, value=link)
+        self.log.info("Waiting for a backup of %s that began since %s", subject.item.name, after)
+        return self.defer(
+            trigger=AzureBackupFreshnessTrigger(
+                subject=subject.to_dict(),
+                after=after.timestamp(),
+                known=[job_id.casefold() for job_id in self._tried],
+                azure_backup_conn_id=self.azure_backup_conn_id,
+                poll_interval=self.poke_interval,
+                deadline=deadline,
+                since=self._since,
+                wait_for=self.wait_for,
+            ),
+            method_name="execute_complete",
+            kwargs={"since": self._since, "tried": self._tried, "try_number": context["ti"].try_number},
+            timeout=self.backstop(deadline + 2 * self.poke_interval),
+        )
+
+    def _proven(self, context: Context, hook: AzureBackupHook, job: Job) -> str | None:
+        """Return what the sensor returns if the job proves a backup; else remember that it does not."""
+        self.announce(context, hook, job.ref)
         try:
-            return self.settle(context, job)
-        except AzureBackupJobFailedError as error:
-            # Airflow reads these flags in more places than one, and differently in each: they forgive a
-            # wait, never a failed backup.
-            self.soft_fail = self.never_fail = False
-            raise AzureBackupGateShutError(str(error), code=error.code, job=error.job) from None
+            if self.settle(context, job, self.protected_item):
+                return self._point.path if self.max_age and self._point else job.ref.job_id
+        except (AzureBackupJobFailedError, AzureBackupNotFoundError) as error:
+            self.log.warning("It proves nothing, so the wait goes on: %s", error)
+        self._tried.append(job.ref.job_id)
+        return None
 
-    def _forgive_timeout(self, message: str) -> None:
-        if self.soft_fail or self.never_fail:
-            flag = "soft_fail" if self.soft_fail else "never_fail"
-            raise AirflowSkipException(f"Skipping, as {flag} asks: {message}")
+    def _fresh_point(
+        self, context: Context, hook: AzureBackupHook, subject: Subject, after: datetime
+    ) -> str | None:
+        from airflow_provider_azbackup.core.points import freshest
 
-    def _forgive_blindness(self, error: AzureBackupError) -> None:
-        # _passes has taken the flag back where the error is a job that failed.
-        if self.never_fail:
-            raise AirflowSkipException(f"Skipping, as never_fail asks: {error}") from error
+        point = freshest(
+            hook.list_recovery_points(subject.item, after=after),
+            after.timestamp(),
+            min_consistency=self.min_consistency,
+            min_tier=self.min_tier,
+        )
+        if point is None:
+            return None
+        context["ti"].xcom_push(key="recovery_point", value=point.facts())
+        self.log.info("There is %s", point)
+        return point.path
 
-    def _get_next_poke_interval(
-        self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
-    ) -> float:
-        """Never look again earlier than Azure asked; look for the last time when the timeout is up."""
-        usual: float = super()._get_next_poke_interval(started_at, run_duration, poke_count)
-        return min(max(usual, self._asked_to_wait), max(1.0, self.timeout - run_duration()))
+    def _give_up(
+        self, context: Context, hook: AzureBackupHook, message: str, job: dict[str, Any] | None
+    ) -> NoReturn:
+        """Say what was tried in all that time.
+
+        :raises AirflowSensorTimeout: or what stands for it.
+        """
+        after = self._after()
+        try:
+            backups = hook.list_backups(self.protected_item, since=after)
+        except AzureBackupError as error:
+            self._time_is_up(context, f"{message}. What was tried cannot be told: {error}", job)
+        tried = "; ".join(map(str, backups)) or "no backup was even tried"
+        message = f"{message}. {self.protected_item} since {after.isoformat()}: {tried}"
+        if all(job.is_running for job in backups):
+            self._forgive_timeout(message)
+        self._time_is_up(context, message, job)
 
 
 def _wait_began(context: Context) -> float:

@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTransientError
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupError,
+    AzureBackupTimeoutError,
+    AzureBackupTransientError,
+)
 
 if TYPE_CHECKING:
+    from airflow_provider_azbackup.core.jobs import Job
     from airflow_provider_azbackup.core.names import WaitFor
     from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
     from airflow_provider_azbackup.poller import Poller
+    from airflow_provider_azbackup.story import Story
 
 # Seconds; Airflow's own limit of on_kill is 30.
 _KILL_LIMIT = 25.0
@@ -33,7 +39,7 @@ _FIND_LIMIT = 4000.0
 
 
 class _Trigger(BaseTrigger):
-    """What both triggers do: fire once, and cancel what they wait for when a person ends the task.
+    """What all triggers do: fire once, and cancel what they wait for when a person ends the task.
 
     All arguments are plain JSON without secrets.
     """
@@ -142,7 +148,35 @@ class _Aside:
         await asyncio.to_thread(write, *words)
 
 
-class AzureBackupJobTrigger(_Trigger):
+class _Watch(_Trigger):
+    """A trigger whose event is a :class:`~airflow_provider_azbackup.events.JobEvent`."""
+
+    what: str
+
+    async def _watch(self, joining: AbstractAsyncContextManager[Poller], now: float) -> dict[str, Any]:
+        from airflow_provider_azbackup.events import JobEvent
+        from airflow_provider_azbackup.story import Story
+
+        log = _Aside(self.log)
+        try:
+            async with joining as poller:
+                event = JobEvent(job=await self._see(poller, Story(log), now))
+        except AzureBackupError as error:
+            event = JobEvent(error=error)
+        except Exception as error:
+            # Whatever it was, the gate stays shut and the worker gets to say why.
+            self.log.exception("Watching %s broke off", self.what)
+            reason = f"watching {self.what} broke off: {type(error).__name__}: {error}"
+            event = JobEvent(error=AzureBackupError(reason))
+        await log.written()
+        return event.to_dict()
+
+    async def _see(self, poller: Poller, story: Story, now: float) -> Job:
+        """Return the job that ends the wait."""
+        raise NotImplementedError
+
+
+class AzureBackupJobTrigger(_Watch):
     """Fires once, when a job is over, when its deadline has passed, or when looking again cannot help.
 
     The event is a :class:`~airflow_provider_azbackup.events.JobEvent`. Whoever holds the arguments can look
@@ -173,6 +207,7 @@ class AzureBackupJobTrigger(_Trigger):
     ) -> None:
         super().__init__()
         self.job_id = job_id
+        self.what = f"job {job_id}"
         self.azure_backup_conn_id = azure_backup_conn_id
         self.poll_interval = poll_interval
         self.first_pause = first_pause
@@ -197,40 +232,112 @@ class AzureBackupJobTrigger(_Trigger):
             },
         )
 
-    async def _watch(self, joining: AbstractAsyncContextManager[Poller], now: float) -> dict[str, Any]:
+    async def _see(self, poller: Poller, story: Story, now: float) -> Job:
         from airflow_provider_azbackup.core.resources import JobRef
-        from airflow_provider_azbackup.events import JobEvent
-        from airflow_provider_azbackup.story import Story
 
         # Counted from the start of the wait: a restart need not wait again. However late it is, and however
         # long the pause, the last look comes at the deadline.
-        log = _Aside(self.log)
         pause = self.since + self.first_pause * random.uniform(1.0, 1.15) - now
-        pause = max(LEAST_PAUSE, min(pause, self.deadline - now))
-        try:
-            async with joining as poller:
-                job = await poller.watch_job(
-                    JobRef.parse(self.job_id),
-                    poll_interval=self.poll_interval,
-                    deadline=self.deadline,
-                    since=self.since,
-                    notice=Story(log).tell,
-                    first_pause=pause,
-                    wait_for=self.wait_for,
-                )
-            event = JobEvent(job=job)
-        except AzureBackupError as error:
-            event = JobEvent(error=error)
-        except Exception as error:
-            # Whatever it was, the gate stays shut and the worker gets to say why.
-            self.log.exception("Watching job %s broke off", self.job_id)
-            reason = f"watching job {self.job_id} broke off: {type(error).__name__}: {error}"
-            event = JobEvent(error=AzureBackupError(reason))
-        await log.written()
-        return event.to_dict()
+        return await poller.watch_job(
+            JobRef.parse(self.job_id),
+            poll_interval=self.poll_interval,
+            deadline=self.deadline,
+            since=self.since,
+            notice=story.tell,
+            first_pause=max(LEAST_PAUSE, min(pause, self.deadline - now)),
+            wait_for=self.wait_for,
+        )
 
     async def _job(self, hook: AzureBackupAsyncHook) -> str:
         return self.job_id
+
+
+class AzureBackupFreshnessTrigger(_Watch):
+    """Fires once, when a backup of an item that began since a moment is over, or at its deadline.
+
+    Any end will do: the worker decides what it proves, and waits on if it proves nothing. Lists of jobs serve
+    all who wait for the same vault.
+
+    :param subject: what is backed up, a :class:`~airflow_provider_azbackup.core.matching.Subject`.
+    :param after: Unix time since which the backup must have begun.
+    :param known: ids of jobs, in lower case, that have proved nothing already.
+    :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
+    :param poll_interval: seconds between looks.
+    :param deadline: Unix time of the last look; it survives a restart of the triggerer.
+    :param since: Unix time the wait began.
+    :param wait_for: as in :class:`AzureBackupJobTrigger`.
+    """
+
+    cancel_on_kill = False
+
+    def __init__(
+        self,
+        *,
+        subject: dict[str, Any],
+        after: float,
+        known: list[str],
+        azure_backup_conn_id: str,
+        poll_interval: float,
+        deadline: float,
+        since: float,
+        wait_for: WaitFor = "completion",
+    ) -> None:
+        super().__init__()
+        self.subject = subject
+        self.what = f"backups of {subject['item']}"
+        self.after = after
+        self.known = known
+        self.azure_backup_conn_id = azure_backup_conn_id
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+        self.since = since
+        self.wait_for = wait_for
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments that rebuild an equal trigger."""
+        return (
+            "airflow_provider_azbackup.triggers.AzureBackupFreshnessTrigger",
+            {
+                "subject": self.subject,
+                "after": self.after,
+                "known": self.known,
+                "azure_backup_conn_id": self.azure_backup_conn_id,
+                "poll_interval": self.poll_interval,
+                "deadline": self.deadline,
+                "since": self.since,
+                "wait_for": self.wait_for,
+            },
+        )
+
+    async def _see(self, poller: Poller, story: Story, now: float) -> Job:
+        from airflow_provider_azbackup.core.jobs import Outcome
+        from airflow_provider_azbackup.core.matching import Subject
+
+        job = await poller.find_backup(
+            Subject.from_dict(self.subject),
+            after=self.after,
+            known=frozenset(self.known),
+            poll_interval=self.poll_interval,
+            first_pause=LEAST_PAUSE,
+            until=self.deadline,
+        )
+        if job is None:
+            raise AzureBackupTimeoutError(
+                f"the wait is over after {clock.current().now() - self.since:.0f} s"
+            )
+        story.tell(job, None)
+        if job.outcome is Outcome.SUCCEEDED:
+            return job
+        # Of another end a list may leave the reasons out, and of what runs it shows no phases.
+        return await poller.watch_job(
+            job.ref,
+            poll_interval=self.poll_interval,
+            deadline=self.deadline,
+            since=self.since,
+            notice=story.tell,
+            first_pause=0.0,
+            wait_for=self.wait_for,
+        )
 
 
 class AzureBackupStartTrigger(_Trigger):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_azbackup.core.jobs import Job
+    from airflow_provider_azbackup.core.points import RecoveryPoint
     from airflow_provider_azbackup.core.resources import JobRef
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
@@ -33,7 +34,7 @@ _LAST_WORD = 5.0 if find_spec("airflow.sdk") else 60.0
 
 
 class JobWait:
-    """Mixed into the operator and the sensor; holds no state of its own."""
+    """Mixed into the operators and the sensors."""
 
     azure_backup_conn_id: str
     vault_name: str | None
@@ -44,6 +45,7 @@ class JobWait:
     require_recovery_point: bool = False
     min_consistency: str | None = None
     min_tier: str | None = None
+    _point: RecoveryPoint | None = None
     timeout: float
     execution_timeout: timedelta | None
     defer: Callable[..., NoReturn]
@@ -147,7 +149,7 @@ class JobWait:
 
     def _judge_point(self, context: Context, job: Job, protected_item: str | None) -> None:
         with self.hook() as hook:
-            point = hook.find_recovery_point(job, protected_item)
+            point = self._point = hook.find_recovery_point(job, protected_item)
         context["ti"].xcom_push(key="recovery_point", value=point.facts())
         if flaw := point.shortcoming(min_consistency=self.min_consistency, min_tier=self.min_tier):
             raise AzureBackupRecoveryPointError(
@@ -226,6 +228,20 @@ def check_gate(
             f"task {task_id!r}: behind the snapshot no recovery point is in the vault yet, so "
             f"min_tier='HardenedRP' would never pass; wait for 'completion', or ask for 'InstantRP'"
         )
+
+
+def read_moment(name: str, value: datetime | str) -> datetime:
+    """Read a moment that a DAG author wrote: UTC unless it says otherwise.
+
+    :raises AzureBackupConfigError: naming the argument, what it is, and what is expected.
+    """
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise AzureBackupConfigError(
+            f"{name} {value!r} is not a moment; expected ISO 8601, such as 2027-01-31T00:00:00Z"
+        ) from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def check_literal(value: object, check: Callable[[str], object]) -> None:

@@ -9,7 +9,6 @@ Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-bac
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from itertools import chain, repeat
 from typing import Any, Unpack
 
 from airflow_provider_azbackup.core import calls, flows, matching, replies
-from airflow_provider_azbackup.core.jobs import Job, is_proven
+from airflow_provider_azbackup.core.jobs import BACKUP, Job, is_proven
 from airflow_provider_azbackup.core.names import REQUESTS
 from airflow_provider_azbackup.core.replies import FoundItem
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem
@@ -52,8 +51,6 @@ _DAY = 24 * 3600.0
 _PAUSES = (5.0, 10.0, 20.0, 40.0)
 _VERSION = 1
 
-# "Backup", and once Azure has looked at the database "Backup (Full)".
-_OPERATION = re.compile(r"Backup(?: \(([^)]*)\))?", re.IGNORECASE)
 
 Remember = Callable[["Note | None"], None]
 Tell = Callable[[str], None]
@@ -409,7 +406,7 @@ class _Search(flows.Heard):
                 first_pause=pause,
             )
             self.crowd = sum(_began(job) >= self.azure_time() - _MINUTE for job in jobs)
-            jobs = [job for job in jobs if _began(job) >= since and _OPERATION.fullmatch(job.operation)]
+            jobs = [job for job in jobs if _began(job) >= since and BACKUP.fullmatch(job.operation)]
             names = (yield from self._names(until)) if jobs and self.intent.item.kind != "vm" else ()
             verdicts = [(job, self._is_ours(job, names)) for job in jobs]
             found = [job for job, verdict in verdicts if verdict]
@@ -436,7 +433,7 @@ class _Search(flows.Heard):
             return None
         if not (wanted := self.intent.backup_type):
             return True
-        match = _OPERATION.fullmatch(job.operation)
+        match = BACKUP.fullmatch(job.operation)
         shown = "".join(filter(str.isalpha, (match and match[1]) or "")).casefold()
         known = {backup_type.casefold() for _, types in REQUESTS.values() for backup_type in types}
         return shown == wanted.casefold() if shown in known else None

@@ -28,6 +28,12 @@ ITEM_LISTS = (
 )
 
 
+# Clocks differ by minutes, and Azure tells the time of its answers in seconds.
+SLACK = 600.0
+# Microsoft's own tools never ask for the jobs of more than 30 days.
+LONGEST_WINDOW = 30 * 24 * 3600.0 - 2 * SLACK
+
+
 class BackupOptions(TypedDict, total=False):
     """What a DAG author may say about an on-demand backup.
 
@@ -201,16 +207,21 @@ def _filter(**wanted: str | None) -> tuple[tuple[str, str], ...]:
     return (("$filter", " and ".join(terms)),) if terms else ()
 
 
-def _twelve_hours(moment: datetime | None) -> str | None:
-    if moment is None:
+def _twelve_hours(when: datetime | None) -> str | None:
+    if when is None:
         return None
     # strftime's %p follows the locale of the process and may be empty; Azure wants English AM and PM.
-    moment = _utc(moment)
-    return f"{moment:%Y-%m-%d %I:%M:%S} {'AM' if moment.hour < 12 else 'PM'}"
+    when = _utc(when)
+    return f"{when:%Y-%m-%d %I:%M:%S} {'AM' if when.hour < 12 else 'PM'}"
 
 
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+def moment(at: float) -> datetime:
+    """Return a Unix time as the builders of this module take it."""
+    return datetime.fromtimestamp(at, UTC)
+
+
+def _utc(when: datetime) -> datetime:
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
 def _one_of(words: Iterable[str]) -> str:

@@ -5,7 +5,9 @@ Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-man
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from enum import Enum
 from types import MappingProxyType
 from typing import Any
@@ -120,6 +122,11 @@ class Job:
         return self.outcome is Outcome.RUNNING
 
     @property
+    def began(self) -> float:
+        """Unix time of its start by Azure's clock; 0 when Azure tells none."""
+        return datetime.fromisoformat(self.start_time).timestamp() if self.start_time else 0.0
+
+    @property
     def is_being_cancelled(self) -> bool:
         """Whether somebody has asked for it to be cancelled and Azure is about it."""
         return self.status.casefold() == "cancelling"
@@ -197,6 +204,10 @@ class Job:
         what = " ".join(part for part in (self.operation, "of" if self.item else "", self.item) if part)
         state = ", ".join(part for part in (self.status, self.phase) if part)
         return f"job {self.ref.job_id} ({what or 'unnamed'}): {state}"
+
+
+# "Backup", and once Azure has looked at a database "Backup (Full)".
+BACKUP = re.compile(r"Backup(?: \(([^)]*)\))?", re.IGNORECASE)
 
 
 def is_proven(job: Job, *, accept_warnings: bool, wait_for: WaitFor = "completion") -> bool:

@@ -5,7 +5,9 @@ Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from airflow_provider_azbackup.core.names import CONSISTENCIES, TIERS
@@ -37,6 +39,11 @@ class RecoveryPoint:
     expiry: str | None = None
     ranges: tuple[tuple[str, str], ...] = ()
     body: JsonObject = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def made(self) -> float:
+        """Unix time of :attr:`time` by Azure's clock; 0 when it is not told."""
+        return datetime.fromisoformat(self.time).timestamp() if self.time else 0.0
 
     @property
     def path(self) -> str:
@@ -82,6 +89,23 @@ class RecoveryPoint:
         return f"recovery point {self.point_id} of {self.time}{f' ({kind})' if kind else ''}: " + (
             _pairs(self.tiers) or "no tier told"
         )
+
+
+def freshest(
+    points: Sequence[RecoveryPoint], after: float, *, min_consistency: str | None, min_tier: str | None
+) -> RecoveryPoint | None:
+    """Return the newest recovery point since a moment that falls short in nothing.
+
+    :param after: Unix time by Azure's clock.
+    :param min_consistency: as in :meth:`RecoveryPoint.shortcoming`.
+    :param min_tier: likewise.
+    """
+    good = [
+        point
+        for point in points
+        if point.made >= after and not point.shortcoming(min_consistency=min_consistency, min_tier=min_tier)
+    ]
+    return max(good, key=lambda point: point.made, default=None)
 
 
 def _rank(order: tuple[str, ...], word: str) -> int:

@@ -5,12 +5,11 @@ Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 
 from airflow_provider_azbackup.core import calls, flows, matching
-from airflow_provider_azbackup.core.jobs import Job
+from airflow_provider_azbackup.core.jobs import BACKUP, Job
 from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.resources import ProtectedItem
 from airflow_provider_azbackup.core.wire import Flow
@@ -22,8 +21,6 @@ POINT_LIMIT = 300.0
 _SECOND = timedelta(seconds=1)
 # More of a list than is needed does no harm: which end of a backup the window is about is not documented.
 _MARGIN = timedelta(hours=1)
-# "Backup", and of a database "Backup (Full)".
-BACKUP = re.compile(r"Backup(?: \((\w+)\))?", re.IGNORECASE)
 
 
 def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flow[RecoveryPoint]:

@@ -10,32 +10,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
-from typing import TypeAlias
+from typing import NotRequired, TypeAlias, TypedDict, Unpack
 
 from airflow_provider_azbackup.core import calls, flows, replies
 from airflow_provider_azbackup.core.jobs import Job, Outcome
-from airflow_provider_azbackup.core.resources import JobRef, ProtectedItem, Vault, last_segment
+from airflow_provider_azbackup.core.matching import Subject, is_backup, key_of
+from airflow_provider_azbackup.core.resources import JobRef, Vault, last_segment
 from airflow_provider_azbackup.core.wire import Answer, Call, JsonObject, Lost, Reply, T
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTransientError
 
 # How long before a wait its job may have begun, until the job tells; one that began earlier is looked up.
 _HEAD_START = 24 * 3600.0
-# Clocks differ by minutes, and Azure tells the time of its answers in seconds.
-_SLACK = 600.0
-# Microsoft's own tools never ask for more than 30 days.
-_LONGEST_WINDOW = 30 * 24 * 3600.0 - 2 * _SLACK
 # Seconds between two lists, however soon somebody wants one.
 SOONEST = 15.0
-# Lists that do not show the job of an accepted backup, until it is asked for by its operation.
-_ENOUGH = 3
-# The time Azure tells with its answers is in whole seconds.
-_SECOND = 2.0
 # Waits told of their jobs in one go, before everybody else on the event loop has a turn.
 _AT_ONCE = 10
 
@@ -131,42 +123,69 @@ class Watcher:
 
     def know(self, job: Job) -> None:
         """Take from a job when it began."""
-        self.began_after = _began(job) or self.began_after
+        self.began_after = job.began or self.began_after
+
+
+class Wanted(TypedDict):
+    """Which backup a :class:`Start` is about, and how it is looked for.
+
+    ``after`` is the Unix time, by Azure's clock, since which it must have begun; ``known`` are the ids of
+    jobs, in lower case, that are not meant. ``apart`` are the seconds between two lists, ``misses`` how many
+    of them may not show it, ``until`` the Unix time of the last; ``choose`` picks one of those a list shows.
+    """
+
+    after: float
+    known: NotRequired[frozenset[str]]
+    apart: float
+    misses: NotRequired[float]
+    until: float
+    choose: Callable[[Sequence[Job]], Job | None]
 
 
 class Start:
-    """A machine's backup that Azure has accepted, and whose job a list is to show.
+    """Somebody who wants to know of a backup that is not known yet, and that lists are to show.
 
-    :param item: the machine.
-    :param asked: Unix time by Azure's clock before it was asked for.
+    :param subject: what is backed up.
     :param due: Unix time by which a list is wanted.
-    :param tell: takes the job, or None when lists do not show it.
+    :param tell: takes the job, an error that lasts, or None when lists do not show it.
+    :param wanted: see :class:`Wanted`.
     """
 
     def __init__(
-        self, item: ProtectedItem, *, asked: float, due: float, tell: Callable[[JobRef | None], None]
+        self,
+        subject: Subject,
+        *,
+        due: float,
+        tell: Callable[[Job | AzureBackupError | None], None],
+        **wanted: Unpack[Wanted],
     ) -> None:
-        self.owner = item.container.partition(";")[2].casefold()
-        self.asked, self.due, self.tell = asked, due, tell
-        self.found: Job | None = None
-        self._misses = 0
+        self.subject, self.due, self.tell = subject, due, tell
+        self.after, self._apart, self._choose = wanted["after"], wanted["apart"], wanted["choose"]
+        self._misses, self._known = wanted.get("misses", math.inf), wanted.get("known", frozenset())
+        self._until = wanted["until"]
+        self._patience = flows.Patience(due)
+        self._found: list[Job] = []
 
     def see(self, job: Job) -> None:
-        """Take a job of the machine: the first backup that began since is the one."""
-        began = _began(job)
-        if job.operation.casefold() == "backup" and began >= self.asked - _SECOND:
-            self.found = job if self.found is None else min(self.found, job, key=_began)
+        """Take a job from a list."""
+        if is_backup(job) and job.began >= self.after and job.ref.job_id.casefold() not in self._known:
+            self._found += [job] if self.subject.has(job) else []
 
     def conclude(self, at: float) -> None:
         """Take that a list has come to its end."""
-        self._misses += 1
-        if self.found or self._misses >= _ENOUGH:
-            self.tell(self.found.ref if self.found else None)
-        self.due = at + 2 * SOONEST
+        self._patience.calm()
+        self._misses -= 1
+        if self._found or self._misses <= 0 or at >= self._until:
+            self.tell(self._choose(self._found))
+        self._found, self.due = [], min(at + self._apart, max(self._until, at + SOONEST))
 
-
-def _began(job: Job) -> float:
-    return datetime.fromisoformat(job.start_time).timestamp() if job.start_time else 0.0
+    def fail(self, error: AzureBackupError, at: float) -> None:
+        """Take that a list could not be read."""
+        self._found, self.due = [], at + flows.spread_pause(self._apart, error)
+        try:
+            self._patience.bear(error, at)
+        except AzureBackupError as lasting:
+            self.tell(lasting)
 
 
 def _shown(job: Job, at: float) -> Reply:
@@ -285,7 +304,7 @@ class Sweep(flows.Heard):
         asking, shown = self._asking(), set[str]()
         starts: dict[str, list[Start]] = {}
         for each in self.starts:
-            starts.setdefault(each.owner, []).append(each)
+            starts.setdefault(each.subject.key, []).append(each)
         sizes: list[int] = []
         running, ended = 0, 0
         call: Call | None = self._first(only_running)
@@ -307,16 +326,14 @@ class Sweep(flows.Heard):
                 call = None
             sizes.append(len(page.values))
             running += sum(map(_runs, page.values))
-            meant = [
-                body for body in page.values if _id_of(body) in self.watchers or _owner_of(body) in starts
-            ]
+            meant = [body for body in page.values if _id_of(body) in self.watchers or key_of(body) in starts]
             for start in range(0, len(meant), _AT_ONCE):
                 some = replace(page, values=tuple(meant[start : start + _AT_ONCE]))
                 for job in replies.read_jobs(self.vault, some):
                     job_id = job.ref.job_id.casefold()
                     shown.add(job_id)
                     ended += not job.is_running
-                    for each in starts.get(job.owner.casefold(), ()):
+                    for each in starts.get(key_of(job.body), ()):
                         each.see(job)
                     for watcher in [*self.watchers.get(job_id, ())]:
                         watcher.see(job, self.at)
@@ -337,6 +354,8 @@ class Sweep(flows.Heard):
         if not first or (isinstance(answer, Reply) and answer.status < 300):
             error = AzureBackupTransientError(f"a list of jobs broke off: {error}")
             answer = Lost(reason=str(error), at=self.at)
+        for each in [*self.starts]:
+            each.fail(error, self.at)
         yield from self._fail(unseen, answer)
         throttled = isinstance(answer, Reply) and answer.status == 429
         again, self._broke_off = self._broke_off, isinstance(error, AzureBackupTransientError)
@@ -361,12 +380,12 @@ class Sweep(flows.Heard):
     def _first(self, only_running: bool) -> Call:
         now = self.at + (self.ahead or 0.0)
         began = (each.began_after for each in self._all())
-        oldest = min(chain(began, (each.asked for each in self.starts))) - _SLACK
+        oldest = min(chain(began, (each.after for each in self.starts))) - calls.SLACK
         return calls.list_jobs(
             self.vault,
             status="InProgress" if only_running else None,
-            started_after=_moment(max(oldest, now - _LONGEST_WINDOW)),
-            started_before=_moment(now + (2.0 if self.ahead is not None else _SLACK)),
+            started_after=calls.moment(max(oldest, now - calls.LONGEST_WINDOW)),
+            started_before=calls.moment(now + (2.0 if self.ahead is not None else calls.SLACK)),
         )
 
 
@@ -374,17 +393,7 @@ def _id_of(body: JsonObject) -> str:
     return last_segment(str(body.get("name") or body.get("id"))).casefold()
 
 
-def _owner_of(body: JsonObject) -> str:
-    with suppress(KeyError, TypeError):
-        return str(body["properties"]["containerName"]).casefold()
-    return ""
-
-
 def _runs(body: JsonObject) -> bool:
     with suppress(KeyError, TypeError):
         return str(body["properties"]["status"]).casefold() == "inprogress"
     return False
-
-
-def _moment(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)
