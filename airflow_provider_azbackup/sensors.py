@@ -405,6 +405,7 @@ class AzureBackupFreshnessSensor(_Gate):
         subject = self._subject = self._subject or hook.find_subject(self.protected_item, deadline=0.0)
         if self.max_age is not None:
             return self._fresh_point(context, hook, subject, after)
+        from airflow_provider_azbackup.core.jobs import Outcome
         from airflow_provider_azbackup.core.matching import worth
 
         assert self._story
@@ -413,13 +414,10 @@ class AzureBackupFreshnessSensor(_Gate):
             if job.is_running:
                 self._story.tell(job, None)
             elif job.ref.job_id not in self._tried:
-                # Of an end in trouble a list may leave the reasons out.
-                told = (
-                    job
-                    if job.outcome.value == "succeeded"
-                    else hook.look_at_job(job.ref.path, since=self._since)
-                )
-                if found := self._proven(context, hook, told):
+                if job.outcome is Outcome.WARNED and self.accept_warnings:
+                    # A list may leave out that it was cancelled.
+                    job = hook.look_at_job(job.ref.path, since=self._since)
+                if found := self._proven(context, hook, job):
                     return found
         return None
 
