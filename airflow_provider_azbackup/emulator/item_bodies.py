@@ -223,11 +223,14 @@ def recovery_point(of: Job, now: float) -> Json:
     """The recovery point a backup job made. Data still in transfer is in the instant tier only."""
     at = of.starts + of.point_after
     whole = of.ended(now) == "Completed"
+    properties = _POINT[of.item.workload.management](of, at, whole)
+    if of.expiry is not None:
+        properties["recoveryPointProperties"] = {"expiryTime": moment(of.expiry)}
     return {
         "id": f"{of.item.path}/recoveryPoints/{point_name(of)}",
         "name": point_name(of),
         "type": f"{_ITEM_TYPE}/recoveryPoints",
-        "properties": _POINT[of.item.workload.management](of, at, whole),
+        "properties": properties,
     }
 
 
@@ -235,7 +238,7 @@ def _vm_point(of: Job, at: float, whole: bool) -> Json:
     tiers = ["InstantRP", "HardenedRP"] if whole else ["InstantRP"]
     return {
         "objectType": "IaasVMRecoveryPoint",
-        "recoveryPointType": "AppConsistent",
+        "recoveryPointType": of.consistency,
         "recoveryPointTime": moment(at),
         "recoveryPointAdditionalInfo": "",
         "sourceVMStorageType": "PremiumVMOnPartialPremiumStorage",
@@ -269,7 +272,7 @@ def _workload_point(of: Job, at: float, whole: bool) -> Json:
     return {
         "objectType": f"AzureWorkload{'SQL' if sql else 'SAPHana'}RecoveryPoint",
         "recoveryPointTimeInUTC": moment(at),
-        "type": of.backup_type,
+        "type": of.backup_type.replace("CopyOnly", ""),
         "recoveryPointTierDetails": [{"type": "HardenedRP", "status": "Valid"}],
         "recoveryPointMoveReadinessInfo": _NOT_MOVABLE,
     }

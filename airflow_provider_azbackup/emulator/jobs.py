@@ -36,6 +36,7 @@ ENDINGS: Mapping[str, Ending] = {
 }
 OPERATION_ENDINGS = ("Succeeded", "Failed", "InProgress", "NoProperties", "JobIds")
 BUSY = (None, "job", "operation", "conflict")
+CONSISTENCIES = ("AppConsistent", "FileSystemConsistent", "CrashConsistent")
 CANCEL = ("accepted", "declined", "ignored")
 QUIRKS = ("integer-actions", "v2-job-types", "negative-duration", "clock-duration", "arm-job-id")
 
@@ -59,6 +60,7 @@ class Plan:
     :param visible_after: for how long lists do not show the job yet, in emulated seconds.
     :param cancel: what a cancel request meets, a word of ``CANCEL``.
     :param cancel_seconds: how long the job stays Cancelling, in emulated seconds.
+    :param consistency: of the recovery point that the backup of a machine makes, a word of ``CONSISTENCIES``.
     :param quirks: words of ``QUIRKS``, each a shape Azure was recorded to answer with.
     """
 
@@ -71,6 +73,7 @@ class Plan:
     visible_after: float = 0.0
     cancel: str = "accepted"
     cancel_seconds: float = CANCEL_SECONDS
+    consistency: str = "AppConsistent"
     quirks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -78,6 +81,7 @@ class Plan:
         one_of("operation", self.operation, OPERATION_ENDINGS)
         one_of("busy", self.busy, BUSY)
         one_of("cancel", self.cancel, CANCEL)
+        one_of("consistency", self.consistency, CONSISTENCIES)
         for quirk in self.quirks:
             one_of("quirk", quirk, QUIRKS)
 
@@ -99,6 +103,7 @@ class Job:
     point_after: float = 0.0
     named_after: float = 0.0
     visible_after: float = 0.0
+    consistency: str = "AppConsistent"
     backup_type: str = "Full"
     expiry: float | None = None
     request: Json = field(default_factory=dict)

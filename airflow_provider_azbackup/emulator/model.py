@@ -128,6 +128,7 @@ class World:
             "cancel_lasts": plan.cancel_seconds / self.speed,
             "point_after": min(item.workload.point_after, seconds) / self.speed,
             "named_after": min(item.workload.named_after, seconds / 2) / self.speed,
+            "consistency": plan.consistency,
             "visible_after": plan.visible_after / self.speed,
         }
         job = Job(

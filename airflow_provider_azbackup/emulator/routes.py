@@ -21,6 +21,7 @@ BACKUP_TYPES = (
     "SnapshotFull",
     "SnapshotCopyOnlyFull",
 )
+POINT_TYPES = ("full", "differential", "incremental", "snapshotfull")
 
 
 def list_subscriptions(call: Call) -> Answer:
@@ -195,12 +196,21 @@ def list_points(call: Call) -> Answer:
     item = call.item()
     wanted = call.filters("startDate", "endDate", "restorePointQueryType", "extendedInfo")
     first, last = _window(wanted.get("startDate"), -math.inf), _window(wanted.get("endDate"), math.inf)
+    query = wanted.get("restorePointQueryType", "All").lower()
+    kinds = {"all": POINT_TYPES, "fullanddifferential": POINT_TYPES[:2]}.get(query, (query,))
     jobs = [
         job
         for job in reversed(call.history(item))
-        if job.snapshot_taken(call.now) and first <= job.starts + job.point_after <= last
+        if job.snapshot_taken(call.now)
+        and first <= job.starts + job.point_after <= last
+        and _point_type(job) in kinds
     ]
     return call.page([item_bodies.recovery_point(job, call.now) for job in jobs])
+
+
+def _point_type(job: Job) -> str:
+    """What its recovery point is: a copy-only backup leaves a full one, that of a log none of its own."""
+    return job.backup_type.lower().replace("copyonly", "")
 
 
 def get_point(call: Call) -> Answer:

@@ -16,6 +16,8 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                  busy       job, operation or conflict: who refuses a second backup while one
                                             runs; null: nobody
                                  visible_after       how long lists do not show the job yet
+                                 consistency         of a machine's recovery point: AppConsistent,
+                                            FileSystemConsistent, CrashConsistent
                                  cancel     accepted, declined (400) or ignored; cancel_seconds
                                  quirks     integer-actions, v2-job-types, negative-duration,
                                             clock-duration, arm-job-id
