@@ -22,7 +22,7 @@ from airflow_provider_azbackup.core import adoption, calls, flows, matching, pro
 from airflow_provider_azbackup.core.jobs import Job, is_proven
 from airflow_provider_azbackup.core.matching import Subject
 from airflow_provider_azbackup.core.points import RecoveryPoint
-from airflow_provider_azbackup.core.replies import Operation
+from airflow_provider_azbackup.core.replies import FoundItem, Operation, Protection
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
@@ -95,13 +95,16 @@ class _Target:
         return flows.insist(lambda: flows.cancel_job(ref), since=0.0, until=now + patience)
 
     def _jobs(self, wanted: calls.JobFilter) -> Flow[list[Job]]:
-        vault = self._vault()
-        if vault is None:
-            raise AzureBackupConfigError(
-                f"no vault is named; give vault_name, resource_group_name and subscription_id to the hook, "
-                f"or put them into the extra of connection {self.azure_backup_conn_id!r}"
-            )
+        vault = self._needed_vault()
         return flows.list_jobs(calls.list_jobs(vault, **wanted), vault)
+
+    def _needed_vault(self) -> Vault:
+        if vault := self._vault():
+            return vault
+        raise AzureBackupConfigError(
+            f"no vault is named; give vault_name, resource_group_name and subscription_id to the hook, "
+            f"or put them into the extra of connection {self.azure_backup_conn_id!r}"
+        )
 
 
 class AzureBackupHook(_Target, BaseHook):
@@ -346,6 +349,33 @@ class AzureBackupHook(_Target, BaseHook):
             return False, str(error)
         return _ask_within(TEST_LIMIT, settings, flows.probe(vault, settings.subscription_id))
 
+    def list_protected_items(self, **wanted: Unpack[calls.ItemFilter]) -> list[FoundItem]:
+        """Return what the vault protects: machines, file shares, SQL and SAP HANA databases.
+
+        :param wanted: ``backup_management_type``, ``policy``, ``state``; see
+            :class:`~airflow_provider_azbackup.core.calls.ItemFilter`.
+        """
+        return self._play(flows.list_protected_items(self._needed_vault(), **wanted))
+
+    def last_backup(self, protected_item: str) -> Job | None:
+        """Return the newest backup of an item in 30 days, whatever it has come to; None when there is none.
+
+        Costs a read of the vault's job list.
+        """
+        backups = self.list_backups(protected_item, since=calls.moment(0.0))
+        return max(backups, key=lambda job: job.began, default=None)
+
+    def backup_status(self, vm_id: str, region: str) -> Protection:
+        """Return whether, and in which vault, a virtual machine is protected; no vault need be named.
+
+        :param vm_id: ARM id of the machine.
+        :param region: its region, such as ``westeurope``.
+        :raises AzureBackupConfigError: when it is not the ARM id of a machine.
+
+        Source: https://learn.microsoft.com/rest/api/backup/backup-status/get
+        """
+        return self._play(flows.protection_of(vm_id, region))
+
     def find_recovery_point(
         self, job: Job, protected_item: str | ProtectedItem | None = None
     ) -> RecoveryPoint:
@@ -490,6 +520,14 @@ class AzureBackupAsyncHook(_Target):
     async def list_jobs(self, **wanted: Unpack[calls.JobFilter]) -> list[Job]:
         """Return the vault's jobs, as :meth:`AzureBackupHook.list_jobs` does."""
         return await self._play(self._jobs(wanted))
+
+    async def list_protected_items(self, **wanted: Unpack[calls.ItemFilter]) -> list[FoundItem]:
+        """Return what the vault protects, as :meth:`AzureBackupHook.list_protected_items` does."""
+        return await self._play(flows.list_protected_items(self._needed_vault(), **wanted))
+
+    async def backup_status(self, vm_id: str, region: str) -> Protection:
+        """Return whether a machine is protected, as :meth:`AzureBackupHook.backup_status` does."""
+        return await self._play(flows.protection_of(vm_id, region))
 
     async def list_recovery_points(
         self, protected_item: str | ProtectedItem, **wanted: Unpack[calls.PointFilter]

@@ -34,6 +34,18 @@ SLACK = 600.0
 LONGEST_WINDOW = 30 * 24 * 3600.0 - 2 * SLACK
 
 
+class ItemFilter(TypedDict, total=False):
+    """What a list of protected items can be narrowed by; upper and lower case are one.
+
+    ``backup_management_type`` is ``AzureIaasVM``, ``AzureStorage`` or ``AzureWorkload``; ``policy`` the name
+    of a backup policy; ``state`` such as ``Protected``, ``IRPending`` (never backed up), ``ProtectionStopped``.
+    """
+
+    backup_management_type: str | None
+    policy: str | None
+    state: str | None
+
+
 class BackupOptions(TypedDict, total=False):
     """What a DAG author may say about an on-demand backup.
 
@@ -167,6 +179,22 @@ def list_recovery_points(item: ProtectedItem, **wanted: Unpack[PointFilter]) -> 
             endDate=_twelve_hours(wanted.get("before")),
             restorePointQueryType=wanted.get("query_type"),
         ),
+    )
+
+
+def backup_status(machine: str, region: str) -> Call:
+    """Ask which vault protects a virtual machine, in whatever vault that is.
+
+    :param machine: its ARM id.
+    :param region: its region, such as ``westeurope``.
+
+    Source: https://learn.microsoft.com/rest/api/backup/backup-status/get
+    """
+    subscription = machine.split("/")[2]
+    return Call(
+        method="POST",
+        path=f"/subscriptions/{subscription}/providers/Microsoft.RecoveryServices/locations/{region}/backupStatus",
+        body={"resourceType": "VM", "resourceId": machine},
     )
 
 

@@ -13,9 +13,9 @@ from typing import Unpack
 
 from airflow_provider_azbackup.core import calls, replies
 from airflow_provider_azbackup.core.jobs import BUSY_ERRORS, Job
-from airflow_provider_azbackup.core.names import WaitFor, check_item, split_share_id
+from airflow_provider_azbackup.core.names import WaitFor, check_item, match_vm, split_share_id
 from airflow_provider_azbackup.core.points import RecoveryPoint
-from airflow_provider_azbackup.core.replies import FoundItem, Operation, Page
+from airflow_provider_azbackup.core.replies import FoundItem, Operation, Page, Protection
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.wire import Answer, Call, Flow, JsonObject, Lost, Reply, T
 from airflow_provider_azbackup.exceptions import (
@@ -242,6 +242,36 @@ def list_recovery_points(
     return [point for page in pages for point in replies.read_points(item, page)]
 
 
+def list_protected_items(vault: Vault, **wanted: Unpack[calls.ItemFilter]) -> Flow[list[FoundItem]]:
+    """Return the protected items of a vault, all kinds and pages, each once."""
+    kind, policy, state = (
+        (wanted.get(key) or "").casefold() for key in ("backup_management_type", "policy", "state")
+    )
+    found: list[FoundItem] = []
+    for management_type, item_type in calls.ITEM_LISTS:
+        if kind in ("", management_type.casefold()):
+            pages = yield from all_pages(calls.list_protected_items(vault, management_type, item_type))
+            found += [item for page in pages for item in replies.read_items(page)]
+    return [
+        item
+        for item in dict.fromkeys(found)
+        if policy in ("", item.policy.casefold()) and state in ("", item.state.casefold())
+    ]
+
+
+def protection_of(machine: str, region: str) -> Flow[Protection]:
+    """Return whether, and in which vault, a virtual machine is protected.
+
+    :raises AzureBackupConfigError: when ``machine`` is not a machine's ARM id.
+    """
+    if not match_vm(machine):
+        raise AzureBackupConfigError(
+            f"{machine!r} is not the ARM id of a virtual machine; expected "
+            f"/subscriptions/<id>/resourceGroups/<group>/providers/Microsoft.Compute/virtualMachines/<name>"
+        )
+    return replies.read_protection((yield from ask(calls.backup_status(machine, region))))
+
+
 def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem]:
     """Find the protected item that a DAG author means.
 
@@ -261,14 +291,8 @@ def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem
     if machine := ProtectedItem.of_vm(vault, name):
         return machine
     share = split_share_id(name)
-    found: list[FoundItem] = []
-    for management_type, item_type in calls.ITEM_LISTS:
-        if share and management_type != "AzureStorage":
-            continue
-        pages = yield from all_pages(calls.list_protected_items(vault, management_type, item_type))
-        found += [item for page in pages for item in replies.read_items(page)]
-    # The same item on two pages is one item.
-    meant = [item for item in dict.fromkeys(found) if item.answers_to(share[1] if share else name)]
+    found = yield from list_protected_items(vault, backup_management_type="AzureStorage" if share else None)
+    meant = [item for item in found if item.answers_to(share[1] if share else name)]
     if share:
         meant = [item for item in meant if item.source_id.casefold() == share[0].casefold()]
     if len(meant) == 1:

@@ -35,6 +35,8 @@ REQUESTS = MappingProxyType(
     }
 )
 
+MANAGEMENT_TYPES = ("AzureIaasVM", "AzureStorage", "AzureWorkload")
+
 # From the weakest up: how consistent the copy of a machine or a share is, and how far it is from there.
 CONSISTENCIES = ("CrashConsistent", "FileSystemConsistent", "AppConsistent")
 TIERS = ("InstantRP", "HardenedRP")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -77,16 +77,38 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundItem:
-    """A protected item as a list shows it."""
+    """A protected item as a list shows it. Times are ISO 8601 in UTC, None for never.
+
+    ``source_id`` is the ARM id of the machine or the storage account, ``server`` the machine of a database,
+    ``state`` such as ``Protected`` or ``ProtectionStopped``; ``last_backup_status`` is ``IRPending`` or empty
+    before the first backup.
+    """
 
     item: ProtectedItem
     friendly_name: str
     source_id: str = ""
     server: str = ""
+    policy: str = ""
+    state: str = ""
+    last_backup_status: str = ""
+    last_backup_time: str | None = None
+    last_recovery_point: str | None = None
 
     def answers_to(self, name: str) -> bool:
         """Whether a person could mean this item by ``name``: its friendly or its own full name."""
         return name.casefold() in {self.friendly_name.casefold(), self.item.name.casefold()}
+
+    def facts(self) -> JsonObject:
+        """Return it as a plain dict, for an XCom."""
+        return {**asdict(self), "item": self.item.path}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protection:
+    """Whether and where a machine is protected; ``item`` and ``policy`` only where it is."""
+
+    item: ProtectedItem | None
+    policy: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +252,11 @@ def read_items(page: Page) -> list[FoundItem]:
                 friendly_name=_text(properties.get("friendlyName")),
                 source_id=_text(properties.get("sourceResourceId")),
                 server=_text(properties.get("serverName")),
+                policy=last_segment(_text(properties.get("policyId"))),
+                state=_text(properties.get("protectionState")),
+                last_backup_status=_text(properties.get("lastBackupStatus")),
+                last_backup_time=read_time(properties.get("lastBackupTime")),
+                last_recovery_point=read_time(properties.get("lastRecoveryPoint")),
             )
         )
     return found
@@ -261,6 +288,25 @@ def _point(item: ProtectedItem, body: JsonObject) -> RecoveryPoint:
         ),
         body=body,
     )
+
+
+def read_protection(reply: Reply) -> Protection:
+    """Read which vault protects a machine.
+
+    :raises AzureBackupTransientError: when the body does not say.
+    """
+    body = _object(reply)
+    if not (status := _text(body.get("protectionStatus"))):
+        raise _unreadable(reply, "a protection status")
+    # What is not protected is told the names it would have, without a vault.
+    if status.casefold() == "notprotected" or not (vault := _text(body.get("vaultId"))):
+        return Protection(item=None)
+    item = ProtectedItem(
+        vault=Vault.parse(vault),
+        container=_text(body.get("containerName")),
+        name=_text(body.get("protectedItemName")),
+    )
+    return Protection(item=item, policy=_text(body.get("policyName")))
 
 
 def read_time(value: Any) -> str | None:

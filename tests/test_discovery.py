@@ -1,0 +1,105 @@
+"""What is protected, where, and how fresh: the look-ups of the hooks, and the operator to map a fleet with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_provider_azbackup.core.calls import moment
+from airflow_provider_azbackup.emulator import Emulator
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError
+from airflow_provider_azbackup.hooks import AzureBackupHook
+from airflow_provider_azbackup.operators import AzureBackupListProtectedItemsOperator
+from tests.tasks import TaskInstance, run
+
+
+def names(found: list[Any]) -> list[str]:
+    return sorted(each.friendly_name for each in found)
+
+
+def test_all_kinds_are_listed_or_one(azure: Emulator, call: Callable[..., Any]) -> None:
+    everything = names(call("list_protected_items"))
+    assert {"vm-good", "documents", "payroll"} <= set(everything)
+    assert "vm-elsewhere" not in everything  # of another vault
+    assert names(call("list_protected_items", backup_management_type="AzureStorage")) == ["documents"]
+
+
+def test_a_state_and_a_policy_narrow_the_list(azure: Emulator, clock: Any, call: Callable[..., Any]) -> None:
+    azure.start_job("vm-good", seconds=10)
+    clock.advance(20)
+    assert names(call("list_protected_items", state="protected")) == ["vm-good"]
+    (policy,) = {each.policy for each in call("list_protected_items", backup_management_type="AzureIaasVM")}
+    assert "vm-good" in names(call("list_protected_items", policy=policy.upper()))
+    assert names(call("list_protected_items", policy="NoSuchPolicy")) == []
+
+
+def test_an_item_tells_of_its_last_backup(azure: Emulator, clock: Any, call: Callable[..., Any]) -> None:
+    azure.start_job("vm-good", seconds=10)
+    clock.advance(20)
+    found = {each.friendly_name: each for each in call("list_protected_items")}
+    assert found["vm-good"].last_backup_status == "Completed"
+    assert found["vm-good"].last_backup_time
+    assert found["vm-handed-over"].last_backup_time is None
+
+
+def test_points_are_listed_newest_first_and_in_a_window(
+    azure: Emulator, clock: Any, call: Callable[..., Any]
+) -> None:
+    for _ in range(3):
+        azure.start_job("vm-good", seconds=10)
+        clock.advance(3600)
+    points = call("list_recovery_points", "vm-good")
+    assert [point.made for point in points] == sorted((point.made for point in points), reverse=True)
+    assert len(points) == 3
+    assert len(call("list_recovery_points", "vm-good", after=moment(points[1].made - 1))) == 2
+
+
+def test_the_last_backup_is_the_newest_whatever_it_has_come_to(azure: Emulator, clock: Any) -> None:
+    with AzureBackupHook() as hook:
+        assert hook.last_backup("vm-good") is None
+        azure.start_job("vm-good", seconds=10)
+        clock.advance(60)
+        newest = azure.start_job("vm-good", ending="Failed", seconds=10)
+        azure.start_job("vm-good", operation="Restore", seconds=10)
+        clock.advance(60)
+        last = hook.last_backup("vm-good")
+    assert last and last.ref.job_id == newest
+    assert last.status == "Failed"
+
+
+def test_a_machine_tells_its_vault_without_one_being_named(azure: Emulator, call: Callable[..., Any]) -> None:
+    (item,) = azure.service.world.named("vm-elsewhere")
+    found = call("backup_status", item.source_id, "westeurope")
+    assert found.item.vault.name == "demo-vault-2"
+    assert found.item.path.casefold() == item.path.casefold()
+    assert found.policy
+
+
+def test_an_unprotected_machine_has_none(azure: Emulator, call: Callable[..., Any]) -> None:
+    machine = azure.service.world.named("vm-good")[0].source_id.replace("vm-good", "vm-new")
+    assert call("backup_status", machine, "westeurope").item is None
+
+
+def test_what_is_no_machine_is_refused_before_any_request(azure: Emulator, call: Callable[..., Any]) -> None:
+    with pytest.raises(AzureBackupConfigError, match="is not the ARM id of a virtual machine"):
+        call("backup_status", "vm-good", "westeurope")
+    assert not azure.count("POST", "/subscriptions/")
+
+
+def test_the_operator_returns_ids_to_map_over(azure: Emulator) -> None:
+    ti = TaskInstance()
+    found = run(
+        lambda: AzureBackupListProtectedItemsOperator(task_id="fleet", backup_management_type="AzureStorage"),
+        ti,
+    )
+    assert found == [azure.service.world.named("documents")[0].path]
+    (told,) = ti.xcoms["protected_items"]
+    assert told["friendly_name"] == "documents"
+    assert told["item"] == found[0]
+
+
+def test_a_management_type_that_no_item_has_is_refused_when_the_dag_is_parsed() -> None:
+    with pytest.raises(AzureBackupConfigError, match="'VM'; expected one of AzureIaasVM"):
+        AzureBackupListProtectedItemsOperator(task_id="fleet", backup_management_type="VM")
