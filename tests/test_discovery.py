@@ -1,4 +1,4 @@
-"""What is protected, where, and how fresh: the look-ups of the hooks, and the operator to map a fleet with."""
+"""What is protected, where, and how fresh: look-ups of the hooks, and the operator to map a fleet with."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ class ItemFilter(TypedDict, total=False):
     """What a list of protected items can be narrowed by; upper and lower case are one.
 
     ``backup_management_type`` is ``AzureIaasVM``, ``AzureStorage`` or ``AzureWorkload``; ``policy`` the name
-    of a backup policy; ``state`` such as ``Protected``, ``IRPending`` (never backed up), ``ProtectionStopped``.
+    of a backup policy; ``state`` such as ``Protected``, ``IRPending`` (never backed up) or
+    ``ProtectionStopped``.
     """
 
     backup_management_type: str | None
