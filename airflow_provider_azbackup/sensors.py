@@ -82,6 +82,7 @@ class _Gate(JobWait, BaseSensorOperator):
             raise AzureBackupGateShutError(str(error), code=error.code, job=error.job) from None
 
     def _time_is_up(self, context: Context, message: str, job: dict[str, Any] | None) -> NoReturn:
+        self.soft_fail = self.never_fail = False  # what was to be forgiven has been
         if self._since and self.deadline(context, self._since) < self._since + self.timeout:
             # The execution_timeout is up, which a retry may cure.
             raise AzureBackupTimeoutError(message, job=job)
@@ -494,7 +495,7 @@ class AzureBackupFreshnessSensor(_Gate):
             self._time_is_up(context, f"{message}. What was tried cannot be told: {error}", job)
         tried = "; ".join(map(str, backups)) or "no backup was even tried"
         message = f"{message}. {self.protected_item} since {after.isoformat()}: {tried}"
-        if all(job.is_running for job in backups):
+        if all(each.is_running for each in backups):
             self._forgive_timeout(message)
         self._time_is_up(context, message, job)
 

@@ -244,9 +244,8 @@ def list_recovery_points(
 
 def list_protected_items(vault: Vault, **wanted: Unpack[calls.ItemFilter]) -> Flow[list[FoundItem]]:
     """Return the protected items of a vault, all kinds and pages, each once."""
-    kind, policy, state = (
-        (wanted.get(key) or "").casefold() for key in ("backup_management_type", "policy", "state")
-    )
+    kind = (wanted.get("backup_management_type") or "").casefold()
+    policy, state = (wanted.get("policy") or "").casefold(), (wanted.get("state") or "").casefold()
     found: list[FoundItem] = []
     for management_type, item_type in calls.ITEM_LISTS:
         if kind in ("", management_type.casefold()):
@@ -330,7 +329,11 @@ def is_newborn(since: float, at: float) -> bool:
 
 def later(flow: Flow[T], seconds: float) -> Flow[T]:
     """Hold a conversation once ``seconds`` have passed."""
-    call = next(flow)
+    try:
+        call = next(flow)
+    except StopIteration as end:  # there was nothing to ask
+        result: T = end.value
+        return result
     return (yield from _resume(flow, call.later(call.after + seconds)))
 
 

@@ -5,6 +5,8 @@ Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 
@@ -19,6 +21,8 @@ from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBa
 POINT_LIMIT = 300.0
 # A share's recovery point tells its time in whole seconds.
 _SECOND = timedelta(seconds=1)
+# "6/19/2023 12:00:00 AM": always the American form, always midnight.
+_DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}) ")
 # More of a list than is needed does no harm: which end of a backup the window is about is not documented.
 _MARGIN = timedelta(hours=1)
 
@@ -63,13 +67,19 @@ def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flo
             if point.time and kind in ("", _kind(point.backup_type)):
                 made = datetime.fromisoformat(point.time)
                 if began - _SECOND < made and (ended is None or made <= ended):
-                    return point
+                    return replace(point, expiry=point.expiry or _expiry(job))
         if heard.at >= until:
             break
     raise AzureBackupNotFoundError(
         f"no recovery point of {item.name} was found that {job} has made (begun {job.start_time}); the list "
         f"shows {', '.join(map(str, points)) or 'none of that time'}"
     )
+
+
+def _expiry(job: Job) -> str | None:
+    """Read the expiry, cut to its day, from a machine's job: a list of points may leave it out."""
+    found = _DATE.match(dict(job.details).get("Recovery Point Expiry Time in UTC", ""))
+    return datetime(int(found[3]), int(found[1]), int(found[2]), tzinfo=UTC).isoformat() if found else None
 
 
 def _kind(backup_type: str) -> str:

@@ -223,14 +223,11 @@ def recovery_point(of: Job, now: float) -> Json:
     """The recovery point a backup job made. Data still in transfer is in the instant tier only."""
     at = of.starts + of.point_after
     whole = of.ended(now) == "Completed"
-    properties = _POINT[of.item.workload.management](of, at, whole)
-    if of.expiry is not None:
-        properties["recoveryPointProperties"] = {"expiryTime": moment(of.expiry)}
     return {
         "id": f"{of.item.path}/recoveryPoints/{point_name(of)}",
         "name": point_name(of),
         "type": f"{_ITEM_TYPE}/recoveryPoints",
-        "properties": properties,
+        "properties": _POINT[of.item.workload.management](of, at, whole),
     }
 
 
