@@ -82,7 +82,7 @@ def test_the_point_that_a_backup_has_made_is_told(
     assert -1 < (made - datetime.fromisoformat(job["start_time"])).total_seconds() < 60
     assert point["tiers"] == tiers
     assert point["arm_id"].endswith(f"/recoveryPoints/{point['recovery_point_id']}")
-    # Azure's list of points leaves it out, and its list of jobs the details; a machine's own job tells the day.
+    # Azure's list of points leaves it out, and its list of jobs the details; the job of a machine tells it.
     known = item == "vm-good" and not deferrable
     assert point["expiry"] == (f"{expiry:%Y-%m-%d}T00:00:00+00:00" if known else None)
     assert point["consistency"] or point["backup_type"] == "Full"
