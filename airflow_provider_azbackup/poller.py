@@ -61,7 +61,11 @@ async def joined(azure_backup_conn_id: str) -> AsyncIterator[Poller]:
                 _open(azure_backup_conn_id, clocks.current(), _BUDGETS.setdefault(loop, {})),
                 context=Context(),
             )
-        yield await asyncio.shield(shared.opening)
+        poller = await asyncio.shield(shared.opening)
+        # After a restart all waits come to this point in one moment: let others have a turn between them.
+        async with shared.turn:
+            await asyncio.sleep(0)
+        yield poller
     finally:
         shared.users -= 1
         here = _ON_LOOPS[loop]
@@ -75,6 +79,7 @@ async def joined(azure_backup_conn_id: str) -> AsyncIterator[Poller]:
 class _Shared:
     users: int = 0
     opening: asyncio.Task[Poller] | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def failed(self) -> bool:

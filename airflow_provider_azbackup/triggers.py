@@ -7,7 +7,9 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -38,6 +40,20 @@ LEAST_PAUSE = 15.0
 _FIND_LIMIT = 4000.0
 
 
+async def _loaded() -> None:
+    """Import what waits need: here, so that parsing a DAG file need not pay for it, and in a thread.
+
+    Once for all waits of a loop: after a restart they come by the thousand.
+    """
+    loop = asyncio.get_running_loop()
+    if loop not in _LOADED:
+        _LOADED[loop] = loop.run_in_executor(None, import_module, "airflow_provider_azbackup.poller")
+    await asyncio.shield(_LOADED[loop])
+
+
+_LOADED: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[ModuleType]] = WeakKeyDictionary()
+
+
 class _Trigger(BaseTrigger):
     """What all triggers do: fire once, and cancel what they wait for when a person ends the task.
 
@@ -53,8 +69,7 @@ class _Trigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield the one event."""
-        # Here, and in a thread first: parsing a DAG file need not pay for it, nor the loop stand still.
-        await asyncio.to_thread(import_module, "airflow_provider_azbackup.poller")
+        await _loaded()
         from airflow_provider_azbackup.poller import joined
         from airflow_provider_azbackup.task_states import warm_up
 

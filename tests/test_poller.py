@@ -708,6 +708,27 @@ def look(azure: Emulator, clock: Any) -> Callable[..., Any]:
     return look
 
 
+def test_waits_that_begin_in_one_moment_come_in_one_by_one(azure: Emulator) -> None:
+    """As after a restart: others on the event loop have their turns between them."""
+
+    async def main() -> None:
+        turns, came = 0, list[int]()
+
+        async def come() -> None:
+            async with joined("azure_backup_default"):
+                came.append(turns)
+                await asyncio.sleep(0)
+
+        waits = [asyncio.ensure_future(come()) for _ in range(100)]
+        while not all(wait.done() for wait in waits):
+            await asyncio.sleep(0)
+            turns += 1
+        assert max(map(came.count, came)) <= 2
+        await _settle()
+
+    asyncio.run(main())
+
+
 def test_waits_share_one_client_and_the_last_one_out_closes_it(look: Callable[..., Any]) -> None:
     async def main() -> None:
         tasks = [asyncio.ensure_future(look(seconds=600 + 100 * n)) for n in range(5)]
