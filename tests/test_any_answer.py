@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_azbackup.core import adoption, calls, flows
-from airflow_provider_azbackup.core.adoption import Intent, Note
+from airflow_provider_azbackup.core.adoption import BackupIntent, Note
 from airflow_provider_azbackup.core.jobs import Outcome
 from airflow_provider_azbackup.core.wire import Flow, Lost, Reply
 from airflow_provider_azbackup.emulator import Emulator
@@ -310,10 +310,8 @@ NOTES = st.builds(
 def test_whatever_is_heard_on_the_way_to_a_backup_ends_with_a_job_or_a_clear_error(
     heard: list[Any], note: Note | None
 ) -> None:
-    intent = Intent(item=ITEM, body=calls.backup_request(ITEM), attempt=1, now=START, timeout=1800)
-    came, times = hold(
-        adoption.secure_backup(intent, note, remember=lambda _: None, tell=lambda _: None), heard
-    )
+    intent = BackupIntent(item=ITEM, body=calls.backup_request(ITEM), attempt=1, now=START, timeout=1800)
+    came, times = hold(adoption.secure_job(intent, note, remember=lambda _: None, tell=lambda _: None), heard)
     if isinstance(came, adoption.Secured):
         assert came.ref.job_id
         assert came.over is None or proves(heard)
