@@ -1,4 +1,4 @@
-"""Restores from a task to their job: every workload and place, one for one intent, as Microsoft's client asks."""
+"""Restores from task to job: every workload and place, one for one intent, as Microsoft's client asks."""
 
 from __future__ import annotations
 
