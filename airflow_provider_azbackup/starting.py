@@ -84,6 +84,10 @@ class StartOperator(JobWait, BaseOperator):
         self.azure_backup_conn_id = azure_backup_conn_id
         self._kill: Kill | None = None
 
+    def execute(self, context: Context) -> str:
+        """Do what the task is for."""
+        raise NotImplementedError
+
     def execute_complete(
         self,
         context: Context,

@@ -332,8 +332,11 @@ def test_a_body_of_the_author_goes_to_azure_as_it_is(azure: Emulator) -> None:
 
 
 @BOTH
-@STORES
-@AGAIN
+@pytest.mark.parametrize(
+    ("store", "again"),
+    [(True, TaskInstance.retry), (True, TaskInstance.clear), (False, TaskInstance.retry)],
+    ids=["retry", "Clear", "retry below 3.3"],
+)
 def test_a_retry_and_a_clear_take_up_the_restore_that_runs(
     azure: Emulator, clock: Any, deferrable: bool, store: bool, again: Any
 ) -> None:
@@ -344,6 +347,18 @@ def test_a_retry_and_a_clear_take_up_the_restore_that_runs(
     assert run(task, again(ti)) == job_id
     assert (len(posts(azure)), ti.xcoms["job"]["outcome"]) == (1, "succeeded")
     assert ti.xcoms.get("recovery_point") == (point if store else None)
+
+
+def test_below_3_3_a_clear_cannot_know_the_restore_that_runs_and_starts_none_beside_it(
+    azure: Emulator, clock: Any
+) -> None:
+    azure.plan("vm-good", seconds=9000)
+    ti, task = an_instance(store=False), restore(deferrable=True)
+    begin(azure, clock, task, ti)
+    clock.advance(600)
+    with pytest.raises(AzureBackupBusyError):
+        run(task, ti.clear())
+    assert len(posts(azure)) == 1
 
 
 @BOTH

@@ -342,7 +342,7 @@ def read_place(place: Mapping[str, Any]) -> Place:
     :param place: what one of the functions here returned, or the same written by hand.
     :raises AzureBackupConfigError: for an unknown place, missing or unknown fields, and wrong values.
     """
-    name = place.get("place")
+    name = str(place.get("place"))
     if name not in _PLACES:
         raise AzureBackupConfigError(
             f"restore_to names the place {name!r}; expected one of {', '.join(_PLACES)}, "
@@ -406,7 +406,7 @@ def split_point_id(text: str) -> tuple[str | None, str]:
 
 def needs_source(place: Place) -> bool:
     """Return whether the request names what was backed up, which only Azure can tell."""
-    return place["place"] != "original_database"
+    return bool(place["place"] != "original_database")
 
 
 def needs_region(item: ProtectedItem, place: Place) -> bool:

@@ -237,8 +237,9 @@ def restore(call: Call) -> Answer:
     if name != restores.RANGE or log is None:
         point = call.point()
         at = point.starts + point.point_after
-    asked = call.ask.json().get("properties")
-    if reason := restores.mistake(asked if isinstance(asked, dict) else {}, item, name, log):
+    found = call.ask.json().get("properties")
+    asked: Json = found if isinstance(found, dict) else {}
+    if reason := restores.mistake(asked, item, name, log):
         raise invalid(reason)
     if at is None:
         at = datetime.fromisoformat(asked["pointInTime"]).timestamp()

@@ -26,7 +26,7 @@ from tests.core.test_restores import ACCOUNT, RAW, SHARE, SQL
 PLACE = disks(storage_account_id=ACCOUNT, region="westeurope")
 SOURCE = answered(200, {"properties": {"sourceResourceId": "/x/shop-vm"}})
 REGION = answered(200, {"location": "northeurope"})
-ACCEPTED = answered(202, Location=f"{VAULT.path}/backupOperations/{OPERATION.operation_id}?t=1")
+ACCEPTED = answered(202, location=f"{VAULT.path}/backupOperations/{OPERATION.operation_id}?t=1")
 NONE = answered(200, {"value": []})
 
 

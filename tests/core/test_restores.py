@@ -419,7 +419,7 @@ def test_requests_are_those_of_microsofts_examples(name: str) -> None:
         (lambda: other_database(database="A/B", container_id=VAULT.path), "container_id .* is not an ARM id"),
         (
             lambda: read_place({"storage_account_id": ACCOUNT}),
-            "names the place None; expected one of disks, new",
+            "names the place 'None'; expected one of disks, new",
         ),
         (lambda: read_place({"place": "moon"}), "names the place 'moon'"),
         (
