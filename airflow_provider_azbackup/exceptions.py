@@ -70,7 +70,7 @@ class AzureBackupRefusedError(AzureBackupError):
 
 
 class AzureBackupBusyError(AzureBackupRefusedError):
-    """Another backup of the item is running, and Azure runs one at a time; later it will start this one."""
+    """Another backup or restore of the item is in the way; later Azure will start this one."""
 
 
 class AzureBackupTransientError(AzureBackupError):
@@ -78,11 +78,11 @@ class AzureBackupTransientError(AzureBackupError):
 
 
 class AzureBackupUnconfirmedStartError(AzureBackupError):
-    """A request that starts a backup was sent and its fate is unknown: one may be running now."""
+    """A request that starts a backup or restore was sent, its fate is unknown: one may be running now."""
 
 
 class AzureBackupJobFailedError(AzureBackupError):
-    """The job is over and proves no backup: it failed, was cancelled, or ended with warnings.
+    """The job is over and proves no backup or restore: it failed, was cancelled, or ended with warnings.
 
     :attr:`job` says which under ``outcome``, with the errors and the recommendations of Azure.
     """

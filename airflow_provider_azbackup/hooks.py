@@ -18,12 +18,13 @@ from airflow.providers.common.compat.connection import get_async_connection, get
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.core import adoption, calls, flows, matching, proof
+from airflow_provider_azbackup.core import adoption, calls, flows, matching, orders, proof
 from airflow_provider_azbackup.core.jobs import Job, is_proven
 from airflow_provider_azbackup.core.matching import Subject
 from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.replies import FoundItem, Operation, Protection
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
+from airflow_provider_azbackup.core.restores import RestoreOptions, split_point_id
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
 from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS, UI_FIELD_BEHAVIOUR
@@ -89,6 +90,9 @@ class _Target:
     def _subject(self, protected_item: str) -> Flow[Subject]:
         item = yield from flows.resolve_protected_item(self._vault(), protected_item)
         return (yield from matching.subject_of(item))
+
+    def _point(self, item: ProtectedItem, recovery_point: str) -> Flow[RecoveryPoint]:
+        return flows.get_recovery_point(item, split_point_id(recovery_point)[1])
 
     def _cancel(self, job_id: str, patience: float) -> Flow[None]:
         ref, now = self.job_ref(job_id), clock.current().now()
@@ -210,19 +214,36 @@ class AzureBackupHook(_Target, BaseHook):
             protected_item = self.resolve_protected_item(protected_item)
         return self._play(self._backup(protected_item, options))
 
+    def restore(self, protected_item: str | ProtectedItem, **options: Unpack[RestoreOptions]) -> OperationRef:
+        """Start a restore, once, and return the operation Azure named; it is not a job yet.
+
+        :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
+        :param options: ``restore_to``, ``request``, ``recovery_point``, ``as_of``, ``point_in_time``; see
+            :class:`~airflow_provider_azbackup.core.restores.RestoreOptions`.
+        :raises AzureBackupNotFoundError: when no recovery point will do; lists those that are there.
+        :raises AzureBackupUnconfirmedStartError: when it is unknown whether the restore was started.
+        :raises AzureBackupError: when Azure refused it.
+
+        Source: https://learn.microsoft.com/rest/api/backup/restores/trigger
+        """
+        if isinstance(protected_item, str):
+            protected_item = self.resolve_protected_item(protected_item)
+        return self._play(orders.restore(protected_item, **options))
+
     def get_operation(self, operation: OperationRef) -> Operation:
         """Return where an operation stands."""
         return self._play(flows.get_operation(operation))
 
-    def wait_for_operation(self, operation: OperationRef) -> JobRef:
-        """Follow an accepted backup until Azure names its job: seconds, at most five minutes.
+    def wait_for_operation(self, operation: OperationRef, what: str = "backup") -> JobRef:
+        """Follow an accepted backup or restore until Azure names its job: seconds, at most five minutes.
 
+        :param what: what was accepted, in errors: a backup or a restore.
         :raises AzureBackupRefusedError: when the operation failed.
         :raises AzureBackupUnconfirmedStartError: when it names no job.
         """
-        return self._play(flows.wait_for_operation(operation))
+        return self._play(flows.wait_for_operation(operation, what))
 
-    def secure_backup(
+    def secure_job(
         self,
         intent: Intent,
         note: Note | None,
@@ -231,16 +252,16 @@ class AzureBackupHook(_Target, BaseHook):
         tell: Callable[[str], None],
         may_leave: bool = False,
     ) -> Secured:
-        """Find the backup that an earlier try of a task has started, or start one.
+        """Find the backup or restore that an earlier try of a task has started, or start one.
 
-        Parameters and errors: :func:`~airflow_provider_azbackup.core.adoption.secure_backup`.
+        Parameters and errors: :func:`~airflow_provider_azbackup.core.adoption.secure_job`.
         """
         return self._play(
-            adoption.secure_backup(intent, note, remember=remember, tell=tell, may_leave=may_leave)
+            adoption.secure_job(intent, note, remember=remember, tell=tell, may_leave=may_leave)
         )
 
     def find_other(self, intent: Intent, failed: Job) -> Job | None:
-        """Return the backup of the intent's item that was in the way of another, running or over by now.
+        """Return the job of the intent's kind and item that was in the way of another, running or over.
 
         :param failed: the job that failed because of it.
         """
@@ -432,6 +453,19 @@ class AzureBackupHook(_Target, BaseHook):
             protected_item = self.resolve_protected_item(protected_item)
         return self._play(flows.list_recovery_points(protected_item, **wanted))
 
+    def get_recovery_point(self, protected_item: str | ProtectedItem, recovery_point: str) -> RecoveryPoint:
+        """Return one recovery point of an item.
+
+        :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
+        :param recovery_point: its id or its ARM id.
+        :raises AzureBackupNotFoundError: when the item has none of that id.
+
+        Source: https://learn.microsoft.com/rest/api/backup/recovery-points/get
+        """
+        if isinstance(protected_item, str):
+            protected_item = self.resolve_protected_item(protected_item)
+        return self._play(self._point(protected_item, recovery_point))
+
     def _play(self, flow: Flow[T]) -> T:
         if self._driver is None:
             from airflow_provider_azbackup.transport import SyncDriver
@@ -505,13 +539,24 @@ class AzureBackupAsyncHook(_Target):
             protected_item = await self.resolve_protected_item(protected_item)
         return await self._play(self._backup(protected_item, options))
 
+    async def restore(
+        self, protected_item: str | ProtectedItem, **options: Unpack[RestoreOptions]
+    ) -> OperationRef:
+        """Start a restore, once, as :meth:`AzureBackupHook.restore` does.
+
+        Never from a trigger's ``run``: Airflow may run that again elsewhere at any moment.
+        """
+        if isinstance(protected_item, str):
+            protected_item = await self.resolve_protected_item(protected_item)
+        return await self._play(orders.restore(protected_item, **options))
+
     async def get_operation(self, operation: OperationRef) -> Operation:
         """Return where an operation stands."""
         return await self._play(flows.get_operation(operation))
 
-    async def wait_for_operation(self, operation: OperationRef) -> JobRef:
-        """Follow an accepted backup, as :meth:`AzureBackupHook.wait_for_operation` does."""
-        return await self._play(flows.wait_for_operation(operation))
+    async def wait_for_operation(self, operation: OperationRef, what: str = "backup") -> JobRef:
+        """Follow an accepted backup or restore, as :meth:`AzureBackupHook.wait_for_operation` does."""
+        return await self._play(flows.wait_for_operation(operation, what))
 
     async def get_job(self, job_id: str) -> Job:
         """Return how a job stands now."""
@@ -536,6 +581,14 @@ class AzureBackupAsyncHook(_Target):
         if isinstance(protected_item, str):
             protected_item = await self.resolve_protected_item(protected_item)
         return await self._play(flows.list_recovery_points(protected_item, **wanted))
+
+    async def get_recovery_point(
+        self, protected_item: str | ProtectedItem, recovery_point: str
+    ) -> RecoveryPoint:
+        """Return one recovery point, as :meth:`AzureBackupHook.get_recovery_point` does."""
+        if isinstance(protected_item, str):
+            protected_item = await self.resolve_protected_item(protected_item)
+        return await self._play(self._point(protected_item, recovery_point))
 
     async def cancel_job(self, job_id: str, *, patience: float = 0.0) -> None:
         """Ask Azure to cancel a job, as :meth:`AzureBackupHook.cancel_job` does."""

@@ -32,9 +32,13 @@ class Kill:
     :param task: the operator, for its log.
     :param context: Airflow's, of this try.
     :param hook: knows connection and vault.
+    :param what: what the job is, for the log: a backup or a restore.
     """
 
-    def __init__(self, task: BaseOperator, context: Context, hook: AzureBackupHook) -> None:
+    def __init__(
+        self, task: BaseOperator, context: Context, hook: AzureBackupHook, what: str = "backup"
+    ) -> None:
+        self._what = what
         self._ti = context["ti"]
         self._log = task.log
         # Now: in the handler the connection may be out of reach.
@@ -49,7 +53,7 @@ class Kill:
         thread.start()
         thread.join(_LIMIT)
         if thread.is_alive():
-            self._log.warning("Still asking Azure to cancel the backup; it may go on")
+            self._log.warning("Still asking Azure to cancel the %s; it may go on", self._what)
 
     def _cancel(self) -> None:
         from airflow_provider_azbackup.core.resources import OperationRef
@@ -59,17 +63,20 @@ class Kill:
         try:
             state = state_of(self._ti)
             if state not in FINISHED:
-                self._log.info("Task is %s, not ended: its backup goes on in Azure", state)
+                self._log.info("Task is %s, not ended: its %s goes on in Azure", state, self._what)
                 return
             with self._hook as hook:
-                ref = hook.wait_for_operation(target) if isinstance(target, OperationRef) else target
+                if isinstance(target, OperationRef):
+                    ref = hook.wait_for_operation(target, self._what)
+                else:
+                    ref = target
                 hook.cancel_job(ref.path, patience=_PATIENCE)
             self._log.info("Task is %s: asked Azure to cancel job %s", state, ref.job_id)
         except AzureBackupTransientError as error:
             self._log.warning(
-                "It is not known whether the backup was cancelled or goes on in Azure: %s", error
+                "It is not known whether the %s was cancelled or goes on in Azure: %s", self._what, error
             )
         except AzureBackupError as error:
-            self._log.warning("The backup was not cancelled, it goes on in Azure: %s", error)
-        except Exception as error:  # it cannot be found out, so the backup is left alone
-            self._log.exception("The backup goes on in Azure: %s", type(error).__name__)
+            self._log.warning("The %s was not cancelled, it goes on in Azure: %s", self._what, error)
+        except Exception as error:  # it cannot be found out, so the job is left alone
+            self._log.exception("The %s goes on in Azure: %s", self._what, type(error).__name__)

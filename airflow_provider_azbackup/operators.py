@@ -1,12 +1,12 @@
-"""Start an on-demand backup, or take a job id, and let downstream tasks run only behind a proven backup."""
+"""Back up, restore, or take a job id, and let downstream tasks run only behind a proven end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
@@ -15,45 +15,38 @@ from airflow_provider_azbackup.core.names import (
     MANAGEMENT_TYPES,
     check_backup_type,
     check_item,
+    read_moment,
     split_job_id,
 )
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupConfigError,
-    AzureBackupError,
-    AzureBackupRecoveryPointError,
     AzureBackupRefusedError,
     AzureBackupTimeoutError,
     AzureBackupUnconfirmedStartError,
 )
-from airflow_provider_azbackup.kill import Kill
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 from airflow_provider_azbackup.memory import Memory
-from airflow_provider_azbackup.waiting import (
-    JobWait,
-    check_gate,
-    check_literal,
-    check_seconds,
-    read_moment,
-)
+from airflow_provider_azbackup.starting import StartOperator
+from airflow_provider_azbackup.waiting import JobWait, check_gate, check_literal, check_seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_azbackup.core.adoption import Intent, Note, Secured
+    from airflow_provider_azbackup.core.adoption import Intent, Secured
     from airflow_provider_azbackup.core.jobs import Job
     from airflow_provider_azbackup.core.names import WaitFor
-    from airflow_provider_azbackup.core.resources import JobRef, ProtectedItem
+    from airflow_provider_azbackup.core.resources import ProtectedItem
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 # How many poll intervals a backup that was just started needs no look: a VM's was never seen to take less
 # than a quarter of an hour, a database's two minutes; a file share's may be over in seconds.
-_FIRST_LOOK = {"vm": 5.0, "azurefileshare": 0.0}
-# Seconds a worker spends on cancelling what took too long.
-_STOP_LIMIT = 120.0
+_FIRST_LOOKS = MappingProxyType({"vm": 5.0, "azurefileshare": 0.0})
+# The same of a restore: a VM's was never seen to take less than a minute, a database's three.
+_FIRST_LOOKS_OF_RESTORES = MappingProxyType({"vm": 1.0, "azurefileshare": 0.5})
 
 
-class AzureBackupOperator(JobWait, BaseOperator):
+class AzureBackupOperator(StartOperator):
     """Backs up one protected item, or takes a job somebody else started, and waits for a proven backup.
 
     One intent makes one backup: a retry takes up the backup that an earlier try has started, and so does a
@@ -120,8 +113,8 @@ class AzureBackupOperator(JobWait, BaseOperator):
         "backup_type",
         "azure_backup_conn_id",
     )
-    operator_extra_links = (AzureBackupJobLink(), AzureBackupVaultLink())
-    ui_color = "#d6eaf8"
+    noun = "backup"
+    first_looks = _FIRST_LOOKS
 
     def __init__(
         self,
@@ -149,16 +142,25 @@ class AzureBackupOperator(JobWait, BaseOperator):
         azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(
+            vault_name=vault_name,
+            resource_group_name=resource_group_name,
+            subscription_id=subscription_id,
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            poll_interval=poll_interval,
+            timeout=timeout,
+            if_running=if_running,
+            cancel_on_kill=cancel_on_kill,
+            cancel_on_timeout=cancel_on_timeout,
+            accept_warnings=accept_warnings,
+            azure_backup_conn_id=azure_backup_conn_id,
+            **kwargs,
+        )
         if (protected_item is None) == (job_id is None):
             raise AzureBackupConfigError(
                 f"task {self.task_id!r} was given {'neither' if job_id is None else 'both'} of "
                 f"protected_item and job_id; give exactly one"
-            )
-        check_seconds(self.task_id, poll_interval=poll_interval, timeout=timeout)
-        if if_running not in ("adopt", "fail"):
-            raise AzureBackupConfigError(
-                f"task {self.task_id!r}: if_running is {if_running!r}; expected 'adopt' or 'fail'"
             )
         check_gate(
             self.task_id,
@@ -173,26 +175,13 @@ class AzureBackupOperator(JobWait, BaseOperator):
         check_literal(protected_item, check_item)
         self.protected_item = protected_item
         self.job_id = job_id
-        self.vault_name = vault_name
-        self.resource_group_name = resource_group_name
-        self.subscription_id = subscription_id
         self.recovery_point_expiry = recovery_point_expiry
         self.backup_type = backup_type
         self.enable_compression = enable_compression
-        self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
-        self.poll_interval = poll_interval
-        self.timeout = timeout
-        self.if_running = if_running
-        self.cancel_on_kill = cancel_on_kill
-        self.cancel_on_timeout = cancel_on_timeout
-        self.accept_warnings = accept_warnings
         self.require_recovery_point = require_recovery_point
         self.min_consistency = min_consistency
         self.min_tier = min_tier
         self.wait_for = wait_for
-        self.azure_backup_conn_id = azure_backup_conn_id
-        self._kill: Kill | None = None
 
     def execute(self, context: Context) -> str:
         """Find or start the backup, or take the job, say which it is, and wait for it as asked."""
@@ -235,46 +224,6 @@ class AzureBackupOperator(JobWait, BaseOperator):
                 return self._await(context, hook, ref, accepted.since, None, self._quiet("vm"))
         return self._secure(context, accepted)
 
-    def execute_complete(
-        self,
-        context: Context,
-        event: Any = None,
-        job_id: str | None = None,
-        since: float | None = None,
-        try_number: int | None = None,
-    ) -> str:
-        """Take the wait back from the triggerer: success only for a job that proves a backup."""
-        if self.is_stale(context, try_number):
-            return self.execute(context)
-        since = clock.current().now() if since is None else since
-        try:
-            job = self.resume(context, event)
-        except AzureBackupTimeoutError as error:
-            with self.hook() as hook:
-                return self._give_up(context, hook, job_id, since, error)
-        return self._finish(context, job, since)
-
-    def on_kill(self) -> None:
-        """Cancel the job of a running task, if ``cancel_on_kill`` asks for it and a person ended the task."""
-        if self._kill:
-            self._kill.run()
-
-    def _secure(self, context: Context, note: Note | None = None, *, may_leave: bool = False) -> str:
-        with self.hook() as hook:
-            self._be_ready_to_cancel(context, hook)
-            memory = Memory(context)
-            secured = hook.secure_backup(
-                self._intent(context, hook, memory),
-                note or memory.note,
-                remember=partial(self._remember, memory),
-                tell=self.log.info,
-                may_leave=may_leave,
-            )
-            if secured.ref is None:
-                self._leave(context, secured)
-            quiet = 0.0 if secured.adopted else self._quiet(secured.kind)
-            return self._await(context, hook, secured.ref, secured.since, secured.over, quiet)
-
     def _leave(self, context: Context, secured: Secured) -> NoReturn:
         """Let the triggerer find the job, together with those of all others that begin now."""
         from airflow_provider_azbackup.triggers import AzureBackupStartTrigger
@@ -294,37 +243,18 @@ class AzureBackupOperator(JobWait, BaseOperator):
             timeout=self.backstop(deadline),
         )
 
-    def _be_ready_to_cancel(self, context: Context, hook: AzureBackupHook) -> None:
-        self._kill = Kill(self, context, hook) if self.cancel_on_kill else None
-
-    def _quiet(self, kind: str) -> float:
-        """Return the seconds in which there is nothing to see of a backup that was just started."""
-        return _FIRST_LOOK.get(kind, 2.0) * self.poll_interval
-
     def _intent(self, context: Context, hook: AzureBackupHook, memory: Memory) -> Intent:
         from airflow_provider_azbackup.core import adoption, calls
 
-        ti, now = context["ti"], clock.current().now()
-        item = hook.resolve_protected_item(str(self.protected_item))
-        self._check_kind(item)
-        # A try that knows nothing of the one before takes for its backup what began since the run did.
-        blind = ti.try_number > 1 and memory.is_blind
-        began = context["dag_run"].start_date if blind else None
-        return adoption.Intent(
-            item=item,
-            body=calls.backup_request(
-                item,
-                backup_type=self.backup_type,
-                enable_compression=self.enable_compression,
-                recovery_point_expiry=read_expiry(self.recovery_point_expiry, now),
-            ),
-            attempt=ti.max_tries,
-            now=now,
-            timeout=self.timeout,
-            earlier=began.timestamp() if began else None,
-            adopt_others=self.if_running == "adopt",
-            accept_warnings=self.accept_warnings,
+        wanted = self._wanted(context, hook, memory)
+        self._check_kind(wanted["item"])
+        body = calls.backup_request(
+            wanted["item"],
+            backup_type=self.backup_type,
+            enable_compression=self.enable_compression,
+            recovery_point_expiry=read_expiry(self.recovery_point_expiry, wanted["now"]),
         )
+        return adoption.BackupIntent(**wanted, body=body)
 
     def _check_kind(self, item: ProtectedItem) -> None:
         """Refuse to ask of an item what its backups never are, before any is started."""
@@ -338,91 +268,143 @@ class AzureBackupOperator(JobWait, BaseOperator):
                 f"makes; drop min_consistency"
             )
 
-    def _remember(self, memory: Memory, note: Note | None) -> None:
-        if self._kill:  # first: Airflow may be asking to end in this moment
-            self._kill.target = note.target if note else None
-        memory.keep(note)
 
-    def _await(
+class AzureBackupRestoreOperator(StartOperator):
+    """Restores one protected item from a recovery point, and waits for a proven restore.
+
+    One intent makes one restore, by the rules of :class:`AzureBackupOperator`: a retry takes up the restore
+    that an earlier try has started, and so does a Clear while it runs. A restore that anybody else has
+    started may go elsewhere, and one of this task whose arguments have changed does: neither is taken for it.
+
+    Returns the job id. Pushes XComs: ``recovery_point`` (a dict of facts: id, ARM id, time, consistency,
+    tiers, expiry) and ``job_id`` before the wait, ``job`` at its end, good or bad, and the portal links.
+
+    :param protected_item: what to restore: ARM id of the protected item, ARM id of the virtual machine or of
+        the file share, or a friendly name.
+    :param restore_to: where to: a place that a function of :mod:`airflow_provider_azbackup.restore_to`
+        returned, such as ``disks(storage_account_id=...)``. Exactly one of this and ``request``.
+    :param request: a restore request in Azure's own words, sent as it is: ``{"properties": {...}}`` or what
+        is inside; for what ``restore_to`` does not know, such as bringing a point back from the archive.
+    :param recovery_point: ``latest`` is the newest one that can be restored from; else the id or the ARM id
+        of one, which Azure may refuse.
+    :param as_of: the newest recovery point of this moment or before: a datetime or ISO 8601 text.
+    :param point_in_time: for SQL and SAP HANA: restore up to this moment by the log.
+    :param vault_name: the Recovery Services vault, instead of the connection's.
+    :param resource_group_name: its resource group, instead of the connection's.
+    :param subscription_id: its subscription, instead of the connection's.
+    :param wait_for_completion: False ends the task as soon as the job id is known, proving nothing.
+    :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
+        ``[operators] default_deferrable``.
+    :param poll_interval: seconds between two looks at the job.
+    :param timeout: seconds from the start of the restore, through retries that take it up.
+    :param if_running: what to do about a running restore of the item that is not this task's: ``fail``
+        raises, ``adopt`` waits for that one, wherever it goes.
+    :param cancel_on_kill: ask Azure to cancel the job when a person marks the running or deferred task as
+        failed, succeeded or skipped. A Clear, a restart and a hand-over never cancel.
+    :param cancel_on_timeout: ask Azure to cancel the job when the wait for it has taken too long.
+    :param accept_warnings: let a job pass that ended ``CompletedWithWarnings``.
+    :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
+    :raises AzureBackupConfigError: at construction, for what can be no restore.
+    :raises AzureBackupNotFoundError: when no recovery point will do; it lists those that are there.
+    :raises AzureBackupJobFailedError: when the job is over and proves no restore; a retry starts a new one.
+    :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
+    :raises AzureBackupBusyError: when another restore of the item is in the way.
+    :raises AzureBackupUnconfirmedStartError: when a request's answer was lost, and what Azure shows does not
+        tell whether a restore was started.
+
+    Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-restoreazurevms
+    """
+
+    template_fields: Sequence[str] = (
+        "protected_item",
+        "restore_to",
+        "request",
+        "recovery_point",
+        "as_of",
+        "point_in_time",
+        "vault_name",
+        "resource_group_name",
+        "subscription_id",
+        "azure_backup_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"restore_to": "json", "request": "json"}
+    ui_color = "#e8daef"
+    noun = "restore"
+    first_looks = _FIRST_LOOKS_OF_RESTORES
+
+    def __init__(
         self,
-        context: Context,
-        hook: AzureBackupHook,
-        ref: JobRef,
-        since: float,
-        job: Job | None,
-        nothing_for: float = 0.0,
-    ) -> str:
-        self.announce(context, hook, ref)
-        if not self.wait_for_completion:
-            return ref.job_id
-        deadline = self.deadline(context, since)
-        if job is None:
-            if self.deferrable and clock.current().now() < deadline:
-                self.wait_in_triggerer(
-                    context,
-                    ref,
-                    poll_interval=self.poll_interval,
-                    since=since,
-                    deadline=deadline,
-                    first_pause=nothing_for,
-                    cancel_on_kill=self.cancel_on_kill,
-                )
-            try:
-                job = hook.watch_job(
-                    ref.path, poll_interval=self.poll_interval, deadline=deadline, wait_for=self.wait_for
-                )
-            except AzureBackupTimeoutError as error:
-                return self._give_up(context, hook, ref.path, since, error)
-        return self._finish(context, job, since)
+        *,
+        protected_item: str,
+        restore_to: Mapping[str, Any] | None = None,
+        request: Mapping[str, Any] | None = None,
+        recovery_point: str = "latest",
+        as_of: datetime | str | None = None,
+        point_in_time: datetime | str | None = None,
+        vault_name: str | None = None,
+        resource_group_name: str | None = None,
+        subscription_id: str | None = None,
+        wait_for_completion: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 60.0,
+        timeout: float = 24 * 3600.0,
+        if_running: Literal["adopt", "fail"] = "fail",
+        cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
+        accept_warnings: bool = False,
+        azure_backup_conn_id: str = "azure_backup_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            vault_name=vault_name,
+            resource_group_name=resource_group_name,
+            subscription_id=subscription_id,
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            poll_interval=poll_interval,
+            timeout=timeout,
+            if_running=if_running,
+            cancel_on_kill=cancel_on_kill,
+            cancel_on_timeout=cancel_on_timeout,
+            accept_warnings=accept_warnings,
+            azure_backup_conn_id=azure_backup_conn_id,
+            **kwargs,
+        )
+        # Here, so that a DAG file without a restore does not pay for it.
+        from airflow_provider_azbackup.core.restores import check_restore
 
-    def _finish(self, context: Context, job: Job, since: float) -> str:
-        if job.met_another and self.protected_item is not None:
-            return self._join(context, job, since)
-        try:
-            opens = self.settle(context, job, self.protected_item)
-        except AzureBackupRecoveryPointError:
-            Memory(context).keep(None)  # so that a retry takes another backup
-            raise
-        if not opens:
-            raise AzureBackupTimeoutError(f"the wait ended while the job still runs: {job}", job=job.facts())
-        self.log.info("Azure Backup %s", job)
-        return job.ref.job_id
+        check_literal(protected_item, check_item)
+        check_restore(
+            restore_to=restore_to,
+            request=request,
+            recovery_point=recovery_point,
+            as_of=as_of,
+            point_in_time=point_in_time,
+        )
+        self.protected_item = protected_item
+        self.restore_to = restore_to
+        self.request = request
+        self.recovery_point = recovery_point
+        self.as_of = as_of
+        self.point_in_time = point_in_time
 
-    def _join(self, context: Context, failed: Job, since: float) -> str:
-        """Wait for the backup that was in the way of ours."""
-        with self.hook() as hook:
-            memory = Memory(context)
-            intent = self._intent(context, hook, memory)
-            other = hook.find_other(intent, failed) if self.if_running == "adopt" else None
-            if other is None:
-                context["ti"].xcom_push(key="job", value=failed.facts())
-                raise AzureBackupBusyError(
-                    f"Azure did not back {intent.item.name} up beside another backup of it: {failed}",
-                    code=next((error.title for error in failed.errors), None),
-                    job=failed.facts(),
-                )
-            self.log.info("%s failed because of another backup; waiting for that: %s", failed, other)
-            self._remember(memory, intent.note(other.ref, since))
-            return self._await(context, hook, other.ref, since, None if other.is_running else other)
+    def execute(self, context: Context) -> str:
+        """Find or start the restore, say which it is, and wait for it as asked."""
+        return self._secure(context)
 
-    def _give_up(
-        self,
-        context: Context,
-        hook: AzureBackupHook,
-        job_id: str | None,
-        since: float,
-        error: AzureBackupError,
-    ) -> str:
-        if not (self.cancel_on_timeout and job_id):
-            self.overdue(context, error)
-        try:
-            job = hook.stop_job(job_id, deadline=clock.current().now() + _STOP_LIMIT)
-        except AzureBackupError as refusal:
-            self.overdue(context, error, f"It goes on in Azure, which did not cancel it: {refusal}")
-        if job.is_running:
-            fate = f"Azure was asked to cancel it, as cancel_on_timeout says: {job.status}"
-            self.overdue(context, error, fate)
-        return self._finish(context, job, since)  # it ended in the last moment
+    def _intent(self, context: Context, hook: AzureBackupHook, memory: Memory) -> Intent:
+        from airflow_provider_azbackup.core.orders import Order, RestoreIntent
+
+        wanted = self._wanted(context, hook, memory)
+        order = Order.read(
+            wanted["item"],
+            restore_to=self.restore_to,
+            request=self.request,
+            recovery_point=self.recovery_point,
+            as_of=self.as_of,
+            point_in_time=self.point_in_time,
+        )
+        return RestoreIntent(**wanted, order=order)
 
 
 class AzureBackupCancelJobOperator(JobWait, BaseOperator):
@@ -598,10 +580,8 @@ def read_expiry(value: datetime | timedelta | str | None, now: float) -> datetim
     :param now: Unix time.
     :raises AzureBackupConfigError: when it is no moment, or one that has passed.
     """
-    if not value:
-        return None
     today = datetime.fromtimestamp(now, UTC)
     moment = today + value if isinstance(value, timedelta) else read_moment("recovery_point_expiry", value)
-    if moment <= today:
+    if moment and moment <= today:
         raise AzureBackupConfigError(f"recovery_point_expiry {value!r} has passed; expected a later moment")
     return moment

@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.core.names import TIERS, check_item, split_job_id
+from airflow_provider_azbackup.core.names import TIERS, check_item, read_moment, split_job_id
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
@@ -28,7 +28,7 @@ from airflow_provider_azbackup.exceptions import (
 )
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 from airflow_provider_azbackup.story import Story
-from airflow_provider_azbackup.waiting import JobWait, check_gate, check_literal, check_seconds, read_moment
+from airflow_provider_azbackup.waiting import JobWait, check_gate, check_literal, check_seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -393,12 +393,13 @@ class AzureBackupFreshnessSensor(_Gate):
         """Return the moment since which a backup is fresh."""
         if self.max_age is not None:
             return datetime.fromtimestamp(self._since - self.max_age, UTC)
-        if self.since in ("", "None", None):
+        moment = read_moment("since", None if self.since == "None" else self.since)
+        if moment is None:
             raise AzureBackupConfigError(
                 f"since of task {self.task_id!r} is empty, as this run has no data interval; "
                 f"give since or max_age"
             )
-        return read_moment("since", self.since)
+        return moment
 
     def _find(self, context: Context, hook: AzureBackupHook) -> str | None:
         """Look at what there is now; return what the sensor returns, or None."""

@@ -116,7 +116,7 @@ class _Trigger(BaseTrigger):
             async with asyncio.timeout(_KILL_LIMIT):
                 state = await state_on_loop(self.task_instance, limit=_STATE_LIMIT)
                 if state not in FINISHED:
-                    self.log.info("Task is %s, not ended: its backup goes on in Azure", state)
+                    self.log.info("Task is %s, not ended: its job goes on in Azure", state)
                     return
                 async with AzureBackupAsyncHook(self.azure_backup_conn_id) as hook:
                     job_id = await self._job(hook)
@@ -127,7 +127,7 @@ class _Trigger(BaseTrigger):
         except AzureBackupError as error:
             self.log.warning("The job was not cancelled, it goes on in Azure: %s", error)
         except Exception as error:
-            # Airflow shows no traceback of what fails here; whatever it is, the backup is left alone.
+            # Airflow shows no traceback of what fails here; whatever it is, the job is left alone.
             self.log.exception("The job goes on in Azure: %s", type(error).__name__)
 
 

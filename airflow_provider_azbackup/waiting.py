@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
@@ -228,20 +228,6 @@ def check_gate(
             f"task {task_id!r}: behind the snapshot no recovery point is in the vault yet, so "
             f"min_tier='HardenedRP' would never pass; wait for 'completion', or ask for 'InstantRP'"
         )
-
-
-def read_moment(name: str, value: datetime | str) -> datetime:
-    """Read a moment that a DAG author wrote: UTC unless it says otherwise.
-
-    :raises AzureBackupConfigError: naming the argument, what it is, and what is expected.
-    """
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        raise AzureBackupConfigError(
-            f"{name} {value!r} is not a moment; expected ISO 8601, such as 2027-01-31T00:00:00Z"
-        ) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def check_literal(value: object, check: Callable[[str], object]) -> None:

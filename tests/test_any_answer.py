@@ -18,8 +18,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_azbackup.core import adoption, calls, flows
-from airflow_provider_azbackup.core.adoption import Intent, Note
+from airflow_provider_azbackup.core.adoption import BackupIntent, Intent, Note
 from airflow_provider_azbackup.core.jobs import Outcome
+from airflow_provider_azbackup.core.orders import Order, RestoreIntent
+from airflow_provider_azbackup.core.restores import disks
 from airflow_provider_azbackup.core.wire import Flow, Lost, Reply
 from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.exceptions import AzureBackupError
@@ -310,10 +312,28 @@ NOTES = st.builds(
 def test_whatever_is_heard_on_the_way_to_a_backup_ends_with_a_job_or_a_clear_error(
     heard: list[Any], note: Note | None
 ) -> None:
-    intent = Intent(item=ITEM, body=calls.backup_request(ITEM), attempt=1, now=START, timeout=1800)
-    came, times = hold(
-        adoption.secure_backup(intent, note, remember=lambda _: None, tell=lambda _: None), heard
+    ends_with_a_job_or_an_error(
+        BackupIntent(item=ITEM, body=calls.backup_request(ITEM), attempt=1, now=START, timeout=1800),
+        heard,
+        note,
     )
+
+
+@steady
+@given(heard=HEARD, note=st.none() | NOTES)
+def test_whatever_is_heard_on_the_way_to_a_restore_ends_with_a_job_or_a_clear_error(
+    heard: list[Any], note: Note | None
+) -> None:
+    account = "/subscriptions/1/resourceGroups/2/providers/Microsoft.Storage/storageAccounts/3"
+    order = Order.read(ITEM, restore_to=disks(storage_account_id=account))
+    note = note and replace(note, mark=order.mark)
+    ends_with_a_job_or_an_error(
+        RestoreIntent(item=ITEM, order=order, attempt=1, now=START, timeout=1800), heard, note
+    )
+
+
+def ends_with_a_job_or_an_error(intent: Intent, heard: list[Any], note: Note | None) -> None:
+    came, times = hold(adoption.secure_job(intent, note, remember=lambda _: None, tell=lambda _: None), heard)
     if isinstance(came, adoption.Secured):
         assert came.ref.job_id
         assert came.over is None or proves(heard)

@@ -28,7 +28,8 @@ LAYERS = (
     {"hooks"},
     {"poller"},
     {"triggers", "kill"},
-    {"links", "waiting"},
+    {"links", "waiting", "restore_to"},
+    {"starting"},
     {"operators", "sensors", "retries"},
 )
 # What the core must do without: it opens no socket, reads no clock, never sleeps, and logs nothing.

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.execution_time import task_runner
 
 from airflow_provider_azbackup.core import calls
-from airflow_provider_azbackup.core.adoption import CROWD, Intent, Note, Secured, secure_backup
+from airflow_provider_azbackup.core.adoption import CROWD, BackupIntent, Note, Secured, secure_job
 from airflow_provider_azbackup.core.resources import ProtectedItem
 from airflow_provider_azbackup.core.wire import Flow, T
 from airflow_provider_azbackup.emulator import Emulator
@@ -39,8 +39,8 @@ async def play(azure: Azure, flow: Flow[T]) -> T:
 
 
 def secure(item: ProtectedItem, now: float) -> Flow[Secured]:
-    intent = Intent(item=item, body=calls.backup_request(item), attempt=0, now=now, timeout=24 * HOUR)
-    return secure_backup(intent, None, remember=lambda _: None, tell=lambda _: None, may_leave=True)
+    intent = BackupIntent(item=item, body=calls.backup_request(item), attempt=0, now=now, timeout=24 * HOUR)
+    return secure_job(intent, None, remember=lambda _: None, tell=lambda _: None, may_leave=True)
 
 
 def test_five_hundred_backups_that_begin_at_once_need_few_polls_of_operations() -> None:

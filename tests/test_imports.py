@@ -18,10 +18,13 @@ CPU_MS, RSS_MIB = 20.0, 1.0
 
 # What one interpreter does, step by step; Airflow alone takes seconds to import.
 STEPS = {
-    "parse": f"import {PACKAGE}.operators, {PACKAGE}.sensors, {PACKAGE}.links, {PACKAGE}.exceptions",
+    "parse": f"import {PACKAGE}.operators, {PACKAGE}.sensors, {PACKAGE}.links, {PACKAGE}.exceptions"
+    f", {PACKAGE}.restore_to",
     "tasks": f"""
 {PACKAGE}.operators.AzureBackupOperator(task_id='a', protected_item='vm', deferrable=True)
 {PACKAGE}.operators.AzureBackupOperator.partial(task_id='b').expand(protected_item=['vm-1', 'vm-2'])
+place = {PACKAGE}.restore_to.original_database()
+{PACKAGE}.operators.AzureBackupRestoreOperator(task_id='d', protected_item='vm', restore_to=place)
 {PACKAGE}.sensors.AzureBackupJobSensor(task_id='c', job_id='6a7b0b7e-1c3d-4e5f-8a9b-0c1d2e3f4a5b')""",
     "airflow's trigger": "import airflow.triggers.base",
     "trigger": f"import {PACKAGE}.triggers",

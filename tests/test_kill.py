@@ -18,7 +18,12 @@ from airflow.utils.state import TaskInstanceState
 
 from airflow_provider_azbackup import clock as clocks
 from airflow_provider_azbackup.emulator import Emulator
-from airflow_provider_azbackup.operators import AzureBackupCancelJobOperator, AzureBackupOperator
+from airflow_provider_azbackup.operators import (
+    AzureBackupCancelJobOperator,
+    AzureBackupOperator,
+    AzureBackupRestoreOperator,
+)
+from airflow_provider_azbackup.restore_to import disks
 from airflow_provider_azbackup.sensors import AzureBackupJobSensor
 from airflow_provider_azbackup.triggers import AzureBackupJobTrigger
 from tests.tasks import Store, TaskInstance
@@ -246,6 +251,37 @@ def test_nothing_is_cancelled_unless_cancel_on_kill_asks_for_it(
     killed(where, cancel_on_kill=False)
     assert azure.count("POST", CANCEL) == 0
     assert supervisor.asked == []
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "running", "restarting"])
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
+def test_a_restore_is_cancelled_by_the_same_rules(
+    azure: Emulator,
+    supervisor: Supervisor,
+    during: Callable[..., None],
+    clock: Any,
+    capsys: Any,
+    state: str,
+    cancel_on_kill: bool,
+) -> None:
+    azure.start_job("vm-good")
+    clock.advance(3000)
+    azure.plan("vm-good", ending="Never")
+    account = "/subscriptions/1/resourceGroups/2/providers/Microsoft.Storage/storageAccounts/3"
+    task = AzureBackupRestoreOperator(
+        task_id="backup",
+        protected_item="vm-good",
+        restore_to=disks(storage_account_id=account),
+        cancel_on_kill=cancel_on_kill,
+    )
+    supervisor.state = state
+    during(50, lambda: kill(task))
+    with pytest.raises(KilledError):
+        task.execute(TaskInstance().context)
+    assert azure.count("POST", "/restore") == 1
+    assert azure.count("POST", CANCEL) == (cancel_on_kill and state in ENDED)
+    if cancel_on_kill and state not in ENDED:
+        assert "its restore goes on in Azure" in capsys.readouterr().out
 
 
 @WHERE

@@ -1,20 +1,21 @@
-"""One backup for one intent: find the backup that was started already, and start one only if there is none.
+"""One job for one intent: find the one that was started already, and start one only if there is none.
 
-Azure's request for a backup is not idempotent, so before each one this module looks for what an earlier try
-left behind: its own note, and Azure's list of jobs. Whatever leaves open whether a backup was started is
-settled by looking, never by asking again.
+Azure's requests for a backup and for a restore are not idempotent, so before each one this module looks for
+what an earlier try left behind: its own note, and Azure's list of jobs. Whatever leaves open whether a job
+was started is settled by looking, never by asking again.
 
 Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-backupazurevms
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, repeat
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 from airflow_provider_azbackup.core import calls, flows, matching, replies
 from airflow_provider_azbackup.core.jobs import BACKUP, Job, is_proven
@@ -32,7 +33,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupUnconfirmedStartError,
 )
 
-# How long to look for a backup that a lost answer may have started: the longest that Azure was seen to take
+# How long to look for a job that a lost answer may have started: the longest that Azure was seen to take
 # from a request to its job are 66 s.
 SETTLED = 180.0
 # How often one intent may be sent when nothing came of the time before, and how long a busy item is asked.
@@ -60,12 +61,15 @@ Tell = Callable[[str], None]
 class Note:
     """What a try leaves behind for the next one, written before a request is sent and after each answer.
 
-    :param item: ARM id of what is backed up. A mapped task's index is only a position: items move.
+    :param item: ARM id of what is backed up or restored. A mapped task's index is only a position: items
+        move.
     :param attempt: Airflow's ``max_tries``, which a retry keeps and a Clear raises.
-    :param since: Unix time the wait for this backup began.
+    :param since: Unix time the wait for this job began.
     :param asked: Unix time by Azure's clock before the request was sent.
     :param operation: id of the operation, once Azure named it.
     :param job: ARM id of the job, once Azure named it.
+    :param mark: what tells this intent from others of the item; see :class:`Intent`.
+    :param point: facts of the recovery point that is restored from.
     """
 
     item: str
@@ -74,10 +78,12 @@ class Note:
     asked: float = 0.0
     operation: str = ""
     job: str = ""
+    mark: str = ""
+    point: JsonObject = field(default_factory=dict)
 
     @property
     def target(self) -> JobRef | OperationRef | None:
-        """What this backup is known by; None before Azure answered."""
+        """What this job is known by; None before Azure answered."""
         vault = ProtectedItem.parse(self.item).vault
         if self.job:
             return JobRef.parse(self.job)
@@ -85,7 +91,8 @@ class Note:
 
     def to_dict(self) -> JsonObject:
         """Return the note as plain JSON."""
-        return {"version": _VERSION, **asdict(self)}
+        of_restores = {name: value for name in _OF_RESTORES if (value := getattr(self, name))}
+        return {"version": _VERSION, **{name: getattr(self, name) for name in _FIELDS}, **of_restores}
 
     @classmethod
     def from_dict(cls, stored: object) -> Note | None:
@@ -93,7 +100,8 @@ class Note:
         if not isinstance(stored, dict) or stored.get("version") != _VERSION:
             return None
         try:
-            note = cls(**{name: kind(stored[name]) for name, kind in _FIELDS.items()})
+            of_restores = {name: kind(stored.get(name, kind())) for name, kind in _OF_RESTORES.items()}
+            note = cls(**{name: kind(stored[name]) for name, kind in _FIELDS.items()}, **of_restores)
             ProtectedItem.parse(note.item)
         except (KeyError, TypeError, ValueError):  # a wrong ARM id is a ValueError, too
             return None
@@ -103,25 +111,32 @@ class Note:
 _FIELDS: dict[str, Any] = {
     "item": str, "attempt": int, "since": float, "asked": float, "operation": str, "job": str
 }  # fmt: skip
+_OF_RESTORES: dict[str, Any] = {"mark": str, "point": dict}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A request that is ready to be sent, and facts of the recovery point it restores from."""
+
+    call: Call
+    point: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intent:
-    """One backup that somebody wants, however often a worker has to begin anew to get it.
+    """One job that somebody wants, however often a worker has to begin anew to get it.
 
-    :param item: what to back up.
-    :param body: the request for it.
+    :param item: what it is of.
     :param attempt: as in :class:`Note`.
     :param now: Unix time.
-    :param timeout: seconds the backup may take.
+    :param timeout: seconds the job may take.
     :param earlier: Unix time since when an earlier try may have started it without leaving a note, or None
-        when none can have: a running backup that is younger counts as our own.
-    :param adopt_others: whether a running backup that somebody else started will do.
+        when none can have: a running job of this kind that is younger counts as our own.
+    :param adopt_others: whether a running job of this kind that somebody else started will do.
     :param accept_warnings: as everywhere.
     """
 
     item: ProtectedItem
-    body: JsonObject
     attempt: int
     now: float
     timeout: float
@@ -129,24 +144,84 @@ class Intent:
     adopt_others: bool = True
     accept_warnings: bool = False
 
+    noun: ClassVar[str]
+    # What the list of jobs calls a job of this kind.
+    operation: ClassVar[re.Pattern[str]]
+    # Whether the first request may be sent although the list cannot be had, because Azure runs one such job
+    # of an item at a time.
+    may_start_unseen: ClassVar[bool]
+
     @property
     def deadline(self) -> float:
-        """Unix time at which the wait for a backup started now would end."""
+        """Unix time at which the wait for a job started now would end."""
         return self.now + self.timeout
 
-    def note(self, job: JobRef, since: float) -> Note:
+    @property
+    def mark(self) -> str:
+        """What tells this intent from another one of the item; empty where all are alike."""
+        return ""
+
+    @property
+    def elsewhere(self) -> str:
+        """A storage account that the jobs of this intent may carry instead of the item's own."""
+        return ""
+
+    def note(self, job: JobRef, since: float, point: JsonObject | None = None) -> Note:
         """Return the note to leave of a job that is waited for since a Unix time."""
-        return Note(item=self.item.path, attempt=self.attempt, since=since, job=job.path)
+        return Note(
+            item=self.item.path,
+            attempt=self.attempt,
+            since=since,
+            job=job.path,
+            mark=self.mark,
+            point=point or {},
+        )
+
+    def prepare(self) -> Flow[Prepared]:
+        """Make the request, reading what it takes. Nothing is started."""
+        raise NotImplementedError
+
+    def fits(self, operation: str) -> bool | None:
+        """Whether a job of the item that is called so is of this kind; None for "may be"."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupIntent(Intent):
+    """One backup that somebody wants.
+
+    :param body: the request for it.
+    """
+
+    body: JsonObject
+
+    noun: ClassVar[str] = "backup"
+    operation: ClassVar[re.Pattern[str]] = BACKUP
+    may_start_unseen: ClassVar[bool] = True
 
     @property
     def backup_type(self) -> str:
         """``Full`` and so on for a database, an empty string for what knows one kind of backup only."""
         return str(self.body["properties"].get("backupType", ""))
 
+    def prepare(self) -> Flow[Prepared]:
+        """Return the request: everything it takes is known."""
+        yield from ()
+        return Prepared(call=calls.trigger_backup(self.item, self.body))
+
+    def fits(self, operation: str) -> bool | None:
+        """Whether a backup that is called so is of the type that is wanted."""
+        if not (wanted := self.backup_type):
+            return True
+        match = self.operation.fullmatch(operation)
+        shown = "".join(filter(str.isalpha, (match and match[1]) or "")).casefold()
+        known = {backup_type.casefold() for _, types in REQUESTS.values() for backup_type in types}
+        return shown == wanted.casefold() if shown in known else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Secured:
-    """The backup of an intent: its job and kind of item, since when it is waited for, its end if over.
+    """The job of an intent: itself and the kind of item, since when it is waited for, its end if over.
 
     One that was left in a crowd has no job yet, but the note of its request.
     """
@@ -157,32 +232,34 @@ class Secured:
     kind: str = ""
     over: Job | None = None
     note: Note | None = None
+    point: JsonObject = field(default_factory=dict)
 
 
-def secure_backup(
+def secure_job(
     intent: Intent, note: Note | None, *, remember: Remember, tell: Tell, may_leave: bool = False
 ) -> Flow[Secured]:
-    """Find the backup of this intent, or start it. However often it is asked, Azure makes one backup.
+    """Find the job of this intent, or start it. However often it is asked, Azure makes one job.
 
     :param note: what an earlier try of this task left.
     :param remember: keeps a note for later tries; None says that there is nothing to remember.
     :param tell: told in a sentence what is found and done.
     :param may_leave: whether a machine's accepted backup may be left without its job in a crowd, when many
         others have begun within a minute. Whoever allows it finds the job by the returned note.
-    :raises AzureBackupBusyError: when another backup of the item runs and is not, or cannot be, adopted.
-    :raises AzureBackupUnconfirmedStartError: when it stays unknown whether a backup was started.
+    :raises AzureBackupBusyError: when another such job of the item runs and is not, or cannot be, adopted.
+    :raises AzureBackupUnconfirmedStartError: when it stays unknown whether a job was started.
     :raises AzureBackupError: when Azure refused it; then nothing was started.
     """
-    if note and note.item.casefold() != intent.item.path.casefold():
+    if note and (note.item.casefold() != intent.item.path.casefold() or note.mark != intent.mark):
         note = None
     search = _Search(intent, remember, tell, may_leave=may_leave and intent.item.kind == "vm")
     if note and (secured := (yield from search.listen(search.recall(note)))):
         return secured
-    return (yield from search.listen(search.start(fresh=note is None and intent.earlier is None)))
+    fresh = intent.may_start_unseen and note is None and intent.earlier is None
+    return (yield from search.listen(search.start(fresh=fresh)))
 
 
 def find_other(intent: Intent, failed: Job) -> Flow[Job | None]:
-    """Return the backup of the intent's item that was in the way of another, running or over by now.
+    """Return the job of the intent's kind and item that was in the way of another, running or over by now.
 
     :param failed: the job that failed because of it.
     """
@@ -206,7 +283,7 @@ class _Search(flows.Heard):
         return self.at + (-_SKEW if self.ahead is None else self.ahead)
 
     def recall(self, note: Note) -> Flow[Secured | None]:
-        """Follow a note to the backup it speaks of; None when that is none, or is over and will not do."""
+        """Follow a note to the job it speaks of; None when that is none, or is over and will not do."""
         intent, same = self.intent, note.attempt == self.intent.attempt
         ref = note.target
         if not isinstance(ref, JobRef):
@@ -219,7 +296,7 @@ class _Search(flows.Heard):
             try:
                 job = yield from self._look(ref, note.since, pause)
             except AzureBackupNotFoundError:
-                # The list may know it all the same, and another backup is not to be had back.
+                # The list may know it all the same, and another one is not to be had back.
                 self.tell(f"Azure does not know job {ref.job_id} any more; looking for it among all jobs")
                 found = (yield from self._trace(note.asked)) if note.asked else None
                 if found is None:
@@ -227,25 +304,32 @@ class _Search(flows.Heard):
                 job, ref = found, found.ref
             if not job.is_being_cancelled:
                 break
-            # Neither a backup to wait for, nor out of the way of another.
+            # Neither a job to wait for, nor out of the way of another.
             self.tell(f"This task has started {job}; waiting until it is cancelled")
             if self.at >= intent.deadline:
                 raise AzureBackupBusyError(f"still being cancelled: {job}", job=job.facts())
             pause = flows.spread_pause(30.0)
         if job.is_running or (same and self._is_proven(job)):
             self.remember(replace(note, job=ref.path, attempt=intent.attempt, since=since))
-            self.tell(f"This task has started it before, so no backup is asked for: {job}")
-            return Secured(ref=ref, since=since, adopted=True, over=None if job.is_running else job)
-        self.tell(f"An earlier {job}; this {'retry' if same else 'new attempt'} takes a new backup")
+            self.tell(f"This task has started it before, so no {intent.noun} is asked for: {job}")
+            return Secured(
+                ref=ref,
+                since=since,
+                adopted=True,
+                over=None if job.is_running else job,
+                point=note.point,
+            )
+        self.tell(f"An earlier {job}; this {'retry' if same else 'new attempt'} takes a new {intent.noun}")
         return None
 
     def start(self, *, fresh: bool) -> Flow[Secured]:
-        """Adopt the backup that runs, or start one.
+        """Adopt the job that runs, or start one.
 
         :param fresh: that no earlier try can have started one.
         """
         intent, item = self.intent, self.intent.item
         sent, pause, asked, busy_since = 0, 0.0, 0.0, 0.0
+        ready: Prepared | None = None
         busy_pauses = chain((15.0,), repeat(60.0))
         # Nothing of ours can be running then, and Azure refuses a second backup beside another's: a list that
         # cannot be had now, because all reads are used up, need not hold up the first request.
@@ -256,30 +340,40 @@ class _Search(flows.Heard):
             except AzureBackupTransientError as error:
                 if not fresh:
                     raise
-                self.tell(f"Cannot see whether a backup of {item.name} is running: {error}")
+                self.tell(f"Cannot see whether a {intent.noun} of {item.name} is running: {error}")
                 running, self.crowd = None, CROWD
             if running:
                 return self._adopt(running)
+            ready = ready or (yield from intent.prepare())
             # A request of unknown fate may show its job late, so the search always begins at the first one.
             asked = asked or self.azure_time()
-            asking = Note(item=item.path, attempt=intent.attempt, since=intent.now, asked=asked)
+            asking = Note(
+                item=item.path,
+                attempt=intent.attempt,
+                since=intent.now,
+                asked=asked,
+                mark=intent.mark,
+                point=ready.point,
+            )
             accepted: Note | None = None
             self.remember(asking)
             try:
-                operation = yield from flows.trigger_backup(item, intent.body)
+                operation = yield from flows.start(item, ready.call, intent.noun)
                 accepted = replace(asking, operation=operation.operation_id)
                 self.remember(accepted)
-                self.tell(f"Azure accepted the backup of {item.name} as operation {operation.operation_id}")
+                self.tell(
+                    f"Azure accepted the {intent.noun} of {item.name} as operation {operation.operation_id}"
+                )
                 if self.may_leave and self.crowd >= CROWD:
                     return Secured(ref=None, since=intent.now, adopted=False, note=accepted)
-                ref = yield from flows.wait_for_operation(operation)
+                ref = yield from flows.wait_for_operation(operation, intent.noun)
             except AzureBackupBusyError as error:
                 # What is in the way may be what a request of unknown fate has started.
                 self.remember(asking if sent else None)
                 busy_since = busy_since or self.at
                 if not intent.adopt_others or self.at - busy_since >= BUSY_LIMIT:
                     raise
-                self.tell(f"{error}. Looking for that backup")
+                self.tell(f"{error}. Looking for that {intent.noun}")
                 # It may not be in the list yet, and one that has just ended is in nobody's way.
                 pause, blind = flows.spread_pause(next(busy_pauses), error), intent.deadline
                 asked = asked if sent else 0.0
@@ -288,21 +382,21 @@ class _Search(flows.Heard):
                 self.tell(f"{error} Looking for {SETTLED:g} s whether it was")
                 found = yield from self._settle(asking, error)
                 if found:
-                    return self._adopt(found, ours=True)
+                    return self._adopt(found, ours=True, point=ready.point)
                 if accepted or sent >= SENDS:
                     raise
-                self.tell(f"No backup of {item.name} was started; asking again")
+                self.tell(f"No {intent.noun} of {item.name} was started; asking again")
                 pause = 0.0
             except AzureBackupError:
                 self.remember(None)  # refused, so there is nothing to find
                 raise
             else:
                 self.remember(replace(accepted, job=ref.path))
-                self.tell(f"The backup of {item.name} is job {ref.job_id}")
-                return Secured(ref=ref, since=intent.now, adopted=False, kind=item.kind)
+                self.tell(f"The {intent.noun} of {item.name} is job {ref.job_id}")
+                return Secured(ref=ref, since=intent.now, adopted=False, kind=item.kind, point=ready.point)
 
     def running(self, until: float, pause: float = 0.0) -> Flow[Job | None]:
-        """Return the running backup of the item that began last.
+        """Return the running job of the item that began last.
 
         :param until: Unix time to which faults are waited out.
         :param pause: seconds to let pass first.
@@ -311,7 +405,7 @@ class _Search(flows.Heard):
         return max(found, key=_began, default=None)
 
     def beside(self, failed: Job) -> Flow[Job | None]:
-        """Return the backup of the item that went on when ``failed`` began; a list may show it late."""
+        """Return the job of the item that went on when ``failed`` began; a list may show it late."""
         began, until = _began(failed), self.intent.deadline
         for pause in (0.0, *_PAUSES):
             running = yield from self.running(until, pause)
@@ -323,30 +417,33 @@ class _Search(flows.Heard):
                 return max(met, key=_began)
         return None
 
-    def _adopt(self, job: Job, *, ours: bool = False) -> Secured:
+    def _adopt(self, job: Job, *, ours: bool = False, point: JsonObject | None = None) -> Secured:
         intent = self.intent
         ours = ours or (intent.earlier is not None and _began(job) >= intent.earlier - _MINUTE)
         if not (ours or intent.adopt_others):
             raise AzureBackupBusyError(
-                f"a backup of {intent.item.name} is running already, and if_running is 'fail': {job}",
+                f"a {intent.noun} of {intent.item.name} is running already, and if_running is 'fail': {job}",
                 job=job.facts(),
             )
         since = min(intent.now, _began(job)) if ours else intent.now
-        self.remember(intent.note(job.ref, since))
-        self.tell(f"There is a backup of {intent.item.name}, so no other is asked for: {job}")
-        return Secured(ref=job.ref, since=since, adopted=True)
+        self.remember(intent.note(job.ref, since, point))
+        self.tell(f"There is a {intent.noun} of {intent.item.name}, so no other is asked for: {job}")
+        return Secured(ref=job.ref, since=since, adopted=True, point=point or {})
 
     def _trace_note(self, note: Note, operation: OperationRef | None) -> Flow[JobRef | None]:
         """Find the job of a try that broke off before it knew one."""
         if operation:
             self.tell(f"An earlier try broke off behind operation {note.operation}; following that")
             try:
-                return (yield from flows.wait_for_operation(operation))
+                return (yield from flows.wait_for_operation(operation, self.intent.noun))
             except AzureBackupRefusedError:
                 return None
             except AzureBackupUnconfirmedStartError as error:
                 self.tell(str(error))
-        self.tell("An earlier try broke off while it asked for a backup; looking whether one was started")
+        self.tell(
+            f"An earlier try broke off while it asked for a {self.intent.noun}; "
+            f"looking whether one was started"
+        )
         job = yield from self._trace(note.asked)
         return job.ref if job else None
 
@@ -359,9 +456,9 @@ class _Search(flows.Heard):
             ) from None
 
     def _trace(self, asked: float) -> Flow[Job | None]:
-        """Return the first backup of the item that began since ``asked``, running or over.
+        """Return the first job of the item that began since ``asked``, running or over.
 
-        :param asked: Unix time by Azure's clock. While it is not long ago, a backup may still come to light.
+        :param asked: Unix time by Azure's clock. While it is not long ago, one may still come to light.
         """
         began, pause, pauses = self.at, 0.0, chain(_PAUSES, repeat(_PAUSES[-1]))
         while True:
@@ -374,8 +471,8 @@ class _Search(flows.Heard):
             if long_ago or self.at - began >= SETTLED:
                 if unclear:
                     raise AzureBackupUnconfirmedStartError(
-                        f"a backup that began since may be one of {self.intent.item.name}, or of another "
-                        f"item of that name: {', '.join(map(str, unclear))}"
+                        f"a {self.intent.noun} that began since may be one of {self.intent.item.name}, or "
+                        f"of another item of that name: {', '.join(map(str, unclear))}"
                     )
                 return None
             pause = min(next(pauses), began + SETTLED - self.at)
@@ -394,7 +491,7 @@ class _Search(flows.Heard):
     def _find(
         self, make: Callable[[], Call], until: float, pause: float, since: float = 0.0
     ) -> Flow[tuple[list[Job], list[Job]]]:
-        """List jobs, and return those that back the item up and those that may.
+        """List jobs, and return those that are of the intent's kind and item, and those that may be.
 
         Azure names a database and the type of its backup only some moments after the job began.
         """
@@ -406,7 +503,8 @@ class _Search(flows.Heard):
                 first_pause=pause,
             )
             self.crowd = sum(_began(job) >= self.azure_time() - _MINUTE for job in jobs)
-            jobs = [job for job in jobs if _began(job) >= since and BACKUP.fullmatch(job.operation)]
+            wanted = self.intent.operation
+            jobs = [job for job in jobs if _began(job) >= since and wanted.fullmatch(job.operation)]
             names = (yield from self._names(until)) if jobs and self.intent.item.kind != "vm" else ()
             verdicts = [(job, self._is_ours(job, names)) for job in jobs]
             found = [job for job, verdict in verdicts if verdict]
@@ -422,21 +520,16 @@ class _Search(flows.Heard):
         return [found for page in pages for found in replies.read_items(page)]
 
     def _is_ours(self, job: Job, names: Sequence[FoundItem]) -> bool | None:
-        """Whether a backup is one of the item, by what a list shows of it; None for "may be"."""
+        """Whether a job is one of the item, by what a list shows of it; None for "may be"."""
         item = self.intent.item
         if item.kind == "vm":
             return matching.is_of_machine(job, item)
-        meant = [found for found in names if matching.shows(job, found)]
+        meant = [found for found in names if matching.shows(job, found, self.intent.elsewhere)]
         if item.path.casefold() not in {found.item.path.casefold() for found in meant}:
             return False
         if len(meant) > 1:
             return None
-        if not (wanted := self.intent.backup_type):
-            return True
-        match = BACKUP.fullmatch(job.operation)
-        shown = "".join(filter(str.isalpha, (match and match[1]) or "")).casefold()
-        known = {backup_type.casefold() for _, types in REQUESTS.values() for backup_type in types}
-        return shown == wanted.casefold() if shown in known else None
+        return self.intent.fits(job.operation)
 
     def _kind(self) -> tuple[str, str]:
         return matching.LISTS[self.intent.item.kind]

@@ -120,6 +120,14 @@ def backup_request(item: ProtectedItem, **options: Unpack[BackupOptions]) -> Jso
     return {"properties": properties}
 
 
+def trigger_restore(item: ProtectedItem, point_id: str, body: JsonObject) -> Call:
+    """Start a restore; the answer names an operation. Not idempotent: there is no client token.
+
+    Source: https://learn.microsoft.com/rest/api/backup/restores/trigger
+    """
+    return Call(method="POST", path=f"{item.path}/recoveryPoints/{point_id}/restore", body=body)
+
+
 def trigger_backup(item: ProtectedItem, body: JsonObject) -> Call:
     """Start an on-demand backup; the answer names an operation. Not idempotent: there is no client token."""
     return Call(method="POST", path=f"{item.path}/backup", body=body)
@@ -197,6 +205,24 @@ def backup_status(machine: str, region: str) -> Call:
         path=f"/subscriptions/{subscription}/providers/Microsoft.RecoveryServices/locations/{region}/backupStatus",
         body={"resourceType": "VM", "resourceId": machine},
     )
+
+
+def get_recovery_point(item: ProtectedItem, point_id: str) -> Call:
+    """Ask for one recovery point.
+
+    Source: https://learn.microsoft.com/rest/api/backup/recovery-points/get
+    """
+    return Call(method="GET", path=f"{item.path}/recoveryPoints/{point_id}")
+
+
+def get_protected_item(item: ProtectedItem) -> Call:
+    """Ask for one protected item: what it protects, for example."""
+    return Call(method="GET", path=item.path)
+
+
+def get_vault(vault: Vault) -> Call:
+    """Ask for the vault itself: its region, for example."""
+    return Call(method="GET", path=vault.path)
 
 
 def list_vaults(subscription_id: str) -> Call:

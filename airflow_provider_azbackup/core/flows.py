@@ -58,23 +58,34 @@ def trigger_backup(item: ProtectedItem, body: JsonObject) -> Flow[OperationRef]:
         the backup was started. It is not sent again: Azure would take it for a second backup.
     :raises AzureBackupError: when Azure refused it; then nothing was started.
     """
-    call = calls.trigger_backup(item, body)
+    return (yield from start(item, calls.trigger_backup(item, body)))
+
+
+def start(item: ProtectedItem, call: Call, what: str = "backup") -> Flow[OperationRef]:
+    """Send the request that starts a job, once, and return the operation that Azure named.
+
+    :param item: what the job is of.
+    :param call: the request.
+    :param what: what it asks for, in errors: a backup or a restore.
+    :raises AzureBackupUnconfirmedStartError: as in :func:`trigger_backup`.
+    :raises AzureBackupError: when Azure refused it; then nothing was started.
+    """
     answer = yield call
     if isinstance(answer, Lost) and not answer.sent:
-        raise answer.kind(f"no backup of {item.name} was started: {answer.reason}")
+        raise answer.kind(f"no {what} of {item.name} was started: {answer.reason}")
     if isinstance(answer, Lost) or answer.status >= 500 or answer.status == 408:
         came = answer.reason if isinstance(answer, Lost) else f"answered {answer.status}"
         raise AzureBackupUnconfirmedStartError(
-            f"the request to back up {item.name} was sent, but its fate is unknown ({came}): a backup "
+            f"the request for a {what} of {item.name} was sent, but its fate is unknown ({came}): a {what} "
             f"may be running in vault {item.vault.name}.",
             status=None if isinstance(answer, Lost) else answer.status,
         )
-    # Azure says 202; after any other 2xx a backup may be running just as well.
+    # Azure says 202; after any other 2xx a job may be running just as well.
     replies.raise_unless(answer, call, *range(200, 300))
     if operation_id := replies.read_operation_id(answer):
         return OperationRef(vault=item.vault, operation_id=operation_id)
     raise AzureBackupUnconfirmedStartError(
-        f"the backup of {item.name} was accepted, but the answer names no operation; a backup is probably "
+        f"the {what} of {item.name} was accepted, but the answer names no operation; a {what} is probably "
         f"running in vault {item.vault.name}.",
         status=answer.status,
     )
@@ -85,12 +96,13 @@ def get_operation(ref: OperationRef) -> Flow[Operation]:
     return replies.read_operation(ref, (yield from ask(calls.get_operation(ref))))
 
 
-def wait_for_operation(ref: OperationRef) -> Flow[JobRef]:
-    """Follow the operation of an accepted backup until it names its job.
+def wait_for_operation(ref: OperationRef, what: str = "backup") -> Flow[JobRef]:
+    """Follow the operation of an accepted backup or restore until it names its job.
 
-    :raises AzureBackupRefusedError: when the operation failed: no backup was started.
+    :param what: what was accepted, in errors: a backup or a restore.
+    :raises AzureBackupRefusedError: when the operation failed: no job was started.
     :raises AzureBackupUnconfirmedStartError: when it names no job, at its end or within
-        :data:`OPERATION_LIMIT` seconds, or when Azure will not show it: a backup may be running.
+        :data:`OPERATION_LIMIT` seconds, or when Azure will not show it: a job may be running.
     """
     call = calls.get_operation(ref)
     patience: Patience | None = None
@@ -105,9 +117,9 @@ def wait_for_operation(ref: OperationRef) -> Flow[JobRef]:
             try:
                 patience.bear(error, answer.at)
             except AzureBackupError:
-                # The backup was accepted all the same: a caller must not take this for "nothing started".
+                # It was accepted all the same: a caller must not take this for "nothing started".
                 raise AzureBackupUnconfirmedStartError(
-                    f"the backup was accepted as operation {ref.operation_id} in vault {ref.vault.name} and "
+                    f"the {what} was accepted as operation {ref.operation_id} in vault {ref.vault.name} and "
                     f"may be running, but Azure will not show the operation: {error}.",
                     status=error.status,
                     code=error.code,
@@ -116,12 +128,12 @@ def wait_for_operation(ref: OperationRef) -> Flow[JobRef]:
         else:
             patience.calm()
             if not operation.is_running:
-                return _job_of_operation(operation)
+                return _job_of_operation(operation, what)
         if answer.at - since >= OPERATION_LIMIT:
             break
     raise AzureBackupUnconfirmedStartError(
         f"operation {ref.operation_id} in vault {ref.vault.name} named no job within {OPERATION_LIMIT:g} s"
-        f"{f' ({patience.fault})' if patience and patience.fault else ''}; a backup may be running."
+        f"{f' ({patience.fault})' if patience and patience.fault else ''}; a {what} may be running."
     )
 
 
@@ -269,6 +281,24 @@ def protection_of(machine: str, region: str) -> Flow[Protection]:
             f"/subscriptions/<id>/resourceGroups/<group>/providers/Microsoft.Compute/virtualMachines/<name>"
         )
     return replies.read_protection((yield from ask(calls.backup_status(machine, region))))
+
+
+def get_recovery_point(item: ProtectedItem, point_id: str) -> Flow[RecoveryPoint]:
+    """Return one recovery point.
+
+    :raises AzureBackupNotFoundError: when the item has none of that id.
+    """
+    return replies.read_point(item, (yield from ask(calls.get_recovery_point(item, point_id))))
+
+
+def get_source_id(item: ProtectedItem) -> Flow[str]:
+    """Return the ARM id of the machine or storage account that an item protects."""
+    return replies.read_source_id((yield from ask(calls.get_protected_item(item))))
+
+
+def get_region(vault: Vault) -> Flow[str]:
+    """Return a vault's region."""
+    return replies.read_region((yield from ask(calls.get_vault(vault))))
 
 
 def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem]:
@@ -441,12 +471,12 @@ def accepted(answer: Answer, call: Call, *statuses: int) -> Reply:
     return answer
 
 
-def _job_of_operation(operation: Operation) -> JobRef:
+def _job_of_operation(operation: Operation, what: str) -> JobRef:
     ref = operation.ref
     if not operation.succeeded:
         busy = (operation.code or "").casefold() in BUSY_ERRORS
         raise (AzureBackupBusyError if busy else AzureBackupRefusedError)(
-            f"operation {ref.operation_id} in vault {ref.vault.name} ended {operation.status}, no backup "
+            f"operation {ref.operation_id} in vault {ref.vault.name} ended {operation.status}, no {what} "
             f"was started: {operation.code or 'no code'} {operation.message}".rstrip(),
             code=operation.code,
         )
@@ -455,7 +485,7 @@ def _job_of_operation(operation: Operation) -> JobRef:
     except AzureBackupConfigError:
         raise AzureBackupUnconfirmedStartError(
             f"operation {ref.operation_id} in vault {ref.vault.name} succeeded without naming a job "
-            f"({operation.job_id!r}); a backup is probably running."
+            f"({operation.job_id!r}); a {what} is probably running."
         ) from None
 
 

@@ -137,12 +137,16 @@ def is_of_machine(job: Job, item: ProtectedItem) -> bool:
     return job.owner.casefold() == item.container.partition(";")[2].casefold()
 
 
-def shows(job: Job, found: FoundItem) -> bool:
-    """Whether the job of a share or a database carries the names of this item."""
+def shows(job: Job, found: FoundItem, elsewhere: str = "") -> bool:
+    """Whether the job of a share or a database carries the names of this item.
+
+    :param elsewhere: a storage account that the job may carry instead of the share's own.
+    """
     name = found.friendly_name.casefold()
     if found.item.kind == "azurefileshare":
         account = found.item.container.rpartition(";")[2]
-        return job.item.casefold() == name and job.owner.casefold() == account.casefold()
+        accounts = {account.casefold(), elsewhere.casefold() or account.casefold()}
+        return job.item.casefold() == name and job.owner.casefold() in accounts
     return job.item.casefold() in {name, f"{name} [{found.server.casefold()}]"}
 
 

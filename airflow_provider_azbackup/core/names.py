@@ -9,6 +9,7 @@ Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-bac
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -101,6 +102,26 @@ def check_item(text: str) -> None:
         f"protected_item {text!r} is neither a name nor the ARM id of a protected item, a virtual machine or "
         f"a file share; a protected item's ARM id is {ITEM_ID}"
     )
+
+
+def read_moment(name: str, value: object) -> datetime | None:
+    """Read a moment; None for nothing.
+
+    :param name: the argument, for the error.
+    :param value: a datetime or ISO 8601 text, in UTC unless it says otherwise.
+    :raises AzureBackupConfigError: when it is no moment.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        moment = None
+    if not isinstance(moment, datetime):
+        raise AzureBackupConfigError(
+            f"{name} {value!r} is not a moment; expected a datetime or ISO 8601, such as 2026-01-31T00:00:00Z"
+        )
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def check_backup_type(text: str) -> None:

@@ -13,11 +13,16 @@ from typing import Any
 from airflow_provider_azbackup.core.names import CONSISTENCIES, TIERS
 from airflow_provider_azbackup.core.resources import ProtectedItem
 from airflow_provider_azbackup.core.wire import JsonObject
+from airflow_provider_azbackup.exceptions import AzureBackupNotFoundError
 
 # States of a tier from which a restore can be made now.
 _USABLE = frozenset({"valid", "rehydrated"})
 # The other names of tiers: a snapshot of another kind, and a place that only what was in the vault goes to.
 _LIKE = {"IASnapshotRP": "InstantRP", "ArchivedRP": "HardenedRP"}
+# What lies here only has to be brought back first, which takes hours and its own request.
+_ARCHIVE = "archivedrp"
+# How many recovery points are told of when none of them will do.
+_TELL = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,19 @@ class RecoveryPoint:
     def usable_tiers(self) -> tuple[str, ...]:
         """The tiers that a restore can be made from now."""
         return tuple(tier for tier, state in self.tiers if state.casefold() in _USABLE)
+
+    @property
+    def is_restorable(self) -> bool:
+        """Whether a restore can be made from it without bringing it back from the archive first."""
+        if self.ranges or not self.time:
+            return False
+        usable = [tier.casefold() for tier in self.usable_tiers]
+        brought_back = any(state.casefold() == "rehydrated" for _, state in self.tiers)
+        return not self.tiers or brought_back or any(tier != _ARCHIVE for tier in usable)
+
+    def reaches(self, moment: datetime) -> bool:
+        """Whether the logs it stands for reach a moment."""
+        return any(first and last and _at(first) <= moment <= _at(last) for first, last in self.ranges)
 
     def shortcoming(self, *, min_consistency: str | None = None, min_tier: str | None = None) -> str:
         """Say in what it falls short of what is asked for; an empty string when in nothing.
@@ -106,6 +124,59 @@ def freshest(
         if point.made >= after and not point.shortcoming(min_consistency=min_consistency, min_tier=min_tier)
     ]
     return max(good, key=lambda point: point.made, default=None)
+
+
+def choose_point(
+    item: ProtectedItem,
+    points: Sequence[RecoveryPoint],
+    *,
+    as_of: datetime | None = None,
+    from_archive: bool = False,
+) -> RecoveryPoint:
+    """Return the newest recovery point that a restore can be made from.
+
+    :param as_of: a moment that it must not be younger than.
+    :param from_archive: whether it may lie in the archive alone.
+    :raises AzureBackupNotFoundError: when there is none; lists those that are there.
+    """
+    fit = [
+        point
+        for point in points
+        if (point.is_restorable or (from_archive and point.time and point.usable_tiers))
+        and (as_of is None or _at(point.time or "") <= as_of)
+    ]
+    if fit:
+        return max(fit, key=lambda point: _at(point.time or ""))
+    when = f" of {as_of.isoformat()} or before" if as_of else ""
+    raise AzureBackupNotFoundError(
+        f"{item.name} has no recovery point{when} that can be restored; {tell_points(points)}"
+    )
+
+
+def choose_range(item: ProtectedItem, points: Sequence[RecoveryPoint], moment: datetime) -> RecoveryPoint:
+    """Return the entry whose logs reach a moment.
+
+    :raises AzureBackupNotFoundError: when none does; lists how far they reach.
+    """
+    for point in points:
+        if point.reaches(moment):
+            return point
+    known = [f"{first} to {last}" for point in points for first, last in point.ranges]
+    raise AzureBackupNotFoundError(
+        f"the logs of {item.name} do not reach {moment.isoformat()}; "
+        f"they reach from {', '.join(known) if known else 'nothing to nothing'}"
+    )
+
+
+def tell_points(points: Sequence[RecoveryPoint]) -> str:
+    """Say in a clause which recovery points there are, the newest first."""
+    known = sorted(points, key=lambda point: point.time or "", reverse=True)
+    more = f" and {len(known) - _TELL} more" if len(known) > _TELL else ""
+    return f"there are: {'; '.join(map(str, known[:_TELL]))}{more}" if known else "there are none at all"
+
+
+def _at(moment: str) -> datetime:
+    return datetime.fromisoformat(moment)
 
 
 def _rank(order: tuple[str, ...], word: str) -> int:

@@ -267,6 +267,38 @@ def read_points(item: ProtectedItem, page: Page) -> list[RecoveryPoint]:
     return [_point(item, body) for body in page.values if _name(body)]
 
 
+def read_point(item: ProtectedItem, reply: Reply) -> RecoveryPoint:
+    """Read one recovery point.
+
+    :raises AzureBackupTransientError: when the body is not one.
+    """
+    body = _object(reply)
+    if not _name(body):
+        raise _unreadable(reply, "a recovery point")
+    return _point(item, body)
+
+
+def read_source_id(reply: Reply) -> str:
+    """Read from a protected item the ARM id of the machine or storage account that it protects.
+
+    :raises AzureBackupTransientError: when the body does not tell it.
+    """
+    properties = _dict(_object(reply).get("properties"))
+    if source_id := _text(properties.get("sourceResourceId") or properties.get("virtualMachineId")):
+        return source_id
+    raise _unreadable(reply, "a protected item that tells what it protects")
+
+
+def read_region(reply: Reply) -> str:
+    """Read a vault's region.
+
+    :raises AzureBackupTransientError: when the body does not tell it.
+    """
+    if region := _text(_object(reply).get("location")):
+        return region
+    raise _unreadable(reply, "a vault with its region")
+
+
 def _point(item: ProtectedItem, body: JsonObject) -> RecoveryPoint:
     properties = _dict(body.get("properties"))
     lasting = _dict(properties.get("recoveryPointProperties"))

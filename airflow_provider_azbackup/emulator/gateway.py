@@ -240,6 +240,13 @@ class Call:
                 return job
         raise not_found(f"The recovery point '{self.parts['point']}' was not found.")
 
+    def log(self, item: Item) -> tuple[float, float] | None:
+        """From when to when the logs of a database reach: from its first full backup on."""
+        done = [each for each in self.history(item) if each.snapshot_taken(self.now)]
+        starts = [each.starts + each.point_after for each in done if each.backup_type == "Full"]
+        ends = [each.starts + each.point_after for each in done if each.backup_type == "Log"]
+        return (starts[0], ends[-1]) if starts and ends and starts[0] < ends[-1] else None
+
     def filters(self, *known: str) -> dict[str, str]:
         """``$filter`` as a table; only ``eq`` and ``and``, as every known client sends it."""
         text = self.ask.query.get("$filter", "")

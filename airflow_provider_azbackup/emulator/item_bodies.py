@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow_provider_azbackup.emulator.items import Item, Vault
 from airflow_provider_azbackup.emulator.jobs import Job, Json
+from airflow_provider_azbackup.emulator.restores import RANGE
 from airflow_provider_azbackup.emulator.times import moment
 
 _ITEM_TYPE = "Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems"
@@ -228,6 +229,21 @@ def recovery_point(of: Job, now: float) -> Json:
         "name": point_name(of),
         "type": f"{_ITEM_TYPE}/recoveryPoints",
         "properties": _POINT[of.item.workload.management](of, at, whole),
+    }
+
+
+def log_range(of: Item, first: float, last: float) -> Json:
+    """The entry that stands for a database's logs."""
+    sql = of.kind == "SQLDataBase"
+    return {
+        "id": f"{of.path}/recoveryPoints/{RANGE}",
+        "name": RANGE,
+        "type": f"{_ITEM_TYPE}/recoveryPoints",
+        "properties": {
+            "objectType": f"AzureWorkload{'SQL' if sql else 'SAPHana'}PointInTimeRecoveryPoint",
+            "type": "Log",
+            "timeRanges": [{"startTime": moment(first), "endTime": moment(last)}],
+        },
     }
 
 

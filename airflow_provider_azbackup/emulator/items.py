@@ -24,7 +24,6 @@ class Workload:
     item_type: str
     job_type: str
     backup_request: str
-    restore_request: str
     phases: Mapping[str, tuple[Phase, ...]]
     seconds: Mapping[str, float]
     point_after: float  # seconds from the job's start to the time of its recovery point
@@ -39,7 +38,6 @@ WORKLOADS: Mapping[str, Workload] = {
         item_type="VM",
         job_type="AzureIaaSVMJob",
         backup_request="IaasVMBackupRequest",
-        restore_request="IaasVMRestore",
         phases={
             "Backup": (
                 Phase(task="Take Snapshot", ends=0.186),
@@ -55,7 +53,6 @@ WORKLOADS: Mapping[str, Workload] = {
         item_type="AzureFileShare",
         job_type="AzureStorageJob",
         backup_request="AzureFileShareBackupRequest",
-        restore_request="AzureFileShareRestore",
         phases={"Backup": (Phase(task="Take Snapshot"),)},
         seconds={"Backup": 3, "Restore": 34},
         point_after=1,
@@ -65,7 +62,6 @@ WORKLOADS: Mapping[str, Workload] = {
         item_type="SQLDataBase",
         job_type="AzureWorkloadJob",
         backup_request="AzureWorkloadBackupRequest",
-        restore_request="AzureWorkloadSQL",
         phases={"Backup": _TO_VAULT, "Restore": _FROM_VAULT},
         seconds={"Backup": 182, "Restore": 272},
         point_after=20,
@@ -76,7 +72,6 @@ WORKLOADS: Mapping[str, Workload] = {
         item_type="SAPHanaDatabase",
         job_type="AzureWorkloadJob",
         backup_request="AzureWorkloadBackupRequest",
-        restore_request="AzureWorkloadSAPHana",
         phases={"Backup": _TO_VAULT, "Restore": _FROM_VAULT},
         seconds={"Backup": 182, "Restore": 272},
         point_after=20,

@@ -248,7 +248,7 @@ def _vm_restore_extended(of: Job, now: float) -> Json:
     return {
         "tasksList": [task],
         "propertyBag": bag,
-        "internalPropertyBag": {"restoreLocationType": "RestoreDisks"},
+        "internalPropertyBag": {"restoreLocationType": of.request.get("recoveryType", "RestoreDisks")},
         **progress,
     }
 

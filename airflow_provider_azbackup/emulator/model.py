@@ -161,9 +161,11 @@ class World:
 
     def restore(self, item: Item, now: float, request: Json) -> Operation:
         """Start a restore; since 2021 its job has the operation's id."""
+        plan = self.plans[item.path]
+        if plan.operation == "Failed":
+            return self.add_operation(now, plan, ending="Failed", error=dict(OPERATION_FAILED))
         identity = str(uuid.uuid4())
         job = self.start(item, now, "Restore", identity, request=request)
-        plan = self.plans[item.path]
         return self.add_operation(now, plan, id=identity, ending=plan.operation, job=job)
 
     def add_operation(self, now: float, plan: Plan, **values: Any) -> Operation:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from airflow_provider_azbackup.emulator import item_bodies, job_bodies
+from airflow_provider_azbackup.emulator import item_bodies, job_bodies, restores
 from airflow_provider_azbackup.emulator.gateway import Answer, Call, Route, invalid
 from airflow_provider_azbackup.emulator.items import WORKLOADS, Item
 from airflow_provider_azbackup.emulator.jobs import Job, Json
@@ -21,7 +21,6 @@ BACKUP_TYPES = (
     "SnapshotFull",
     "SnapshotCopyOnlyFull",
 )
-POINT_TYPES = ("full", "differential", "incremental", "snapshotfull")
 
 
 def list_subscriptions(call: Call) -> Answer:
@@ -196,36 +195,56 @@ def list_points(call: Call) -> Answer:
     item = call.item()
     wanted = call.filters("startDate", "endDate", "restorePointQueryType", "extendedInfo")
     first, last = _window(wanted.get("startDate"), -math.inf), _window(wanted.get("endDate"), math.inf)
-    query = wanted.get("restorePointQueryType", "All").lower()
-    kinds = {"all": POINT_TYPES, "fullanddifferential": POINT_TYPES[:2]}.get(query, (query,))
+    query = wanted.get("restorePointQueryType", "")
+    if query not in QUERY_TYPES:
+        raise invalid(f"restorePointQueryType {query!r} is none of {', '.join(QUERY_TYPES)}.")
     jobs = [
         job
         for job in reversed(call.history(item))
         if job.snapshot_taken(call.now)
         and first <= job.starts + job.point_after <= last
-        and _point_type(job) in kinds
+        and (item.workload.management != "AzureWorkload" or job.backup_type in QUERY_TYPES[query])
     ]
-    return call.page([item_bodies.recovery_point(job, call.now) for job in jobs])
+    found = [item_bodies.recovery_point(job, call.now) for job in jobs]
+    if (log := call.log(item)) and query in ("Log", "All"):
+        found.append(item_bodies.log_range(item, *log))
+    return call.page(found)
 
 
-def _point_type(job: Job) -> str:
-    """What its recovery point is: a copy-only backup leaves a full one, that of a log none of its own."""
-    return job.backup_type.lower().replace("copyonly", "")
+# What a list of a database's recovery points shows, by what it is asked for.
+_ALL = ("Full", "Differential", "Incremental", "CopyOnlyFull")
+QUERY_TYPES: Mapping[str, Sequence[str]] = {
+    "": _ALL,
+    "All": _ALL,
+    "Full": ("Full", "CopyOnlyFull"),
+    "Differential": ("Differential",),
+    "Incremental": ("Incremental",),
+    "FullAndDifferential": ("Full", "CopyOnlyFull", "Differential"),
+    "Log": (),
+}
 
 
 def get_point(call: Call) -> Answer:
+    if call.parts["point"] == restores.RANGE and (log := call.log(call.item())):
+        return Answer(body=item_bodies.log_range(call.item(), *log))
     return Answer(body=item_bodies.recovery_point(call.point(), call.now))
 
 
 def restore(call: Call) -> Answer:
-    point = call.point()
-    asked = call.ask.json().get("properties")
-    prefix = point.item.workload.restore_request
-    if not isinstance(asked, dict) or not str(asked.get("objectType")).startswith(prefix):
-        raise invalid(f"objectType must be a restore request of this item, {prefix}...")
-    request = {**asked, "pointTime": point.starts + point.point_after}
-    operation = call.world.restore(point.item, call.now, request)
-    return call.accepted(operation, point.item.path, "operationsStatus")
+    item, name = call.item(), call.parts["point"]
+    log = call.log(item)
+    at: float | None = None
+    if name != restores.RANGE or log is None:
+        point = call.point()
+        at = point.starts + point.point_after
+    found = call.ask.json().get("properties")
+    asked: Json = found if isinstance(found, dict) else {}
+    if reason := restores.mistake(asked, item, name, log):
+        raise invalid(reason)
+    if at is None:
+        at = datetime.fromisoformat(asked["pointInTime"]).timestamp()
+    operation = call.world.restore(item, call.now, {**asked, "pointTime": at})
+    return call.accepted(operation, item.path, "operationsStatus")
 
 
 def backup_status(call: Call) -> Answer:

@@ -188,9 +188,12 @@ class Emulator:
         operation: str = "Backup",
         ending: str = "Completed",
         seconds: float | None = None,
+        backup_type: str = "Full",
     ) -> str:
         """Start somebody else's job of an item and return its id."""
-        return self.service.start_job(item_name, operation=operation, ending=ending, seconds=seconds)
+        return self.service.start_job(
+            item_name, operation=operation, ending=ending, seconds=seconds, backup_type=backup_type
+        )
 
     def set_status(self, job_id: str, status: str | None) -> None:
         """Pin a job to any status word, also an invented one; None lets it go on."""

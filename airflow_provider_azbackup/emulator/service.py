@@ -21,7 +21,8 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                  cancel     accepted, declined (400) or ignored; cancel_seconds
                                  quirks     integer-actions, v2-job-types, negative-duration,
                                             clock-duration, arm-job-id
-    POST /_emulator/start_job    {"item": "vm-good", "operation": "Backup", "ending": "Failed", "seconds": 60}
+    POST /_emulator/start_job    {"item": "vm-good", "operation": "Backup", "ending": "Failed", "seconds": 60,
+                                 "backup_type": "Log"}
     POST /_emulator/set_status   {"job_id": "...", "status": "Hibernating"}   null lets the job go on
     POST /_emulator/fault        {"path": "/backupJobs/", "times": 2, "status": 503, "retry_after": 1}
                                  who: method, path (a regular expression), times (null: until cleared), after
@@ -135,14 +136,22 @@ class Service:
                 self.store.put("setting", name, value)
 
     def start_job(
-        self, item: str, *, operation: str = "Backup", ending: str = "Completed", seconds: float | None = None
+        self,
+        item: str,
+        *,
+        operation: str = "Backup",
+        ending: str = "Completed",
+        seconds: float | None = None,
+        backup_type: str = "Full",
     ) -> str:
         """Start somebody else's job and return its id."""
         with self.lock:
             found = self.world.named(item)
             if len(found) > 1:
                 raise ValueError(f"{item!r} is several items: {[each.path for each in found]}")
-            return self.world.start(found[0], self.clock(), operation, ending=ending, seconds=seconds).id
+            return self.world.start(
+                found[0], self.clock(), operation, ending=ending, seconds=seconds, backup_type=backup_type
+            ).id
 
     def plan(self, item: str, **changes: Any) -> None:
         """Decide how the coming jobs of an item go; see ``jobs.Plan``."""

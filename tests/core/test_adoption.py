@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_azbackup.core import adoption, calls
-from airflow_provider_azbackup.core.adoption import Intent, Note, Secured, find_other, secure_backup
+from airflow_provider_azbackup.core.adoption import BackupIntent, Note, Secured, find_other, secure_job
 from airflow_provider_azbackup.core.replies import job_of
 from airflow_provider_azbackup.core.resources import JobRef, ProtectedItem
 from airflow_provider_azbackup.core.wire import Answer, Call, Flow, Lost, Reply
@@ -142,7 +142,7 @@ class Azure:
 class Try:
     """One worker's try: its intent, and the notes it leaves. ``breaks`` kills it at its n-th note."""
 
-    intent: Intent
+    intent: BackupIntent
     notes: list[Note | None] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     breaks: int = 0
@@ -150,7 +150,7 @@ class Try:
 
     def secure(self, azure: Azure, note: Note | None = None) -> Secured:
         found: Secured = azure.hold(
-            secure_backup(self.intent, note, remember=self.remember, tell=self.told.append)
+            secure_job(self.intent, note, remember=self.remember, tell=self.told.append)
         )
         return found
 
@@ -173,7 +173,9 @@ class WorkerDiedError(BaseException):
 def a_try(item: ProtectedItem = ITEM, *, backup_type: str = "Full", **changes: Any) -> Try:
     body = calls.backup_request(item, backup_type=backup_type)
     return Try(
-        Intent(**{"item": item, "body": body, "attempt": 1, "now": START, "timeout": TIMEOUT, **changes})
+        BackupIntent(
+            **{"item": item, "body": body, "attempt": 1, "now": START, "timeout": TIMEOUT, **changes}
+        )
     )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from hypothesis import example, given, settings
@@ -10,8 +13,9 @@ from hypothesis import strategies as st
 
 from airflow_provider_azbackup.core import calls, flows, replies
 from airflow_provider_azbackup.core.jobs import Job, is_proven
+from airflow_provider_azbackup.core.points import choose_point, choose_range
 from airflow_provider_azbackup.core.wire import Flow, Reply
-from airflow_provider_azbackup.exceptions import AzureBackupError
+from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupNotFoundError
 from tests.core.play import ITEM, JOB, OPERATION, VAULT, play, sample
 
 # The same examples in every run: a test that fails says something about the change before it.
@@ -26,6 +30,8 @@ WORDS = st.sampled_from(
     ["Completed", "COMPLETED", "CompletedWithWarnings", "Failed", "InProgress", "Invalid"]
 )
 TIMES = st.sampled_from(["0001-01-01T00:00:00", "9999-12-31T23:59:59-14:00", "PT1S", "-1.00:00:00", "P"])
+MOMENT = datetime(2026, 9, 1, tzinfo=UTC)
+MOMENTS = st.sampled_from(["2026-08-31T00:00:00Z", "2026-09-02T00:00:00.1234567Z", "2026-09-01"])
 HUGE = st.sampled_from([10**400, -(10**400), 1e308, True])
 LEAVES = st.one_of(JSON, WORDS, TIMES, HUGE)
 # A job in which anything may stand anywhere.
@@ -137,18 +143,43 @@ def test_any_answer_to_anything_we_ask_is_a_value_or_one_of_our_errors(reply: Re
         flows.get_job(JOB),
         flows.cancel_job(JOB),
         flows.probe(VAULT, "s"),
+        flows.get_recovery_point(ITEM, "7"),
+        flows.get_source_id(ITEM),
+        flows.get_region(VAULT),
     ):
         result = held(flow, reply)
         assert result is None or result
 
 
+TIERS = st.fixed_dictionaries({}, optional={"type": LEAVES, "status": LEAVES | st.just("Valid")})
+RANGES = st.fixed_dictionaries({}, optional={"startTime": LEAVES | MOMENTS, "endTime": LEAVES | MOMENTS})
+POINTS = st.fixed_dictionaries(
+    {"name": JSON},
+    optional={
+        "properties": JSON
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "recoveryPointTime": LEAVES | MOMENTS,
+                "recoveryPointTierDetails": st.lists(TIERS | JSON, max_size=3) | JSON,
+                "timeRanges": st.lists(RANGES | JSON, max_size=2) | JSON,
+            },
+        )
+    },
+)
+
+
 @steady
-@given(body=JSON, link=st.text() | st.just("https://[/"))
+@given(body=JSON | POINTS, link=st.text() | st.just("https://[/"))
 def test_any_list_is_read_or_told(body: Any, link: str) -> None:
     reply = Reply(status=200, at=0.0, url="https://h/x", text=json.dumps({"value": [body], "nextLink": link}))
     page = replies.read_page(reply)
     assert all(job.ref.job_id for job in replies.read_jobs(VAULT, page))
     assert all(item.item.path for item in replies.read_items(page))
+    points = replies.read_points(ITEM, page)
+    for choose in (choose_point, partial(choose_range, moment=MOMENT), partial(choose_point, as_of=MOMENT)):
+        with suppress(AzureBackupNotFoundError):
+            assert choose(ITEM, points) in points
     try:
         call = calls.next_page(reply, link)
     except AzureBackupError:

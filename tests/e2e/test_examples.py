@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from dev.airflow_api import FINISHED, Json, Run
-from dev.demo import BACKUPS, EXPECTED
+from dev.demo import BACKUPS, DRILLED, EXPECTED
 from dev.stack import Stack
 from tests.e2e.azure import Azure
 
@@ -32,6 +32,7 @@ def story(airflow: Stack, azure: Azure) -> Iterator[Story]:
     for machine in range(1, 21):
         # Half a real minute here: long enough for all of them to be waiting at once, on a busy machine too.
         azure.plan(f"fleet-{machine:02}", seconds=3600)
+    azure.start_job(DRILLED, seconds=1)
     before = len(azure.requests)
     story = Story(runs={dag_id: airflow.run_dag(dag_id) for dag_id in EXPECTED})
     until = time.monotonic() + 420
@@ -114,3 +115,11 @@ def test_the_sensor_waited_for_the_very_job_that_was_handed_over(story: Story, a
     job = airflow.xcom(airflow.task(run, "backed_up"), "job")
     assert job["job_id"] == airflow.xcom(airflow.task(run, "start"))
     assert job["item"] == "vm-handed-over"
+
+
+def test_the_drill_restores_what_the_night_left_and_asks_for_it_once(story: Story, airflow: Stack) -> None:
+    task = airflow.task(story.runs["azbackup_restore_drill"], "restore")
+    job, point = airflow.xcom(task, "job"), airflow.xcom(task, "recovery_point")
+    assert (job["operation"], job["outcome"], job["item"]) == ("Restore", "succeeded", DRILLED)
+    asked = [entry["path"] for entry in story.requests if entry["path"].endswith("/restore")]
+    assert [path.lower() for path in asked] == [f"{point['arm_id']}/restore".lower()]

@@ -34,10 +34,27 @@ BACKUPS = [
         [2, 465, 1000, 3000],
     ),
 ]
-SHARE: dict[str, Any] = {"objectType": "AzureFileShareRestoreRequest"}
-ASIDE = {**SHARE, "targetDetails": {"name": "elsewhere", "targetResourceId": "/x/storageAccounts/other"}}
+SHARE: dict[str, Any] = {
+    "objectType": "AzureFileShareRestoreRequest",
+    "recoveryType": "OriginalLocation",
+    "copyOptions": "Overwrite",
+    "restoreRequestType": "FullShareRestore",
+}
+ASIDE = {
+    **SHARE,
+    "recoveryType": "AlternateLocation",
+    "targetDetails": {"name": "elsewhere", "targetResourceId": "/x/storageAccounts/other"},
+}
 DISKS = {"objectType": "IaasVMRestoreRequest", "recoveryType": "RestoreDisks", "storageAccountId": "/x/disks"}
-HANA = {"objectType": "AzureWorkloadSAPHanaRestoreRequest", "targetInfo": {"databaseName": "HXE/HDB"}}
+HANA = {
+    "objectType": "AzureWorkloadSAPHanaRestoreRequest",
+    "recoveryType": "AlternateLocation",
+    "targetInfo": {
+        "overwriteOption": "Overwrite",
+        "containerId": "/x/protectionContainers/y",
+        "databaseName": "HXE/HDB",
+    },
+}
 RESTORES = [
     ("vm_restore_disks_completed", "vm-good", {}, DISKS, [1, 3000]),
     ("vm_restore_failed", "vm-good", {"ending": "Failed", **OLD}, DISKS, [1, 100, 3000]),

@@ -1,0 +1,189 @@
+"""A restore as it was ordered: its recovery point is chosen and its request made only when it is to be sent.
+
+Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-restoreazurevms
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from hashlib import sha256
+from typing import ClassVar, Unpack
+
+from airflow_provider_azbackup.core import calls, flows
+from airflow_provider_azbackup.core.adoption import Intent, Prepared
+from airflow_provider_azbackup.core.names import read_moment
+from airflow_provider_azbackup.core.points import RecoveryPoint, choose_point, choose_range, tell_points
+from airflow_provider_azbackup.core.resources import OperationRef, ProtectedItem, last_segment
+from airflow_provider_azbackup.core.restores import (
+    LATEST,
+    RestoreOptions,
+    check_restore,
+    needs_region,
+    needs_source,
+    read_place,
+    read_request,
+    restore_request,
+    split_point_id,
+)
+from airflow_provider_azbackup.core.wire import Flow, JsonObject, T
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What to restore from and to, read and checked.
+
+    Exactly one of ``place`` and ``body`` holds something. ``point`` is the id of a recovery point, or
+    :data:`~airflow_provider_azbackup.core.restores.LATEST`.
+    """
+
+    place: JsonObject = field(default_factory=dict)
+    body: JsonObject = field(default_factory=dict)
+    point: str = LATEST
+    as_of: datetime | None = None
+    point_in_time: datetime | None = None
+
+    @classmethod
+    def read(cls, item: ProtectedItem, **options: Unpack[RestoreOptions]) -> Order:
+        """Read what a DAG author wrote.
+
+        :param item: what is restored.
+        :param options: see :class:`~airflow_provider_azbackup.core.restores.RestoreOptions`.
+        :raises AzureBackupConfigError: when it can be no restore, or not one of this item.
+        """
+        check_restore(**options)
+        place, body = options.get("restore_to"), options.get("request")
+        owner, point = split_point_id(options.get("recovery_point") or LATEST)
+        if owner and owner.casefold() != item.path.casefold():
+            raise AzureBackupConfigError(f"recovery_point is one of {owner}, not of {item.path}")
+        order = cls(
+            place=read_place(place) if place is not None else {},
+            body=read_request(body) if body is not None else {},
+            point=point,
+            as_of=read_moment("as_of", options.get("as_of")),
+            point_in_time=read_moment("point_in_time", options.get("point_in_time")),
+        )
+        if order.place:  # a place of another workload need not wait for a recovery point to be found wrong
+            restore_request(item, order.place, point_id="")
+        return order
+
+    @property
+    def mark(self) -> str:
+        """A few letters that are others for any other order."""
+        told = json.dumps(vars(self), sort_keys=True, default=str)
+        return sha256(told.encode()).hexdigest()[:16]
+
+    @property
+    def from_archive(self) -> bool:
+        """Whether it brings a recovery point back from the archive first; only a body can say so."""
+        return "rehydrat" in str(self.body.get("properties", {}).get("objectType")).casefold()
+
+
+def prepare(item: ProtectedItem, order: Order, until: float | None = None) -> Flow[Prepared]:
+    """Choose the recovery point and make the request for a restore. Nothing is started.
+
+    :param until: Unix time to which faults are waited out; None waits out none.
+    :raises AzureBackupNotFoundError: when no recovery point will do; lists those that are there.
+    """
+    point = yield from _choose(item, order, until)
+    body, place = order.body, order.place
+    if place:
+        source_id = region = ""
+        if needs_source(place):
+            source_id = yield from _patiently(partial(flows.get_source_id, item), until)
+        if needs_region(item, place):
+            region = yield from _patiently(partial(flows.get_region, item.vault), until)
+        body = restore_request(
+            item,
+            place,
+            point_id=point.point_id,
+            source_id=source_id,
+            region=region,
+            point_in_time=order.point_in_time,
+        )
+    facts = point.facts()
+    if order.point_in_time:
+        facts["time"] = order.point_in_time.isoformat()
+    return Prepared(call=calls.trigger_restore(item, point.point_id, body), point=facts)
+
+
+def restore(item: ProtectedItem, **options: Unpack[RestoreOptions]) -> Flow[OperationRef]:
+    """Start a restore, once, and return the operation that Azure named.
+
+    :param options: see :class:`~airflow_provider_azbackup.core.restores.RestoreOptions`.
+    :raises AzureBackupNotFoundError: when no recovery point will do.
+    :raises AzureBackupUnconfirmedStartError: when it is unknown whether the restore was started.
+    :raises AzureBackupError: when Azure refused it.
+    """
+    prepared = yield from prepare(item, Order.read(item, **options))
+    return (yield from flows.start(item, prepared.call, RestoreIntent.noun))
+
+
+def _choose(item: ProtectedItem, order: Order, until: float | None) -> Flow[RecoveryPoint]:
+    if order.point != LATEST:
+        return (yield from _find(item, order.point, until))
+    query_type = "Log" if order.point_in_time else None
+    points = yield from _patiently(lambda: flows.list_recovery_points(item, query_type=query_type), until)
+    if order.point_in_time:
+        return choose_range(item, points, order.point_in_time)
+    return choose_point(item, points, as_of=order.as_of, from_archive=order.from_archive)
+
+
+def _find(item: ProtectedItem, point_id: str, until: float | None) -> Flow[RecoveryPoint]:
+    """Return the recovery point that the author named; whether it can be restored is for Azure to say."""
+    try:
+        return (yield from _patiently(lambda: flows.get_recovery_point(item, point_id), until))
+    except AzureBackupNotFoundError as error:
+        points = yield from _patiently(lambda: flows.list_recovery_points(item), until)
+        raise AzureBackupNotFoundError(
+            f"{item.name} has no recovery point {point_id!r}; {tell_points(points)}",
+            status=error.status,
+            code=error.code,
+            request_id=error.request_id,
+        ) from None
+
+
+def _patiently(make: Callable[[], Flow[T]], until: float | None) -> Flow[T]:
+    return (yield from make() if until is None else flows.insist(make, since=0.0, until=until))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreIntent(Intent):
+    """One restore that somebody wants.
+
+    :param order: from which recovery point, and where to.
+    :param adopt_others: as in :class:`~airflow_provider_azbackup.core.adoption.Intent`, but false unless
+        asked for: a restore of somebody else's may go to another place.
+    """
+
+    order: Order
+    adopt_others: bool = False
+
+    noun: ClassVar[str] = "restore"
+    # "Restore", of a database "Restore (Full)" later on, and from the archive a word of its own.
+    operation: ClassVar[re.Pattern[str]] = re.compile(
+        r"Restore(?:WithRehydrate)?(?: \([^)]*\))?", re.IGNORECASE
+    )
+    # Azure was never seen to refuse a restore beside another.
+    may_start_unseen: ClassVar[bool] = False
+
+    @property
+    def mark(self) -> str:
+        """What tells this restore from another one of the item."""
+        return self.order.mark
+
+    @property
+    def elsewhere(self) -> str:
+        """The storage account that a share is restored to, which its job may carry for its own."""
+        target = self.order.body.get("properties", {}).get("targetDetails")
+        account = target.get("targetResourceId") if isinstance(target, dict) else None
+        return last_segment(str(self.order.place.get("storage_account_id") or account or ""))
+
+    def prepare(self) -> Flow[Prepared]:
+        """Choose the recovery point and make the request."""
+        return (yield from prepare(self.item, self.order, self.deadline))
