@@ -61,6 +61,7 @@ DEFAULT: Mapping[str, Any] = {
         _machine("twin"),
         _machine("twin", group="demo-vms-b"),
         _machine("vm-elsewhere", vault="demo-vault-2"),
+        *(_machine(f"nightly-{number}", vault="demo-vault-2") for number in (1, 2)),
         {"kind": "AzureFileShare", "name": "documents", "group": "demo-files", "parent": "demofiles"},
         {"kind": "SQLDataBase", "name": "msdb", "group": "demo-vms", "parent": "sqlvm"},
         {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from dev.airflow_api import FINISHED, Json, Run
-from dev.demo import BACKUPS, DRILLED, EXPECTED
+from dev.demo import BACKUPS, DRILLED, EXPECTED, NIGHTLY
 from dev.stack import Stack
 from tests.e2e.azure import Azure
 
@@ -33,6 +33,8 @@ def story(airflow: Stack, azure: Azure) -> Iterator[Story]:
         # Half a real minute here: long enough for all of them to be waiting at once, on a busy machine too.
         azure.plan(f"fleet-{machine:02}", seconds=3600)
     azure.start_job(DRILLED, seconds=1)
+    for machine in NIGHTLY:
+        azure.start_job(machine, seconds=3600)
     before = len(azure.requests)
     story = Story(runs={dag_id: airflow.run_dag(dag_id) for dag_id in EXPECTED})
     until = time.monotonic() + 420

@@ -1,0 +1,43 @@
+"""Wait for the backups of last night, which a policy has made: no job id, no list of machines to keep.
+
+`protected` asks the vault what it protects. A gate for each machine opens when a recovery point in the vault
+is there that is no older than 26 hours; where the backup still runs, it is waited for, and all gates on the
+vault share the reads of that. `migrate` runs when every machine has its recovery point. If it takes too long,
+the error says whether a backup was even tried.
+
+With a schedule, leave `max_age` out: then a backup counts that began at the start of the run's data interval
+or later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider_azbackup.operators import AzureBackupListProtectedItemsOperator
+from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor
+
+with DAG(dag_id="azbackup_last_night", schedule=None, tags=["azure-backup"], doc_md=__doc__):
+    protected = AzureBackupListProtectedItemsOperator(
+        task_id="protected",
+        vault_name="demo-vault-2",
+        backup_management_type="AzureIaasVM",
+    )
+
+    backed_up = AzureBackupFreshnessSensor.partial(
+        task_id="backed_up",
+        max_age=timedelta(hours=26),
+        min_tier="HardenedRP",
+        timeout=6 * 3600,
+        deferrable=True,
+        map_index_template="{{ task.protected_item.rpartition(';')[2] }}",
+    ).expand(protected_item=protected.output)
+
+    @task
+    def migrate(points: Iterable[str]) -> None:
+        """Do what must not be done while one machine is without a fresh backup."""
+        print(f"Migrating behind {len(list(points))} recovery points.")
+
+    migrate(backed_up.output)
