@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_azbackup import clock
 from airflow_provider_azbackup.core import adoption, calls, flows
 from airflow_provider_azbackup.core.jobs import Job, is_proven
+from airflow_provider_azbackup.core.names import RECOVERY_SERVICES, told_type
 from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.replies import Operation
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
@@ -53,12 +54,14 @@ class _Target:
         vault_name: str | None = None,
         resource_group_name: str | None = None,
         subscription_id: str | None = None,
+        vault_type: str | None = None,
     ) -> None:
         super().__init__()
         self.azure_backup_conn_id = azure_backup_conn_id
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
         self.subscription_id = subscription_id
+        self.vault_type = vault_type
         self._settings: Settings | None = None
 
     @property
@@ -78,7 +81,15 @@ class _Target:
             vault_name=self.vault_name,
             resource_group_name=self.resource_group_name,
             subscription_id=self.subscription_id,
+            vault_type=self.vault_type,
         )
+
+    def type_of(self, text: str) -> str:
+        """Return the type of vault that an ARM id or a name is of. No request is sent.
+
+        :param text: of a protected item or a job.
+        """
+        return told_type(self.vault_type or self.settings.vault_type, text) or RECOVERY_SERVICES
 
     def _backup(self, item: ProtectedItem, options: calls.BackupOptions) -> Flow[OperationRef]:
         return flows.trigger_backup(item, calls.backup_request(item, **options))
@@ -94,11 +105,11 @@ class _Target:
                 f"no vault is named; give vault_name, resource_group_name and subscription_id to the hook, "
                 f"or put them into the extra of connection {self.azure_backup_conn_id!r}"
             )
-        return flows.list_jobs(calls.list_jobs(vault, **wanted), vault)
+        return flows.list_jobs(calls.list_jobs(vault, **wanted), vault, **wanted)
 
 
 class AzureBackupHook(_Target, BaseHook):
-    """Azure Backup for tasks: starts, finds, watches and cancels jobs of a Recovery Services vault.
+    """Azure Backup for tasks: starts, finds, watches and cancels jobs of a vault.
 
     Close it, or use it in a ``with`` block, when done.
 
@@ -106,6 +117,8 @@ class AzureBackupHook(_Target, BaseHook):
     :param vault_name: the vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
+    :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
+        connection's. An ARM id tells it by itself.
     """
 
     conn_name_attr = "azure_backup_conn_id"
@@ -169,6 +182,7 @@ class AzureBackupHook(_Target, BaseHook):
             vault_name=self.vault_name,
             resource_group_name=self.resource_group_name,
             subscription_id=self.subscription_id,
+            vault_type=self.vault_type,
         )
         twin._settings = self.settings
         return twin
@@ -177,7 +191,8 @@ class AzureBackupHook(_Target, BaseHook):
         """Find a protected item.
 
         :param protected_item: ARM id of the protected item, ARM id of the virtual machine or of the file
-            share, or a friendly name. Only share and name need requests.
+            share, or a friendly name; in a Backup vault ARM id, name or friendly name of the backup instance.
+            Only share and names need requests.
         :raises AzureBackupNotFoundError: when the vault protects nothing of that name.
         :raises AzureBackupConfigError: when several items share the name; lists them.
         """
@@ -189,7 +204,8 @@ class AzureBackupHook(_Target, BaseHook):
         """Start an on-demand backup, once, and return the operation Azure named; it is not a job yet.
 
         :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
-        :param options: ``backup_type``, ``enable_compression``, ``recovery_point_expiry``; see
+        :param options: ``backup_type``, ``enable_compression``, ``recovery_point_expiry``, and for a Backup
+            vault ``rule_name``, ``retention_tag``; see
             :class:`~airflow_provider_azbackup.core.calls.BackupOptions`.
         :raises AzureBackupUnconfirmedStartError: when it is unknown whether the backup was started.
         :raises AzureBackupError: when Azure refused it.
@@ -242,6 +258,7 @@ class AzureBackupHook(_Target, BaseHook):
         :param job_id: GUID or ARM id.
         :param deadline: Unix time to which faults that may pass are waited out.
         :raises AzureBackupRefusedError: when Azure declines and the job goes on.
+        :raises AzureBackupConfigError: for a job of a Backup vault, which nobody can cancel.
         """
         now = clock.current().now()
         return self._play(flows.stop_job(self.job_ref(job_id), since=now, until=deadline))
@@ -276,6 +293,7 @@ class AzureBackupHook(_Target, BaseHook):
         :param job_id: GUID or ARM id.
         :param patience: seconds in which faults that may pass are waited out: to ask twice does no harm.
         :raises AzureBackupRefusedError: when Azure declines.
+        :raises AzureBackupConfigError: for a job of a Backup vault, which nobody can cancel.
         """
         self._play(self._cancel(job_id, patience))
 
@@ -328,7 +346,9 @@ class AzureBackupHook(_Target, BaseHook):
                 )
         except AzureBackupError as error:
             return False, str(error)
-        return _ask_within(TEST_LIMIT, settings, flows.probe(vault, settings.subscription_id))
+        vault_type = self.vault_type or settings.vault_type
+        probe = flows.probe(vault, settings.subscription_id, vault_type)
+        return _ask_within(TEST_LIMIT, settings, probe)
 
     def list_recovery_points(
         self, protected_item: str | ProtectedItem, **wanted: Unpack[calls.PointFilter]

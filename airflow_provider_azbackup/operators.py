@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.core.names import check_backup_type, check_item, split_job_id
+from airflow_provider_azbackup.core.names import (
+    DATA_PROTECTION,
+    check_backup_type,
+    check_item,
+    check_vault_options,
+    check_vault_type,
+    refuse_cancel,
+    split_job_id,
+    told_type,
+)
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupConfigError,
@@ -34,8 +43,9 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 # How many poll intervals a backup that was just started needs no look: a VM's was never seen to take less
-# than a quarter of an hour, a database's two minutes; a file share's may be over in seconds.
-_FIRST_LOOK = {"vm": 5.0, "azurefileshare": 0.0}
+# than a quarter of an hour, a database's two minutes; a file share's may be over in seconds. What a Backup
+# vault keeps takes a minute and a half at least, as far as recorded.
+_FIRST_LOOK = {"vm": 5.0, "azurefileshare": 0.0, "backupinstance": 1.5}
 # Seconds a worker spends on cancelling what took too long.
 _STOP_LIMIT = 120.0
 
@@ -51,11 +61,18 @@ class AzureBackupOperator(JobWait, BaseOperator):
     item, times, errors, tasks, sizes) at its end, good or bad, and the portal links of job and vault.
 
     :param protected_item: what to back up: ARM id of the protected item, ARM id of the virtual machine or of
-        the file share, or a friendly name. Exactly one of this and ``job_id``.
+        the file share, or a friendly name; in a Backup vault ARM id, name or friendly name of the backup
+        instance. Exactly one of this and ``job_id``.
     :param job_id: a job that already runs: GUID or ARM id.
-    :param vault_name: the Recovery Services vault, instead of the connection's.
+    :param vault_name: the vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
+    :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
+        connection's. An ARM id tells it by itself.
+    :param rule_name: for a Backup vault: the backup rule to follow; default: the one that the instance's
+        policy has.
+    :param retention_tag: for a Backup vault: the tag that says how long the backup is kept; default: the
+        rule's own.
     :param recovery_point_expiry: when Azure may delete the recovery point: a datetime, ISO 8601 text, or a
         timedelta from the start of the task. Default: Azure's, 30 days for a VM, the policy's for a database.
     :param backup_type: ``Full``; for SQL and SAP HANA also ``Differential``, ``Log``, ``CopyOnlyFull``,
@@ -72,11 +89,13 @@ class AzureBackupOperator(JobWait, BaseOperator):
         ``adopt`` waits for that one, ``fail`` raises. Azure runs one backup of an item at a time.
     :param cancel_on_kill: ask Azure to cancel the job when a person marks the running or deferred task as
         failed, succeeded or skipped. A Clear, a restart and a hand-over never cancel.
-    :param cancel_on_timeout: ask Azure to cancel the job when the wait for it has taken too long.
+    :param cancel_on_timeout: ask Azure to cancel the job when the wait for it has taken too long. Neither is
+        for Backup vaults: nobody can cancel a job there.
     :param accept_warnings: let a job pass that ended ``CompletedWithWarnings``. For a VM that means a
         snapshot exists, but it never reached the vault.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
-    :raises AzureBackupConfigError: at construction, for both or none of item and job id and bad numbers.
+    :raises AzureBackupConfigError: at construction, for both or none of item and job id, bad numbers, and
+        what the type of vault does not know; before any request where only the connection tells the type.
     :raises AzureBackupJobFailedError: when the job is over and proves no backup; a retry takes a new backup.
     :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
     :raises AzureBackupBusyError: when another backup of the item is in the way.
@@ -92,8 +111,11 @@ class AzureBackupOperator(JobWait, BaseOperator):
         "vault_name",
         "resource_group_name",
         "subscription_id",
+        "vault_type",
         "recovery_point_expiry",
         "backup_type",
+        "rule_name",
+        "retention_tag",
         "azure_backup_conn_id",
     )
     operator_extra_links = (AzureBackupJobLink(), AzureBackupVaultLink())
@@ -107,9 +129,12 @@ class AzureBackupOperator(JobWait, BaseOperator):
         vault_name: str | None = None,
         resource_group_name: str | None = None,
         subscription_id: str | None = None,
+        vault_type: str | None = None,
         recovery_point_expiry: datetime | timedelta | str | None = None,
         backup_type: str = "Full",
         enable_compression: bool | None = None,
+        rule_name: str | None = None,
+        retention_tag: str | None = None,
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 60.0,
@@ -136,14 +161,18 @@ class AzureBackupOperator(JobWait, BaseOperator):
         check_literal(recovery_point_expiry, lambda text: read_expiry(text, 0.0))
         check_literal(job_id, split_job_id)
         check_literal(protected_item, check_item)
+        check_literal(vault_type, check_vault_type)
         self.protected_item = protected_item
         self.job_id = job_id
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
         self.subscription_id = subscription_id
+        self.vault_type = vault_type
         self.recovery_point_expiry = recovery_point_expiry
         self.backup_type = backup_type
         self.enable_compression = enable_compression
+        self.rule_name = rule_name
+        self.retention_tag = retention_tag
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.poll_interval = poll_interval
@@ -154,6 +183,29 @@ class AzureBackupOperator(JobWait, BaseOperator):
         self.accept_warnings = accept_warnings
         self.azure_backup_conn_id = azure_backup_conn_id
         self._kill: Kill | None = None
+        self._check_options(told_type(vault_type, protected_item, job_id))
+
+    def _check_options(self, kind: str | None) -> None:
+        """Refuse what a type of vault does not know.
+
+        :raises AzureBackupConfigError: naming the arguments.
+        """
+
+        def given(**arguments: Any) -> list[str]:
+            # A template may come to nothing; it is looked at once it is rendered.
+            wished = {name: value for name, value in arguments.items() if "{{" not in str(value)}
+            return [f"{name} of task {self.task_id!r}" for name, value in wished.items() if value]
+
+        check_vault_options(
+            kind,
+            cancels=given(cancel_on_kill=self.cancel_on_kill, cancel_on_timeout=self.cancel_on_timeout),
+            other_vaults=given(
+                backup_type=self.backup_type if self.backup_type != "Full" else None,
+                enable_compression=self.enable_compression is not None,
+                recovery_point_expiry=self.recovery_point_expiry,
+            ),
+            rules=given(rule_name=self.rule_name, retention_tag=self.retention_tag),
+        )
 
     def execute(self, context: Context) -> str:
         """Find or start the backup, or take the job, say which it is, and wait for it as asked."""
@@ -256,6 +308,7 @@ class AzureBackupOperator(JobWait, BaseOperator):
         )
 
     def _be_ready_to_cancel(self, context: Context, hook: AzureBackupHook) -> None:
+        self._check_options(hook.type_of(str(self.job_id or self.protected_item)))
         self._kill = Kill(self, context, hook) if self.cancel_on_kill else None
 
     def _quiet(self, kind: str) -> float:
@@ -277,6 +330,8 @@ class AzureBackupOperator(JobWait, BaseOperator):
                 backup_type=self.backup_type,
                 enable_compression=self.enable_compression,
                 recovery_point_expiry=read_expiry(self.recovery_point_expiry, now),
+                rule_name=self.rule_name,
+                retention_tag=self.retention_tag,
             ),
             attempt=ti.max_tries,
             now=now,
@@ -369,6 +424,8 @@ class AzureBackupOperator(JobWait, BaseOperator):
 class AzureBackupCancelJobOperator(JobWait, BaseOperator):
     """Cancels a job of a Recovery Services vault and waits until it is over.
 
+    Jobs of Backup vaults cannot be cancelled; one is refused before any request.
+
     Returns how the job ended: ``cancelled``, or, when it was over before it could be cancelled,
     ``succeeded``, ``warned`` or ``failed``. Pushes XComs: ``job_id``, ``job`` at its end, and the links. A
     job that is over is left alone, and one that is being cancelled is only waited for: a retry does no harm.
@@ -377,6 +434,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
     :param vault_name: the Recovery Services vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
+    :param vault_type: ``RecoveryServices``, where the connection names a Backup vault.
     :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
         ``[operators] default_deferrable``.
     :param poll_interval: seconds between two looks at the job.
@@ -393,6 +451,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         "vault_name",
         "resource_group_name",
         "subscription_id",
+        "vault_type",
         "azure_backup_conn_id",
     )
     operator_extra_links = (AzureBackupJobLink(), AzureBackupVaultLink())
@@ -406,6 +465,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         vault_name: str | None = None,
         resource_group_name: str | None = None,
         subscription_id: str | None = None,
+        vault_type: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 60.0,
         timeout: float = 3600.0,
@@ -415,10 +475,14 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         super().__init__(**kwargs)
         check_seconds(self.task_id, poll_interval=poll_interval, timeout=timeout)
         check_literal(job_id, split_job_id)
+        check_literal(vault_type, check_vault_type)
+        if told_type(vault_type, job_id) == DATA_PROTECTION:
+            raise refuse_cancel(f"task {self.task_id!r}")
         self.job_id = job_id
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
         self.subscription_id = subscription_id
+        self.vault_type = vault_type
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.timeout = timeout
@@ -430,6 +494,8 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         deadline = self.deadline(context, since)
         with self.hook() as hook:
             ref = hook.job_ref(self.job_id)
+            if ref.vault.is_backup_vault:
+                raise refuse_cancel(f"task {self.task_id!r}")
             self.announce(context, hook, ref)
             job = hook.stop_job(ref.path, deadline=deadline)
             if job.is_running:

@@ -315,6 +315,8 @@ class _Search(flows.Heard):
         :param pause: seconds to let pass first.
         """
         found, _ = yield from self._find(partial(self._list, status="InProgress"), until, pause)
+        # A Backup vault's list shows what is over as well.
+        found = [job for job in found if job.is_running and not job.is_being_cancelled]
         return max(found, key=_began, default=None)
 
     def beside(self, failed: Job) -> Flow[Job | None]:
@@ -395,7 +397,8 @@ class _Search(flows.Heard):
         )
 
     def _list(self, **wanted: Unpack[calls.JobFilter]) -> Call:
-        wanted["backup_management_type"] = self._kind()[0]
+        if not self.intent.item.vault.is_backup_vault:
+            wanted["backup_management_type"] = self._kind()[0]
         return calls.list_jobs(self.intent.item.vault, **wanted)
 
     def _find(
@@ -414,7 +417,8 @@ class _Search(flows.Heard):
             )
             self.crowd = sum(_began(job) >= self.azure_time() - _MINUTE for job in jobs)
             jobs = [job for job in jobs if _began(job) >= since and _OPERATION.fullmatch(job.operation)]
-            names = (yield from self._names(until)) if jobs and self.intent.item.kind != "vm" else ()
+            told = self.intent.item.kind in ("vm", "backupinstance")
+            names = () if told or not jobs else (yield from self._names(until))
             verdicts = [(job, self._is_ours(job, names)) for job in jobs]
             found = [job for job, verdict in verdicts if verdict]
             unclear = [job for job, verdict in verdicts if verdict is None]
@@ -431,6 +435,8 @@ class _Search(flows.Heard):
     def _is_ours(self, job: Job, names: Sequence[FoundItem]) -> bool | None:
         """Whether a backup is one of the item, by what a list shows of it; None for "may be"."""
         item = self.intent.item
+        if item.kind == "backupinstance":
+            return job.owner.casefold() == item.path.casefold()
         if item.kind == "vm":
             return job.owner.casefold() == item.container.partition(";")[2].casefold()
         meant = [found for found in names if _shows(job, found)]

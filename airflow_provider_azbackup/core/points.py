@@ -13,7 +13,7 @@ from airflow_provider_azbackup.core.resources import ProtectedItem
 from airflow_provider_azbackup.core.wire import JsonObject
 
 # States of a tier from which a restore can be made now.
-_USABLE = frozenset({"valid", "rehydrated"})
+_USABLE = frozenset({"valid", "rehydrated", "committed"})
 
 
 @dataclass(frozen=True, kw_only=True)

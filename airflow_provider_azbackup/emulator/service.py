@@ -18,7 +18,9 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                  visible_after       how long lists do not show the job yet
                                  cancel     accepted, declined (400) or ignored; cancel_seconds
                                  quirks     integer-actions, v2-job-types, negative-duration,
-                                            clock-duration, arm-job-id
+                                            clock-duration, arm-job-id; of Backup vaults: older-words
+                                            (Started, Success, SuccessWithWarning), pauses (Paused),
+                                            other-casing and bare-job-id (of an operation's job id)
     POST /_emulator/start_job    {"item": "vm-good", "operation": "Backup", "ending": "Failed", "seconds": 60}
     POST /_emulator/set_status   {"job_id": "...", "status": "Hibernating"}   null lets the job go on
     POST /_emulator/fault        {"path": "/backupJobs/", "times": 2, "status": 503, "retry_after": 1}
@@ -342,5 +344,5 @@ class Service:
 
 
 def _refusal(refused: RefusalError) -> Answer:
-    error = {"code": refused.code, "message": refused.message}
+    error = {**refused.more, "code": refused.code, "message": refused.message}
     return Answer(status=refused.status, body={"error": error}, headers=dict(refused.headers))
