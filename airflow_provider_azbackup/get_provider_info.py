@@ -18,7 +18,12 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "tenant_id": _text("Tenant ID", "Microsoft Entra tenant of the service principal."),
     "subscription_id": _text("Subscription ID", "Subscription of the vault."),
     "resource_group_name": _text("Resource group", "Resource group of the vault."),
-    "vault_name": _text("Vault", "Recovery Services vault that tasks use unless they name another."),
+    "vault_name": _text("Vault", "Vault that tasks use unless they name another."),
+    "vault_type": {
+        "label": "Vault type",
+        "description": "RecoveryServices, or DataProtection for a Backup vault; empty: RecoveryServices.",
+        "schema": {"type": ["string", "null"], "enum": ["RecoveryServices", "DataProtection", None]},
+    },
     "cloud_environment": {
         "label": "Cloud",
         "description": "The Azure cloud: it decides the endpoint, the token's scope and the portal.",
@@ -42,7 +47,7 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "CA bundle", "PEM file of the certificate authorities to trust instead of the system's."
     ),
     "api_version": _text(
-        "API version", "Of the Azure Backup REST API, instead of the one this package uses."
+        "API version", "Of the REST API of the vault's type, instead of the one this package uses."
     ),
     "job_read_share": _text(
         "Share of job reads",

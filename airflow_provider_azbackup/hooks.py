@@ -21,8 +21,9 @@ from airflow_provider_azbackup import clock
 from airflow_provider_azbackup.core import adoption, calls, flows, matching, orders, proof
 from airflow_provider_azbackup.core.jobs import Job, is_proven
 from airflow_provider_azbackup.core.matching import Subject
+from airflow_provider_azbackup.core.names import RECOVERY_SERVICES, told_type
 from airflow_provider_azbackup.core.points import RecoveryPoint
-from airflow_provider_azbackup.core.replies import FoundItem, Operation, Protection
+from airflow_provider_azbackup.core.replies import BackupStatus, FoundItem, Operation
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.restores import RestoreOptions, split_point_id
 from airflow_provider_azbackup.core.settings import Settings
@@ -57,12 +58,14 @@ class _Target:
         vault_name: str | None = None,
         resource_group_name: str | None = None,
         subscription_id: str | None = None,
+        vault_type: str | None = None,
     ) -> None:
         super().__init__()
         self.azure_backup_conn_id = azure_backup_conn_id
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
         self.subscription_id = subscription_id
+        self.vault_type = vault_type
         self._settings: Settings | None = None
 
     @property
@@ -82,7 +85,15 @@ class _Target:
             vault_name=self.vault_name,
             resource_group_name=self.resource_group_name,
             subscription_id=self.subscription_id,
+            vault_type=self.vault_type,
         )
+
+    def type_of(self, text: str) -> str:
+        """Return the type of vault that an ARM id or a name is of. No request is sent.
+
+        :param text: of a protected item or a job.
+        """
+        return told_type(self.vault_type or self.settings.vault_type, text) or RECOVERY_SERVICES
 
     def _backup(self, item: ProtectedItem, options: calls.BackupOptions) -> Flow[OperationRef]:
         return flows.trigger_backup(item, calls.backup_request(item, **options))
@@ -100,7 +111,7 @@ class _Target:
 
     def _jobs(self, wanted: calls.JobFilter) -> Flow[list[Job]]:
         vault = self._needed_vault()
-        return flows.list_jobs(calls.list_jobs(vault, **wanted), vault)
+        return flows.list_jobs(calls.list_jobs(vault, **wanted), vault, **wanted)
 
     def _needed_vault(self) -> Vault:
         if vault := self._vault():
@@ -112,7 +123,7 @@ class _Target:
 
 
 class AzureBackupHook(_Target, BaseHook):
-    """Azure Backup for tasks: starts, finds, watches and cancels jobs of a Recovery Services vault.
+    """Azure Backup for tasks: starts, finds, watches and cancels jobs of a vault.
 
     Close it, or use it in a ``with`` block, when done.
 
@@ -120,6 +131,8 @@ class AzureBackupHook(_Target, BaseHook):
     :param vault_name: the vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
+    :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
+        connection's. An ARM id tells it by itself.
     """
 
     conn_name_attr = "azure_backup_conn_id"
@@ -183,6 +196,7 @@ class AzureBackupHook(_Target, BaseHook):
             vault_name=self.vault_name,
             resource_group_name=self.resource_group_name,
             subscription_id=self.subscription_id,
+            vault_type=self.vault_type,
         )
         twin._settings = self.settings
         return twin
@@ -191,7 +205,8 @@ class AzureBackupHook(_Target, BaseHook):
         """Find a protected item.
 
         :param protected_item: ARM id of the protected item, ARM id of the virtual machine or of the file
-            share, or a friendly name. Only share and name need requests.
+            share, or a friendly name; in a Backup vault ARM id, name or friendly name of the backup instance.
+            Only share and names need requests.
         :raises AzureBackupNotFoundError: when the vault protects nothing of that name.
         :raises AzureBackupConfigError: when several items share the name; lists them.
         """
@@ -203,7 +218,8 @@ class AzureBackupHook(_Target, BaseHook):
         """Start an on-demand backup, once, and return the operation Azure named; it is not a job yet.
 
         :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
-        :param options: ``backup_type``, ``enable_compression``, ``recovery_point_expiry``; see
+        :param options: ``backup_type``, ``enable_compression``, ``recovery_point_expiry``, and for a Backup
+            vault ``rule_name``, ``retention_tag``; see
             :class:`~airflow_provider_azbackup.core.calls.BackupOptions`.
         :raises AzureBackupUnconfirmedStartError: when it is unknown whether the backup was started.
         :raises AzureBackupError: when Azure refused it.
@@ -273,6 +289,7 @@ class AzureBackupHook(_Target, BaseHook):
         :param job_id: GUID or ARM id.
         :param deadline: Unix time to which faults that may pass are waited out.
         :raises AzureBackupRefusedError: when Azure declines and the job goes on.
+        :raises AzureBackupConfigError: for a job of a Backup vault, which nobody can cancel.
         """
         now = clock.current().now()
         return self._play(flows.stop_job(self.job_ref(job_id), since=now, until=deadline))
@@ -307,6 +324,7 @@ class AzureBackupHook(_Target, BaseHook):
         :param job_id: GUID or ARM id.
         :param patience: seconds in which faults that may pass are waited out: to ask twice does no harm.
         :raises AzureBackupRefusedError: when Azure declines.
+        :raises AzureBackupConfigError: for a job of a Backup vault, which nobody can cancel.
         """
         self._play(self._cancel(job_id, patience))
 
@@ -368,7 +386,9 @@ class AzureBackupHook(_Target, BaseHook):
                 )
         except AzureBackupError as error:
             return False, str(error)
-        return _ask_within(TEST_LIMIT, settings, flows.probe(vault, settings.subscription_id))
+        vault_type = self.vault_type or settings.vault_type
+        probe = flows.probe(vault, settings.subscription_id, vault_type)
+        return _ask_within(TEST_LIMIT, settings, probe)
 
     def list_protected_items(self, **wanted: Unpack[calls.ItemFilter]) -> list[FoundItem]:
         """Return what the vault protects: machines, file shares, SQL and SAP HANA databases.
@@ -386,7 +406,7 @@ class AzureBackupHook(_Target, BaseHook):
         backups = self.list_backups(protected_item, since=calls.moment(0.0))
         return max(backups, key=lambda job: job.began, default=None)
 
-    def backup_status(self, vm_id: str, region: str) -> Protection:
+    def backup_status(self, vm_id: str, region: str) -> BackupStatus:
         """Return whether, and in which vault, a virtual machine is protected; no vault need be named.
 
         :param vm_id: ARM id of the machine.
@@ -570,7 +590,7 @@ class AzureBackupAsyncHook(_Target):
         """Return what the vault protects, as :meth:`AzureBackupHook.list_protected_items` does."""
         return await self._play(flows.list_protected_items(self._needed_vault(), **wanted))
 
-    async def backup_status(self, vm_id: str, region: str) -> Protection:
+    async def backup_status(self, vm_id: str, region: str) -> BackupStatus:
         """Return whether a machine is protected, as :meth:`AzureBackupHook.backup_status` does."""
         return await self._play(flows.protection_of(vm_id, region))
 

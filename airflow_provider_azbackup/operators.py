@@ -12,11 +12,16 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_azbackup import clock
 from airflow_provider_azbackup.core.names import (
+    DATA_PROTECTION,
     MANAGEMENT_TYPES,
     check_backup_type,
     check_item,
+    check_vault_options,
+    check_vault_type,
     read_moment,
+    refuse_cancel,
     split_job_id,
+    told_type,
 )
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
@@ -40,8 +45,9 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 # How many poll intervals a backup that was just started needs no look: a VM's was never seen to take less
-# than a quarter of an hour, a database's two minutes; a file share's may be over in seconds.
-_FIRST_LOOKS = MappingProxyType({"vm": 5.0, "azurefileshare": 0.0})
+# than a quarter of an hour, a database's two minutes; a file share's may be over in seconds. What a Backup
+# vault keeps takes a minute and a half at least, as far as recorded.
+_FIRST_LOOKS = MappingProxyType({"vm": 5.0, "azurefileshare": 0.0, "backupinstance": 1.5})
 # The same of a restore: a VM's was never seen to take less than a minute, a database's three.
 _FIRST_LOOKS_OF_RESTORES = MappingProxyType({"vm": 1.0, "azurefileshare": 0.5})
 
@@ -57,11 +63,18 @@ class AzureBackupOperator(StartOperator):
     item, times, errors, tasks, sizes) at its end, good or bad, and the portal links of job and vault.
 
     :param protected_item: what to back up: ARM id of the protected item, ARM id of the virtual machine or of
-        the file share, or a friendly name. Exactly one of this and ``job_id``.
+        the file share, or a friendly name; in a Backup vault ARM id, name or friendly name of the backup
+        instance. Exactly one of this and ``job_id``.
     :param job_id: a job that already runs: GUID or ARM id.
-    :param vault_name: the Recovery Services vault, instead of the connection's.
+    :param vault_name: the vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
+    :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
+        connection's. An ARM id tells it by itself.
+    :param rule_name: for a Backup vault: the backup rule to follow; default: the one that the instance's
+        policy has.
+    :param retention_tag: for a Backup vault: the tag that says how long the backup is kept; default: the
+        rule's own.
     :param recovery_point_expiry: when Azure may delete the recovery point: a datetime, ISO 8601 text, or a
         timedelta from the start of the task. Default: Azure's, 30 days for a VM, the policy's for a database.
     :param backup_type: ``Full``; for SQL and SAP HANA also ``Differential``, ``Log``, ``CopyOnlyFull``,
@@ -78,7 +91,8 @@ class AzureBackupOperator(StartOperator):
         ``adopt`` waits for that one, ``fail`` raises. Azure runs one backup of an item at a time.
     :param cancel_on_kill: ask Azure to cancel the job when a person marks the running or deferred task as
         failed, succeeded or skipped. A Clear, a restart and a hand-over never cancel.
-    :param cancel_on_timeout: ask Azure to cancel the job when the wait for it has taken too long.
+    :param cancel_on_timeout: ask Azure to cancel the job when the wait for it has taken too long. Neither is
+        for Backup vaults: nobody can cancel a job there.
     :param accept_warnings: let a job pass that ended ``CompletedWithWarnings``. For a VM that means a
         snapshot exists, but it never reached the vault.
     :param require_recovery_point: also find the recovery point that the backup has made, and push its facts
@@ -91,7 +105,8 @@ class AzureBackupOperator(StartOperator):
         restored from, but is kept beside the machine, and the transfer to the vault, hours long, may still
         fail. A sensor on the same job can wait for that later. Other backups have no such moment.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
-    :raises AzureBackupConfigError: at construction, for both or none of item and job id and bad numbers.
+    :raises AzureBackupConfigError: at construction, for both or none of item and job id, bad numbers, and
+        what the type of vault does not know; before any request where only the connection tells the type.
     :raises AzureBackupJobFailedError: when the job is over and proves no backup; a retry takes a new backup.
     :raises AzureBackupRecoveryPointError: when its recovery point is less than asked for; likewise.
     :raises AzureBackupNotFoundError: when its recovery point is not found; a retry looks again.
@@ -109,8 +124,11 @@ class AzureBackupOperator(StartOperator):
         "vault_name",
         "resource_group_name",
         "subscription_id",
+        "vault_type",
         "recovery_point_expiry",
         "backup_type",
+        "rule_name",
+        "retention_tag",
         "azure_backup_conn_id",
     )
     noun = "backup"
@@ -124,9 +142,12 @@ class AzureBackupOperator(StartOperator):
         vault_name: str | None = None,
         resource_group_name: str | None = None,
         subscription_id: str | None = None,
+        vault_type: str | None = None,
         recovery_point_expiry: datetime | timedelta | str | None = None,
         backup_type: str = "Full",
         enable_compression: bool | None = None,
+        rule_name: str | None = None,
+        retention_tag: str | None = None,
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 60.0,
@@ -173,15 +194,42 @@ class AzureBackupOperator(StartOperator):
         check_literal(recovery_point_expiry, lambda text: read_expiry(text, 0.0))
         check_literal(job_id, split_job_id)
         check_literal(protected_item, check_item)
+        check_literal(vault_type, check_vault_type)
         self.protected_item = protected_item
         self.job_id = job_id
+        self.vault_type = vault_type
         self.recovery_point_expiry = recovery_point_expiry
         self.backup_type = backup_type
         self.enable_compression = enable_compression
+        self.rule_name = rule_name
+        self.retention_tag = retention_tag
         self.require_recovery_point = require_recovery_point
         self.min_consistency = min_consistency
         self.min_tier = min_tier
         self.wait_for = wait_for
+        self._check_options(told_type(vault_type, protected_item, job_id))
+
+    def _check_options(self, kind: str | None) -> None:
+        """Refuse what a type of vault does not know.
+
+        :raises AzureBackupConfigError: naming the arguments.
+        """
+
+        def given(**arguments: Any) -> list[str]:
+            # A template may come to nothing; it is looked at once it is rendered.
+            wished = {name: value for name, value in arguments.items() if "{{" not in str(value)}
+            return [f"{name} of task {self.task_id!r}" for name, value in wished.items() if value]
+
+        check_vault_options(
+            kind,
+            cancels=given(cancel_on_kill=self.cancel_on_kill, cancel_on_timeout=self.cancel_on_timeout),
+            other_vaults=given(
+                backup_type=self.backup_type if self.backup_type != "Full" else None,
+                enable_compression=self.enable_compression is not None,
+                recovery_point_expiry=self.recovery_point_expiry,
+            ),
+            rules=given(rule_name=self.rule_name, retention_tag=self.retention_tag),
+        )
 
     def execute(self, context: Context) -> str:
         """Find or start the backup, or take the job, say which it is, and wait for it as asked."""
@@ -243,6 +291,10 @@ class AzureBackupOperator(StartOperator):
             timeout=self.backstop(deadline),
         )
 
+    def _be_ready_to_cancel(self, context: Context, hook: AzureBackupHook) -> None:
+        self._check_options(hook.type_of(str(self.job_id or self.protected_item)))
+        super()._be_ready_to_cancel(context, hook)
+
     def _intent(self, context: Context, hook: AzureBackupHook, memory: Memory) -> Intent:
         from airflow_provider_azbackup.core import adoption, calls
 
@@ -253,6 +305,8 @@ class AzureBackupOperator(StartOperator):
             backup_type=self.backup_type,
             enable_compression=self.enable_compression,
             recovery_point_expiry=read_expiry(self.recovery_point_expiry, wanted["now"]),
+            rule_name=self.rule_name,
+            retention_tag=self.retention_tag,
         )
         return adoption.BackupIntent(**wanted, body=body)
 
@@ -264,8 +318,8 @@ class AzureBackupOperator(StartOperator):
             )
         if self.min_consistency and item.kind not in ("vm", "azurefileshare"):
             raise AzureBackupConfigError(
-                f"Azure tells no consistency of a database such as {item.name}, whose backups its own engine "
-                f"makes; drop min_consistency"
+                f"Azure tells how consistent the copies of machines and file shares are, and {item.name} is "
+                f"neither; drop min_consistency"
             )
 
 
@@ -410,6 +464,8 @@ class AzureBackupRestoreOperator(StartOperator):
 class AzureBackupCancelJobOperator(JobWait, BaseOperator):
     """Cancels a job of a Recovery Services vault and waits until it is over.
 
+    Jobs of Backup vaults cannot be cancelled; one is refused before any request.
+
     Returns how the job ended: ``cancelled``, or, when it was over before it could be cancelled,
     ``succeeded``, ``warned`` or ``failed``. Pushes XComs: ``job_id``, ``job`` at its end, and the links. A
     job that is over is left alone, and one that is being cancelled is only waited for: a retry does no harm.
@@ -418,6 +474,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
     :param vault_name: the Recovery Services vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
+    :param vault_type: ``RecoveryServices``, where the connection names a Backup vault.
     :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
         ``[operators] default_deferrable``.
     :param poll_interval: seconds between two looks at the job.
@@ -434,6 +491,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         "vault_name",
         "resource_group_name",
         "subscription_id",
+        "vault_type",
         "azure_backup_conn_id",
     )
     operator_extra_links = (AzureBackupJobLink(), AzureBackupVaultLink())
@@ -447,6 +505,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         vault_name: str | None = None,
         resource_group_name: str | None = None,
         subscription_id: str | None = None,
+        vault_type: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 60.0,
         timeout: float = 3600.0,
@@ -456,10 +515,14 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         super().__init__(**kwargs)
         check_seconds(self.task_id, poll_interval=poll_interval, timeout=timeout)
         check_literal(job_id, split_job_id)
+        check_literal(vault_type, check_vault_type)
+        if told_type(vault_type, job_id) == DATA_PROTECTION:
+            raise refuse_cancel(f"task {self.task_id!r}")
         self.job_id = job_id
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
         self.subscription_id = subscription_id
+        self.vault_type = vault_type
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.timeout = timeout
@@ -471,6 +534,8 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         deadline = self.deadline(context, since)
         with self.hook() as hook:
             ref = hook.job_ref(self.job_id)
+            if ref.vault.is_backup_vault:
+                raise refuse_cancel(f"task {self.task_id!r}")
             self.announce(context, hook, ref)
             job = hook.stop_job(ref.path, deadline=deadline)
             if job.is_running:

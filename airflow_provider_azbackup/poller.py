@@ -380,7 +380,8 @@ class Poller:
 
     def _queue(self, vault: Vault) -> _Queue:
         settings = self._hook.settings
-        key = (settings.endpoint, settings.identity, vault.subscription_id.casefold())
+        # Each type of vault has reads of its own.
+        key = (settings.endpoint, settings.identity, vault.subscription_id.casefold(), vault.vault_type)
         if key not in self._queues:
             self._queues[key] = _Queue(Budget(settings.job_read_share, self._clock.now()))
         return self._queues[key]

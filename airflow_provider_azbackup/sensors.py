@@ -1,4 +1,4 @@
-"""Wait on a job somebody else started: a backup, a restore, or any other job of a Recovery Services vault."""
+"""Wait on a job somebody else started: a backup, a restore, or any other job of a vault."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.core.names import TIERS, check_item, read_moment, split_job_id
+from airflow_provider_azbackup.core.names import (
+    TIERS,
+    check_item,
+    check_vault_type,
+    read_moment,
+    split_job_id,
+)
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
@@ -118,9 +124,11 @@ class AzureBackupJobSensor(_Gate):
     the portal links of job and vault.
 
     :param job_id: GUID or ARM id of the job. A GUID is looked up in the vault of the task or the connection.
-    :param vault_name: the Recovery Services vault, instead of the connection's.
+    :param vault_name: the vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
+    :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
+        connection's. An ARM id tells it by itself.
     :param accept_warnings: let a job pass that ended ``CompletedWithWarnings``. For a VM backup that means a
         snapshot exists, but it never reached the vault.
     :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
@@ -150,6 +158,7 @@ class AzureBackupJobSensor(_Gate):
         "vault_name",
         "resource_group_name",
         "subscription_id",
+        "vault_type",
         "azure_backup_conn_id",
     )
 
@@ -160,6 +169,7 @@ class AzureBackupJobSensor(_Gate):
         vault_name: str | None = None,
         resource_group_name: str | None = None,
         subscription_id: str | None = None,
+        vault_type: str | None = None,
         accept_warnings: bool = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         require_recovery_point: bool = False,
@@ -179,10 +189,12 @@ class AzureBackupJobSensor(_Gate):
             min_tier=min_tier,
         )
         check_literal(job_id, split_job_id)
+        check_literal(vault_type, check_vault_type)
         self.job_id = job_id
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
         self.subscription_id = subscription_id
+        self.vault_type = vault_type
         self.accept_warnings = accept_warnings
         self.require_recovery_point = require_recovery_point
         self.min_consistency = min_consistency

@@ -337,7 +337,7 @@ def _session(settings: Settings) -> ClientSession | None:
 
 
 def _request(settings: Settings, call: Call) -> HttpRequest:
-    query = {"api-version": settings.api_version, **dict(call.query)}
+    query = {"api-version": settings.version_of(call.path), **dict(call.query)}
     return HttpRequest(
         call.method,
         settings.endpoint + quote(call.path),

@@ -40,6 +40,7 @@ class JobWait:
     vault_name: str | None
     resource_group_name: str | None
     subscription_id: str | None
+    vault_type: str | None = None
     accept_warnings: bool
     wait_for: WaitFor = "completion"
     require_recovery_point: bool = False
@@ -60,6 +61,7 @@ class JobWait:
             vault_name=self.vault_name,
             resource_group_name=self.resource_group_name,
             subscription_id=self.subscription_id,
+            vault_type=self.vault_type,
         )
 
     def announce(self, context: Context, hook: AzureBackupHook, ref: JobRef) -> None:

@@ -216,8 +216,11 @@ def test_all_that_people_template_is_a_template_field() -> None:
         "vault_name",
         "resource_group_name",
         "subscription_id",
+        "vault_type",
         "recovery_point_expiry",
         "backup_type",
+        "rule_name",
+        "retention_tag",
         "azure_backup_conn_id",
     }
     assert all(hasattr(task, name) for name in task.template_fields)

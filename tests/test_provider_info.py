@@ -93,7 +93,11 @@ def read(**extra: str) -> Settings:
 
 @pytest.mark.parametrize("field", CONNECTION["conn-fields"])
 def test_every_field_of_the_form_changes_what_the_hook_does(field: str) -> None:
-    values = {"cloud_environment": ("AzurePublicCloud", "AzureChinaCloud"), "job_read_share": ("0.5", "0.6")}
+    values = {
+        "cloud_environment": ("AzurePublicCloud", "AzureChinaCloud"),
+        "vault_type": ("RecoveryServices", "DataProtection"),
+        "job_read_share": ("0.5", "0.6"),
+    }
     one, other = values.get(field, ("https://one.test", "https://other.test"))
     assert read(**{field: one}) != read(**{field: other})
 

@@ -140,7 +140,7 @@ OTHERS = {
     "vm_enable_protection_conflict_409_2026",
     "vm_restore_trigger_2016",
 }
-# Backup vaults (Microsoft.DataProtection) are another service, with other paths and bodies; not ours yet.
+# Backup vaults (Microsoft.DataProtection), another service: read by test_backup_vaults_recordings.py.
 BACKUP_VAULTS = {
     "dpp_disk_backup_completed",
     "dpp_job_list_and_get",

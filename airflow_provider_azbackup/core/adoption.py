@@ -21,7 +21,7 @@ from airflow_provider_azbackup.core import calls, flows, matching, replies
 from airflow_provider_azbackup.core.jobs import BACKUP, Job, is_proven
 from airflow_provider_azbackup.core.names import REQUESTS
 from airflow_provider_azbackup.core.replies import FoundItem
-from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem
+from airflow_provider_azbackup.core.resources import BackupInstance, JobRef, OperationRef, ProtectedItem
 from airflow_provider_azbackup.core.wire import Call, Flow, JsonObject
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
@@ -205,9 +205,11 @@ class BackupIntent(Intent):
         return str(self.body["properties"].get("backupType", ""))
 
     def prepare(self) -> Flow[Prepared]:
-        """Return the request: everything it takes is known."""
-        yield from ()
-        return Prepared(call=calls.trigger_backup(self.item, self.body))
+        """Return the request; of a backup instance its policy may have to say by which rule."""
+        body = self.body
+        if isinstance(self.item, BackupInstance):
+            body = yield from flows.by_rule(self.item, body)
+        return Prepared(call=calls.trigger_backup(self.item, body))
 
     def fits(self, operation: str) -> bool | None:
         """Whether a backup that is called so is of the type that is wanted."""
@@ -402,6 +404,8 @@ class _Search(flows.Heard):
         :param pause: seconds to let pass first.
         """
         found, _ = yield from self._find(partial(self._list, status="InProgress"), until, pause)
+        # A Backup vault's list shows what is over as well.
+        found = [job for job in found if job.is_running and not job.is_being_cancelled]
         return max(found, key=_began, default=None)
 
     def beside(self, failed: Job) -> Flow[Job | None]:
@@ -485,7 +489,8 @@ class _Search(flows.Heard):
         )
 
     def _list(self, **wanted: Unpack[calls.JobFilter]) -> Call:
-        wanted["backup_management_type"] = self._kind()[0]
+        if not self.intent.item.vault.is_backup_vault:
+            wanted["backup_management_type"] = self._kind()[0]
         return calls.list_jobs(self.intent.item.vault, **wanted)
 
     def _find(
@@ -505,7 +510,8 @@ class _Search(flows.Heard):
             self.crowd = sum(_began(job) >= self.azure_time() - _MINUTE for job in jobs)
             wanted = self.intent.operation
             jobs = [job for job in jobs if _began(job) >= since and wanted.fullmatch(job.operation)]
-            names = (yield from self._names(until)) if jobs and self.intent.item.kind != "vm" else ()
+            told = self.intent.item.kind in ("vm", "backupinstance")
+            names = () if told or not jobs else (yield from self._names(until))
             verdicts = [(job, self._is_ours(job, names)) for job in jobs]
             found = [job for job, verdict in verdicts if verdict]
             unclear = [job for job, verdict in verdicts if verdict is None]
@@ -522,6 +528,8 @@ class _Search(flows.Heard):
     def _is_ours(self, job: Job, names: Sequence[FoundItem]) -> bool | None:
         """Whether a job is one of the item, by what a list shows of it; None for "may be"."""
         item = self.intent.item
+        if item.kind == "backupinstance":
+            return job.owner.casefold() == item.path.casefold()
         if item.kind == "vm":
             return matching.is_of_machine(job, item)
         meant = [found for found in names if matching.shows(job, found, self.intent.elsewhere)]

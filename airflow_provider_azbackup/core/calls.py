@@ -7,17 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TypedDict, Unpack
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from airflow_provider_azbackup.core.names import REQUESTS, WORKLOAD
-from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
+from airflow_provider_azbackup.core.names import (
+    DATA_PROTECTION,
+    RECOVERY_SERVICES,
+    REQUESTS,
+    WORKLOAD,
+    check_vault_options,
+    refuse_cancel,
+)
+from airflow_provider_azbackup.core.resources import (
+    BackupInstance,
+    JobRef,
+    OperationRef,
+    ProtectedItem,
+    Vault,
+    last_segment,
+)
 from airflow_provider_azbackup.core.wire import Call, JsonObject, Reply
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupTransientError
 
 # The version whose published specification this package was written against; bodies and paths have been
-# the same from 2016-12-01 on, so a connection may name another one.
+# the same from 2016-12-01 on, so a connection may name another one. Each type of vault counts its own.
 API_VERSION = "2024-04-01"
+API_VERSIONS = MappingProxyType({RECOVERY_SERVICES: API_VERSION, DATA_PROTECTION: "2024-04-01"})
 
 # The lists in which a friendly name is looked up: management type and item type of each.
 ITEM_LISTS = (
@@ -53,11 +69,17 @@ class BackupOptions(TypedDict, total=False):
     ``backup_type`` and ``enable_compression`` are for SQL and SAP HANA; anything else takes ``Full``, the
     default, and no compression setting. ``recovery_point_expiry`` is when Azure may delete the recovery
     point; None takes Azure's default: 30 days for a VM, the policy's for a database.
+
+    ``rule_name`` and ``retention_tag`` are for Backup vaults: the backup rule of the instance's policy that
+    the backup follows, and the tag that says how long it is kept. None takes the one rule that the policy
+    has, and the rule's own tag.
     """
 
     backup_type: str
     enable_compression: bool | None
     recovery_point_expiry: datetime | None
+    rule_name: str | None
+    retention_tag: str | None
 
 
 class JobFilter(TypedDict, total=False):
@@ -90,6 +112,8 @@ class PointFilter(TypedDict, total=False):
 def backup_request(item: ProtectedItem, **options: Unpack[BackupOptions]) -> JsonObject:
     """Return the body that asks for an on-demand backup.
 
+    That for a backup instance without a rule's name is not complete: its policy has yet to be read.
+
     :param item: what to back up; its name tells the workload.
     :param options: see :class:`BackupOptions`.
     :raises AzureBackupConfigError: for a workload or a combination that Azure does not take.
@@ -98,6 +122,19 @@ def backup_request(item: ProtectedItem, **options: Unpack[BackupOptions]) -> Jso
     """
     backup_type = options.get("backup_type", "Full")
     compression, expiry = options.get("enable_compression"), options.get("recovery_point_expiry")
+    rule, tag = options.get("rule_name"), options.get("retention_tag")
+    check_vault_options(
+        item.vault.vault_type,
+        cancels=[],
+        other_vaults=[
+            *([f"backup_type {backup_type!r}"] if backup_type != "Full" else []),
+            *([] if compression is None else ["enable_compression"]),
+            *([] if expiry is None else ["recovery_point_expiry"]),
+        ],
+        rules=[*(["rule_name"] if rule else []), *(["retention_tag"] if tag else [])],
+    )
+    if isinstance(item, BackupInstance):
+        return rule_request(rule or "", tag)
     if item.kind not in REQUESTS:
         raise AzureBackupConfigError(
             f"{item.name!r} cannot be backed up on demand through the REST API; "
@@ -128,6 +165,26 @@ def trigger_restore(item: ProtectedItem, point_id: str, body: JsonObject) -> Cal
     return Call(method="POST", path=f"{item.path}/recoveryPoints/{point_id}/restore", body=body)
 
 
+def rule_request(rule_name: str, retention_tag: str | None) -> JsonObject:
+    """Return the body that asks for a backup of a backup instance by a rule of its policy.
+
+    :param rule_name: the rule.
+    :param retention_tag: how long to keep it; without one Azure takes the rule's own.
+
+    Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/adhoc-backup
+    """
+    option = {"retentionTagOverride": retention_tag} if retention_tag else {}
+    return {"backupRuleOptions": {"ruleName": rule_name, "triggerOption": option}}
+
+
+def get_policy(instance: BackupInstance, policy_id: str) -> Call:
+    """Read a policy of a Backup vault.
+
+    :param policy_id: its ARM id; only its name is taken, so that no answer leads out of the vault.
+    """
+    return Call(method="GET", path=f"{instance.vault.path}/backupPolicies/{last_segment(policy_id)}")
+
+
 def trigger_backup(item: ProtectedItem, body: JsonObject) -> Call:
     """Start an on-demand backup; the answer names an operation. Not idempotent: there is no client token."""
     return Call(method="POST", path=f"{item.path}/backup", body=body)
@@ -147,12 +204,22 @@ def get_job(ref: JobRef) -> Call:
 
 
 def cancel_job(ref: JobRef) -> Call:
-    """Ask Azure to cancel a job; the answer only says that it will be tried."""
+    """Ask Azure to cancel a job; the answer only says that it will be tried.
+
+    :raises AzureBackupConfigError: for a job of a Backup vault, which nobody can cancel.
+    """
+    if ref.vault.is_backup_vault:
+        raise refuse_cancel(f"to cancel job {ref.job_id} of vault {ref.vault.name}")
     return Call(method="POST", path=f"{ref.path}/cancel")
 
 
 def list_jobs(vault: Vault, **wanted: Unpack[JobFilter]) -> Call:
-    """List the jobs of a vault, newest first as far as seen, narrowed as :class:`JobFilter` says."""
+    """List the jobs of a vault, newest first as far as seen, narrowed as :class:`JobFilter` says.
+
+    A Backup vault lists all it has, in no order that was seen.
+    """
+    if vault.is_backup_vault:
+        return Call(method="GET", path=f"{vault.path}/backupJobs")
     return Call(
         method="GET",
         path=f"{vault.path}/backupJobs",
@@ -175,11 +242,20 @@ def list_protected_items(vault: Vault, backup_management_type: str, item_type: s
     )
 
 
+def list_instances(vault: Vault) -> Call:
+    """List what a Backup vault protects."""
+    return Call(method="GET", path=f"{vault.path}/backupInstances")
+
+
 def list_recovery_points(item: ProtectedItem, **wanted: Unpack[PointFilter]) -> Call:
     """List the recovery points of an item, newest first as far as seen.
 
+    A Backup vault lists all of them.
+
     Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
     """
+    if item.vault.is_backup_vault:
+        return Call(method="GET", path=f"{item.path}/recoveryPoints")
     return Call(
         method="GET",
         path=f"{item.path}/recoveryPoints",
@@ -225,10 +301,11 @@ def get_vault(vault: Vault) -> Call:
     return Call(method="GET", path=vault.path)
 
 
-def list_vaults(subscription_id: str) -> Call:
-    """List the Recovery Services vaults of a subscription: the cheap call of a connection without a vault."""
+def list_vaults(subscription_id: str, vault_type: str = RECOVERY_SERVICES) -> Call:
+    """List the vaults of a subscription: the cheap call of a connection without a vault."""
+    kind = "backupVaults" if vault_type == DATA_PROTECTION else "vaults"
     return Call(
-        method="GET", path=f"/subscriptions/{subscription_id}/providers/Microsoft.RecoveryServices/vaults"
+        method="GET", path=f"/subscriptions/{subscription_id}/providers/Microsoft.{vault_type}/{kind}"
     )
 
 

@@ -8,15 +8,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import chain, repeat
 from typing import Unpack
 
 from airflow_provider_azbackup.core import calls, replies
 from airflow_provider_azbackup.core.jobs import BUSY_ERRORS, Job
-from airflow_provider_azbackup.core.names import WaitFor, check_item, match_vm, split_share_id
+from airflow_provider_azbackup.core.names import (
+    RECOVERY_SERVICES,
+    WaitFor,
+    check_item,
+    match_vm,
+    refuse_cancel,
+    split_share_id,
+)
 from airflow_provider_azbackup.core.points import RecoveryPoint
-from airflow_provider_azbackup.core.replies import FoundItem, Operation, Page, Protection
-from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
+from airflow_provider_azbackup.core.replies import BackupStatus, FoundItem, Operation, Page
+from airflow_provider_azbackup.core.resources import (
+    BackupInstance,
+    JobRef,
+    OperationRef,
+    ProtectedItem,
+    Vault,
+)
 from airflow_provider_azbackup.core.wire import Answer, Call, Flow, JsonObject, Lost, Reply, T
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
@@ -34,6 +48,8 @@ from airflow_provider_azbackup.exceptions import (
 OPERATION_LIMIT = 300.0
 # A job may be unknown to Azure for a moment after it was started.
 NEWBORN = 60.0
+# The one state of a backup instance in which a backup of it can be asked for, in lower case.
+_CONFIGURED = "protectionconfigured"
 # One stray 401, 403 or 404 in a wait of hours must not end it; one that lasts this long is the truth.
 REFUSAL_GRACE = 40.0
 # A list that never ends is a fault of whoever answers: 200 jobs a page make 100,000 jobs.
@@ -54,10 +70,14 @@ def ask(call: Call, *statuses: int) -> Flow[Reply]:
 def trigger_backup(item: ProtectedItem, body: JsonObject) -> Flow[OperationRef]:
     """Start an on-demand backup and return the operation that Azure named. The request is sent once.
 
+    That of a backup instance is made complete first, by what its policy says now.
+
     :raises AzureBackupUnconfirmedStartError: when no answer, or one of a broken server, leaves open whether
         the backup was started. It is not sent again: Azure would take it for a second backup.
     :raises AzureBackupError: when Azure refused it; then nothing was started.
     """
+    if isinstance(item, BackupInstance):
+        body = yield from by_rule(item, body)
     return (yield from start(item, calls.trigger_backup(item, body)))
 
 
@@ -89,6 +109,39 @@ def start(item: ProtectedItem, call: Call, what: str = "backup") -> Flow[Operati
         f"running in vault {item.vault.name}.",
         status=answer.status,
     )
+
+
+def by_rule(instance: BackupInstance, body: JsonObject) -> Flow[JsonObject]:
+    """Return the request for a backup of an instance, by the rule it names or by the one its policy has.
+
+    :raises AzureBackupRefusedError: when the instance is not in a state in which it can be backed up.
+    :raises AzureBackupConfigError: when its policy has no backup rule, or several and none is named.
+    """
+    protection = replies.read_protection((yield from ask(calls.get_protected_item(instance))))
+    if protection.state.casefold() not in ("", _CONFIGURED):
+        raise AzureBackupRefusedError(
+            f"backup instance {instance.name} in vault {instance.vault.name} is {protection.state}; no "
+            f"backup of it was asked for, Azure makes one only while it is ProtectionConfigured"
+        )
+    options = body["backupRuleOptions"]
+    if options["ruleName"]:
+        return body
+    if not protection.policy_id:
+        raise AzureBackupTransientError(f"{instance.path} names no policy; give rule_name")
+    policy = calls.get_policy(instance, protection.policy_id)
+    rules = replies.read_rules((yield from ask(policy)))
+    if len(rules) != 1:
+        raise AzureBackupConfigError(
+            f"the policy {policy.path} of backup instance {instance.name} has "
+            + (
+                f"{len(rules)} backup rules; say which one as rule_name: {', '.join(r.name for r in rules)}"
+                if rules
+                else "no backup rule, so there is nothing to run on demand: what it backs up, it backs up "
+                "all the time"
+            )
+        )
+    tag = options["triggerOption"].get("retentionTagOverride") or rules[0].tag
+    return calls.rule_request(rules[0].name, tag)
 
 
 def get_operation(ref: OperationRef) -> Flow[Operation]:
@@ -221,7 +274,10 @@ def stop_job(ref: JobRef, *, since: float, until: float) -> Flow[Job]:
     :param since: Unix time the caller began.
     :param until: Unix time to which faults are waited out.
     :raises AzureBackupRefusedError: when Azure declines and the job goes on.
+    :raises AzureBackupConfigError: for a job of a Backup vault, before anything is asked.
     """
+    if ref.vault.is_backup_vault:
+        raise refuse_cancel(f"to cancel job {ref.job_id} of vault {ref.vault.name}")
 
     def look() -> Flow[Job]:
         return insist(lambda: get_job(ref), since=since, until=until)
@@ -240,10 +296,34 @@ def stop_job(ref: JobRef, *, since: float, until: float) -> Flow[Job]:
     return (yield from look())
 
 
-def list_jobs(first: Call, vault: Vault) -> Flow[list[Job]]:
-    """Return the jobs of all pages of a list."""
+def list_jobs(first: Call, vault: Vault, **wanted: Unpack[calls.JobFilter]) -> Flow[list[Job]]:
+    """Return the jobs of all pages of a list.
+
+    :param wanted: what the list was to be narrowed by, for a vault that cannot do that itself.
+    """
     pages = yield from all_pages(first)
-    return [job for page in pages for job in replies.read_jobs(vault, page)]
+    jobs = [job for page in pages for job in replies.read_jobs(vault, page)]
+    return [job for job in jobs if _is_wanted(job, wanted)] if vault.is_backup_vault else jobs
+
+
+def _is_wanted(job: Job, wanted: calls.JobFilter) -> bool:
+    words = (
+        (wanted.get("status"), job.status),
+        (wanted.get("operation"), job.operation),
+        (wanted.get("backup_management_type"), job.backup_management_type),
+    )
+    return all(not word or word.casefold() == is_so.casefold() for word, is_so in words) and _is_between(
+        job.start_time, wanted.get("started_after"), wanted.get("started_before")
+    )
+
+
+def _is_between(moment: str | None, after: datetime | None, before: datetime | None) -> bool:
+    """Whether a moment is in a window; one that is not told is."""
+    first, last = (
+        bound if bound is None or bound.tzinfo else bound.replace(tzinfo=UTC) for bound in (after, before)
+    )
+    at = datetime.fromisoformat(moment) if moment else None
+    return at is None or ((first is None or at >= first) and (last is None or at <= last))
 
 
 def list_recovery_points(
@@ -251,7 +331,10 @@ def list_recovery_points(
 ) -> Flow[list[RecoveryPoint]]:
     """Return an item's recovery points, all pages."""
     pages = yield from all_pages(calls.list_recovery_points(item, **wanted))
-    return [point for page in pages for point in replies.read_points(item, page)]
+    points = [point for page in pages for point in replies.read_points(item, page)]
+    if not item.vault.is_backup_vault:
+        return points
+    return [point for point in points if _is_between(point.time, wanted.get("after"), wanted.get("before"))]
 
 
 def list_protected_items(vault: Vault, **wanted: Unpack[calls.ItemFilter]) -> Flow[list[FoundItem]]:
@@ -259,10 +342,9 @@ def list_protected_items(vault: Vault, **wanted: Unpack[calls.ItemFilter]) -> Fl
     kind = (wanted.get("backup_management_type") or "").casefold()
     policy, state = (wanted.get("policy") or "").casefold(), (wanted.get("state") or "").casefold()
     found: list[FoundItem] = []
-    for management_type, item_type in calls.ITEM_LISTS:
-        if kind in ("", management_type.casefold()):
-            pages = yield from all_pages(calls.list_protected_items(vault, management_type, item_type))
-            found += [item for page in pages for item in replies.read_items(page)]
+    for first in _lists_of(vault, kind):
+        pages = yield from all_pages(first)
+        found += [item for page in pages for item in replies.read_items(page)]
     return [
         item
         for item in dict.fromkeys(found)
@@ -270,7 +352,7 @@ def list_protected_items(vault: Vault, **wanted: Unpack[calls.ItemFilter]) -> Fl
     ]
 
 
-def protection_of(machine: str, region: str) -> Flow[Protection]:
+def protection_of(machine: str, region: str) -> Flow[BackupStatus]:
     """Return whether, and in which vault, a virtual machine is protected.
 
     :raises AzureBackupConfigError: when ``machine`` is not a machine's ARM id.
@@ -280,7 +362,7 @@ def protection_of(machine: str, region: str) -> Flow[Protection]:
             f"{machine!r} is not the ARM id of a virtual machine; expected "
             f"/subscriptions/<id>/resourceGroups/<group>/providers/Microsoft.Compute/virtualMachines/<name>"
         )
-    return replies.read_protection((yield from ask(calls.backup_status(machine, region))))
+    return replies.read_backup_status((yield from ask(calls.backup_status(machine, region))))
 
 
 def get_recovery_point(item: ProtectedItem, point_id: str) -> Flow[RecoveryPoint]:
@@ -305,21 +387,27 @@ def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem
     """Find the protected item that a DAG author means.
 
     :param vault: where to look; an ARM id of a protected item brings its own.
-    :param name: ARM id of the protected item, ARM id of the virtual machine or file share, or friendly name.
+    :param name: ARM id of the protected item, ARM id of the virtual machine or file share, or friendly name;
+        in a Backup vault ARM id, name or friendly name of the backup instance.
     :raises AzureBackupNotFoundError: when the vault protects nothing of that name.
     :raises AzureBackupConfigError: for an ARM id of something else, or a name that several items share.
     """
     check_item(name)
-    if "/protecteditems/" in name.casefold():
+    if "/protecteditems/" in name.casefold() or "/backupinstances/" in name.casefold():
         return ProtectedItem.parse(name)
     if vault is None:
         raise AzureBackupConfigError(
             f"protected item {name!r} comes without a vault; give vault_name, resource_group_name and "
             f"subscription_id to the task or in the connection, or the item's ARM id"
         )
+    share = split_share_id(name)
+    if vault.is_backup_vault and (share or match_vm(name)):
+        raise AzureBackupConfigError(
+            f"{name!r} cannot be in vault {vault.name}: Recovery Services vaults keep machines and file "
+            f"shares, and that is a Backup vault (Microsoft.DataProtection)"
+        )
     if machine := ProtectedItem.of_vm(vault, name):
         return machine
-    share = split_share_id(name)
     found = yield from list_protected_items(vault, backup_management_type="AzureStorage" if share else None)
     meant = [item for item in found if item.answers_to(share[1] if share else name)]
     if share:
@@ -339,15 +427,32 @@ def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem
     )
 
 
-def probe(vault: Vault | None, subscription_id: str) -> Flow[str]:
+def _lists_of(vault: Vault, kind: str) -> list[Call]:
+    """Return the lists that show between them what a vault protects.
+
+    :param kind: a backup management type in lower case, or an empty string for all.
+    """
+    if vault.is_backup_vault:
+        return [calls.list_instances(vault)]
+    return [
+        calls.list_protected_items(vault, management_type, item_type)
+        for management_type, item_type in calls.ITEM_LISTS
+        if kind in ("", management_type.casefold())
+    ]
+
+
+def probe(vault: Vault | None, subscription_id: str, vault_type: str = RECOVERY_SERVICES) -> Flow[str]:
     """Make the one cheap call of a connection test and say what was seen.
 
     With a vault it reads what every wait reads, the jobs; without one it lists the vaults.
     """
     if vault is not None:
         page = replies.read_page((yield from ask(calls.list_jobs(vault, status="InProgress"))))
-        return f"vault {vault.name} in {vault.resource_group_name}, {len(page.values)} jobs running"
-    page = replies.read_page((yield from ask(calls.list_vaults(subscription_id))))
+        running = len(page.values)
+        if vault.is_backup_vault:  # which lists what is over, too
+            running = sum(job.is_running for job in replies.read_jobs(vault, page))
+        return f"vault {vault.name} in {vault.resource_group_name}, {running} jobs running"
+    page = replies.read_page((yield from ask(calls.list_vaults(subscription_id, vault_type))))
     names = ", ".join(str(body.get("name")) for body in page.values[:10])
     return f"subscription {subscription_id}, no vault set; visible vaults: {names or 'none'}"
 

@@ -28,14 +28,19 @@ class Outcome(Enum):
     CANCELLED = "cancelled"
 
 
-# Azure's seven status words, in lower case. A word that is not here is newer than this table: it must neither
-# open the gate nor end a running backup, so it counts as running until the deadline.
+# Azure's status words, in lower case: seven of Recovery Services vaults, four more of Backup vaults. A word
+# that is not here is newer than this table: it must neither open the gate nor end a running backup, so it
+# counts as running until the deadline.
 OUTCOMES = MappingProxyType(
     {
         "inprogress": Outcome.RUNNING,
         "cancelling": Outcome.RUNNING,
+        "started": Outcome.RUNNING,
+        "paused": Outcome.RUNNING,
         "completed": Outcome.SUCCEEDED,
+        "success": Outcome.SUCCEEDED,
         "completedwithwarnings": Outcome.WARNED,
+        "successwithwarning": Outcome.WARNED,
         "failed": Outcome.FAILED,
         "cancelled": Outcome.CANCELLED,
         # The zero of Azure's enumeration, never seen in traffic: no state of a job that can still succeed.
@@ -53,7 +58,10 @@ BUSY_ERRORS = frozenset({"usererrorbackupoperationinprogress", "systembackupoper
 
 @dataclass(frozen=True, kw_only=True)
 class JobError:
-    """One entry of a job's ``errorDetails``; file shares and MARS agents leave the title out."""
+    """One entry of a job's ``errorDetails``; file shares and MARS agents leave the title out.
+
+    ``code`` is a number, ``title`` the symbolic code: the only one that a Backup vault has.
+    """
 
     code: str = ""
     title: str = ""
@@ -80,7 +88,7 @@ class JobTask:
     @property
     def is_running(self) -> bool:
         """Whether this phase is the one going on."""
-        return self.status.casefold() == "inprogress"
+        return self.status.casefold() in {"inprogress", "started"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +97,7 @@ class Job:
 
     ``ref`` is the job as it was asked for, ``body`` Azure's own JSON: what crosses from the triggerer to the
     worker, where the same reader reads it again. ``item`` is the friendly name of what is backed up,
-    ``owner`` its container or its storage account.
+    ``owner`` its container or its storage account, or the ARM id of a backup instance.
     """
 
     ref: JobRef

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from airflow_provider_azbackup.core import calls, flows, replies
 from airflow_provider_azbackup.core.jobs import BACKUP, Job, Outcome
 from airflow_provider_azbackup.core.replies import FoundItem
-from airflow_provider_azbackup.core.resources import ProtectedItem, Vault
+from airflow_provider_azbackup.core.resources import BackupInstance, ProtectedItem, Vault
 from airflow_provider_azbackup.core.wire import Flow, JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
 
@@ -31,13 +31,13 @@ class Subject:
     """A protected item by what its jobs call it, in lower case.
 
     :param item: the protected item.
-    :param management: its backup management type.
+    :param management: its backup management type; empty for a backup instance, whose jobs name it in full.
     :param owner: its container or storage account; empty for a database, whose jobs do not tell.
     :param names: what it is called; empty for a machine, which its container names in full.
     """
 
     item: ProtectedItem
-    management: str
+    management: str = ""
     owner: str = ""
     names: tuple[str, ...] = ()
 
@@ -63,7 +63,7 @@ class Subject:
     def has(self, job: Job) -> bool:
         """Whether it is a job of this item and of no other."""
         return (
-            job.backup_management_type.casefold() == self.management.casefold()
+            self.management.casefold() in ("", job.backup_management_type.casefold())
             and self.owner in ("", job.owner.casefold())
             and (not self.names or job.item.casefold() in self.names)
         )
@@ -73,7 +73,11 @@ def key_of(body: JsonObject) -> str:
     """Read from a job in a list what narrows down, at little cost, which item it is of."""
     with suppress(KeyError, TypeError, AttributeError):
         properties = body["properties"]
-        owner = properties.get("containerName") or properties.get("storageAccountName")
+        owner = (
+            properties.get("containerName")
+            or properties.get("storageAccountName")
+            or properties.get("backupInstanceId")
+        )
         return str(owner or properties["entityFriendlyName"].partition(" [")[0]).casefold()
     return ""
 
@@ -86,6 +90,8 @@ def subject_of(item: ProtectedItem) -> Flow[Subject]:
     """
     if item.kind == "vm":
         return Subject.of_machine(item)
+    if isinstance(item, BackupInstance):
+        return Subject(item=item, owner=item.path.casefold())
     if item.kind not in LISTS:
         raise AzureBackupConfigError(
             f"{item.name!r} is of no kind whose jobs can be told; expected an item whose name starts with "
@@ -157,11 +163,12 @@ def backups_of(subject: Subject, after: float, now: float) -> Flow[list[Job]]:
     :param now: Unix time.
     """
     window = calls.JobFilter(
-        backup_management_type=subject.management,
+        backup_management_type=subject.management or None,
         started_after=calls.moment(max(after, now - calls.LONGEST_WINDOW) - calls.SLACK),
         started_before=calls.moment(now + calls.SLACK),
     )
-    jobs = yield from flows.list_jobs(calls.list_jobs(subject.item.vault, **window), subject.item.vault)
+    vault = subject.item.vault
+    jobs = yield from flows.list_jobs(calls.list_jobs(vault, **window), vault, **window)
     return [job for job in jobs if is_backup(job) and subject.has(job) and job.began >= after]
 
 
@@ -171,6 +178,8 @@ def item_of(vault: Vault, job: Job) -> Flow[ProtectedItem]:
     :raises AzureBackupNotFoundError: when the vault protects nothing of the job's names.
     :raises AzureBackupConfigError: when it protects several that the job's names could mean.
     """
+    if vault.is_backup_vault:
+        return ProtectedItem.parse(job.owner)
     if job.backup_management_type.casefold() == "azureiaasvm":
         name = job.owner
         return ProtectedItem(vault=vault, container=f"IaasVMContainer;{name}", name=f"VM;{name}")

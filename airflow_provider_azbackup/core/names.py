@@ -17,6 +17,16 @@ from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
 VAULT_ID = "/subscriptions/<id>/resourceGroups/<group>/providers/Microsoft.RecoveryServices/vaults/<name>"
 ITEM_ID = f"{VAULT_ID}/backupFabrics/Azure/protectionContainers/<container>/protectedItems/<item>"
+BACKUP_VAULT_ID = (
+    "/subscriptions/<id>/resourceGroups/<group>/providers/Microsoft.DataProtection/backupVaults/<name>"
+)
+INSTANCE_ID = f"{BACKUP_VAULT_ID}/backupInstances/<instance>"
+
+# The two kinds of vault: Recovery Services vaults, and the younger Backup vaults, which keep disks, blobs,
+# PostgreSQL and Kubernetes and are another service with other words.
+RECOVERY_SERVICES = "RecoveryServices"
+DATA_PROTECTION = "DataProtection"
+VAULT_TYPES = (RECOVERY_SERVICES, DATA_PROTECTION)
 
 # What a wait is for: the end of the job, or the snapshot a machine's backup begins with.
 WaitFor: TypeAlias = Literal["completion", "snapshot"]
@@ -46,6 +56,8 @@ _SEGMENT = r"([^/?#\s][^/?#]*)"
 _GROUP = rf"/subscriptions/{_SEGMENT}/resourceGroups/{_SEGMENT}/providers"
 # Azure's internal test rings answer as Microsoft.RecoveryServicesBVTD; casing differs from answer to answer.
 _VAULT = rf"{_GROUP}/Microsoft\.RecoveryServices\w*/vaults/{_SEGMENT}"
+_BACKUP_VAULT = rf"{_GROUP}/Microsoft\.DataProtection/backupVaults/{_SEGMENT}"
+_INSTANCE = rf"({_BACKUP_VAULT})/backupInstances/{_SEGMENT}"
 _ITEM = rf"(.+)/backupFabrics/Azure/protectionContainers/{_SEGMENT}/protectedItems/{_SEGMENT}"
 _JOB = rf"(.+)/backupJobs/{_SEGMENT}"
 # Not uuid.UUID(): it also takes braces, "urn:" and no dashes, which are not how Azure's answer names the job.
@@ -57,8 +69,19 @@ _SHARE = (
 
 
 def match_vault(text: str) -> re.Match[str] | None:
-    """Match a vault's ARM id: subscription, group, name."""
-    return re.fullmatch(_VAULT, text, re.IGNORECASE)
+    """Match the ARM id of a vault of either type: subscription, group, name."""
+    return re.fullmatch(_VAULT, text, re.IGNORECASE) or re.fullmatch(_BACKUP_VAULT, text, re.IGNORECASE)
+
+
+def type_of(path: str) -> str:
+    """Return the type of the vault that a path is below, or about."""
+    return DATA_PROTECTION if "/microsoft.dataprotection/" in f"{path}/".casefold() else RECOVERY_SERVICES
+
+
+def split_instance_id(text: str) -> tuple[str, str] | None:
+    """Split a backup instance's ARM id into its Backup vault's ARM id and its name."""
+    found = re.fullmatch(_INSTANCE, text, re.IGNORECASE)
+    return (found.group(1), found.groups()[-1]) if found else None
 
 
 def match_item(text: str) -> re.Match[str] | None:
@@ -86,7 +109,10 @@ def split_job_id(text: str) -> tuple[str | None, str]:
     vault, job_id = found.groups() if found else (None, text)
     if re.fullmatch(_GUID, job_id, re.IGNORECASE) and (vault is None or match_vault(vault)):
         return vault, job_id
-    raise AzureBackupConfigError(f"{text!r} is not a job id; expected a GUID or {VAULT_ID}/backupJobs/<GUID>")
+    raise AzureBackupConfigError(
+        f"{text!r} is not a job id; expected a GUID or {VAULT_ID}/backupJobs/<GUID>, or the same below "
+        f"{BACKUP_VAULT_ID}"
+    )
 
 
 def check_item(text: str) -> None:
@@ -95,12 +121,16 @@ def check_item(text: str) -> None:
     :raises AzureBackupConfigError: saying what is expected.
     """
     if text.strip() and (
-        not text.startswith("/") or match_item(text) or match_vm(text) or split_share_id(text)
+        not text.startswith("/")
+        or match_item(text)
+        or match_vm(text)
+        or split_share_id(text)
+        or split_instance_id(text)
     ):
         return
     raise AzureBackupConfigError(
         f"protected_item {text!r} is neither a name nor the ARM id of a protected item, a virtual machine or "
-        f"a file share; a protected item's ARM id is {ITEM_ID}"
+        f"a file share; a protected item's ARM id is {ITEM_ID}, or {INSTANCE_ID} in a Backup vault"
     )
 
 
@@ -132,3 +162,54 @@ def check_backup_type(text: str) -> None:
     known = sorted(set().union(*(types for _, types in REQUESTS.values())))
     if text not in known:
         raise AzureBackupConfigError(f"backup_type {text!r} is not known; expected one of {', '.join(known)}")
+
+
+def check_vault_type(text: str) -> None:
+    """Refuse what is no type of vault.
+
+    :raises AzureBackupConfigError: saying what is expected.
+    """
+    if text not in VAULT_TYPES:
+        raise AzureBackupConfigError(
+            f"vault_type {text!r} is not known; expected one of {', '.join(VAULT_TYPES)}"
+        )
+
+
+def told_type(vault_type: object, *texts: object) -> str | None:
+    """Return the type of vault that arguments tell before anything is read; None when they do not.
+
+    :param vault_type: the argument of that name.
+    :param texts: arguments that may be ARM ids, which come before it.
+    """
+    for text in texts:
+        if isinstance(text, str) and "/providers/microsoft." in text.casefold():
+            return type_of(text)
+    return vault_type if isinstance(vault_type, str) and vault_type in VAULT_TYPES else None
+
+
+def refuse_cancel(what: str) -> AzureBackupConfigError:
+    """Return the error to raise where a job of a Backup vault is to be cancelled.
+
+    :param what: what was asked for, and of what.
+    """
+    return AzureBackupConfigError(
+        f"{what} cannot work: Azure has no way to cancel a job of a Backup vault (Microsoft.DataProtection)"
+    )
+
+
+def check_vault_options(
+    kind: str | None, *, cancels: list[str], other_vaults: list[str], rules: list[str]
+) -> None:
+    """Refuse arguments that the kind of vault does not know.
+
+    :param kind: the vault's type; None when it is not known yet.
+    :param cancels: those given that ask for jobs to be cancelled.
+    :param other_vaults: those given that only Recovery Services vaults know.
+    :param rules: those given that only Backup vaults know.
+    :raises AzureBackupConfigError: naming them.
+    """
+    if kind == DATA_PROTECTION and cancels:
+        raise refuse_cancel(" and ".join(cancels))
+    if wrong := {DATA_PROTECTION: other_vaults, RECOVERY_SERVICES: rules}.get(kind or "", []):
+        vaults = "Recovery Services vaults" if kind == DATA_PROTECTION else "Backup vaults"
+        raise AzureBackupConfigError(f"{' and '.join(wrong)}: only {vaults} know that")

@@ -16,9 +16,16 @@ from airflow_provider_azbackup.core.wire import JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupNotFoundError
 
 # States of a tier from which a restore can be made now.
-_USABLE = frozenset({"valid", "rehydrated"})
-# The other names of tiers: a snapshot of another kind, and a place that only what was in the vault goes to.
-_LIKE = {"IASnapshotRP": "InstantRP", "ArchivedRP": "HardenedRP"}
+_USABLE = frozenset({"valid", "rehydrated", "committed"})
+# Other names of tiers: for snapshots, and for what is away from the source or has been.
+_LIKE = {
+    "IASnapshotRP": "InstantRP",
+    "OperationalStore": "InstantRP",
+    "SnapshotStore": "InstantRP",
+    "ArchivedRP": "HardenedRP",
+    "VaultStore": "HardenedRP",
+    "ArchiveStore": "HardenedRP",
+}
 # What lies here only has to be brought back first, which takes hours and its own request.
 _ARCHIVE = "archivedrp"
 # How many recovery points are told of when none of them will do.

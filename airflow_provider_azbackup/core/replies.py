@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from airflow_provider_azbackup.core.jobs import BUSY_ERRORS, Job, JobError, JobTask
 from airflow_provider_azbackup.core.points import RecoveryPoint
@@ -104,11 +104,27 @@ class FoundItem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protection:
+class BackupStatus:
     """Whether and where a machine is protected; ``item`` and ``policy`` only where it is."""
 
     item: ProtectedItem | None
     policy: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protection:
+    """How a backup instance is protected: the state, and the ARM id of the policy."""
+
+    state: str
+    policy_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupRule:
+    """One backup rule of a policy; ``tag`` is how long its backups are kept unless another tag is given."""
+
+    name: str
+    tag: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,9 +161,12 @@ def raise_unless(reply: Reply, call: Call, *accepted: int) -> None:
 
 
 def read_operation_id(reply: Reply) -> str | None:
-    """Read the operation id from a 202: the last segment of its URLs, whose signed query is dropped."""
+    """Read the operation id from a 202: the last segment of its URLs, whose signed query is dropped.
+
+    A Backup vault's ends in ``==``, which may come percent-encoded.
+    """
     for header in ("azure-asyncoperation", "location"):
-        if operation_id := last_segment(reply.headers.get(header, "")):
+        if operation_id := unquote(last_segment(reply.headers.get(header, ""))):
             return operation_id
     return None
 
@@ -170,8 +189,37 @@ def read_operation(ref: OperationRef, reply: Reply) -> Operation:
         # An ARM id may stand where a GUID is expected; the last segment is the GUID in both.
         job_id=next((last_segment(_text(job)) for job in jobs if _text(job)), None),
         code=_text(error.get("code")) or None,
-        message=_text(error.get("message")),
+        message=_text(error.get("message")) + _advice(error),
     )
+
+
+def read_protection(reply: Reply) -> Protection:
+    """Read from a backup instance whether and by which policy it is protected."""
+    properties = _dict(_object(reply).get("properties"))
+    return Protection(
+        # The second word is the first one's predecessor; an answer may hold either.
+        state=_text(properties.get("currentProtectionState"))
+        or _text(_dict(properties.get("protectionStatus")).get("status")),
+        policy_id=_text(_dict(properties.get("policyInfo")).get("policyId")),
+    )
+
+
+def read_rules(reply: Reply) -> list[BackupRule]:
+    """Read the backup rules of a Backup vault's policy; its retention rules are left out."""
+    properties = _dict(_object(reply).get("properties"))
+    return [
+        BackupRule(name=_text(rule.get("name")), tag=_default_tag(_dict(rule.get("trigger"))))
+        for rule in _dicts(properties.get("policyRules"))
+        if _text(rule.get("objectType")).casefold() == "azurebackuprule"
+    ]
+
+
+def _default_tag(trigger: JsonObject) -> str:
+    """Return the tag of a rule's own backups; a rule without a schedule has one criterion and no list."""
+    criteria = trigger.get("taggingCriteria")
+    known = [criteria] if isinstance(criteria, dict) else _dicts(criteria)
+    found = [each for each in known if each.get("isDefault") is not False]
+    return _text(_dict(found[0].get("tagInfo")).get("tagName")) if found else ""
 
 
 def read_job(ref: JobRef, reply: Reply) -> Job:
@@ -195,6 +243,8 @@ def read_jobs(vault: Vault, page: Page) -> list[Job]:
 def job_of(ref: JobRef, body: JsonObject) -> Job | None:
     """Read a job from Azure's JSON, or None when it holds no status word.
 
+    Both types of vault have the same envelope; what is in it, a Backup vault names otherwise.
+
     :param ref: the job as it was asked for; the id in the body may be cased differently.
     :param body: the whole resource, as Azure or a trigger's event holds it.
     """
@@ -207,20 +257,18 @@ def job_of(ref: JobRef, body: JsonObject) -> Job | None:
         ref=ref,
         status=status,
         operation=_text(properties.get("operation")),
-        item=_text(properties.get("entityFriendlyName")),
-        owner=_text(properties.get("containerName") or properties.get("storageAccountName")),
-        backup_management_type=_text(properties.get("backupManagementType")),
-        activity_id=_text(properties.get("activityId")),
+        item=_first(properties, "entityFriendlyName", "dataSourceName", "backupInstanceFriendlyName"),
+        owner=_first(properties, "containerName", "storageAccountName", "backupInstanceId"),
+        backup_management_type=_first(properties, "backupManagementType", "dataSourceType"),
+        activity_id=_first(properties, "activityId", "activityID"),
         start_time=read_time(properties.get("startTime")),
         end_time=read_time(properties.get("endTime")),
         duration_seconds=read_duration(properties.get("duration")),
         percent=_number(extended.get("progressPercentage")),
         message=_text(extended.get("dynamicErrorMessage")),
-        errors=tuple(map(_job_error, _dicts(properties.get("errorDetails")))),
-        tasks=tuple(map(_job_task, _dicts(extended.get("tasksList")))),
-        details=tuple(
-            (name.strip(), _text(value)) for name, value in _dict(extended.get("propertyBag")).items()
-        ),
+        errors=tuple(map(_job_error, (*_dicts(properties.get("errorDetails")), *_warnings(extended)))),
+        tasks=tuple(map(_job_task, (*_dicts(extended.get("tasksList")), *_dicts(extended.get("subTasks"))))),
+        details=tuple((name.strip(), _text(value)) for name, value in _details(extended).items()),
         body=body,
     )
 
@@ -250,10 +298,15 @@ def read_items(page: Page) -> list[FoundItem]:
             FoundItem(
                 item=item,
                 friendly_name=_text(properties.get("friendlyName")),
-                source_id=_text(properties.get("sourceResourceId")),
+                source_id=_text(properties.get("sourceResourceId"))
+                or _text(_dict(properties.get("dataSourceInfo")).get("resourceID")),
                 server=_text(properties.get("serverName")),
-                policy=last_segment(_text(properties.get("policyId"))),
-                state=_text(properties.get("protectionState")),
+                policy=last_segment(
+                    _text(properties.get("policyId"))
+                    or _text(_dict(properties.get("policyInfo")).get("policyId"))
+                ),
+                state=_text(properties.get("protectionState"))
+                or _text(properties.get("currentProtectionState")),
                 last_backup_status=_text(properties.get("lastBackupStatus")),
                 last_backup_time=read_time(properties.get("lastBackupTime")),
                 last_recovery_point=read_time(properties.get("lastRecoveryPoint")),
@@ -302,18 +355,21 @@ def read_region(reply: Reply) -> str:
 def _point(item: ProtectedItem, body: JsonObject) -> RecoveryPoint:
     properties = _dict(body.get("properties"))
     lasting = _dict(properties.get("recoveryPointProperties"))
+    # Of a disk or a database in a Backup vault the same field says Full or Incremental.
+    kind, is_instance = properties.get("recoveryPointType"), item.vault.is_backup_vault
     return RecoveryPoint(
         item=item,
         point_id=_name(body),
         # Databases spell both fields in their own way.
         time=read_time(properties.get("recoveryPointTime") or properties.get("recoveryPointTimeInUTC")),
-        consistency=_text(properties.get("recoveryPointType")),
-        backup_type=_text(properties.get("type")),
+        consistency="" if is_instance else _text(kind),
+        backup_type=_text(properties.get("type")) or (_text(kind) if is_instance else ""),
         tiers=tuple(
-            (_text(tier.get("type")), _text(tier.get("status")))
-            for tier in _dicts(properties.get("recoveryPointTierDetails"))
+            (_text(tier.get("type")), _first(tier, "status", "state"))
+            for name in ("recoveryPointTierDetails", "recoveryPointDataStoresDetails")
+            for tier in _dicts(properties.get(name))
         ),
-        expiry=read_time(lasting.get("expiryTime")),
+        expiry=read_time(lasting.get("expiryTime") or properties.get("expiryTime")),
         ranges=tuple(
             (read_time(each.get("startTime")) or "", read_time(each.get("endTime")) or "")
             for each in _dicts(properties.get("timeRanges"))
@@ -322,7 +378,7 @@ def _point(item: ProtectedItem, body: JsonObject) -> RecoveryPoint:
     )
 
 
-def read_protection(reply: Reply) -> Protection:
+def read_backup_status(reply: Reply) -> BackupStatus:
     """Read which vault protects a machine.
 
     :raises AzureBackupTransientError: when the body does not say.
@@ -332,13 +388,13 @@ def read_protection(reply: Reply) -> Protection:
         raise _unreadable(reply, "a protection status")
     # What is not protected is told the names it would have, without a vault.
     if status.casefold() == "notprotected" or not (vault := _text(body.get("vaultId"))):
-        return Protection(item=None)
+        return BackupStatus(item=None)
     item = ProtectedItem(
         vault=Vault.parse(vault),
         container=_text(body.get("containerName")),
         name=_text(body.get("protectedItemName")),
     )
-    return Protection(item=item, policy=_text(body.get("policyName")))
+    return BackupStatus(item=item, policy=_text(body.get("policyName")))
 
 
 def read_time(value: Any) -> str | None:
@@ -364,23 +420,42 @@ def read_duration(value: Any) -> float | None:
 
 
 def _job_error(entry: JsonObject) -> JobError:
+    advice = (*_list(entry.get("recommendations")), *_list(entry.get("recommendedAction")))
     return JobError(
         code=_text(entry.get("errorCode")),
-        title=_text(entry.get("errorTitle")),
-        message=_text(entry.get("errorString")),
-        recommendations=tuple(
-            _text(text).strip() for text in _list(entry.get("recommendations")) if _text(text).strip()
-        ),
+        title=_first(entry, "errorTitle", "code"),
+        message=_first(entry, "errorString", "message"),
+        recommendations=tuple(_text(text).strip() for text in advice if _text(text).strip()),
     )
+
+
+def _warnings(extended: JsonObject) -> list[JsonObject]:
+    """Return why a job of a Backup vault ended with warnings, in the form of its errors."""
+    return [_dict(each.get("warning")) for each in _dicts(extended.get("warningDetails"))]
+
+
+def _details(extended: JsonObject) -> JsonObject:
+    """Return what a job tells of itself beyond its state: sizes, names, the recovery point that it made."""
+    more = {
+        "dataTransferredInBytes": extended.get("dataTransferredInBytes"),
+        "recoveryPointID": _dict(extended.get("targetRecoverPoint")).get("recoveryPointID"),
+        "recoveryDestination": extended.get("recoveryDestination"),
+    }
+    return {
+        **_dict(extended.get("propertyBag")),
+        **_dict(extended.get("additionalDetails")),
+        **{name: value for name, value in more.items() if value is not None},
+    }
 
 
 def _job_task(entry: JsonObject) -> JobTask:
     percent = _number(entry.get("progressPercentage"))
     shown = "" if percent is None else f"{percent:g} %"
     return JobTask(
-        name=_text(entry.get("taskId")),
-        status=_text(entry.get("status")),
-        progress=_text(entry.get("taskExecutionDetails")) or shown,
+        # A Backup vault's task id is a number.
+        name=_first(entry, "taskName", "taskId"),
+        status=_first(entry, "status", "taskStatus"),
+        progress=_first(entry, "taskExecutionDetails", "taskProgress") or shown,
     )
 
 
@@ -391,7 +466,14 @@ def _error_of(reply: Reply) -> tuple[str | None, str]:
         error = {"code": body.get("ErrorCode"), "message": _dict(body.get("Message")).get("Value")}
     # A proxy's page: its first words say more than nothing.
     message = _text(error.get("message")) or " ".join(reply.text.split())[:200]
-    return _text(error.get("code")) or None, message
+    return _text(error.get("code")) or None, message + _advice(error)
+
+
+def _advice(error: JsonObject) -> str:
+    """Return what a Backup vault recommends about an error, behind a blank; nothing when it does not."""
+    facing = [_dict(each.get("info")) for each in _dicts(error.get("additionalInfo"))]
+    texts = [_text(text).strip() for info in facing for text in _list(info.get("recommendedAction"))]
+    return f" Recommended: {' '.join(filter(None, texts))}" if any(texts) else ""
 
 
 def _json(reply: Reply) -> Any:
@@ -438,6 +520,11 @@ def _list(value: Any) -> list[Any]:
 
 def _dicts(value: Any) -> list[JsonObject]:
     return [entry for entry in _list(value) if isinstance(entry, dict)]
+
+
+def _first(body: JsonObject, *names: str) -> str:
+    """Return the first text there is under one of the names that two services have for a thing."""
+    return next((text for text in (_text(body.get(name)) for name in names) if text), "")
 
 
 def _text(value: Any) -> str:

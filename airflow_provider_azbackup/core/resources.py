@@ -8,30 +8,43 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from airflow_provider_azbackup.core.names import (
+    BACKUP_VAULT_ID,
+    DATA_PROTECTION,
+    INSTANCE_ID,
     ITEM_ID,
+    RECOVERY_SERVICES,
     VAULT_ID,
     match_item,
     match_vault,
     match_vm,
+    split_instance_id,
     split_job_id,
+    type_of,
 )
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vault:
-    """A Recovery Services vault."""
+    """A vault; ``vault_type`` is one of :data:`~airflow_provider_azbackup.core.names.VAULT_TYPES`."""
 
     subscription_id: str
     resource_group_name: str
     name: str
+    vault_type: str = RECOVERY_SERVICES
+
+    @property
+    def is_backup_vault(self) -> bool:
+        """Whether it is a Backup vault (Microsoft.DataProtection)."""
+        return self.vault_type == DATA_PROTECTION
 
     @property
     def path(self) -> str:
         """ARM id of the vault, the start of every path below it."""
+        kind = "backupVaults" if self.is_backup_vault else "vaults"
         return (
             f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group_name}"
-            f"/providers/Microsoft.RecoveryServices/vaults/{self.name}"
+            f"/providers/Microsoft.{self.vault_type}/{kind}/{self.name}"
         )
 
     @classmethod
@@ -41,9 +54,13 @@ class Vault:
         :raises AzureBackupConfigError: when it is not one.
         """
         if not (found := match_vault(arm_id)):
-            raise AzureBackupConfigError(f"{arm_id!r} is not the ARM id of a vault; expected {VAULT_ID}")
+            raise AzureBackupConfigError(
+                f"{arm_id!r} is not the ARM id of a vault; expected {VAULT_ID} or {BACKUP_VAULT_ID}"
+            )
         subscription, group, name = found.groups()
-        return cls(subscription_id=subscription, resource_group_name=group, name=name)
+        return cls(
+            subscription_id=subscription, resource_group_name=group, name=name, vault_type=type_of(arm_id)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +86,15 @@ class ProtectedItem:
 
     @classmethod
     def parse(cls, arm_id: str) -> ProtectedItem:
-        """Read a protected item's ARM id.
+        """Read a protected item's ARM id; that of a backup instance gives a :class:`BackupInstance`.
 
         :raises AzureBackupConfigError: when it is not one.
         """
-        if not (found := match_item(arm_id)):
+        if instance := split_instance_id(arm_id):
+            return BackupInstance(vault=Vault.parse(instance[0]), name=instance[1])
+        if not (found := match_item(arm_id)) or type_of(arm_id) == DATA_PROTECTION:
             raise AzureBackupConfigError(
-                f"{arm_id!r} is not the ARM id of a protected item; expected {ITEM_ID}"
+                f"{arm_id!r} is not the ARM id of a protected item; expected {ITEM_ID} or {INSTANCE_ID}"
             )
         vault, container, name = found.groups()
         return cls(vault=Vault.parse(vault), container=container, name=name)
@@ -91,6 +110,26 @@ class ProtectedItem:
         _, group, machine = found.groups()
         tail = f"iaasvmcontainerv2;{group};{machine}"
         return cls(vault=vault, container=f"IaasVMContainer;{tail}", name=f"VM;{tail}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupInstance(ProtectedItem):
+    """What a Backup vault protects: a disk, the blobs of an account, a database, a Kubernetes cluster.
+
+    Its name is that of the resource, such as ``disk-disk-<guid>``, not the friendly one.
+    """
+
+    container: str = ""
+
+    @property
+    def path(self) -> str:
+        """ARM id of the backup instance."""
+        return f"{self.vault.path}/backupInstances/{self.name}"
+
+    @property
+    def kind(self) -> str:
+        """``backupinstance``: the name does not tell what is backed up."""
+        return "backupinstance"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +169,8 @@ class OperationRef:
     @property
     def path(self) -> str:
         """The vault's own URL of the operation, which works without the signature of Azure's answer."""
-        return f"{self.vault.path}/backupOperations/{self.operation_id}"
+        kind = "operationStatus" if self.vault.is_backup_vault else "backupOperations"
+        return f"{self.vault.path}/{kind}/{self.operation_id}"
 
 
 def last_segment(url_or_id: str) -> str:

@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_azbackup.core.calls import API_VERSION
+from airflow_provider_azbackup.core.calls import API_VERSION, API_VERSIONS
+from airflow_provider_azbackup.core.names import RECOVERY_SERVICES, VAULT_TYPES, check_vault_type, type_of
 from airflow_provider_azbackup.core.resources import Vault
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
@@ -61,6 +62,7 @@ _EXTRAS = MappingProxyType(
         "subscription_id": ("subscription_id", "subscriptionId"),
         "resource_group_name": ("resource_group_name", "resourceGroup"),
         "vault_name": ("vault_name",),
+        "vault_type": ("vault_type",),
         "cloud_environment": ("cloud_environment",),
         "managed_identity_client_id": ("managed_identity_client_id",),
         "workload_identity_tenant_id": ("workload_identity_tenant_id",),
@@ -89,6 +91,7 @@ class Settings:
     subscription_id: str = ""
     resource_group_name: str = ""
     vault_name: str = ""
+    vault_type: str = RECOVERY_SERVICES
     ca_bundle: str = ""
     api_version: str = API_VERSION
     job_read_share: float = JOB_READ_SHARE
@@ -110,6 +113,9 @@ class Settings:
         if cloud_name not in CLOUDS:
             raise _wrong(conn_id, "cloud_environment", cloud_name, f"one of {', '.join(CLOUDS)}")
         cloud = CLOUDS[cloud_name]
+        vault_type = given["vault_type"] or RECOVERY_SERVICES
+        if vault_type not in VAULT_TYPES:
+            raise _wrong(conn_id, "vault_type", vault_type, f"one of {', '.join(VAULT_TYPES)}")
         credential, arguments = _credential(conn_id, login or "", password or "", given)
         return cls(
             conn_id=conn_id,
@@ -123,13 +129,24 @@ class Settings:
             subscription_id=given["subscription_id"],
             resource_group_name=given["resource_group_name"],
             vault_name=given["vault_name"],
+            vault_type=vault_type,
             ca_bundle=given["ca_bundle"],
-            api_version=given["api_version"] or API_VERSION,
+            api_version=given["api_version"] or API_VERSIONS[vault_type],
             job_read_share=_share(conn_id, given["job_read_share"]),
         )
 
+    def version_of(self, path: str) -> str:
+        """Return the api-version to ask for a path with: the connection's is for its own type of vault."""
+        kind = type_of(path)
+        return self.api_version if kind == self.vault_type else API_VERSIONS[kind]
+
     def vault(
-        self, *, subscription_id: str | None, resource_group_name: str | None, vault_name: str | None
+        self,
+        *,
+        subscription_id: str | None,
+        resource_group_name: str | None,
+        vault_name: str | None,
+        vault_type: str | None = None,
     ) -> Vault | None:
         """Return the vault a task means, its own arguments before the connection's; None when none is named.
 
@@ -148,10 +165,15 @@ class Settings:
                 f"give it to the task or in the extra of connection {self.conn_id!r}"
             )
         # Through the parser, so that a name with a slash or a blank is told here and not by a 404.
-        return Vault.parse(
-            f"/subscriptions/{parts['subscription_id']}/resourceGroups/{parts['resource_group_name']}"
-            f"/providers/Microsoft.RecoveryServices/vaults/{parts['vault_name']}"
+        kind = vault_type or self.vault_type
+        check_vault_type(kind)
+        whole = Vault(
+            subscription_id=parts["subscription_id"],
+            resource_group_name=parts["resource_group_name"],
+            name=parts["vault_name"],
+            vault_type=kind,
         )
+        return Vault.parse(whole.path)
 
     @property
     def identity(self) -> tuple[tuple[str, str], ...]:

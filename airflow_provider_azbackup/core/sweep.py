@@ -28,6 +28,8 @@ from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTr
 _HEAD_START = 24 * 3600.0
 # Seconds between two lists, however soon somebody wants one.
 SOONEST = 15.0
+# Pages of a list that never ends, which is a fault of whoever answers.
+_MOST_PAGES = 500
 # Waits told of their jobs in one go, before everybody else on the event loop has a turn.
 _AT_ONCE = 10
 
@@ -248,7 +250,12 @@ class Sweep(flows.Heard):
 
     @property
     def _is_alone(self) -> bool:
-        return len(self.watchers) == 1 and not self.starts
+        """Whether looking at each job costs no more reads than a list.
+
+        A Backup vault lists whatever it has ever done, on many pages; the other type what is asked for.
+        """
+        cost = self._pages if self.vault.is_backup_vault else 1
+        return 0 < len(self.watchers) <= cost and not self.starts
 
     def _all(self) -> Iterable[Watcher]:
         return (watcher for waits in self.watchers.values() for watcher in waits)
@@ -322,7 +329,7 @@ class Sweep(flows.Heard):
                 unseen = [each for each in asking if each.ref.job_id.casefold() not in shown]
                 yield from self._break_off(answer, error, unseen, first=not sizes)
                 return []
-            if call in seen:  # round in a circle
+            if call in seen or len(seen) >= _MOST_PAGES:  # round in a circle
                 call = None
             sizes.append(len(page.values))
             running += sum(map(_runs, page.values))
@@ -375,7 +382,8 @@ class Sweep(flows.Heard):
         Only where what runs fits on one page: a list that shrinks while it is read leaves jobs out.
         """
         self._pages = len(sizes)
-        self._only_running = running < sizes[0] and 1 + max(1, ended) < self._pages
+        narrows = not self.vault.is_backup_vault
+        self._only_running = narrows and running < sizes[0] and 1 + max(1, ended) < self._pages
 
     def _first(self, only_running: bool) -> Call:
         now = self.at + (self.ahead or 0.0)

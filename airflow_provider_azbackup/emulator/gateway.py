@@ -23,7 +23,8 @@ from airflow_provider_azbackup.emulator.items import Item, Vault
 from airflow_provider_azbackup.emulator.jobs import Job, Json, Operation
 from airflow_provider_azbackup.emulator.model import RefusalError, World
 
-JOBS_READ = "Microsoft.RecoveryServices/vaults/backupJobs/read"
+RECOVERY_SERVICES, DATA_PROTECTION = "Microsoft.RecoveryServices", "Microsoft.DataProtection"
+JOBS_READ = f"{RECOVERY_SERVICES}/vaults/backupJobs/read"
 HOUR = 3600.0
 GATEWAY = {"x-ms-failure-cause": "gateway"}
 SERVICE = {"x-ms-failure-cause": "service"}
@@ -87,6 +88,8 @@ class Route:
     pattern: re.Pattern[str]
     action: str
     handler: Callable[[Call], Answer]
+    provider: str = RECOVERY_SERVICES
+    reads: int = 1100  # an hour, of what is read here; job reads of Recovery Services vaults have their own
 
 
 class Arm:
@@ -111,7 +114,7 @@ class Arm:
         for route in self.routes:
             match = route.pattern.fullmatch(path) if route.method == ask.method else None
             if match:
-                return self._serve(route, Call(self, ask, match.groupdict(), principal))
+                return self._serve(route, Call(self, ask, match.groupdict(), principal, route.provider))
         raise RefusalError(
             status=404,
             code="InvalidResourceType",
@@ -128,7 +131,7 @@ class Arm:
                 message=f"The subscription '{subscription}' could not be found.",
                 headers=GATEWAY,
             )
-        action = route.action and f"Microsoft.RecoveryServices/{route.action}"
+        action = route.action and f"{route.provider}/{route.action}"
         if action and not principal.may(action):
             raise RefusalError(
                 status=403,
@@ -138,19 +141,19 @@ class Arm:
                 "invalid. If access was recently granted, please refresh your credentials.",
                 headers=GATEWAY,
             )
-        spent = self.spend(action, route.method)
+        spent = self.spend(action, route.method, route.reads)
         answer = route.handler(call)
         answer.headers = {**spent, **answer.headers}
         return answer
 
-    def spend(self, action: str, method: str) -> dict[str, str]:
+    def spend(self, action: str, method: str, reads: int = 1100) -> dict[str, str]:
         """Count one request, and tell the caller what is left; the 151st job read of an hour is refused.
 
         Only job reads were ever recorded throttled by the service; other actions just count down.
         """
         now, window = self.clock(), HOUR / self.world.speed
         jobs = action.lower() == JOBS_READ.lower()
-        size = 1200 if method != "GET" else self.job_read_budget if jobs else 1100
+        size = 1200 if method != "GET" else self.job_read_budget if jobs else reads
         key = "writes" if method != "GET" else action.lower()
         budget = self.budgets.setdefault(key, Budget(size=size))
         if now >= budget.since + window:
@@ -174,8 +177,16 @@ class Arm:
 class Call:
     """One request on its way through a handler: what the path names, looked up."""
 
-    def __init__(self, arm: Arm, ask: Ask, parts: Mapping[str, str], principal: Principal) -> None:
+    def __init__(
+        self,
+        arm: Arm,
+        ask: Ask,
+        parts: Mapping[str, str],
+        principal: Principal,
+        provider: str = RECOVERY_SERVICES,
+    ) -> None:
         self.arm, self.ask, self.parts, self.principal = arm, ask, parts, principal
+        self.provider = provider
         self.world, self.now = arm.world, arm.clock()
 
     @property
@@ -188,8 +199,13 @@ class Call:
 
     def vault(self) -> Vault:
         group, name = self.parts["group"], self.parts["vault"]
-        near = [vault for vault in self.world.vaults if vault.group.lower() == group.lower()]
-        if not near:
+        kind, vaults = "vaults", self.world.vaults
+        if self.provider == DATA_PROTECTION:
+            kind, vaults = "backupVaults", [*self.world.backup_vaults]
+        near = [vault for vault in vaults if vault.group.lower() == group.lower()]
+        if not near and group.lower() not in {
+            each.group.lower() for each in (*self.world.vaults, *self.world.backup_vaults)
+        }:
             raise RefusalError(
                 status=404,
                 code="ResourceGroupNotFound",
@@ -200,7 +216,7 @@ class Call:
             if vault.name.lower() == name.lower():
                 return vault
         raise not_found(
-            f"The Resource 'Microsoft.RecoveryServices/vaults/{name}' under resource group '{group}' was not "
+            f"The Resource '{self.provider}/{kind}/{name}' under resource group '{group}' was not "
             "found. For more details please go to https://aka.ms/ARMResourceNotFoundFix",
             GATEWAY,
         )

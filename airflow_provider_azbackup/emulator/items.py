@@ -28,6 +28,7 @@ class Workload:
     seconds: Mapping[str, float]
     point_after: float  # seconds from the job's start to the time of its recovery point
     named_after: float = 0.0  # seconds in which a job shows no task, workload type or server yet
+    operation_failed: Mapping[str, str] | None = None  # the error of an operation that fails, if its own
 
 
 _TO_VAULT = (Phase(task="Transfer data to vault"),)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_azbackup.emulator.instances import BackupVault, Instance
 from airflow_provider_azbackup.emulator.items import Item, Vault
 from airflow_provider_azbackup.emulator.jobs import ENDINGS, Job, Json, Operation, Plan, one_of
 from airflow_provider_azbackup.emulator.store import Memory
@@ -37,6 +38,7 @@ class RefusalError(Exception):
     code: str
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)  # of the error, beside code and message
 
 
 class World:
@@ -63,6 +65,16 @@ class World:
                 key: each[key] for key in ("kind", "name", "group", "parent", "instance") if key in each
             }
             self.items.append(Item(vault=named[0], **values))
+            self.plans[self.items[-1].path] = Plan(**each.get("plan", {}))
+        self.backup_vaults = [
+            BackupVault(subscription=self.subscription, region=self.region, **each)
+            for each in seed["backup_vaults"]
+        ]
+        self.policies: Mapping[str, Mapping[str, Any]] = seed["backup_policies"]
+        for each in seed["backup_instances"]:
+            homes = [vault for vault in self.backup_vaults if vault.name == each["vault"]]
+            known = {key: value for key, value in each.items() if key not in ("vault", "plan")}
+            self.items.append(Instance(vault=homes[0], **known))
             self.plans[self.items[-1].path] = Plan(**each.get("plan", {}))
         self.jobs: dict[str, Job] = {}
         self.operations: dict[str, Operation] = {}
@@ -152,7 +164,8 @@ class World:
         if busy == "operation":
             return self.add_operation(now, plan, ending="Failed", error=BACKUP_RUNS)
         if plan.operation == "Failed":
-            return self.add_operation(now, plan, ending="Failed", error=dict(OPERATION_FAILED))
+            error = item.workload.operation_failed or OPERATION_FAILED
+            return self.add_operation(now, plan, ending="Failed", error=dict(error))
         if busy == "job":
             request |= {"ending": "Failed", "seconds": BUSY_SECONDS, "error": BACKUP_RUNS_DETAILS}
         return self.add_operation(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from airflow_provider_azbackup.emulator import item_bodies, job_bodies, restores
 from airflow_provider_azbackup.emulator.gateway import Answer, Call, Route, invalid
+from airflow_provider_azbackup.emulator.instance_routes import DATA_PROTECTION
 from airflow_provider_azbackup.emulator.items import WORKLOADS, Item
 from airflow_provider_azbackup.emulator.jobs import Job, Json
 
@@ -287,7 +288,7 @@ def _route(method: str, path: str, action: str, handler: Callable[[Call], Answer
     return Route(method, re.compile(path + "/?", re.IGNORECASE), action, handler)
 
 
-# Recovery Services vaults. Another kind of vault brings a second table and is added to ROUTES.
+# Recovery Services vaults. Another kind of vault brings a table of its own and is added to ROUTES.
 RECOVERY_SERVICES = (
     _route("GET", "/subscriptions", "", list_subscriptions),
     _route("GET", rf"{SUB}/providers/Microsoft\.RecoveryServices/vaults", "vaults/read", list_vaults),
@@ -354,4 +355,4 @@ RECOVERY_SERVICES = (
         backup_status,
     ),
 )
-ROUTES = RECOVERY_SERVICES
+ROUTES = (*RECOVERY_SERVICES, *DATA_PROTECTION)

@@ -1,4 +1,4 @@
-"""The Azure that exists at start: one tenant, one subscription, two vaults, four principals."""
+"""The Azure that exists at start: one tenant, one subscription, vaults of both types, four principals."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ READER_ACTIONS = (
     "Microsoft.RecoveryServices/Vaults/backupJobs/operationResults/read",
     "Microsoft.RecoveryServices/Vaults/backupUsageSummaries/read",
     "Microsoft.RecoveryServices/locations/backupStatus/action",
+    "Microsoft.DataProtection/backupVaults/read",
+    "Microsoft.DataProtection/backupVaults/backupInstances/read",
+    "Microsoft.DataProtection/backupVaults/backupInstances/recoveryPoints/read",
+    "Microsoft.DataProtection/backupVaults/backupPolicies/read",
+    "Microsoft.DataProtection/backupVaults/operationStatus/read",
+    "Microsoft.DataProtection/locations/operationResults/read",
+    "Microsoft.DataProtection/locations/operationStatus/read",
 )
 OPERATOR_ACTIONS = (
     *READER_ACTIONS,
@@ -26,7 +33,12 @@ OPERATOR_ACTIONS = (
     "Microsoft.RecoveryServices/Vaults/backupFabrics/protectionContainers/protectedItems/recoveryPoints/restore/action",
     "Microsoft.RecoveryServices/Vaults/backupJobs/*",
     "Microsoft.RecoveryServices/Vaults/backupResourceGuardProxies/read",
+    "Microsoft.DataProtection/backupVaults/backupInstances/backup/action",
+    "Microsoft.DataProtection/backupVaults/backupInstances/restore/action",
+    "Microsoft.DataProtection/backupVaults/backupInstances/validateRestore/action",
 )
+# Neither role lists it; whoever waits for jobs of a Backup vault needs a role of their own besides.
+BACKUP_VAULT_JOBS = "Microsoft.DataProtection/backupVaults/backupJobs/read"
 
 _VM_IS_OFF = {
     "errorCode": 400094,  # Azure's page names the title only; the number is this emulator's own.
@@ -41,6 +53,21 @@ _VM_IS_OFF = {
 
 def _machine(name: str, *, group: str = "demo-vms", vault: str = "demo-vault", **plan: Any) -> dict[str, Any]:
     return {"kind": "VM", "name": name, "group": group, "vault": vault, "plan": plan}
+
+
+# Of a Backup vault's job; the code is recorded, of a job that ran for more than a day.
+_TIMED_OUT = {
+    "code": "MOSJobTimedOutError",
+    "message": "Job took very long time and got timed out",
+    "recommendedAction": [
+        "Please retry the operation after some time. If problem persists, please contact Microsoft support."
+    ],
+}
+
+
+def _instance(kind: str, name: str, policy: str, **more: Any) -> dict[str, Any]:
+    home = {"group": "demo-data", "vault": "demo-backup-vault"}
+    return {"kind": kind, "name": name, "policy": policy, **home, **more}
 
 
 DEFAULT: Mapping[str, Any] = {
@@ -74,13 +101,43 @@ DEFAULT: Mapping[str, Any] = {
         {"kind": "SQLDataBase", "name": "payroll", "group": "demo-vms", "parent": "sqlvm"},
         {"kind": "SAPHanaDatabase", "name": "systemdb", "group": "demo-vms", "parent": "hanavm"},
     ],
+    "backup_vaults": [{"name": "demo-backup-vault", "group": "demo-rg"}],
+    # By name: the kind of data source, and the backup rules with the tags that each knows, its own first.
+    "backup_policies": {
+        "disk-policy": {"kind": "Disk", "rules": {"BackupHourly": ["Default"]}},
+        "pg-policy": {"kind": "PostgreSQL", "rules": {"BackupWeekly": ["Default", "Weekly"]}},
+        "pg-two-rules": {
+            "kind": "PostgreSQL",
+            "rules": {"BackupDaily": ["Default"], "BackupWeekly": ["Weekly"]},
+        },
+        "aks-policy": {"kind": "AKS", "rules": {"BackupHourly": ["Default", "Daily"]}},
+        "blob-policy": {"kind": "Blob", "rules": {"BackupDaily": ["Default"]}},
+        # Operational backup of blobs goes on all the time: there is no rule to run.
+        "continuous-policy": {"kind": "Blob", "rules": {}},
+    },
+    "backup_instances": [
+        _instance("Disk", "disk-good", "disk-policy"),
+        _instance("Disk", "disk-fails", "disk-policy", plan={"ending": "Failed", "error": _TIMED_OUT}),
+        _instance("Disk", "disk-warned", "disk-policy", plan={"ending": "CompletedWithWarnings"}),
+        _instance("Disk", "disk-unready", "disk-policy", state="ConfiguringProtection"),
+        _instance("Disk", "disk-twin", "disk-policy"),
+        _instance("Disk", "disk-twin", "disk-policy", group="demo-data-b"),
+        _instance("Blob", "demoblobs", "blob-policy"),
+        _instance("Blob", "democontinuous", "continuous-policy"),
+        _instance("PostgreSQL", "orders", "pg-policy", parent="demo-pg"),
+        _instance("PostgreSQL", "ledger", "pg-two-rules", parent="demo-pg"),
+        _instance("AKS", "demo-aks", "aks-policy"),
+    ],
     # A principal without a secret gets one made at start.
     "principals": {
-        "operator": {"client_id": "a0000000-0000-0000-0000-000000000001", "actions": OPERATOR_ACTIONS},
+        "operator": {
+            "client_id": "a0000000-0000-0000-0000-000000000001",
+            "actions": (*OPERATOR_ACTIONS, BACKUP_VAULT_JOBS),
+        },
         "reader": {"client_id": "a0000000-0000-0000-0000-000000000002", "actions": READER_ACTIONS},
         "waiter": {
             "client_id": "a0000000-0000-0000-0000-000000000003",
-            "actions": ["Microsoft.RecoveryServices/Vaults/backupJobs/read"],
+            "actions": ["Microsoft.RecoveryServices/Vaults/backupJobs/read", BACKUP_VAULT_JOBS],
         },
         "nobody": {"client_id": "a0000000-0000-0000-0000-000000000004", "actions": []},
     },

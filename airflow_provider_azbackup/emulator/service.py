@@ -20,7 +20,9 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                             FileSystemConsistent, CrashConsistent
                                  cancel     accepted, declined (400) or ignored; cancel_seconds
                                  quirks     integer-actions, v2-job-types, negative-duration,
-                                            clock-duration, arm-job-id
+                                            clock-duration, arm-job-id; of Backup vaults: older-words
+                                            (Started, Success, SuccessWithWarning), pauses (Paused),
+                                            other-casing and bare-job-id (of an operation's job id)
     POST /_emulator/start_job    {"item": "vm-good", "operation": "Backup", "ending": "Failed", "seconds": 60,
                                  "backup_type": "Log"}
     POST /_emulator/set_status   {"job_id": "...", "status": "Hibernating"}   null lets the job go on
@@ -353,5 +355,5 @@ class Service:
 
 
 def _refusal(refused: RefusalError) -> Answer:
-    error = {"code": refused.code, "message": refused.message}
+    error = {**refused.more, "code": refused.code, "message": refused.message}
     return Answer(status=refused.status, body={"error": error}, headers=dict(refused.headers))

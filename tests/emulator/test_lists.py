@@ -248,6 +248,7 @@ def test_a_seed_file_can_change_any_part_of_the_world() -> None:
         "items": [
             {"kind": "VM", "name": "web", "group": "my-vms", "vault": "mine", "plan": {"ending": "Failed"}}
         ],
+        "backup_instances": [],
     }
     service = Service(clock=ManualClock(), speed=1, seed=seed)
     assert [item.path for item in service.world.items] == [

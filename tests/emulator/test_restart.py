@@ -161,7 +161,8 @@ def test_two_emulators_at_once_do_not_share_a_directory(tmp_path: Path) -> None:
 
 def test_an_item_that_is_seeded_no_more_takes_its_jobs_with_it(tmp_path: Path, clock: ManualClock) -> None:
     def machines(*names: str) -> dict[str, Any]:
-        return {"items": [{"kind": "VM", "name": name, "group": "g"} for name in names]}
+        items = [{"kind": "VM", "name": name, "group": "g"} for name in names]
+        return {"items": items, "backup_instances": []}
 
     with Emulator(directory=tmp_path, clock=clock, seed=machines("one", "two")) as azure:
         azure.plan("one", ending="Never")

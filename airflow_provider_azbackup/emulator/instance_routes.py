@@ -1,0 +1,316 @@
+"""The routes of a Backup vault: a handler each, and the table that names the right each needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from airflow_provider_azbackup.emulator import gateway
+from airflow_provider_azbackup.emulator import instance_bodies as bodies
+from airflow_provider_azbackup.emulator.gateway import Answer, Call, Route, not_found
+from airflow_provider_azbackup.emulator.instances import BackupVault, Instance
+from airflow_provider_azbackup.emulator.jobs import Job, Json, Operation
+from airflow_provider_azbackup.emulator.model import RefusalError
+
+STORES = ("VaultStore", "OperationalStore", "ArchiveStore", "SnapshotStore")
+
+
+def _refused(code: str, message: str) -> RefusalError:
+    """A 400 in the form recorded of Backup vaults."""
+    more = {**bodies.facing(code, message), "target": None, "details": None}
+    return RefusalError(status=400, code=code, message=message, more=more)
+
+
+def _vault(call: Call) -> BackupVault:
+    vault = call.vault()
+    assert isinstance(vault, BackupVault)
+    return vault
+
+
+def _instances(call: Call) -> list[Instance]:
+    vault = _vault(call)
+    return [item for item in call.world.items if isinstance(item, Instance) and item.vault == vault]
+
+
+def _instance(call: Call) -> Instance:
+    for item in _instances(call):
+        if item.native_name.lower() == call.parts["instance"].lower():
+            return item
+    raise not_found(f"The backup instance '{call.parts['instance']}' was not found in this vault.")
+
+
+def _page(call: Call, values: list[Json]) -> Answer:
+    answer = call.page(values)
+    answer.body.setdefault("nextLink", None)
+    return answer
+
+
+def list_vaults(call: Call) -> Answer:
+    group = call.parts.get("group", "").lower()
+    found = [vault for vault in call.world.backup_vaults if group in ("", vault.group.lower())]
+    return call.page([bodies.vault(vault) for vault in found])
+
+
+def get_vault(call: Call) -> Answer:
+    return Answer(body=bodies.vault(_vault(call)))
+
+
+def list_instances(call: Call) -> Answer:
+    return call.page([bodies.instance(item) for item in _instances(call)])
+
+
+def get_instance(call: Call) -> Answer:
+    return Answer(body=bodies.instance(_instance(call)))
+
+
+def get_policy(call: Call) -> Answer:
+    vault, wanted = _vault(call), call.parts["policy"].lower()
+    for name, described in call.world.policies.items():
+        if name.lower() == wanted:
+            return Answer(body=bodies.policy(vault, name, described))
+    raise not_found(f"The backup policy '{call.parts['policy']}' was not found in this vault.")
+
+
+def back_up(call: Call) -> Answer:
+    """Azure's codes for what is wrong with such a request are not published; these are the emulator's own."""
+    item = _instance(call)
+    options = call.ask.json().get("backupRuleOptions")
+    if not isinstance(options, dict) or not isinstance(options.get("triggerOption"), dict):
+        raise _refused(
+            "UserErrorInvalidRequest", "backupRuleOptions with ruleName and triggerOption is needed."
+        )
+    rules = call.world.policies[item.policy]["rules"]
+    if options.get("ruleName") not in rules:
+        raise _refused(
+            "UserErrorBackupRuleNotFound",
+            f"Policy {item.policy} has no backup rule {options.get('ruleName')!r}.",
+        )
+    tags = [*dict.fromkeys(tag for each in rules.values() for tag in each)]
+    tag = options["triggerOption"].get("retentionTagOverride", rules[options["ruleName"]][0])
+    if tag not in tags:
+        raise _refused("UserErrorRetentionTagNotFound", f"Policy {item.policy} has no retention tag {tag!r}.")
+    if item.state != "ProtectionConfigured":
+        raise _refused(
+            "UserErrorProtectionNotConfigured",
+            f"The backup instance is in state {item.state}; it can be backed up in ProtectionConfigured.",
+        )
+    return _accepted(
+        call, call.world.back_up(item, call.now, request={"rule": options["ruleName"], "tag": tag})
+    )
+
+
+def _accepted(call: Call, operation: Operation) -> Answer:
+    """202 with the two addresses of an operation, plain as recorded."""
+    name, version = bodies.operation_name(operation.id), call.ask.query["api-version"]
+    vault, base = _vault(call), call.ask.base
+    location = (
+        f"/subscriptions/{vault.subscription}/providers/Microsoft.DataProtection/locations/{vault.region}"
+    )
+    return Answer(
+        status=202,
+        headers={
+            "Azure-AsyncOperation": f"{base}{vault.path}/operationStatus/{name}?api-version={version}",
+            "Location": f"{base}{location}/operationResults/{name}?api-version={version}",
+            "Retry-After": call.retry_after(),
+        },
+    )
+
+
+def _operation(call: Call) -> Operation:
+    name = call.parts["operation"]
+    operation = call.world.operations.get(bodies.operation_identity(name))
+    if operation is None:
+        raise not_found(f"The operation '{name}' was not found.")
+    return operation
+
+
+def get_operation(call: Call) -> Answer:
+    return Answer(body=bodies.operation(_operation(call), call.now, call.ask.path))
+
+
+def get_vault_operation(call: Call) -> Answer:
+    _vault(call)
+    return get_operation(call)
+
+
+def get_operation_result(call: Call) -> Answer:
+    """What the ``Location`` of a 202 leads to: 202 while the operation runs, then the job that it made."""
+    operation = _operation(call)
+    status = call.ask.path.replace("/operationResults/", "/operationStatus/")
+    version = call.ask.query["api-version"]
+    headers = {"Azure-AsyncOperation": f"{call.ask.base}{status}?api-version={version}"}
+    if call.now < operation.ready or operation.ending == "InProgress":
+        more = {
+            "Location": f"{call.ask.base}{call.ask.path}?api-version={version}",
+            "Retry-After": call.retry_after(),
+        }
+        return Answer(status=202, headers={**headers, **more})
+    if operation.error is not None:
+        raise _refused(operation.error["code"], operation.error["message"])
+    return Answer(body=bodies.job_name(operation), headers=headers)
+
+
+def _job(call: Call) -> Job:
+    job = call.world.jobs.get(call.parts["job"].lower())
+    if job is None or job.item.vault != _vault(call):
+        raise not_found(f"The job '{call.parts['job']}' was not found.")
+    return job
+
+
+def _job_body(call: Call, job: Job, *, full: bool) -> Json:
+    assert isinstance(job.item, Instance)
+    return bodies.job(job, call.now, job.item, vault_path=call.parts["vault_path"], full=full)
+
+
+def list_jobs(call: Call) -> Answer:
+    """All there are, oldest first: what was recorded was in no order, and could not be narrowed down."""
+    vault = _vault(call)
+    found = [
+        job
+        for job in call.world.jobs.values()
+        if job.item.vault == vault and call.now >= job.starts + job.visible_after
+    ]
+    return _page(call, [_job_body(call, job, full=False) for job in found])
+
+
+def get_job(call: Call) -> Answer:
+    return Answer(body=_job_body(call, _job(call), full=True))
+
+
+def _points(call: Call, item: Instance) -> list[Job]:
+    """The backups of an instance that left a recovery point, the newest first."""
+    good = ("Completed", "CompletedWithWarnings")
+    return [job for job in reversed(call.history(item)) if job.ended(call.now) in good]
+
+
+def list_points(call: Call) -> Answer:
+    item = _instance(call)
+    return call.page([bodies.recovery_point(job, item) for job in _points(call, item)])
+
+
+def get_point(call: Call) -> Answer:
+    item = _instance(call)
+    for job in _points(call, item):
+        if bodies.point_name(job) == call.parts["point"]:
+            return Answer(body=bodies.recovery_point(job, item))
+    raise not_found(f"The recovery point '{call.parts['point']}' was not found.")
+
+
+def _restore_request(call: Call, item: Instance, asked: object) -> Json:
+    """Check a restore request as far as the emulator understands it; return what a job keeps of it."""
+    if not isinstance(asked, dict) or not isinstance(asked.get("restoreTargetInfo"), dict):
+        raise _refused("UserErrorInvalidRequest", "A restore request with restoreTargetInfo is needed.")
+    if asked.get("sourceDataStoreType") not in STORES:
+        raise _refused("UserErrorInvalidRequest", f"sourceDataStoreType must be one of {', '.join(STORES)}.")
+    target = asked["restoreTargetInfo"].get("datasourceInfo") or {}
+    kept: Json = {
+        "sourceDataStoreType": asked["sourceDataStoreType"],
+        "destination": target.get("resourceID") or target.get("resourceId"),
+    }
+    kind = asked.get("objectType")
+    if kind == "AzureBackupRecoveryTimeBasedRestoreRequest":
+        try:
+            at = datetime.fromisoformat(str(asked.get("recoveryPointTime")))
+        except ValueError:
+            raise _refused("UserErrorInvalidRequest", "recoveryPointTime is not a date and time.") from None
+        return {**kept, "pointTime": at.replace(tzinfo=at.tzinfo or UTC).timestamp()}
+    if kind not in (
+        "AzureBackupRecoveryPointBasedRestoreRequest",
+        "AzureBackupRestoreWithRehydrationRequest",
+    ):
+        raise _refused("UserErrorInvalidRequest", f"objectType {kind!r} is no restore request.")
+    for job in _points(call, item):
+        if bodies.point_name(job) == asked.get("recoveryPointId"):
+            at_point = job.starts + job.point_after
+            return {**kept, "recoveryPointId": asked["recoveryPointId"], "pointTime": at_point}
+    raise _refused(
+        "UserErrorRecoveryPointNotFound", f"There is no recovery point {asked.get('recoveryPointId')!r}."
+    )
+
+
+def validate_restore(call: Call) -> Answer:
+    """Say by an operation whether a restore would work; it makes no job, and fails inside a 200."""
+    item, world = _instance(call), call.world
+    plan = world.plans[item.path]
+    failed = None
+    try:
+        _restore_request(call, item, call.ask.json().get("restoreRequestObject"))
+    except RefusalError as refused:
+        failed = {"code": refused.code, "message": refused.message}
+    if failed:
+        return _accepted(call, world.add_operation(call.now, plan, ending="Failed", error=failed))
+    return _accepted(call, world.add_operation(call.now, plan, ending="NoProperties"))
+
+
+def restore(call: Call) -> Answer:
+    item, world = _instance(call), call.world
+    request = _restore_request(call, item, call.ask.json())
+    plan = world.plans[item.path]
+    if plan.operation == "Failed":
+        error = dict(item.workload.operation_failed or {})
+        return _accepted(call, world.add_operation(call.now, plan, ending="Failed", error=error))
+    job = world.start(item, call.now, "Restore", request=request)
+    return _accepted(call, world.add_operation(call.now, plan, ending=plan.operation, job=job))
+
+
+PROVIDER = r"/providers/Microsoft\.DataProtection"
+SUB = r"/subscriptions/(?P<sub>[^/]+)"
+GROUP = rf"{SUB}/resourceGroups/(?P<group>[^/]+)"
+VAULT = rf"(?P<vault_path>{GROUP}{PROVIDER}/backupVaults/(?P<vault>[^/]+))"
+INSTANCE = rf"(?P<item_path>{VAULT}/backupInstances/(?P<instance>[^/]+))"
+LOCATION = rf"{SUB}{PROVIDER}/locations/[^/]+"
+OPERATION = r"(?P<operation>[^/]+)"
+
+
+def _route(
+    method: str, path: str, action: str, handler: Callable[[Call], Answer], reads: int = 2000
+) -> Route:
+    pattern = re.compile(path + "/?", re.IGNORECASE)
+    return Route(method, pattern, action, handler, gateway.DATA_PROTECTION, reads)
+
+
+_VAULTS, _INSTANCES = "backupVaults", "backupVaults/backupInstances"
+# What is left to read begins at the numbers that were recorded. There is no way to cancel a job.
+DATA_PROTECTION = (
+    _route("GET", rf"{SUB}{PROVIDER}/backupVaults", f"{_VAULTS}/read", list_vaults),
+    _route("GET", rf"{GROUP}{PROVIDER}/backupVaults", f"{_VAULTS}/read", list_vaults),
+    _route("GET", VAULT, f"{_VAULTS}/read", get_vault),
+    _route("GET", rf"{VAULT}/backupInstances", f"{_INSTANCES}/read", list_instances),
+    _route("GET", INSTANCE, f"{_INSTANCES}/read", get_instance),
+    _route("GET", rf"{VAULT}/backupPolicies/(?P<policy>[^/]+)", f"{_VAULTS}/backupPolicies/read", get_policy),
+    _route("POST", rf"{INSTANCE}/backup", f"{_INSTANCES}/backup/action", back_up),
+    _route(
+        "GET",
+        rf"{VAULT}/operationStatus/{OPERATION}",
+        f"{_VAULTS}/operationStatus/read",
+        get_vault_operation,
+        1000,
+    ),
+    _route(
+        "GET",
+        rf"{LOCATION}/operationStatus/{OPERATION}",
+        "locations/operationStatus/read",
+        get_operation,
+        1000,
+    ),
+    _route(
+        "GET",
+        rf"{LOCATION}/operationResults/{OPERATION}",
+        "locations/operationResults/read",
+        get_operation_result,
+        200,
+    ),
+    _route("GET", rf"{VAULT}/backupJobs", f"{_VAULTS}/backupJobs/read", list_jobs, 200),
+    _route("GET", rf"{VAULT}/backupJobs/(?P<job>[^/]+)", f"{_VAULTS}/backupJobs/read", get_job, 200),
+    _route("GET", rf"{INSTANCE}/recoveryPoints", f"{_INSTANCES}/recoveryPoints/read", list_points, 100),
+    _route(
+        "GET",
+        rf"{INSTANCE}/recoveryPoints/(?P<point>[^/]+)",
+        f"{_INSTANCES}/recoveryPoints/read",
+        get_point,
+        100,
+    ),
+    _route("POST", rf"{INSTANCE}/validateRestore", f"{_INSTANCES}/validateRestore/action", validate_restore),
+    _route("POST", rf"{INSTANCE}/restore", f"{_INSTANCES}/restore/action", restore),
+)

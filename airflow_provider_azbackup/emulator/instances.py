@@ -1,0 +1,145 @@
+"""Backup vaults and what they protect: the kinds of data source, and how long their jobs take."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from airflow_provider_azbackup.emulator.items import Item, Phase, Vault, Workload
+
+# The one error of an operation that was recorded; whatever the data source, it is a failed precheck.
+_NO_PERMISSION = {
+    "code": "UserErrorDiskAndSnapshotRGOrMSIPermissionsNotPresent",
+    "message": "Could not perform the operation as Azure Backup Service requires additional permissions on "
+    "the Snapshot Data store Resource Group and Disk to do this operation.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource(Workload):
+    """One kind of data source. ``source_type`` is what Azure calls it, ``resource_type`` its resource.
+
+    ``store`` is where its recovery points lie, ``destination`` what a finished backup job says of that.
+    """
+
+    management: str = ""
+    item_type: str = ""
+    job_type: str = ""
+    backup_request: str = ""
+    restore_request: str = ""
+    phases: Mapping[str, tuple[Phase, ...]]
+    source_type: str
+    resource_type: str
+    store: str
+    destination: str | None = None
+    progress: bool = False
+    point_type: str = "Full"
+    operation_failed: Mapping[str, str] | None = None
+
+
+_PHASES = {"Backup": (Phase(task="Trigger Backup"),), "Restore": (Phase(task="Trigger Restore"),)}
+DATA_SOURCES: Mapping[str, DataSource] = {
+    "Disk": DataSource(
+        source_type="Microsoft.Compute/disks",
+        resource_type="Microsoft.Compute/disks",
+        store="OperationalStore",
+        destination="OperationalTierStore",
+        point_type="Incremental",
+        phases=_PHASES,
+        seconds={"Backup": 185, "Restore": 290},
+        point_after=20,
+        operation_failed=_NO_PERMISSION,
+    ),
+    "Blob": DataSource(
+        source_type="Microsoft.Storage/storageAccounts/blobServices",
+        resource_type="Microsoft.Storage/storageAccounts",
+        store="VaultStore",
+        phases=_PHASES,
+        seconds={"Backup": 120, "Restore": 120},  # no backup of blobs was recorded
+        point_after=10,
+        operation_failed=_NO_PERMISSION,
+    ),
+    "PostgreSQL": DataSource(
+        source_type="Microsoft.DBforPostgreSQL/servers/databases",
+        resource_type="Microsoft.DBforPostgreSQL/servers/databases",
+        store="VaultStore",
+        progress=True,
+        phases=_PHASES,
+        seconds={"Backup": 95, "Restore": 105},
+        point_after=35,
+        operation_failed=_NO_PERMISSION,
+    ),
+    "AKS": DataSource(
+        source_type="Microsoft.ContainerService/managedClusters",
+        resource_type="Microsoft.ContainerService/managedClusters",
+        store="OperationalStore",
+        destination="OperationalTierStore",
+        point_type="Incremental",
+        phases=_PHASES,
+        seconds={"Backup": 230, "Restore": 300},
+        point_after=30,
+        operation_failed=_NO_PERMISSION,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupVault(Vault):
+    """A Backup vault."""
+
+    @property
+    def path(self) -> str:
+        return (
+            f"/subscriptions/{self.subscription}/resourceGroups/{self.group}"
+            f"/providers/Microsoft.DataProtection/backupVaults/{self.name}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance(Item):
+    """A backup instance. A database's ``parent`` is its server; ``kind`` is a word of ``DATA_SOURCES``.
+
+    :param policy: the name of its policy.
+    :param state: ``ProtectionConfigured``, or any other of Azure's states, in which no backup can be made.
+    """
+
+    policy: str
+    state: str = "ProtectionConfigured"
+
+    @property
+    def workload(self) -> DataSource:
+        return DATA_SOURCES[self.kind]
+
+    @property
+    def native_name(self) -> str:
+        """Source set, source and a GUID, as portal and CLI make it."""
+        text = hashlib.sha256(
+            f"{self.vault.path}/{self.group}/{self.parent}/{self.name}".encode()
+        ).hexdigest()
+        guid = f"{text[:8]}-{text[8:12]}-11ee-{text[12:16]}-{text[16:28]}"
+        return f"{self.parent or self.name}-{self.name}-{guid}"
+
+    @property
+    def path(self) -> str:
+        return f"{self.vault.path}/backupInstances/{self.native_name}"
+
+    @property
+    def friendly_name(self) -> str:
+        """What people see: of a database its server, too."""
+        return f"{self.parent}/{self.name}" if self.parent else self.name
+
+    @property
+    def set_id(self) -> str:
+        """The ARM id of a database's server or of a cluster; an empty string for what is in no set."""
+        group = f"/subscriptions/{self.vault.subscription}/resourceGroups/{self.group}/providers"
+        if self.kind == "PostgreSQL":
+            return f"{group}/Microsoft.DBforPostgreSQL/servers/{self.parent}"
+        return f"{group}/{self.workload.resource_type}/{self.name}" if self.kind == "AKS" else ""
+
+    @property
+    def source_id(self) -> str:
+        group = f"/subscriptions/{self.vault.subscription}/resourceGroups/{self.group}/providers"
+        if self.kind == "PostgreSQL":
+            return f"{self.set_id}/databases/{self.name}"
+        return f"{group}/{self.workload.resource_type}/{self.name}"
