@@ -579,12 +579,15 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
     ``AzureBackupOperator.partial(...).expand(protected_item=items.output)``. Pushes the XCom
     ``protected_items``: for each a dict with name, policy, state and the time of the last backup.
 
-    :param backup_management_type: ``AzureIaasVM``, ``AzureStorage`` or ``AzureWorkload``; default: all.
+    :param backup_management_type: ``AzureIaasVM``, ``AzureStorage`` or ``AzureWorkload``; default: all. A
+        Backup vault knows none of them.
     :param policy: name of a backup policy.
     :param state: such as ``Protected``, ``IRPending`` (never backed up) or ``ProtectionStopped``.
     :param vault_name: the Recovery Services vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
+    :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
+        connection's.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
     :raises AzureBackupConfigError: at construction, for a management type that no item has.
 
@@ -596,6 +599,7 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
         "vault_name",
         "resource_group_name",
         "subscription_id",
+        "vault_type",
         "azure_backup_conn_id",
     )
     ui_color = "#d6eaf8"
@@ -609,10 +613,12 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
         vault_name: str | None = None,
         resource_group_name: str | None = None,
         subscription_id: str | None = None,
+        vault_type: str | None = None,
         azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_literal(vault_type, check_vault_type)
         if backup_management_type not in (None, *MANAGEMENT_TYPES):
             raise AzureBackupConfigError(
                 f"task {self.task_id!r}: backup_management_type is {backup_management_type!r}; "
@@ -624,6 +630,7 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
         self.subscription_id = subscription_id
+        self.vault_type = vault_type
         self.azure_backup_conn_id = azure_backup_conn_id
 
     def execute(self, context: Context) -> list[str]:

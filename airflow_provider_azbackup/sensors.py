@@ -282,6 +282,8 @@ class AzureBackupFreshnessSensor(_Gate):
     :param vault_name: the Recovery Services vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
+    :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
+        connection's.
     :param accept_warnings: let a backup pass that ended ``CompletedWithWarnings``. For a VM that means a
         snapshot exists, but it never reached the vault.
     :param deferrable: wait in the triggerer, without holding a worker slot, with lists of jobs that all such
@@ -307,6 +309,7 @@ class AzureBackupFreshnessSensor(_Gate):
         "vault_name",
         "resource_group_name",
         "subscription_id",
+        "vault_type",
         "azure_backup_conn_id",
     )
 
@@ -319,6 +322,7 @@ class AzureBackupFreshnessSensor(_Gate):
         vault_name: str | None = None,
         resource_group_name: str | None = None,
         subscription_id: str | None = None,
+        vault_type: str | None = None,
         accept_warnings: bool = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         require_recovery_point: bool = False,
@@ -344,6 +348,7 @@ class AzureBackupFreshnessSensor(_Gate):
             min_tier=min_tier,
         )
         check_literal(protected_item, check_item)
+        check_literal(vault_type, check_vault_type)
         check_literal(since, lambda text: read_moment("since", text))
         self.protected_item = protected_item
         self.since = "{{ data_interval_start }}" if since is None and age is None else since
@@ -351,6 +356,7 @@ class AzureBackupFreshnessSensor(_Gate):
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
         self.subscription_id = subscription_id
+        self.vault_type = vault_type
         self.accept_warnings = accept_warnings
         self.deferrable = deferrable
         self.require_recovery_point = require_recovery_point or age is not None

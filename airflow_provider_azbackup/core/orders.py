@@ -18,7 +18,7 @@ from airflow_provider_azbackup.core import calls, flows
 from airflow_provider_azbackup.core.adoption import Intent, Prepared
 from airflow_provider_azbackup.core.names import read_moment
 from airflow_provider_azbackup.core.points import RecoveryPoint, choose_point, choose_range, tell_points
-from airflow_provider_azbackup.core.resources import OperationRef, ProtectedItem, last_segment
+from airflow_provider_azbackup.core.resources import BackupInstance, OperationRef, ProtectedItem, last_segment
 from airflow_provider_azbackup.core.restores import (
     LATEST,
     RestoreOptions,
@@ -57,6 +57,11 @@ class Order:
         :raises AzureBackupConfigError: when it can be no restore, or not one of this item.
         """
         check_restore(**options)
+        if isinstance(item, BackupInstance):
+            raise AzureBackupConfigError(
+                f"{item.name} is in a Backup vault (Microsoft.DataProtection), whose restores this operator does "
+                f"not know; expected an item of a Recovery Services vault"
+            )
         place, body = options.get("restore_to"), options.get("request")
         owner, point = split_point_id(options.get("recovery_point") or LATEST)
         if owner and owner.casefold() != item.path.casefold():
