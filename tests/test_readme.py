@@ -17,7 +17,11 @@ import pytest
 from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS
 from airflow_provider_azbackup.hooks import AzureBackupHook
-from airflow_provider_azbackup.operators import AzureBackupCancelJobOperator, AzureBackupOperator
+from airflow_provider_azbackup.operators import (
+    AzureBackupCancelJobOperator,
+    AzureBackupOperator,
+    AzureBackupRestoreOperator,
+)
 from airflow_provider_azbackup.sensors import AzureBackupJobSensor
 from tests.tasks import TaskInstance, run
 
@@ -44,7 +48,7 @@ def table_under(heading: str) -> list[list[str]]:
 
 def test_every_block_is_of_a_kind_that_is_tested_here() -> None:
     assert {language for language, _ in BLOCKS} == {"python", "shell"}
-    assert len(PYTHON) == 5
+    assert len(PYTHON) == 7
 
 
 def test_the_ten_lines_gate_a_task_on_a_backup(azure: Emulator) -> None:
@@ -63,8 +67,21 @@ def test_the_ten_lines_gate_a_task_on_a_backup(azure: Emulator) -> None:
 
 def test_the_sensor_takes_a_job_id_from_the_parameters() -> None:
     space: dict[str, Any] = {}
-    exec(compile(block("AzureBackupJobSensor"), "README.md", "exec"), space)
+    exec(compile(block("import AzureBackupJobSensor"), "README.md", "exec"), space)
     assert isinstance(space["backed_up"], AzureBackupJobSensor)
+
+
+def test_the_sensors_of_fresh_backups_are_made_as_shown() -> None:
+    space: dict[str, Any] = {}
+    exec(compile(block("AzureBackupFreshnessSensor"), "README.md", "exec"), space)
+    assert space["tonight"].since == "{{ data_interval_start }}"
+    assert space["recent"].max_age == 26 * 3600
+
+
+def test_the_restore_is_made_as_shown() -> None:
+    space: dict[str, Any] = {}
+    exec(compile(block("AzureBackupRestoreOperator"), "README.md", "exec"), space)
+    assert isinstance(space["drill"], AzureBackupRestoreOperator)
 
 
 def test_the_retry_policy_is_taken_by_a_task_as_shown() -> None:

@@ -59,8 +59,8 @@ class Order:
         check_restore(**options)
         if isinstance(item, BackupInstance):
             raise AzureBackupConfigError(
-                f"{item.name} is in a Backup vault (Microsoft.DataProtection), whose restores this operator does "
-                f"not know; expected an item of a Recovery Services vault"
+                f"{item.name} is in a Backup vault (Microsoft.DataProtection), and only items of Recovery "
+                f"Services vaults can be restored here"
             )
         place, body = options.get("restore_to"), options.get("request")
         owner, point = split_point_id(options.get("recovery_point") or LATEST)

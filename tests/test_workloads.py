@@ -1,0 +1,124 @@
+"""What can be done for which workload: every cell of the table in the README, done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from airflow_provider_azbackup.core.calls import moment
+from airflow_provider_azbackup.emulator import Emulator
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError
+from airflow_provider_azbackup.operators import (
+    AzureBackupCancelJobOperator,
+    AzureBackupOperator,
+    AzureBackupRestoreOperator,
+)
+from airflow_provider_azbackup.restore_to import (
+    disks,
+    original_database,
+    original_share,
+)
+from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor, AzureBackupJobSensor
+from tests.tasks import TaskInstance, run
+from tests.test_readme import table_under
+
+HERE = {"vault_name": "demo-backup-vault", "vault_type": "DataProtection"}
+STAGING = (
+    "/subscriptions/00000000-0000-0000-0000-00000000d3a0/resourceGroups/demo-rg"
+    "/providers/Microsoft.Storage/storageAccounts/staging"
+)
+# As the README calls it: an item of the emulator's, its vault, where to restore it to.
+WORKLOADS: Mapping[str, tuple[str, Mapping[str, str], Any]] = {
+    "Azure VM": ("vm-good", {}, disks(storage_account_id=STAGING)),
+    "Azure file share": ("documents", {}, original_share()),
+    "SQL in an Azure VM": ("payroll", {}, original_database()),
+    "SAP HANA in an Azure VM": ("systemdb", {}, original_database()),
+    "Disk": ("disk-good", HERE, None),
+    "Blobs": ("demoblobs", HERE, None),
+    "PostgreSQL": ("demo-pg/orders", HERE, None),
+    "AKS": ("demo-aks", HERE, None),
+}
+
+
+class Bench:
+    """One workload of the emulator's, and what can be asked of it."""
+
+    def __init__(self, azure: Emulator, clock: Any, workload: str) -> None:
+        self.azure, self.clock = azure, clock
+        self.item, self.vault, self.place = WORKLOADS[workload]
+        self.ti = TaskInstance()
+
+    def somebodys(self, seconds: float) -> str:
+        """A backup that nobody here has started."""
+        return self.azure.start_job(self.item.rpartition("/")[2], seconds=seconds)
+
+    def task(self, kind: Callable[..., Any], **arguments: Any) -> Any:
+        given = {"task_id": "task", "deferrable": True, **self.vault, **arguments}
+        return run(lambda: kind(**given), self.ti)
+
+    def back_up(self) -> None:
+        self.task(AzureBackupOperator, protected_item=self.item)
+        assert self.ti.xcoms["job"]["outcome"] == "succeeded"
+
+    def wait(self) -> None:
+        job_id = self.somebodys(900)
+        assert self.task(AzureBackupJobSensor, job_id=job_id, timeout=7200) == job_id
+
+    def cancel(self) -> None:
+        assert self.task(AzureBackupCancelJobOperator, job_id=self.somebodys(9000)) in ("cancelled", "warned")
+
+    def restore(self) -> None:
+        self.somebodys(30)
+        self.clock.advance(60)
+        self.task(
+            AzureBackupRestoreOperator, protected_item=self.item, restore_to=self.place or {"place": "?"}
+        )
+        assert self.ti.xcoms["job"]["outcome"] == "succeeded"
+
+    def freshness(self) -> None:
+        job_id = self.somebodys(900)
+        since = moment(self.clock() - 60)
+        found = self.task(AzureBackupFreshnessSensor, protected_item=self.item, since=since, timeout=7200)
+        assert found == job_id
+
+    def recovery_point(self) -> None:
+        self.task(AzureBackupOperator, protected_item=self.item, require_recovery_point=True)
+        assert self.ti.xcoms["recovery_point"]["tiers"]
+
+
+DOES = {
+    "back up": Bench.back_up,
+    "wait": Bench.wait,
+    "cancel": Bench.cancel,
+    "restore": Bench.restore,
+    "freshness": Bench.freshness,
+    "recovery point": Bench.recovery_point,
+}
+# What cannot be done: Azure has no way to cancel a job of a Backup vault.
+CANNOT = {(workload, what) for workload in (*WORKLOADS,)[4:] for what in ("cancel", "restore")}
+CELLS = [(workload, what) for workload in WORKLOADS for what in DOES]
+
+
+@pytest.mark.parametrize(
+    ("workload", "what"), [cell for cell in CELLS if cell not in CANNOT], ids=lambda each: each
+)
+def test_it_can(azure: Emulator, clock: Any, workload: str, what: str) -> None:
+    DOES[what](Bench(azure, clock, workload))
+
+
+@pytest.mark.parametrize(("workload", "what"), sorted(CANNOT), ids=lambda each: each)
+def test_it_says_that_it_cannot(azure: Emulator, clock: Any, workload: str, what: str) -> None:
+    with pytest.raises(AzureBackupConfigError, match="Backup vault"):
+        DOES[what](Bench(azure, clock, workload))
+    assert not azure.count("POST", "/subscriptions/")
+
+
+def test_the_readme_says_what_is_so() -> None:
+    told = {
+        (row[0], what): cell.rstrip(" |") == "yes"
+        for row in table_under("## What it can do, by workload")
+        for what, cell in zip(DOES, row[1:], strict=True)
+    }
+    assert told == {cell: cell not in CANNOT for cell in CELLS}
