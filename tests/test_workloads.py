@@ -35,10 +35,10 @@ WORKLOADS: Mapping[str, tuple[str, Mapping[str, str], Any]] = {
     "Azure file share": ("documents", {}, original_share()),
     "SQL in an Azure VM": ("payroll", {}, original_database()),
     "SAP HANA in an Azure VM": ("systemdb", {}, original_database()),
-    "Disk": ("disk-good", HERE, None),
-    "Blobs": ("demoblobs", HERE, None),
-    "PostgreSQL": ("demo-pg/orders", HERE, None),
-    "AKS": ("demo-aks", HERE, None),
+    "Disk": ("disk-good", HERE, disks(storage_account_id=STAGING)),
+    "Blobs": ("demoblobs", HERE, disks(storage_account_id=STAGING)),
+    "PostgreSQL": ("demo-pg/orders", HERE, disks(storage_account_id=STAGING)),
+    "AKS": ("demo-aks", HERE, disks(storage_account_id=STAGING)),
 }
 
 
