@@ -67,7 +67,7 @@ BLOCKED = re.compile(r"async thread was blocked for ([\d.]+) seconds")
 # Longer than this the event loop must never stand still.
 STILL = 0.5
 # Of so many jobs one fails, this one.
-OF, FAILS = 50, 24
+OF, FAILS = 50, 4
 
 
 @dataclass(frozen=True, kw_only=True)
