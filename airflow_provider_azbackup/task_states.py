@@ -6,6 +6,7 @@ None of this is public API of Airflow, so all of it may fail: a caller that cann
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -25,6 +26,22 @@ def state_of(ti: Any) -> str:
     except ImportError:
         return _state_in_database(ti)
     return _only_state(ti, task_runner.SUPERVISOR_COMMS.send(_question(ti)))
+
+
+def states_of(ti: Any, task_ids: Sequence[str]) -> set[str]:
+    """Return the states in which Airflow holds tasks of the same run now, mapped ones included; for a worker.
+
+    :param ti: anything with ``dag_id`` and ``run_id``.
+    :raises Exception: whatever Airflow raises when it cannot be found out.
+    """
+    try:
+        from airflow.sdk.execution_time import task_runner
+        from airflow.sdk.execution_time.comms import GetTaskStates
+    except ImportError:
+        return _states_in_database(ti, task_ids)
+    asked = GetTaskStates(dag_id=ti.dag_id, task_ids=[*task_ids], run_ids=[ti.run_id])
+    answer: Any = task_runner.SUPERVISOR_COMMS.send(asked)
+    return {str(state) for state in answer.task_states.get(ti.run_id, {}).values()}
 
 
 async def state_on_loop(ti: Any, *, limit: float) -> str:
@@ -104,3 +121,16 @@ def _state_in_database(ti: Any) -> str:
     if state is None:
         raise LookupError(f"Airflow names no state of task {ti.task_id}")
     return str(state)
+
+
+def _states_in_database(ti: Any, task_ids: Sequence[str]) -> set[str]:
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        found = session.query(TaskInstance.state).filter(
+            TaskInstance.dag_id == ti.dag_id,
+            TaskInstance.run_id == ti.run_id,
+            TaskInstance.task_id.in_(task_ids),
+        )
+        return {str(state) for (state,) in found}

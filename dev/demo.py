@@ -42,13 +42,19 @@ EXPECTED: Mapping[str, Mapping[str, str]] = MappingProxyType(
             **{f"backed_up[{machine}]": "success" for machine in range(3)},
             "migrate": "success",
         },
+        "azbackup_guarded_patch": {
+            "backed_up.backup": "success",
+            "backed_up.patch": "failed",
+            "backed_up.check": "upstream_failed",
+            "backed_up.restore": "success",
+        },
         "azbackup_fleet": {
             **{f"backup[{machine}]": "success" for machine in range(20)},
             "patch_fleet": "success",
         },
     }
 )
-BACKUPS = 24
+BACKUPS = 25
 # What the drill restores: a machine that the policy has backed up in the night before.
 DRILLED = "vm-good"
 # Whose backups, made by a policy, are under way when the gates look for them.

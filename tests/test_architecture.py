@@ -31,6 +31,7 @@ LAYERS = (
     {"links", "waiting", "restore_to"},
     {"starting"},
     {"operators", "sensors", "retries"},
+    {"guard"},
 )
 # What the core must do without: it opens no socket, reads no clock, never sleeps, and logs nothing.
 FORBIDDEN_IN_CORE = {

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.standard.operators.empty import EmptyOperator
 
 from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS
@@ -25,6 +27,7 @@ from airflow_provider_azbackup.operators import (
 from airflow_provider_azbackup.sensors import AzureBackupJobSensor
 from tests.tasks import TaskInstance, run
 
+STAGING = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/staging"
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -48,7 +51,7 @@ def table_under(heading: str) -> list[list[str]]:
 
 def test_every_block_is_of_a_kind_that_is_tested_here() -> None:
     assert {language for language, _ in BLOCKS} == {"python", "shell"}
-    assert len(PYTHON) == 7
+    assert len(PYTHON) == 8
 
 
 def test_the_ten_lines_gate_a_task_on_a_backup(azure: Emulator) -> None:
@@ -82,6 +85,17 @@ def test_the_restore_is_made_as_shown() -> None:
     space: dict[str, Any] = {}
     exec(compile(block("AzureBackupRestoreOperator"), "README.md", "exec"), space)
     assert isinstance(space["drill"], AzureBackupRestoreOperator)
+
+
+def test_risky_tasks_are_guarded_as_shown() -> None:
+    space: dict[str, Any] = {"STAGING": STAGING}
+    with DAG("guarded", schedule=None) as dag:
+        space |= {name: lambda name=name: EmptyOperator(task_id=name) for name in ("patch", "check")}
+        exec(compile(block("import backed_up"), "README.md", "exec"), space)
+    assert dag.get_task("backed_up.patch").upstream_task_ids == {"backed_up.backup"}
+    restore = dag.get_task("backed_up.restore")
+    assert restore.is_teardown
+    assert restore.upstream_task_ids == {"backed_up.backup", "backed_up.check"}
 
 
 def test_the_retry_policy_is_taken_by_a_task_as_shown() -> None:

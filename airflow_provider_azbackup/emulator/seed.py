@@ -84,6 +84,7 @@ DEFAULT: Mapping[str, Any] = {
         _machine("vm-cancelled", ending="CancelledInTransfer"),
         _machine("vm-warned", ending="CompletedWithWarnings"),
         _machine("vm-handed-over"),
+        _machine("vm-patched"),
         *(_machine(f"fleet-{number:02}") for number in range(1, 21)),
         _machine("twin"),
         _machine("twin", group="demo-vms-b"),

@@ -1,0 +1,95 @@
+"""Guard risky tasks: a backup before them, and if one of them fails, the way back.
+
+A ``with`` block reads as what it is: these tasks, and no others, run behind the backup. It is made of
+Airflow's own setup and teardown, so that clearing a guarded task takes a new backup first, and nothing else
+of a DAG has to know. A decorator would guard one task; what is risky is mostly several, in their own order.
+
+Source: https://airflow.apache.org/docs/apache-airflow/stable/howto/setup-and-teardown.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowSkipException, TaskGroup
+
+from airflow_provider_azbackup.operators import AzureBackupOperator, AzureBackupRestoreOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+_FAILED = frozenset({"failed", "upstream_failed"})
+
+
+class AzureBackupRestoreOnFailureOperator(AzureBackupRestoreOperator):
+    """Restores if one of the tasks between a setup and this, its teardown, has failed; else it is skipped.
+
+    Made by :func:`backed_up`.
+
+    :param setup_task_id: the setup.
+    :param kwargs: of :class:`~airflow_provider_azbackup.operators.AzureBackupRestoreOperator`.
+    """
+
+    def __init__(self, *, setup_task_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.setup_task_id = setup_task_id
+
+    def execute(self, context: Context) -> str:
+        """Ask Airflow what has become of the guarded tasks, and restore if one has failed."""
+        from airflow_provider_azbackup.task_states import states_of
+
+        setup = self.dag.get_task(self.setup_task_id)
+        behind, before = setup.get_flat_relative_ids(), self.get_flat_relative_ids(upstream=True)
+        guarded = sorted(behind & before)
+        states = states_of(context["ti"], guarded) if guarded else set()
+        if not states & _FAILED:
+            raise AirflowSkipException(f"None of the guarded tasks has failed: {', '.join(guarded)}")
+        self.log.info("A guarded task has failed, so the backup before it is restored")
+        return super().execute(context)
+
+
+@contextmanager
+def backed_up(
+    protected_item: str,
+    *,
+    restore_to: Mapping[str, Any] | None = None,
+    group_id: str = "backed_up",
+    **arguments: Any,
+) -> Iterator[AzureBackupOperator]:
+    """Run the tasks of a ``with`` block behind a proven backup, in a task group of their own.
+
+    If one of them fails and ``restore_to`` is given, the recovery point of that very backup is restored
+    there; the DAG run counts as failed all the same. If the backup fails, nothing is run and nothing restored.
+
+    :param protected_item: what is backed up, named as for the operators.
+    :param restore_to: a place that a function of :mod:`airflow_provider_azbackup.restore_to` returned; None
+        restores nothing.
+    :param group_id: of the task group, with tasks ``backup`` and ``restore``.
+    :param arguments: of both operators: ``deferrable``, ``poll_interval``, ``timeout``, ``vault_name``, ...
+    :return: the backup's operator.
+    :raises AzureBackupConfigError: as the operators do.
+    """
+    with TaskGroup(group_id=group_id) as group:
+        backup = AzureBackupOperator(
+            task_id="backup",
+            protected_item=protected_item,
+            require_recovery_point=restore_to is not None,
+            **arguments,
+        ).as_setup()
+        scope = backup
+        if restore_to is not None:
+            name = group.child_id("backup")
+            scope = AzureBackupRestoreOnFailureOperator(
+                task_id="restore",
+                setup_task_id=name,
+                protected_item=protected_item,
+                restore_to=restore_to,
+                recovery_point=(
+                    f"{{{{ ti.xcom_pull(task_ids='{name}', key='recovery_point')['recovery_point_id'] }}}}"
+                ),
+                **arguments,
+            ).as_teardown(setups=backup)
+        with scope:
+            yield backup
