@@ -61,7 +61,7 @@ def backed_up(
     """Run the tasks of a ``with`` block behind a proven backup, in a task group of their own.
 
     If one of them fails and ``restore_to`` is given, the recovery point of that very backup is restored
-    there; the DAG run counts as failed all the same. If the backup fails, nothing is run and nothing restored.
+    there; the run counts as failed all the same. If the backup fails, nothing is run and nothing restored.
 
     :param protected_item: what is backed up, named as for the operators.
     :param restore_to: a place that a function of :mod:`airflow_provider_azbackup.restore_to` returned; None

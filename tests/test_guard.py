@@ -92,6 +92,9 @@ def test_without_a_failure_nothing_is_restored(
 
 
 def test_mistakes_are_told_when_the_dag_is_parsed() -> None:
-    with pytest.raises(AzureBackupConfigError, match="protected_item"), DAG("patch", schedule=None):
-        with backed_up(" "):
-            pass
+    with (
+        pytest.raises(AzureBackupConfigError, match="protected_item"),
+        DAG("patch", schedule=None),
+        backed_up(" "),
+    ):
+        pass
