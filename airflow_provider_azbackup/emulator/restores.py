@@ -87,13 +87,18 @@ def _wrong_moment(asked: Json, kind: str, point: str, log: tuple[float, float] |
     if point != RANGE:
         return ""
     try:
-        when = datetime.fromisoformat(str(asked.get("pointInTime")))
+        at = moment(str(asked.get("pointInTime")))
     except ValueError:
         return f"pointInTime {asked.get('pointInTime')!r} is not a date and time."
-    at = when.replace(tzinfo=when.tzinfo or UTC).timestamp()
     if log is None or not log[0] <= at <= log[1]:
         return f"pointInTime {asked['pointInTime']} is not within the logs."
     return ""
+
+
+def moment(text: str) -> float:
+    """Read a date and time, in UTC unless it says otherwise, as Unix time."""
+    when = datetime.fromisoformat(text)
+    return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
 
 
 def _found(asked: Json, name: str) -> bool:

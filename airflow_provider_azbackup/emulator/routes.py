@@ -243,7 +243,7 @@ def restore(call: Call) -> Answer:
     if reason := restores.mistake(asked, item, name, log):
         raise invalid(reason)
     if at is None:
-        at = datetime.fromisoformat(asked["pointInTime"]).timestamp()
+        at = restores.moment(asked["pointInTime"])
     operation = call.world.restore(item, call.now, {**asked, "pointTime": at})
     return call.accepted(operation, item.path, "operationsStatus")
 
