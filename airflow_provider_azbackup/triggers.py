@@ -43,15 +43,22 @@ _FIND_LIMIT = 4000.0
 async def _loaded() -> None:
     """Import what waits need: here, so that parsing a DAG file need not pay for it, and in a thread.
 
-    Once for all waits of a loop: after a restart they come by the thousand.
+    Once for all waits of a loop. After a restart they come by the thousand: they go on one by one, so that
+    others have a turn between them.
     """
     loop = asyncio.get_running_loop()
     if loop not in _LOADED:
-        _LOADED[loop] = loop.run_in_executor(None, import_module, "airflow_provider_azbackup.poller")
-    await asyncio.shield(_LOADED[loop])
+        load = loop.run_in_executor(None, import_module, "airflow_provider_azbackup.poller")
+        _LOADED[loop] = load, asyncio.Lock()
+    loading, turn = _LOADED[loop]
+    await asyncio.shield(loading)
+    async with turn:
+        await asyncio.sleep(0)
 
 
-_LOADED: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[ModuleType]] = WeakKeyDictionary()
+_LOADED: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[asyncio.Future[ModuleType], asyncio.Lock]] = (
+    WeakKeyDictionary()
+)
 
 
 class _Trigger(BaseTrigger):
