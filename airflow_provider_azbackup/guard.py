@@ -71,16 +71,17 @@ def backed_up(
     :return: the backup's operator.
     :raises AzureBackupConfigError: as the operators do.
     """
-    with TaskGroup(group_id=group_id) as group:
+    with TaskGroup(group_id=group_id):
         backup = AzureBackupOperator(
             task_id="backup",
             protected_item=protected_item,
             require_recovery_point=restore_to is not None,
             **arguments,
-        ).as_setup()
-        scope = backup
+        )
+        backup.as_setup()  # type: ignore[no-untyped-call]  # Airflow's own is untyped
+        scope: Any = backup
         if restore_to is not None:
-            name = group.child_id("backup")
+            name = backup.task_id
             scope = AzureBackupRestoreOnFailureOperator(
                 task_id="restore",
                 setup_task_id=name,

@@ -82,7 +82,7 @@ def test_the_sensors_of_fresh_backups_are_made_as_shown() -> None:
 
 
 def test_the_restore_is_made_as_shown() -> None:
-    space: dict[str, Any] = {}
+    space: dict[str, Any] = {"STAGING": STAGING}
     exec(compile(block("AzureBackupRestoreOperator"), "README.md", "exec"), space)
     assert isinstance(space["drill"], AzureBackupRestoreOperator)
 

@@ -32,7 +32,7 @@ STAGING = (
 # As the README calls it: an item of the emulator's, its vault, where to restore it to.
 WORKLOADS: Mapping[str, tuple[str, Mapping[str, str], Any]] = {
     "Azure VM": ("vm-good", {}, disks(storage_account_id=STAGING)),
-    "Azure file share": ("documents", {}, original_share()),
+    "Azure file share": ("documents", {}, original_share(copy_options="Overwrite")),
     "SQL in an Azure VM": ("payroll", {}, original_database()),
     "SAP HANA in an Azure VM": ("systemdb", {}, original_database()),
     "Disk": ("disk-good", HERE, disks(storage_account_id=STAGING)),

@@ -169,8 +169,8 @@ class Arm:
                 f"for time interval '01:00:00'. Please try again after '{wait}' seconds.",
                 headers={**GATEWAY, "Retry-After": str(wait)},
             )
-        reads = "subscription-resource-requests" if action else "tenant-reads"
-        name = reads if method == "GET" else "subscription-writes"
+        counter = "subscription-resource-requests" if action else "tenant-reads"
+        name = counter if method == "GET" else "subscription-writes"
         return {f"x-ms-ratelimit-remaining-{name}": str(max(0, left))}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_azbackup.core import adoption, calls, flows, replies
-from airflow_provider_azbackup.core.adoption import Intent, Note
+from airflow_provider_azbackup.core.adoption import BackupIntent, Note
 from airflow_provider_azbackup.core.jobs import JobError, JobTask, Outcome, is_proven
 from airflow_provider_azbackup.core.names import check_item, split_job_id, told_type, type_of
 from airflow_provider_azbackup.core.resources import (
@@ -457,15 +457,15 @@ def test_nobody_is_asked_to_cancel_a_job_of_a_backup_vault() -> None:
 OTHER = "11111111-aaaa-4bbb-8ccc-000000000002"
 
 
-def intent(**changes: Any) -> Intent:
+def intent(**changes: Any) -> BackupIntent:
     given = {"item": DISK, "body": NIGHTLY, "attempt": 0, "now": START, "timeout": 6 * 3600.0, **changes}
-    return Intent(**given)
+    return BackupIntent(**given)
 
 
-def secure(wanted: Intent, note: Note | None, *answers: Answer, then: Answer | None = None) -> Any:
+def secure(wanted: BackupIntent, note: Note | None, *answers: Answer, then: Answer | None = None) -> Any:
     asked: list[Call] = []
     kept: list[Note | None] = []
-    flow = adoption.secure_backup(wanted, note, remember=kept.append, tell=lambda _: None)
+    flow = adoption.secure_job(wanted, note, remember=kept.append, tell=lambda _: None)
     played = play(flow, *answers, then=then, calls=asked)
     return played.result, asked, kept
 
@@ -515,7 +515,7 @@ def test_a_note_leads_back_to_the_backup_it_speaks_of() -> None:
 
 def test_an_instance_that_is_not_protected_leaves_no_note_behind() -> None:
     kept: list[Note | None] = []
-    flow = adoption.secure_backup(intent(), None, remember=kept.append, tell=lambda _: None)
+    flow = adoption.secure_job(intent(), None, remember=kept.append, tell=lambda _: None)
     stopped = answered(200, {"properties": {"currentProtectionState": "ProtectionStopped"}})
     with pytest.raises(AzureBackupRefusedError):
         play(flow, listed(), stopped)
