@@ -72,9 +72,9 @@ class Bench:
     def restore(self) -> None:
         self.somebodys(30)
         self.clock.advance(60)
-        self.task(
-            AzureBackupRestoreOperator, protected_item=self.item, restore_to=self.place or {"place": "?"}
-        )
+        (item,) = self.azure.service.world.named(self.item.rpartition("/")[2])
+        arguments = {"protected_item": item.path, "restore_to": self.place, "deferrable": True}
+        run(lambda: AzureBackupRestoreOperator(task_id="task", **arguments), self.ti)
         assert self.ti.xcoms["job"]["outcome"] == "succeeded"
 
     def freshness(self) -> None:

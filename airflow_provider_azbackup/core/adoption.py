@@ -206,9 +206,11 @@ class BackupIntent(Intent):
 
     def prepare(self) -> Flow[Prepared]:
         """Return the request; of a backup instance its policy may have to say by which rule."""
-        body = self.body
-        if isinstance(self.item, BackupInstance):
-            body = yield from flows.by_rule(self.item, body)
+        item, body = self.item, self.body
+        if isinstance(item, BackupInstance):
+            body = yield from flows.insist(
+                lambda: flows.by_rule(item, self.body), since=self.now, until=self.now + BUSY_LIMIT
+            )
         return Prepared(call=calls.trigger_backup(self.item, body))
 
     def fits(self, operation: str) -> bool | None:
