@@ -24,7 +24,7 @@ from airflow_provider_azbackup.operators import (
     AzureBackupOperator,
     AzureBackupRestoreOperator,
 )
-from airflow_provider_azbackup.sensors import AzureBackupJobSensor
+from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor, AzureBackupJobSensor
 from tests.tasks import TaskInstance, run
 
 STAGING = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/staging"
@@ -151,6 +151,8 @@ def test_the_emulator_takes_the_options_that_are_shown(
     ("heading", "kind"),
     [
         ("## `AzureBackupOperator`", AzureBackupOperator),
+        ("## `AzureBackupRestoreOperator`", AzureBackupRestoreOperator),
+        ("## `AzureBackupFreshnessSensor`", AzureBackupFreshnessSensor),
         ("## `AzureBackupJobSensor`", AzureBackupJobSensor),
         ("## `AzureBackupCancelJobOperator`", AzureBackupCancelJobOperator),
     ],
