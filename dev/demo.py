@@ -153,7 +153,10 @@ def why(stack: Stack, task: Task) -> str:
         for raised in line.get("error_detail") or []:
             return f"{raised['exc_type']}: {raised['exc_value']}"
     printed = [str(line["event"]) for line in lines if line.get("logger") == "task.stdout"]
-    return printed[0] if printed else f"returned {stack.xcom(task)}"
+    if printed:
+        return printed[0]
+    returned = stack.xcom(task)
+    return f"returned {f'{len(returned)} of them' if isinstance(returned, list) else returned}"
 
 
 def rows(stack: Stack, runs: list[Run]) -> Iterator[tuple[str, str, str, str]]:
