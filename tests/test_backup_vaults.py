@@ -10,7 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_azbackup.core import flows
-from airflow_provider_azbackup.core.resources import Vault
+from airflow_provider_azbackup.core.resources import JobRef, Vault
 from airflow_provider_azbackup.core.wire import Call
 from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.exceptions import (
@@ -25,6 +25,7 @@ from airflow_provider_azbackup.exceptions import (
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.operators import AzureBackupCancelJobOperator, AzureBackupOperator
 from airflow_provider_azbackup.sensors import AzureBackupGateShutError, AzureBackupJobSensor
+from tests import virtual
 from tests.tasks import Store, TaskInstance, fire, run
 
 BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["in the worker", "deferred"])
@@ -85,7 +86,7 @@ def test_one_backup_is_started_by_the_policys_rule_and_waited_for(
     job = azure.service.world.jobs[job_id]
     assert job.request == {"rule": rule, "tag": tag}
     assert posts(azure) == [f"{job.item.path}/backup"]
-    assert bool(ti.deferred_with) is deferrable
+    assert [each["first_pause"] for each in ti.deferred_with] == ([90.0] if deferrable else [])
 
 
 @pytest.mark.parametrize("by", ["friendly name", "name", "ARM id"])
@@ -435,8 +436,11 @@ def test_a_template_is_looked_at_once_it_is_rendered(azure: Emulator) -> None:
 
 @BOTH
 @pytest.mark.parametrize("named", ["GUID", "ARM id"])
-def test_the_sensor_waits_for_somebody_elses_job(azure: Emulator, named: str, deferrable: bool) -> None:
+def test_the_sensor_waits_for_somebody_elses_job(
+    azure: Emulator, clock: Any, named: str, deferrable: bool
+) -> None:
     job_id = azure.start_job("demo-aks", seconds=900)
+    clock.advance(0 if deferrable else 901)  # a poke sleeps by the clock on the wall
     given = (
         {"job_id": job_id, **HERE} if named == "GUID" else {"job_id": f"{vault(azure)}/backupJobs/{job_id}"}
     )
@@ -448,8 +452,9 @@ def test_the_sensor_waits_for_somebody_elses_job(azure: Emulator, named: str, de
 
 
 @BOTH
-def test_the_sensor_stays_shut_behind_a_failed_job(azure: Emulator, deferrable: bool) -> None:
+def test_the_sensor_stays_shut_behind_a_failed_job(azure: Emulator, clock: Any, deferrable: bool) -> None:
     job_id = azure.start_job("disk-good", operation="Restore", ending="Failed", seconds=300)
+    clock.advance(0 if deferrable else 301)
     task = lambda: AzureBackupJobSensor(task_id="gate", job_id=job_id, deferrable=deferrable, **HERE)  # noqa: E731
     with pytest.raises(AzureBackupGateShutError, match="Restore of disk-good failed"):
         run(task, TaskInstance())
@@ -479,31 +484,57 @@ def test_a_fleet_of_deferred_waits_shares_its_reads(azure: Emulator, clock: Any)
     assert looks + len(lists) < len(jobs) * 1800 / 60
 
 
-def test_both_types_of_vault_are_waited_for_side_by_side(azure: Emulator) -> None:
-    """Their reads are counted apart: neither type's answers say what is left of the other's."""
-    job_ids = [
-        f"{vault(azure)}/backupJobs/{azure.start_job('disk-good', seconds=600)}",
-        f"{azure.service.world.vaults[0].path}/backupJobs/{azure.start_job('payroll', seconds=600)}",
-    ]
-
-    async def wait() -> list[Any]:
-        kind = "airflow_provider_azbackup.triggers.AzureBackupJobTrigger"
-        rows = [_row(job_id, azure) for job_id in job_ids]
-        return await asyncio.gather(*(fire(kind, row) for row in rows))
-
-    assert [event["error"] for event in asyncio.run(wait())] == [None, None]
+def start_in(azure: virtual.Azure, name: str, **job: Any) -> JobRef:
+    """A job of a Backup vault's instance, in the emulator without sockets."""
+    world = azure.service.world
+    item = world.named(name)[0]
+    started = world.start(item, azure.service.clock() - job.pop("ago", 0.0), "Backup", **job)
+    return JobRef(vault=Vault.parse(item.vault.path), job_id=started.id)
 
 
-def _row(job_id: str, azure: Emulator) -> dict[str, Any]:
-    now = azure.service.clock()
-    return {
-        "job_id": job_id,
-        "azure_backup_conn_id": "azure_backup_default",
-        "poll_interval": 60.0,
-        "first_pause": 0.0,
-        "deadline": now + 7200.0,
-        "since": now,
-    }
+def test_the_two_types_of_vault_have_reads_of_their_own() -> None:
+    """No read of the one is left, which is nothing to a wait on the other."""
+
+    async def main(clock: virtual.LoopClock) -> tuple[virtual.Wait, virtual.Wait]:
+        azure = virtual.Azure(clock, job_read_budget=1)
+        shared = virtual.poller(azure)
+        jobs = azure.start(seconds=600), start_in(azure, "disk-good", seconds=600)
+        older, ours = await asyncio.gather(*(virtual.wait_for(shared, clock, ref) for ref in jobs))
+        await shared.close()
+        return older, ours
+
+    older, ours = virtual.run(main)
+    assert (older.status, ours.status) == ("Completed", "Completed")
+    assert ours.ended - virtual.START < 600 + 2 * 60
+    assert older.ended - virtual.START > virtual.HOUR
+
+
+@pytest.mark.parametrize("waits", [2, 60], ids=["few", "many"])
+def test_waits_on_a_vault_with_a_long_history_cost_the_least_that_there_is(waits: int) -> None:
+    """A look for each while they are fewer than the pages of a list, which tells of all that ever was."""
+
+    async def main(clock: virtual.LoopClock) -> tuple[virtual.Azure, list[virtual.Wait]]:
+        azure = virtual.Azure(clock, page_size=20)
+        for number in range(100):
+            start_in(azure, "orders", seconds=10, ago=86400.0 - number)
+        shared = virtual.poller(azure)
+        jobs = [start_in(azure, "disk-good", seconds=3000) for _ in range(waits)]
+        ended = await asyncio.gather(*(virtual.wait_for(shared, clock, ref) for ref in jobs))
+        await shared.close()
+        return azure, ended
+
+    azure, ended = virtual.run(main)
+    assert {wait.status for wait in ended} == {"Completed"}
+    assert {read.filter for read in azure.reads} == {""}
+    pages = (100 + waits + 19) // 20
+    if waits < pages:
+        # One list shows how long it is; then there is a look a minute for each.
+        assert len(azure.lists) == pages
+        assert len(azure.looks) <= waits * 3000 / 60 + waits
+        assert max(wait.ended for wait in ended) - virtual.START < 3000 + 2 * 60
+    else:
+        assert len(azure.lists) > len(azure.looks)
+        assert azure.per_hour()[0] <= 200
 
 
 # The hooks

@@ -67,8 +67,9 @@ class JobFilter(TypedDict, total=False):
     """What a list of jobs can be narrowed by.
 
     ``status`` is one of Azure's words, such as ``InProgress``; ``operation`` such as ``Backup``;
-    ``backup_management_type`` is ``AzureIaasVM``, ``AzureStorage`` or ``AzureWorkload``; ``started_after``
-    and ``started_before`` bound the window of time Azure looks at.
+    ``backup_management_type`` is ``AzureIaasVM``, ``AzureStorage`` or ``AzureWorkload``, in a Backup vault
+    the type of data source, such as ``Microsoft.Compute/disks``; ``started_after`` and ``started_before``
+    bound the window of time Azure looks at.
     """
 
     status: str | None

@@ -92,12 +92,13 @@ class ProtectedItem:
         """
         if instance := split_instance_id(arm_id):
             return BackupInstance(vault=Vault.parse(instance[0]), name=instance[1])
-        if not (found := match_item(arm_id)) or type_of(arm_id) == DATA_PROTECTION:
+        found = match_item(arm_id)
+        home = Vault.parse(found.group(1)) if found else None
+        if not found or not home or home.is_backup_vault:
             raise AzureBackupConfigError(
                 f"{arm_id!r} is not the ARM id of a protected item; expected {ITEM_ID} or {INSTANCE_ID}"
             )
-        vault, container, name = found.groups()
-        return cls(vault=Vault.parse(vault), container=container, name=name)
+        return cls(vault=home, container=found.group(2), name=found.group(3))
 
     @classmethod
     def of_vm(cls, vault: Vault, vm_id: str) -> ProtectedItem | None:

@@ -146,14 +146,14 @@ class Arm:
         answer.headers = {**spent, **answer.headers}
         return answer
 
-    def spend(self, action: str, method: str, reads: int = 1100) -> dict[str, str]:
+    def spend(self, action: str, method: str, allowed: int = 1100) -> dict[str, str]:
         """Count one request, and tell the caller what is left; the 151st job read of an hour is refused.
 
         Only job reads were ever recorded throttled by the service; other actions just count down.
         """
         now, window = self.clock(), HOUR / self.world.speed
         jobs = action.lower() == JOBS_READ.lower()
-        size = 1200 if method != "GET" else self.job_read_budget if jobs else reads
+        size = 1200 if method != "GET" else self.job_read_budget if jobs else allowed
         key = "writes" if method != "GET" else action.lower()
         budget = self.budgets.setdefault(key, Budget(size=size))
         if now >= budget.since + window:

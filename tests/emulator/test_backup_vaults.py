@@ -151,9 +151,9 @@ def test_a_policy_looks_as_in_the_official_example(client: Client) -> None:
 def test_a_list_of_jobs_looks_as_recorded_and_takes_no_filter(
     azure: Emulator, client: Client, clock: ManualClock
 ) -> None:
-    azure.plan("disk-good", ending="Failed")
-    back_up(client, clock, "disk-good")
-    azure.start_job("demo-aks")
+    azure.plan("demoblobs", ending="Failed")
+    back_up(client, clock, "demoblobs")
+    trigger(client, "demoblobs")
     recorded = next(replies(LISTED, "GET", "/backupJobs"))["body"]
     ours = client.get(f"{VAULT}/backupJobs", params={"$filter": "status eq 'InProgress'"}).json()
     assert ours.keys() == recorded.keys()
@@ -164,7 +164,7 @@ def test_a_list_of_jobs_looks_as_recorded_and_takes_no_filter(
         theirs = by_status[job["properties"]["status"]]
         assert shape(without(job, "sourceDataStoreType")) == shape(without(theirs, "sourceDataStoreType"))
     durations = [job["properties"]["duration"] for job in ours["value"]]
-    assert durations == ["00:03:05", "00:00:00"]
+    assert durations == ["00:02:00", "00:00:00"]
 
 
 @needs_recordings
@@ -343,8 +343,8 @@ def test_status_words_of_all_ages(
 def test_a_job_with_warnings_tells_them_in_full_and_not_in_the_list(
     azure: Emulator, client: Client, clock: ManualClock
 ) -> None:
-    azure.plan("disk-warned", ending="CompletedWithWarnings", quirks=["older-words"])
-    job_id = azure.start_job("disk-warned")
+    azure.plan("disk-warned", quirks=["older-words"])
+    job_id = azure.start_job("disk-warned", ending="CompletedWithWarnings")
     clock.advance(1000)
     full = client.get(f"{VAULT}/backupJobs/{job_id}").json()["properties"]
     (listed,) = client.get(f"{VAULT}/backupJobs").json()["value"]
