@@ -86,7 +86,7 @@ def test_one_backup_is_started_by_the_policys_rule_and_waited_for(
     job = azure.service.world.jobs[job_id]
     assert job.request == {"rule": rule, "tag": tag}
     assert posts(azure) == [f"{job.item.path}/backup"]
-    assert bool(ti.deferred_with) is deferrable
+    assert [each["first_pause"] for each in ti.deferred_with] == ([90.0] if deferrable else [])
 
 
 @pytest.mark.parametrize("by", ["friendly name", "name", "ARM id"])

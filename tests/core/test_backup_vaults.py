@@ -41,6 +41,7 @@ VAULT = Vault(
 )
 DISK = BackupInstance(vault=VAULT, name="shop-disk-shop-disk-6d1f0a2b-0000-4111-8222-333344445555")
 JOB = JobRef(vault=VAULT, job_id="0f8c2a51-7d3e-4b6a-9c1d-5e2f7a8b9c0d")
+HOST = "https://management.azure.com"
 OPERATION = OperationRef(
     vault=VAULT,
     operation_id="YTBiMWMyZDMtMDAwMC00MTExLTgyMjItMzMzMzQ0NDQ1NTU1O2M0ZDVlNmY3LTA4MTktNGEyYi04YzNkLTRlNWY2MDcxODI5"
@@ -584,6 +585,28 @@ def test_few_waits_look_at_their_jobs_where_a_list_has_more_pages_than_they_are(
     assert sorted(call.path for made in looks for call in made) == [
         f"{VAULT.path}/backupJobs/{x}" for x in "ab"
     ]
+
+
+def test_a_list_that_lacks_jobs_is_not_read_twice_as_one_of_running_jobs_would_be() -> None:
+    waits, turns = Waits(*"abcdefgh"), []
+    links = {f"{VAULT.path}/backupJobs": "/2", "/2": "/3", "/3": ""}
+    for turn in range(12):
+        at = START + 60 * turn
+        waits.ask(at)
+        flow, made = waits.sweep.turn(at), list[str]()
+        step = next(flow, None)
+        while step is not None:
+            made.append(step.path)
+            link = links.get(step.path)
+            some = {"value": [in_list("Completed", OTHER)] * 9, "nextLink": f"{HOST}{link}" if link else None}
+            body = in_list(job_id=step.path[-1]) if link is None else some
+            try:
+                step = flow.send(replace(answered(200, body), at=at))
+            except StopIteration:
+                break
+        turns.append(len(made))
+    assert turns.count(3) >= 3
+    assert set(turns) == {1, 3}
 
 
 def test_a_list_that_never_ends_is_left_after_five_hundred_pages() -> None:
