@@ -182,7 +182,7 @@ class Poller:
 
         :param asked: Unix time by Azure's clock before it was asked for.
         :param first_pause: seconds to let pass before the first look.
-        :param until: Unix time of the end.
+        :param until: Unix time of the last look, which may take a minute.
         :return: None when it is not to be found this way.
         """
         subject = Subject.of_machine(item)
@@ -213,7 +213,7 @@ class Poller:
         :param known: ids of jobs, in lower case, that are not meant.
         :param poll_interval: seconds between two lists.
         :param first_pause: seconds to let pass before the first.
-        :param until: Unix time of the end.
+        :param until: Unix time of the last look, which may take a minute.
         :return: the one that proves most, or may yet; None when there was none until the end.
         :raises AzureBackupError: when this identity may not list jobs.
         """

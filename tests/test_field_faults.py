@@ -145,6 +145,7 @@ def arguments(azure: Emulator, clock: Any) -> dict[str, Any]:
         "deadline": clock() + 3600.0,
         "since": clock(),
         "cancel_on_kill": True,
+        "wait_for": "completion",
     }
 
 

@@ -35,7 +35,11 @@ FAIL_AT_ONCE = {
     errors.AzureBackupRefusedError,
 }
 # A failed backup is the author's to decide about; the base class is what nobody foresaw.
-AS_THE_TASK_SAYS = {errors.AzureBackupError, errors.AzureBackupJobFailedError}
+AS_THE_TASK_SAYS = {
+    errors.AzureBackupRecoveryPointError,
+    errors.AzureBackupError,
+    errors.AzureBackupJobFailedError,
+}
 # Airflow asks no policy about an AirflowFailException.
 NEVER_ASKED = {AzureBackupGateShutError}
 

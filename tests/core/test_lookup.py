@@ -118,7 +118,7 @@ def test_what_can_be_no_item_is_told_before_any_request(name: str) -> None:
 
 
 def test_the_item_of_a_vault_that_is_none_is_told_before_any_request() -> None:
-    with pytest.raises(AzureBackupConfigError, match="is not the ARM id of a protected item"):
+    with pytest.raises(AzureBackupConfigError, match="is not the ARM id of a vault"):
         play(find(ITEM.path.replace("RecoveryServices", "DataProtection")))
 
 

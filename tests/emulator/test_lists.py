@@ -131,7 +131,7 @@ def test_a_vault_lists_only_what_is_its_own(azure: Emulator, client: Client) -> 
     assert _names(client.get(f"{other}/backupJobs")) == [job_id]
     assert _jobs(client) == []
     assert client.get(f"{JOBS}/{job_id}").status_code == 404
-    assert len(_names(client.get(f"{other}/backupProtectedItems"))) == 1
+    assert len(_names(client.get(f"{other}/backupProtectedItems"))) == 3
     listed = _names(client.get(f"{SUBSCRIPTION}/providers/Microsoft.RecoveryServices/vaults"))
     assert listed == ["demo-vault", "demo-vault-2"]
 
