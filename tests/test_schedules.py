@@ -14,7 +14,7 @@ from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.operators import AzureBackupOperator
 from tests.chaos import KINDS, Airflow, Supervisor, draw, network
 
-SEEDS = 120
+SEEDS = 80
 BATCH = 10
 
 
