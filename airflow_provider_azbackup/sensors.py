@@ -511,6 +511,7 @@ class AzureBackupFreshnessSensor(_Gate):
         try:
             backups = hook.list_backups(self.protected_item, since=after)
         except AzureBackupError as error:
+            self._forgive_blindness(error)
             self._time_is_up(context, f"{message}. What was tried cannot be told: {error}", job)
         tried = "; ".join(map(str, backups)) or "no backup was even tried"
         message = f"{message}. {self.protected_item} since {after.isoformat()}: {tried}"

@@ -225,6 +225,15 @@ def test_who_may_not_list_jobs_is_told_so(
         gate(azure.service.world.named("vm-good")[0].path, since="2026-01-01", **mode)
 
 
+@BOTH
+def test_not_being_able_to_look_may_be_forgiven(
+    azure: Emulator, connect: Callable[..., None], mode: dict[str, Any]
+) -> None:
+    connect(azure.connection(principal="nobody"))
+    with pytest.raises(AirflowSkipException):
+        gate(azure.service.world.named("vm-good")[0].path, since="2026-01-01", never_fail=True, **mode)
+
+
 def test_many_waits_on_a_vault_share_their_lists(azure: Emulator, clock: Any) -> None:
     """Twenty that wait for twenty machines list no more often than one does."""
     machines = [f"fleet-{number:02}" for number in range(1, 21)]
