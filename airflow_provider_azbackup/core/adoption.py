@@ -12,9 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from itertools import chain, repeat
+from operator import attrgetter
 from typing import Any, ClassVar, Unpack
 
 from airflow_provider_azbackup.core import calls, flows, matching, replies
@@ -408,30 +409,30 @@ class _Search(flows.Heard):
         found, _ = yield from self._find(partial(self._list, status="InProgress"), until, pause)
         # A Backup vault's list shows what is over as well.
         found = [job for job in found if job.is_running and not job.is_being_cancelled]
-        return max(found, key=_began, default=None)
+        return max(found, key=attrgetter("began"), default=None)
 
     def beside(self, failed: Job) -> Flow[Job | None]:
         """Return the job of the item that went on when ``failed`` began; a list may show it late."""
-        began, until = _began(failed), self.intent.deadline
+        began, until = failed.began, self.intent.deadline
         for pause in (0.0, *_PAUSES):
             running = yield from self.running(until, pause)
             if running:
                 return running
             jobs, _ = yield from self._find(partial(self._began_since, began - _DAY, 0.0), until, 0.0)
-            met = [job for job in jobs if _began(job) <= began <= _seconds(job.end_time)]
+            met = [job for job in jobs if job.began <= began <= _seconds(job.end_time)]
             if met := [job for job in met if job.ref != failed.ref]:
-                return max(met, key=_began)
+                return max(met, key=attrgetter("began"))
         return None
 
     def _adopt(self, job: Job, *, ours: bool = False, point: JsonObject | None = None) -> Secured:
         intent = self.intent
-        ours = ours or (intent.earlier is not None and _began(job) >= intent.earlier - _MINUTE)
+        ours = ours or (intent.earlier is not None and job.began >= intent.earlier - _MINUTE)
         if not (ours or intent.adopt_others):
             raise AzureBackupBusyError(
                 f"a {intent.noun} of {intent.item.name} is running already, and if_running is 'fail': {job}",
                 job=job.facts(),
             )
-        since = min(intent.now, _began(job)) if ours else intent.now
+        since = min(intent.now, job.began) if ours else intent.now
         self.remember(intent.note(job.ref, since, point))
         self.tell(f"There is a {intent.noun} of {intent.item.name}, so no other is asked for: {job}")
         return Secured(ref=job.ref, since=since, adopted=True, point=point or {})
@@ -472,7 +473,7 @@ class _Search(flows.Heard):
                 partial(self._began_since, asked, pause), self.intent.deadline, pause, asked - _SECOND
             )
             if found:
-                return min(found, key=_began)
+                return min(found, key=attrgetter("began"))
             long_ago = self.azure_time() - asked >= SETTLED + 2 * _SKEW
             if long_ago or self.at - began >= SETTLED:
                 if unclear:
@@ -486,8 +487,8 @@ class _Search(flows.Heard):
     def _began_since(self, asked: float, pause: float) -> Call:
         slack = _SECOND if self.ahead is not None else 2 * _SKEW
         return self._list(
-            started_after=_moment(asked - _SKEW),
-            started_before=_moment(self.azure_time() + pause + slack),
+            started_after=calls.moment(asked - _SKEW),
+            started_before=calls.moment(self.azure_time() + pause + slack),
         )
 
     def _list(self, **wanted: Unpack[calls.JobFilter]) -> Call:
@@ -509,9 +510,9 @@ class _Search(flows.Heard):
                 until=until,
                 first_pause=pause,
             )
-            self.crowd = sum(_began(job) >= self.azure_time() - _MINUTE for job in jobs)
+            self.crowd = sum(job.began >= self.azure_time() - _MINUTE for job in jobs)
             wanted = self.intent.operation
-            jobs = [job for job in jobs if _began(job) >= since and wanted.fullmatch(job.operation)]
+            jobs = [job for job in jobs if job.began >= since and wanted.fullmatch(job.operation)]
             told = self.intent.item.kind in ("vm", "backupinstance")
             names = () if told or not jobs else (yield from self._names(until))
             verdicts = [(job, self._is_ours(job, names)) for job in jobs]
@@ -561,13 +562,5 @@ class _Search(flows.Heard):
             return False
 
 
-def _began(job: Job) -> float:
-    return _seconds(job.start_time)
-
-
 def _seconds(moment: str | None) -> float:
     return datetime.fromisoformat(moment).timestamp() if moment else 0.0
-
-
-def _moment(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)

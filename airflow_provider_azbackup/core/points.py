@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from airflow_provider_azbackup.core.names import CONSISTENCIES, TIERS
@@ -130,7 +131,7 @@ def freshest(
         for point in points
         if point.made >= after and not point.shortcoming(min_consistency=min_consistency, min_tier=min_tier)
     ]
-    return max(good, key=lambda point: point.made, default=None)
+    return max(good, key=attrgetter("made"), default=None)
 
 
 def choose_point(
@@ -150,10 +151,10 @@ def choose_point(
         point
         for point in points
         if (point.is_restorable or (from_archive and point.time and point.usable_tiers))
-        and (as_of is None or _at(point.time or "") <= as_of)
+        and (as_of is None or point.made <= as_of.timestamp())
     ]
     if fit:
-        return max(fit, key=lambda point: _at(point.time or ""))
+        return max(fit, key=attrgetter("made"))
     when = f" of {as_of.isoformat()} or before" if as_of else ""
     raise AzureBackupNotFoundError(
         f"{item.name} has no recovery point{when} that can be restored; {tell_points(points)}"
