@@ -123,5 +123,32 @@ def test_the_drill_restores_what_the_night_left_and_asks_for_it_once(story: Stor
     task = airflow.task(story.runs["azbackup_restore_drill"], "restore")
     job, point = airflow.xcom(task, "job"), airflow.xcom(task, "recovery_point")
     assert (job["operation"], job["outcome"], job["item"]) == ("Restore", "succeeded", DRILLED)
-    asked = [entry["path"] for entry in story.requests if entry["path"].endswith("/restore")]
+    asked = [
+        entry["path"]
+        for entry in story.requests
+        if entry["path"].endswith("/restore") and f";{DRILLED}/" in entry["path"]
+    ]
     assert [path.lower() for path in asked] == [f"{point['arm_id']}/restore".lower()]
+
+
+def test_a_patch_that_fails_brings_back_what_its_own_backup_has_kept(story: Story, airflow: Stack) -> None:
+    run = story.runs["azbackup_guarded_patch"]
+    backup, restore = (airflow.task(run, f"backed_up.{name}") for name in ("backup", "restore"))
+    point = airflow.xcom(backup, "recovery_point")
+    assert airflow.xcom(restore, "recovery_point")["arm_id"] == point["arm_id"]
+    (asked,) = [
+        entry["path"]
+        for entry in story.requests
+        if entry["path"].endswith("/restore") and ";vm-patched/" in entry["path"]
+    ]
+    assert asked.lower() == f"{point['arm_id']}/restore".lower()
+
+
+def test_the_gates_of_last_night_open_behind_points_that_are_in_the_vault(
+    story: Story, airflow: Stack
+) -> None:
+    run = story.runs["azbackup_last_night"]
+    gates = [task for task in airflow.tasks(run) if task.task_id == "backed_up"]
+    points = [airflow.xcom(task, "recovery_point") for task in gates]
+    assert len({point["arm_id"] for point in points}) == len(NIGHTLY)
+    assert all(point["tiers"]["HardenedRP"] == "Valid" for point in points)
