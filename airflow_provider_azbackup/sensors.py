@@ -265,7 +265,9 @@ class AzureBackupFreshnessSensor(_Gate):
 
     With ``since``, a backup that began at or after that moment must have succeeded. One that runs is waited
     for; one that failed proves nothing and the wait goes on, for somebody may take another. With
-    ``max_age``, a recovery point must be there that was no older when the wait began, or that was made since.
+    ``max_age``, a recovery point must be there that was no older when the wait began, or that was made since,
+    however its backup ended: a machine's is there as soon as the snapshot is, ``min_tier="HardenedRP"`` asks
+    for one in the vault.
 
     Modes, ``timeout``, ``soft_fail`` and ``never_fail`` mean what they mean for
     :class:`AzureBackupJobSensor`; a wait that took too long because backups failed is not forgiven. Its

@@ -206,6 +206,19 @@ def test_without_a_young_point_the_next_backup_is_waited_for_until_its_point_is_
     assert clock() - began > 2400
 
 
+@BOTH
+def test_a_point_counts_however_its_backup_ended_unless_it_must_be_in_the_vault(
+    azure: Emulator, clock: Any, mode: dict[str, Any]
+) -> None:
+    over(azure, clock, "vm-cancelled", "CancelledInTransfer")
+    ti = TaskInstance()
+    assert gate("vm-cancelled", ti, max_age=3600, **mode) == ti.xcoms["recovery_point"]["arm_id"]
+    assert ti.xcoms["recovery_point"]["tiers"] == {"InstantRP": "Valid"}
+    short = {"timeout": 0.05 if "poke_interval" in mode else 600}
+    with pytest.raises(AirflowSensorTimeout, match="CompletedWithWarnings"):
+        gate("vm-cancelled", max_age=3600, min_tier="HardenedRP", soft_fail=True, **short, **mode)
+
+
 # Faults, and what is wrong
 
 
