@@ -5,10 +5,12 @@ Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import chain, repeat
+from operator import attrgetter
 
 from airflow_provider_azbackup.core import calls, flows, matching
 from airflow_provider_azbackup.core.jobs import BACKUP, Job
@@ -20,11 +22,11 @@ from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBa
 # Seconds in which a list of recovery points may still lack one that exists.
 POINT_LIMIT = 300.0
 # A share's recovery point tells its time in whole seconds.
-_SECOND = timedelta(seconds=1)
+_SECOND = 1.0
 # "6/19/2023 12:00:00 AM": always the American form, always midnight.
 _DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}) ")
 # More of a list than is needed does no harm: which end of a backup the window is about is not documented.
-_MARGIN = timedelta(hours=1)
+_MARGIN = 3600.0
 
 
 def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flow[RecoveryPoint]:
@@ -36,8 +38,7 @@ def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flo
     :raises AzureBackupConfigError: for a job that makes no recovery point: a restore, the backup of a log.
     :raises AzureBackupNotFoundError: when no list shows it within :data:`POINT_LIMIT` seconds.
     """
-    backup = BACKUP.fullmatch(job.operation)
-    if not backup or job.start_time is None or (backup[1] or "").casefold() == "log":
+    if not matching.is_backup(job) or not job.began:
         raise AzureBackupConfigError(
             f"require_recovery_point is for backups that make one, and this is none: {job}"
         )
@@ -47,12 +48,16 @@ def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flo
         item = yield from heard.listen(
             flows.insist(lambda: matching.item_of(vault, job), since=now, until=until)
         )
-    target, began = item, datetime.fromisoformat(job.start_time)
-    ended = datetime.fromisoformat(job.end_time) if job.end_time else None
-    wanted = calls.PointFilter(after=began - _MARGIN, before=(ended or _at(heard)) + _MARGIN)
-    kind = _kind(backup[1] or "")
+    target, told = item, BACKUP.fullmatch(job.operation)
+    ended = datetime.fromisoformat(job.end_time).timestamp() if job.end_time else math.inf
+    wanted = calls.PointFilter(
+        after=calls.moment(job.began - _MARGIN),
+        before=calls.moment((ended if job.end_time else heard.at) + _MARGIN),
+    )
+    backup_type = (told and told[1]) or ""
+    kind = _kind(backup_type)
     if kind not in ("", "full"):
-        wanted["query_type"] = backup[1]
+        wanted["query_type"] = backup_type
     points: list[RecoveryPoint] = []
     for pause in chain((0.0, 5.0, 10.0, 20.0), repeat(30.0)):
         points = yield from heard.listen(
@@ -63,11 +68,9 @@ def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flo
                 first_pause=pause,
             )
         )
-        for point in sorted(points, key=lambda each: each.time or ""):
-            if point.time and kind in ("", _kind(point.backup_type)):
-                made = datetime.fromisoformat(point.time)
-                if began - _SECOND < made and (ended is None or made <= ended):
-                    return replace(point, expiry=point.expiry or _expiry(job))
+        for point in sorted(points, key=attrgetter("made")):
+            if job.began - _SECOND < point.made <= ended and kind in ("", _kind(point.backup_type)):
+                return replace(point, expiry=point.expiry or _expiry(job))
         if heard.at >= until:
             break
     raise AzureBackupNotFoundError(
@@ -85,7 +88,3 @@ def _expiry(job: Job) -> str | None:
 def _kind(backup_type: str) -> str:
     """A copy-only backup leaves a full recovery point."""
     return backup_type.casefold().replace("copyonly", "")
-
-
-def _at(heard: flows.Heard) -> datetime:
-    return datetime.fromtimestamp(heard.at, UTC)
