@@ -173,11 +173,18 @@ class Stack(AirflowApi):
     def kill_task(self, task: Task) -> None:
         """End the process of a running task as a crash would; the worker it ran in lives on.
 
-        :raises StackError: when no process is known of.
+        :raises StackError: when no process is known of, or it has ended by itself; with how its task stands.
         """
         if task.pid is None:
             raise StackError(f"{task.name} of {task.run.run_id} has no process; it is {task.state}")
-        os.kill(task.pid, signal.SIGKILL)
+        try:
+            os.kill(task.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            now = self.task(task.run, task.task_id)
+            raise StackError(
+                f"process {task.pid} of {task.name} of {task.run.run_id} was {task.state} (try "
+                f"{task.try_number}) and is gone; now it is {now.state} (try {now.try_number}), {now.pid}"
+            ) from None
 
     def close(self) -> None:
         """End all processes: asked first, killed 15 s later; an interruption kills them at once."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from dev.airflow_api import FINISHED, AirflowApiError, Json, Run, Task
-from dev.stack import Stack
+from dev.stack import Stack, StackError
 from tests.e2e.azure import Azure
 
 Condition = Callable[[], bool]
@@ -148,14 +148,18 @@ class Chaos:
         end = time.monotonic() + timeout
 
         def step() -> bool:
+            seen = time.monotonic()
             for case in list(waiting):
+                if time.monotonic() - seen > 1:  # what another did took its time; what was seen is old
+                    self.refresh(self.cases)
+                    seen = time.monotonic()
                 try:
                     while waiting[case]():
                         waiting[case] = next(going[case])
                     continue
                 except StopIteration:
                     pass
-                except (AssertionError, AirflowApiError, OSError, LookupError, ValueError) as error:
+                except (AssertionError, AirflowApiError, StackError, OSError, LookupError) as error:
                     case.trouble = f"{type(error).__name__}: {error}"
                 del waiting[case]
                 self.cases.remove(case)
