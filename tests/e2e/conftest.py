@@ -1,19 +1,25 @@
-"""One Airflow and one emulator for all end-to-end tests: starting them takes longer than most tests."""
+"""One Airflow and one emulator for all end-to-end tests: starting them takes longer than most tests.
+
+With ``E2E_EXECUTOR=celery`` in the environment it is an Airflow of two workers and two triggerers.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from dev.airflow_api import Json
+from dev.broker import Broker
 from dev.demo import EXAMPLES, EXPECTED, quick_polling
 from dev.postgres import Postgres
 from dev.stack import Stack
@@ -80,7 +86,16 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
 
 
 @pytest.fixture(scope="session")
-def airflow(azure: Azure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def broker() -> Iterator[str]:
+    """Where the workers get their tasks from; empty where they are children of the scheduler."""
+    executor = os.environ.get("E2E_EXECUTOR", "local")
+    assert executor in ("local", "celery"), f"E2E_EXECUTOR is {executor!r}; expected 'local' or 'celery'"
+    with Broker() if executor == "celery" else nullcontext() as found:
+        yield found.url if found else ""
+
+
+@pytest.fixture(scope="session")
+def airflow(azure: Azure, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     dags = tmp_path_factory.mktemp("dags")
     for file in (*EXAMPLES.glob("*.py"), *DAGS.glob("*.py")):
         shutil.copy(file, dags)
@@ -95,6 +110,7 @@ def airflow(azure: Azure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             dags=dags,
             home=tmp_path_factory.mktemp("airflow"),
             database=database.url,
+            broker=broker,
             env={
                 **SETTINGS,
                 **{f"AIRFLOW_CONN_{name}": json.dumps(each) for name, each in connections.items()},
