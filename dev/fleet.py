@@ -28,8 +28,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-import psutil
-
 from airflow_provider_azbackup.emulator import Emulator, seed
 from dev.airflow_api import FINISHED, Run
 from dev.bench import DOCS, insert
@@ -193,7 +191,7 @@ class Fleet:
         self.stack.kill(lost)
         print(f"{time.time() - self.began:6.0f} s: a worker is killed", flush=True)
         self.stack.start("worker", name=lost)
-        yield_to_the_triggerer()
+        self.stack.lower(lost)
 
     def _backups(self) -> int:
         return self.azure.count("POST", "/backup", 202)
@@ -311,14 +309,6 @@ def name(number: int) -> str:
     return f"fleet-{number + 1:02}"
 
 
-def yield_to_the_triggerer() -> None:
-    """Give the workers a lower priority: where there are so many, a triggerer has a core of its own."""
-    for process in psutil.Process().children():
-        if {"scheduler", "worker"} & set(process.cmdline()):
-            for each in (process, *process.children(recursive=True)):
-                each.nice(19)
-
-
 def measure(home: Path, *, waits: int, interval: float = 60.0, celery: bool = False) -> Report:
     """Run it, with everything it needs started and ended.
 
@@ -349,7 +339,9 @@ def measure(home: Path, *, waits: int, interval: float = 60.0, celery: bool = Fa
             },
         ) as stack:
             stack.wait_for_dags("gates")
-            yield_to_the_triggerer()
+            # Elsewhere the workers have machines of their own, so here they come behind the triggerers.
+            for each in stack.workers or ("scheduler",):  # without Celery they are children of the scheduler
+                stack.lower(each)
             return Fleet(stack, azure, waits=waits, starts=starts).play()
 
 

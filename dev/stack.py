@@ -216,6 +216,12 @@ class Stack(AirflowApi):
                 f"{task.try_number}) and is gone; now it is {now.state} (try {now.try_number}), {now.pid}"
             ) from None
 
+    def lower(self, name: str) -> None:
+        """Give one of the processes the lowest priority, with all its children and those to come."""
+        for pid in _session(self._processes[name].pid):
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).nice(19)
+
     def worker_of(self, task: Task) -> str:
         """Return the name of the worker that a running task is in.
 
