@@ -114,7 +114,7 @@ class Report:
     :param shut: gates in front of a backup that failed, with the task behind them not run.
     :param wrong: any other gates, by states.
     :param starts: gates that start their backup themselves.
-    :param backups: requests for a backup that Azure accepted.
+    :param backups: what Azure has started for them.
     :param cancels: requests to cancel one.
     :param retried: gates whose task died with the worker that was killed, and was tried again.
     :param moved: waits that the killed triggerer had, and another took over.
@@ -186,18 +186,23 @@ class Fleet:
 
     def _lose_a_worker(self) -> None:
         """Kill a worker among the starts of backups; another takes its place, as Kubernetes would see to."""
-        self._until("half of the backups are asked for", lambda: self._backups() >= self.starts // 2, 600)
+        self._until("half of the backups run", lambda: len(self._started()) >= self.starts // 2, 600)
         lost = self.stack.workers[0]
         self.stack.kill(lost)
         print(f"{time.time() - self.began:6.0f} s: a worker is killed", flush=True)
         self.stack.start("worker", name=lost)
         self.stack.lower(lost)
 
-    def _backups(self) -> int:
-        return self.azure.count("POST", "/backup", 202)
+    def _started(self) -> list[tuple[str, str]]:
+        """The machine and the id of each backup that a gate has had Azure start."""
+        return [
+            (job["item"].rpartition(";")[2], job["id"])
+            for job in self.azure.service.state()["jobs"]
+            if job["id"] not in self.jobs
+        ]
 
     def _end(self, gates: list[Gate]) -> None:
-        known = {job["item"].rpartition(";")[2]: job["id"] for job in self.azure.service.state()["jobs"]}
+        known = dict(self._started())
         for gate in gates:
             group, index = gate
             job = known[name(index)] if group == "started" else self.jobs[index]
@@ -286,7 +291,7 @@ class Fleet:
             shut=shut,
             wrong={" / ".join(states): number for states, number in ends.items()},
             starts=self.starts,
-            backups=self._backups(),
+            backups=len(self._started()),
             cancels=self.azure.count("POST", "/cancel"),
             retried=sum(task.try_number > 1 for task in tasks.values() if task.task_id.endswith(".gate")),
             moved=sum(job not in alive for job in self.kept_by.values()),
@@ -367,7 +372,7 @@ def table(report: Report) -> str:
 def _of_celery(report: Report) -> dict[str, object]:
     return {
         "of them, gates that start their backup themselves": report.starts,
-        "backups that Azure was asked for": report.backups,
+        "backups that Azure has started for them": report.backups,
         "cancels": report.cancels,
         "tasks that died with the killed worker, and were tried again": report.retried,
         "waits that the other triggerer took over": report.moved,
