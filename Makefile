@@ -10,7 +10,7 @@
 #   make lint            ruff and strict mypy
 #   make lock            remakes requirements/*.txt (UPGRADE=1 takes the newest of everything)
 #   make bench           reads, delay, CPU and memory of many waits, ours and others', into docs/performance.md
-#   make fleet           WAITS=1000 gates on a real triggerer that is killed halfway
+#   make fleet           WAITS=1000 gates on a real triggerer that is killed halfway; then what a takeover by itself costs
 #   make distributed     examples, chaos set and WAITS=1000 gates on two Celery workers and two triggerers
 #   make bench-imports   what importing our modules costs, beside other providers'
 #   make clean           removes what these commands made in this directory
@@ -51,6 +51,7 @@ bench: .venv/test.installed
 
 fleet: .venv/test.installed
 	$(BIN)/python -m dev.fleet --write $(if $(WAITS),--waits '$(WAITS)')
+	$(BIN)/python -m dev.takeover --write
 
 distributed: .venv-distributed/installed
 	.venv-distributed/bin/python -m dev.distributed --write $(if $(WAITS),--waits '$(WAITS)')

@@ -82,15 +82,17 @@ GROUPS = ("started", "awaited")
 SETTINGS = {
     "AIRFLOW__CORE__MAX_MAP_LENGTH": "4096",
     # A scheduler with thousands of tasks takes seconds for a round, and starts no more than so many in one.
-    "AIRFLOW__CORE__PARALLELISM": "8",
+    "AIRFLOW__CORE__PARALLELISM": "24",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "40",
     "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY": "64",
     "AIRFLOW__TRIGGERER__CAPACITY": "4096",
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
 }
-# A task that died with its worker is missed after a minute, not after five.
+# A task that died with its worker is missed after a minute, not after five; so no worker may be kept from saying
+# that its tasks live, by more of them than there are cores for.
 CELERY = {
+    "AIRFLOW__CORE__PARALLELISM": "8",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "10",
 }
