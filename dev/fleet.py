@@ -89,8 +89,8 @@ SETTINGS = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
 }
-# A task that died with its worker is missed after a minute, not after five. So none that lives may be kept from
-# saying so by many others: a few at a time.
+# A task that died with its worker is missed after a minute, not after five. So none that lives may be kept
+# from saying so by many others: a few at a time.
 CELERY = {
     "AIRFLOW__CORE__PARALLELISM": "8",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
