@@ -23,6 +23,7 @@ from dev import fleet
 from dev.bench import DOCS, insert
 from dev.broker import server
 from dev.postgres import installed
+from dev.stack import end, take_signals
 
 ROOT = DOCS.parent
 TESTS = {
@@ -40,8 +41,12 @@ def play(report: Path) -> bool:
     command = [sys.executable, "-m", "pytest", "-m", "e2e", *TESTS.values(), f"--junitxml={report}"]
     # What the server's package brings for tests is not wanted in ours.
     command += ["-p", "no:valkey", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "E2E_EXECUTOR": "celery"}, check=False)
-    return done.returncode == 0
+    env = {**os.environ, "E2E_EXECUTOR": "celery"}
+    process = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True)
+    try:
+        return process.wait() == 0
+    finally:
+        end([process], within=60.0)
 
 
 def table(report: Path) -> str:
@@ -82,6 +87,7 @@ def main() -> int:
     parser.add_argument("--waits", type=int, default=1000, help="how many gates; 0 leaves them out")
     parser.add_argument("--write", action="store_true", help="put what was seen into docs/scale.md")
     asked = parser.parse_args()
+    take_signals()
     with tempfile.TemporaryDirectory(prefix="azbackup-distributed-") as directory:
         report = Path(directory, "report.xml")
         right = play(report)

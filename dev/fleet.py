@@ -33,7 +33,7 @@ from dev.airflow_api import FINISHED, Run
 from dev.bench import DOCS, insert
 from dev.broker import Broker
 from dev.postgres import Postgres
-from dev.stack import Stack
+from dev.stack import Stack, take_signals
 
 DAG = textwrap.dedent("""\
     from datetime import timedelta
@@ -381,13 +381,13 @@ def _of_celery(report: Report) -> dict[str, object]:
     }
 
 
-def run(*, waits: int, celery: bool, write: bool) -> bool:
+def run(*, waits: int, interval: float = 60.0, celery: bool, write: bool) -> bool:
     """Run it and tell what came of it; return whether all was as it must be.
 
     :param write: into docs/, as well.
     """
     home = Path(tempfile.mkdtemp(prefix="azbackup-fleet-"))
-    report = measure(home, waits=waits, celery=celery)
+    report = measure(home, waits=waits, interval=interval, celery=celery)
     print(json.dumps(asdict(report), indent=2))
     # Where two triggerers share the cores with all the rest, neither can be asked never to wait for one.
     right = report.is_right and (celery or max(report.blocked, default=0.0) <= STILL)
@@ -406,8 +406,10 @@ def main() -> int:
     parser.add_argument("--waits", type=int, default=1000)
     parser.add_argument("--celery", action="store_true", help="two workers and two triggerers")
     parser.add_argument("--write", action="store_true", help="put the report into docs/")
+    parser.add_argument("--interval", type=float, default=60.0, help="seconds between two looks")
     asked = parser.parse_args()
-    return 0 if run(waits=asked.waits, celery=asked.celery, write=asked.write) else 1
+    take_signals()
+    return 0 if run(**vars(asked)) else 1
 
 
 if __name__ == "__main__":

@@ -300,6 +300,17 @@ def _inherited() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
 
 
+def take_signals() -> None:
+    """Have a command take the same way out however it is told to end, and with it whatever it has started."""
+    # A shell starts background jobs deaf to SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
 def end(processes: Iterable[subprocess.Popen[bytes]], *, within: float) -> None:
     """End processes that lead a session, and whatever else is in their sessions.
 
