@@ -56,6 +56,8 @@ SETTINGS = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
 }
+# There, a triggerer that has a core to itself only now and then must not be taken for dead meanwhile.
+CELERY = {"AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -113,6 +115,7 @@ def airflow(azure: Azure, broker: str, tmp_path_factory: pytest.TempPathFactory)
             broker=broker,
             env={
                 **SETTINGS,
+                **(CELERY if broker else {}),
                 **{f"AIRFLOW_CONN_{name}": json.dumps(each) for name, each in connections.items()},
             },
             local_settings=quick_polling(3.0),

@@ -446,7 +446,7 @@ def is_watched(case: Case) -> bool:
 
 
 @pytest.fixture(scope="module")
-def vigil(chaos: Chaos, scenes: dict[str, Case]) -> Iterator[Vigil]:
+def vigil(chaos: Chaos) -> Iterator[Vigil]:
     vigil = Vigil(chaos)
     if chaos.airflow.workers:  # then there are two already, and which has which number is not told
         chaos.airflow.stop(SECOND)
