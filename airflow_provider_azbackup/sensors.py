@@ -278,8 +278,9 @@ class AzureBackupFreshnessSensor(_Gate):
 
     :param protected_item: ARM id of the protected item, ARM id of the virtual machine or of the file share,
         or a friendly name.
-    :param since: a datetime or ISO 8601 text. Default: the start of the run's data interval. Azure tells the
-        jobs of 30 days.
+    :param since: a datetime or ISO 8601 text. Default: the start of the run's data interval; Airflow 3 gives
+        cron schedules intervals of no length (``create_cron_data_intervals``), and this the run's own moment.
+        Azure tells the jobs of 30 days.
     :param max_age: a timedelta or seconds; instead of ``since``.
     :param vault_name: the Recovery Services vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.

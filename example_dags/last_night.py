@@ -5,8 +5,10 @@ is there that is no older than 26 hours; where the backup still runs, it is wait
 vault share the reads of that. `migrate` runs when every machine has its recovery point. If it takes too long,
 the error says whether a backup was even tried.
 
-With a schedule, leave `max_age` out: then a backup counts that began at the start of the run's data interval
-or later.
+In a DAG with a schedule, `since` can ask for a backup that began since a moment of the run instead. Its
+default, the start of the data interval, is the run's own moment where cron schedules have intervals of no
+length, as Airflow 3 has them. "Since the evening before" is
+`since="{{ data_interval_end - macros.timedelta(hours=12) }}"`.
 """
 
 from __future__ import annotations
