@@ -588,6 +588,13 @@ class AzureBackupAsyncHook(_Target):
         """Return the vault's jobs, as :meth:`AzureBackupHook.list_jobs` does."""
         return await self._play(self._jobs(wanted))
 
+    async def find_subject(self, protected_item: str, *, deadline: float) -> Subject:
+        """Find a protected item, and what its jobs call it, as :meth:`AzureBackupHook.find_subject` does."""
+        now = clock.current().now()
+        return await self._play(
+            flows.insist(lambda: self._subject(protected_item), since=now, until=deadline)
+        )
+
     async def list_protected_items(self, **wanted: Unpack[calls.ItemFilter]) -> list[FoundItem]:
         """Return what the vault protects, as :meth:`AzureBackupHook.list_protected_items` does."""
         return await self._play(flows.list_protected_items(self._needed_vault(), **wanted))

@@ -572,7 +572,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
 
     def _finish(self, context: Context, job: Job) -> str:
         context["ti"].xcom_push(key="job", value=job.facts())
-        self.log.info("Azure Backup %s", job)
+        self.log.info("Azure Backup %s", job.story())
         return job.outcome.value
 
 

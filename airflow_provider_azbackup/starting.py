@@ -234,7 +234,8 @@ class StartOperator(JobWait, BaseOperator):
             raise
         if not opens:
             raise AzureBackupTimeoutError(f"the wait ended while the job still runs: {job}", job=job.facts())
-        self.log.info("Azure Backup %s", job)
+        self.log.info("Azure Backup %s", job.story())
+        self.publish(context, job)
         return job.ref.job_id
 
     def _join(self, context: Context, failed: Job, since: float) -> str:
