@@ -7,6 +7,7 @@
 #       FLEET=200            how many machines the fleet has; 20 if not given
 #   make test            everything: unit, emulator, Microsoft's client, end to end on Airflow 3.3 and four before it
 #   make az-cli          Microsoft's `az backup` against the emulator, beside what our hook reads; not in make test
+#   make docs            the documentation as a site, into build/site
 #   make lint            ruff and strict mypy
 #   make lock            remakes requirements/*.txt (UPGRADE=1 takes the newest of everything)
 #   make bench           reads, delay, CPU and memory of many waits, ours and others', into docs/performance.md
@@ -31,7 +32,7 @@ export EXIT CI
 # An environment that happens to be active is left alone.
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: demo test lint lock bench fleet distributed bench-imports az-cli clean
+.PHONY: demo test docs lint lock bench fleet distributed bench-imports az-cli clean
 
 demo: .venv/demo.installed
 	@exec $(BIN)/python -m dev.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)') $(if $(FLEET),--machines '$(FLEET)')
@@ -62,11 +63,15 @@ bench-imports: .venv/test.installed
 az-cli: .venv/demo.installed .venv-az/installed
 	@exec $(BIN)/python -m dev.az_cli .venv-az/bin/python
 
+docs: .venv-docs/installed
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	@echo "The site begins at build/site/index.html"
+
 lock: $(BIN)/uv
 	dev/lock $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf .venv .venv-az .venv-distributed .venv-releases build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-az .venv-docs .venv-distributed .venv-releases build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The files installed are the files locked, or nothing is installed at all; the package itself is linked, not copied.
 .venv/%.installed: requirements/%.txt pyproject.toml $(BIN)/uv
@@ -88,6 +93,13 @@ clean:
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-distributed
 	@$(BIN)/uv pip install --quiet --python .venv-distributed/bin/python --require-hashes -r requirements/distributed.txt
 	@$(BIN)/uv pip install --quiet --python .venv-distributed/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The site needs none of what the package needs: its reference is read, not imported.
+.venv-docs/installed: requirements/docs.txt $(BIN)/uv
+	@echo "Installing requirements/docs.txt into .venv-docs"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-docs
+	@$(BIN)/uv pip install --quiet --python .venv-docs/bin/python --require-hashes -r requirements/docs.txt
 	@touch $@
 
 $(BIN)/uv: requirements/uv.txt

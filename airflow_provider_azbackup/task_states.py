@@ -7,8 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseTrigger
+
+# Whether a trigger has Airflow's own channel, by which it writes XComs and Variables.
+IS_AIRFLOW_3 = find_spec("airflow.sdk") is not None
 
 # What a person makes of a task by marking it or by ending its run. A hand-over to another triggerer and a
 # restart leave it "deferred" or "running"; a Clear makes it "restarting" or gives it a new attempt's state.
@@ -60,13 +67,45 @@ async def state_on_loop(ti: Any, *, limit: float) -> str:
         from airflow.sdk.execution_time import task_runner
     except ImportError:
         return await asyncio.to_thread(_state_in_database, ti)
-    asked = asyncio.ensure_future(task_runner.SUPERVISOR_COMMS.asend(_question(ti)))
-    _ASKED.add(asked)
-    asked.add_done_callback(_heard)
+    asked = _sent(task_runner.SUPERVISOR_COMMS, _question(ti))
     await asyncio.wait({asked}, timeout=limit)
     if not asked.done():
         raise TimeoutError(f"Airflow named no state of task {ti.task_id} within {limit:g} s")
     return _only_state(ti, asked.result())
+
+
+async def ask_on_loop(question: Any) -> Any:
+    """Put any question to Airflow's own channel and return the answer; for a trigger.
+
+    Whoever asks may be cancelled; the question is not, for the reason that :func:`state_on_loop` gives.
+
+    :param question: a message of ``airflow.sdk.execution_time.comms``.
+    :raises Exception: as :func:`state_of`.
+    """
+    from airflow.sdk.execution_time import task_runner
+
+    return await asyncio.shield(_sent(task_runner.SUPERVISOR_COMMS, question))
+
+
+def event_trigger_class() -> type[BaseTrigger]:
+    """Return what the trigger of a watched asset derives from; Airflow 2 knows no such assets."""
+    from airflow.triggers import base
+
+    return getattr(base, "BaseEventTrigger", base.BaseTrigger)
+
+
+def shares_streams() -> bool:
+    """Whether watches share a stream, and hear which of their events are stored: Airflow 3.3."""
+    return hasattr(event_trigger_class(), "create_shared_stream_producer")
+
+
+def keeps_asset_states() -> bool:
+    """Whether Airflow keeps states with assets: Airflow 3.3."""
+    if not IS_AIRFLOW_3:
+        return False
+    from airflow.sdk.execution_time import comms
+
+    return hasattr(comms, "SetAssetStateStoreByName")
 
 
 def warm_up(ti: Any) -> None:
@@ -86,6 +125,13 @@ def warm_up(ti: Any) -> None:
 _WARM: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 # The loop itself holds tasks but weakly.
 _ASKED: set[asyncio.Future[Any]] = set()
+
+
+def _sent(channel: Any, question: Any) -> asyncio.Future[Any]:
+    asked: asyncio.Future[Any] = asyncio.ensure_future(channel.asend(question))
+    _ASKED.add(asked)
+    asked.add_done_callback(_heard)
+    return asked
 
 
 def _heard(asked: asyncio.Future[Any]) -> None:

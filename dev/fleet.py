@@ -373,7 +373,7 @@ def table(report: Report) -> str:
 
 def _of_celery(report: Report) -> dict[str, object]:
     return {
-        "of them, gates that start their backup themselves": report.starts,
+        "gates that start their backup themselves": report.starts,
         "backups that Azure has started for them": report.backups,
         "cancels": report.cancels,
         "tasks that died with the killed worker, and were tried again": report.retried,

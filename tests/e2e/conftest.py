@@ -122,7 +122,7 @@ def airflow(azure: Azure, broker: str, tmp_path_factory: pytest.TempPathFactory)
         ) as stack,
     ):
         stack.call("POST", "/connections", {"connection_id": "stored", **_as_stored(azure.connection())})
-        stack.wait_for_dags(*EXPECTED, *CHAOS, "workloads")
+        stack.wait_for_dags(*EXPECTED, *CHAOS, "watched", "workloads")
         yield stack
     assert leftovers(stack.home) == []
 
