@@ -31,6 +31,8 @@ import jsonschema
 from airflow.cli import cli_parser
 # What warns of Airflow's own future when it is first imported must not be taken for ours.
 import airflow.providers.common.compat.sdk, airflow.triggers.base, airflow.hooks.base, airflow.models
+with contextlib.suppress(ImportError):
+    import airflow.api_fastapi.app, airflow.api_fastapi.core_api.security
 
 with warnings.catch_warnings(record=True) as warned:
     warnings.simplefilter("always")
