@@ -16,6 +16,7 @@
 #   make lock            remakes requirements/*.txt (UPGRADE=1 takes the newest of everything)
 #   make bench           reads, delay, CPU and memory of many waits, ours and others', into docs/performance.md
 #   make fleet           WAITS=1000 gates on a real triggerer that is killed halfway; then what a takeover by itself costs
+#   make distributed     examples, chaos set and WAITS=1000 gates on two Celery workers and two triggerers
 #   make bench-imports   what importing our modules costs, beside other providers'
 #   make clean           removes what these commands made in this directory
 
@@ -35,7 +36,7 @@ export EXIT CI
 # An environment that happens to be active is left alone.
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: demo test matrix dist docs lint lock bench fleet bench-imports screenshots az-cli clean
+.PHONY: demo test matrix dist docs lint lock bench fleet distributed bench-imports screenshots az-cli clean
 
 demo: .venv/demo.installed
 	@exec $(BIN)/python -m dev.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)') $(if $(FLEET),--machines '$(FLEET)')
@@ -63,6 +64,9 @@ fleet: .venv/test.installed
 	$(BIN)/python -m dev.fleet --write $(if $(WAITS),--waits '$(WAITS)')
 	$(BIN)/python -m dev.takeover --write
 
+distributed: .venv-distributed/installed
+	.venv-distributed/bin/python -m dev.distributed --write $(if $(WAITS),--waits '$(WAITS)')
+
 bench-imports: .venv/test.installed
 	$(BIN)/python dev/import_cost.py
 
@@ -80,7 +84,7 @@ lock: $(BIN)/uv
 	dev/lock $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf .venv .venv-az .venv-docs .venv-releases build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-az .venv-docs .venv-distributed .venv-releases build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The files installed are the files locked, or nothing is installed at all; the package itself is linked, not copied.
 .venv/%.installed: requirements/%.txt pyproject.toml $(BIN)/uv
@@ -94,6 +98,14 @@ clean:
 	@echo "Installing requirements/az-cli.txt into .venv-az"
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-az
 	@$(BIN)/uv pip install --quiet --python .venv-az/bin/python --require-hashes -r requirements/az-cli.txt
+	@touch $@
+
+# Celery stays out of the environment of the tests: nothing of this package needs it.
+.venv-distributed/installed: requirements/distributed.txt pyproject.toml $(BIN)/uv
+	@echo "Installing requirements/distributed.txt into .venv-distributed"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-distributed
+	@$(BIN)/uv pip install --quiet --python .venv-distributed/bin/python --require-hashes -r requirements/distributed.txt
+	@$(BIN)/uv pip install --quiet --python .venv-distributed/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
 
 # The site needs none of what the package needs: its reference is read, not imported.

@@ -204,6 +204,11 @@ class AirflowApi:
                 return None
             raise
 
+    def triggerers(self) -> set[int]:
+        """Return the numbers of the triggerers that run, as far as Airflow knows."""
+        found = self.call("GET", "/jobs", job_type="TriggererJob", is_alive="true", limit=100)
+        return {job["id"] for job in found["jobs"]}
+
     def task_store(self, task: Task) -> Json:
         """Return what a task keeps in Airflow's task state store, from try to try."""
         answer = self.call("GET", f"{task.path}/state-store", map_index=task.map_index, limit=100)

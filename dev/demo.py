@@ -11,7 +11,6 @@ import json
 import math
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import textwrap
@@ -23,7 +22,7 @@ from types import MappingProxyType
 
 from airflow_provider_azbackup.emulator import Emulator, seed
 from dev.airflow_api import FINISHED, Run, Task
-from dev.stack import PASSWORD, USER, Stack, StackError
+from dev.stack import PASSWORD, USER, Stack, StackError, take_signals
 
 EXAMPLES = Path(__file__).parent.parent / "example_dags"
 LIMIT = 600.0  # seconds for all examples together, and 3 for each machine; they need one or two minutes
@@ -257,10 +256,6 @@ def _wait_for_ctrl_c(stack: Stack) -> None:
         print()
 
 
-def _interrupt(number: int, _frame: object) -> None:
-    raise KeyboardInterrupt(signal.Signals(number).name)
-
-
 def main() -> int:
     """Run the demo as the command line and the environment say; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m dev.demo", description=__doc__)
@@ -269,9 +264,7 @@ def main() -> int:
     parser.add_argument("--machines", type=int, default=MACHINES, help="how many the fleet has")
     options = parser.parse_args()
     stay = os.environ.get("EXIT", "") in ("", "0") and os.environ.get("CI", "").lower() != "true"
-    # However this is told to end, it takes the same way out. A shell starts background jobs deaf to SIGINT.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    take_signals()
     home = Path(tempfile.mkdtemp(prefix="azbackup-demo-"))
     try:
         found = demo(speed=options.speed, port=options.port, machines=options.machines, stay=stay, home=home)

