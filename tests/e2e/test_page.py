@@ -104,9 +104,9 @@ def typed(browser: Browser, azure: Azure) -> Any:
 
 @pytest.fixture(scope="module")
 def backup(airflow: Stack, azure: Azure, typed: Any) -> Run:
-    """A run with the typed connection, whose backup goes on for 80 seconds in a vault of its own."""
+    """A run with the typed connection, whose backup goes on in a vault of its own."""
     azure.reset()
-    azure.plan(ITEM, seconds=9600)
+    azure.plan(ITEM, seconds=24 * 3600)
     run = airflow.run_dag("chaos_deferred", {"item": ITEM, "vault": ITEM, "conn_id": FORM})
     airflow.wait_for_state(run, "backup", "deferred", timeout=90)
     return run
@@ -163,7 +163,7 @@ def test_the_tab_and_the_link_tell_of_the_job_while_its_task_is_deferred(
     assert frame.text_content("#title") == f"Backup of {ITEM}"
     assert frame.text_content("#phases li:first-child strong") == "Take Snapshot"
     # The first look comes 15 seconds after the deferral, and the tab asks anew every 15 seconds.
-    frame.wait_for_selector("#progress:has-text('Last look')", timeout=45_000)
+    frame.wait_for_selector("#progress:has-text('Last look')", timeout=90_000)
     assert airflow.xcom(task, "backup_progress")["job_id"] == job_id
     browser.page.goto(f"{browser.url}{path_of(backup)}/details")
     with browser.page.expect_popup() as opened:
@@ -253,15 +253,16 @@ def test_everything_is_reached_without_a_mouse(browser: Browser, many: None) -> 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_tab_tells_of_a_job_that_is_over_and_leads_out_of_its_frame(
-    browser: Browser, airflow: Stack, backup: Run, theme: str
+    browser: Browser, airflow: Stack, azure: Azure, backup: Run, theme: str
 ) -> None:
+    azure.set_status(airflow.xcom(airflow.task(backup, "backup"), "job_id"), "Completed")
     airflow.wait(backup)
     browser.page.set_viewport_size({"width": 390, "height": 844})
     browser.set_theme(theme)
     frame = browser.open(f"{path_of(backup)}/plugin/azure-backup-job")
     frame.wait_for_selector("#state:has-text('Completed')")
     assert frame.locator("#phases li").count() == 2
-    assert {"Duration", "Size"} <= {*frame.locator("#facts dt").all_inner_texts()}
+    assert {"Job id", "Started", "Duration"} <= {*frame.locator("#facts dt").all_inner_texts()}
     assert is_of(theme, frame)
     assert frame.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
     with browser.page.expect_popup() as opened:
