@@ -478,12 +478,14 @@ class AzureBackupStartTrigger(_Trigger):
 
 
 class AzureBackupEventTrigger(BaseEventTrigger):
-    """For an ``AssetWatcher``, Airflow 3.0 and later: fires whenever a backup ends.
+    """For an ``AssetWatcher``, Airflow 3.0 and later: fires whenever backups have ended.
 
-    One event for each backup that ends while the asset is watched, whoever has started it; backups of logs
-    are left out. The event's payload is in the ``extra`` of the asset event: ``job_id``, ``arm_id``,
-    ``vault``, ``item``, ``operation``, ``status``, ``outcome``, ``start_time``, ``end_time``,
-    ``duration_seconds``, ``size_bytes``, ``errors``, and ``redelivered``: whether it may have come before.
+    Each backup that ends while the asset is watched is told, whoever has started it; backups of logs are left
+    out. What a list of the vault shows for the first time is one event, for of several that come at once
+    Airflow gives a run of the Dag the first alone. Its payload, in the ``extra`` of the asset event, holds
+    ``backups``, and of each: ``job_id``, ``arm_id``, ``vault``, ``item``, ``operation``, ``status``,
+    ``outcome``, ``start_time``, ``end_time``, ``duration_seconds``, ``size_bytes``, ``errors``, and
+    ``redelivered``: whether it may have been told before.
 
     Watches on a vault share its lists of jobs with each other and with all deferred waits. How far a watch
     has come outlives the triggerer: in the asset state store on Airflow 3.3, in an Airflow Variable below.
@@ -548,13 +550,13 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Fire for each end, where Airflow has no shared streams that tell what it has stored."""
+        """Fire for each list with ends, where Airflow has no shared streams that tell what it has stored."""
         await _loaded()
         from airflow_provider_azbackup.watching import Place, tell_alone
 
         async with self._watching() as watch:
-            async for payload in tell_alone(Place(**self._where()), watch):
-                yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's own is untyped
+            async for ended in tell_alone(Place(**self._where()), watch):
+                yield TriggerEvent({"backups": ended})  # type: ignore[no-untyped-call]  # Airflow's own
 
     def shared_stream_key(self) -> Hashable | None:
         """Share one stream among all watches on a vault, where Airflow tells which events it has stored."""
@@ -571,12 +573,12 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         return Stream(cls(**kwargs)._where())
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
-        """Fire for each end that is new to this watch."""
+        """Fire for each list with ends that are new to this watch."""
         await _loaded()
         async with self._watching() as watch:
             async for shown in shared_stream:
-                for payload in await watch.tell(shown):
-                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # as above
+                if ended := await watch.tell(shown):
+                    yield TriggerEvent({"backups": ended})  # type: ignore[no-untyped-call]  # as above
 
     def _where(self) -> dict[str, Any]:
         """Return what a :class:`~airflow_provider_azbackup.watching.Place` is made of."""
