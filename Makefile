@@ -43,7 +43,7 @@ demo: .venv/demo.installed
 
 test: .venv/test.installed
 	$(BIN)/python -m pytest -m "not e2e" -n auto
-	$(BIN)/python -m pytest -m e2e -n 2 --dist loadgroup --durations 12
+	$(BIN)/python -m pytest -m e2e --durations 12
 
 matrix: .venv/test.installed
 	$(BIN)/python -m dev.matrix --write
