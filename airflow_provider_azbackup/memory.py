@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_azbackup.compat import task_state_store
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
@@ -22,7 +24,7 @@ class Memory:
     def __init__(self, context: Context) -> None:
         from airflow_provider_azbackup.core.adoption import Note
 
-        self._store: Any = context.get("task_state_store")
+        self._store: Any = task_state_store(context)
         found = None if self._store is None else self._store.get(KEY)
         self.note: Note | None = None if found is None else Note.from_dict(found)
         # An earlier try may have left something that cannot be read here.

@@ -14,6 +14,13 @@ from weakref import WeakKeyDictionary
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_azbackup import clock
+from airflow_provider_azbackup.compat import (
+    FINISHED,
+    state_limit,
+    state_on_loop,
+    trigger_hears_of_kills,
+    warm_up,
+)
 from airflow_provider_azbackup.exceptions import (
     AzureBackupError,
     AzureBackupTimeoutError,
@@ -29,9 +36,6 @@ if TYPE_CHECKING:
 
 # Seconds; Airflow's own limit of on_kill is 30.
 _KILL_LIMIT = 25.0
-# The first question in a triggerer's life takes 5 s, more on a busy machine: Airflow loads what answers it.
-# Below 3.3 the end of a triggerer asks it as well, when nobody answers, and must not be held up for long.
-_STATE_LIMIT = 20.0 if hasattr(BaseTrigger, "on_kill") else 10.0
 _PATIENCE = 10.0
 # A worker that has deferred its task takes some seconds to leave, more on a busy machine, and Airflow (3.3.2)
 # fails a task whose trigger fires before that: apache/airflow issues 66374 and 67287.
@@ -78,7 +82,6 @@ class _Trigger(BaseTrigger):
         """Wait, and yield the one event."""
         await _loaded()
         from airflow_provider_azbackup.poller import joined
-        from airflow_provider_azbackup.task_states import warm_up
 
         if self.cancel_on_kill:
             warm_up(self.task_instance)
@@ -86,7 +89,7 @@ class _Trigger(BaseTrigger):
         try:
             event = await self._watch(joined(self.azure_backup_conn_id), now)
         except asyncio.CancelledError:
-            if not hasattr(BaseTrigger, "on_kill"):  # Airflow below 3.3 has no other word for it
+            if not trigger_hears_of_kills():  # then this is the only word of it
                 await self.on_kill()
             raise
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # as above
@@ -117,11 +120,10 @@ class _Trigger(BaseTrigger):
     async def _cancel_if_ended(self) -> None:
         await asyncio.to_thread(import_module, "airflow_provider_azbackup.hooks")
         from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
-        from airflow_provider_azbackup.task_states import FINISHED, state_on_loop
 
         try:
             async with asyncio.timeout(_KILL_LIMIT):
-                state = await state_on_loop(self.task_instance, limit=_STATE_LIMIT)
+                state = await state_on_loop(self.task_instance, limit=state_limit())
                 if state not in FINISHED:
                     self.log.info("Task is %s, not ended: its job goes on in Azure", state)
                     return
