@@ -27,8 +27,9 @@ class Memory:
         self._store: Any = task_state_store(context)
         found = None if self._store is None else self._store.get(KEY)
         self.note: Note | None = None if found is None else Note.from_dict(found)
-        # An earlier try may have left something that cannot be read here.
-        self.is_blind = self._store is None or (found is not None and self.note is None)
+        # What an earlier try has left is of a release that this one does not know, or nobody's.
+        self.is_foreign = found is not None and self.note is None
+        self.is_blind = self._store is None or self.is_foreign
 
     def keep(self, note: Note | None) -> None:
         """Keep a note for later tries; None forgets the last one."""

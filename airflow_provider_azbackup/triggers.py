@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -42,6 +42,9 @@ _PATIENCE = 10.0
 LEAST_PAUSE = 15.0
 # How long lists are waited for that tell the job of an accepted backup: no reads may be left for an hour.
 _FIND_LIMIT = 4000.0
+# Of what serialize() writes. It goes up with every change: workers and triggerers are upgraded one by one, so
+# a trigger may be rebuilt by an older release, or a newer one. See tests/test_upgrades.py.
+VERSION = 1
 
 
 async def _loaded() -> None:
@@ -68,12 +71,25 @@ _LOADED: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[asyncio.Future[Modul
 class _Trigger(BaseTrigger):
     """What all triggers do: fire once, and cancel what they wait for when a person ends the task.
 
-    All arguments are plain JSON without secrets.
+    All arguments are plain JSON without secrets. ``version`` says in which form they were written; what the
+    first release wrote has none.
     """
 
     azure_backup_conn_id: str
     deadline: float
     cancel_on_kill: bool
+
+    def __new__(cls, *_: Any, version: int = VERSION, **__: Any) -> Self:
+        """Refuse what a newer release has written, before its arguments are looked at.
+
+        :raises TypeError: saying what to do; any other would end the whole triggerer (Airflow 2.11 to 3.3).
+        """
+        if version > VERSION:
+            raise TypeError(
+                f"{cls.__name__} was deferred by a newer release of airflow-provider-azbackup (its arguments "
+                f"have version {version}, this release reads up to {VERSION}): upgrade the triggerer"
+            )
+        return super().__new__(cls)
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own is untyped
@@ -215,6 +231,7 @@ class AzureBackupJobTrigger(_Watch):
     :param since: Unix time the wait began.
     :param cancel_on_kill: ask Azure to cancel the job when a person ends the task while it waits here.
     :param wait_for: ``snapshot`` fires behind the snapshot of a machine's backup already.
+    :param version: the form of these arguments.
     """
 
     def __init__(
@@ -228,6 +245,7 @@ class AzureBackupJobTrigger(_Watch):
         since: float,
         cancel_on_kill: bool = False,
         wait_for: WaitFor = "completion",
+        version: int = VERSION,
     ) -> None:
         super().__init__()
         self.job_id = job_id
@@ -253,6 +271,7 @@ class AzureBackupJobTrigger(_Watch):
                 "since": self.since,
                 "cancel_on_kill": self.cancel_on_kill,
                 "wait_for": self.wait_for,
+                "version": VERSION,
             },
         )
 
@@ -290,6 +309,7 @@ class AzureBackupFreshnessTrigger(_Watch):
     :param deadline: Unix time of the last look; it survives a restart of the triggerer.
     :param since: Unix time the wait began.
     :param wait_for: as in :class:`AzureBackupJobTrigger`.
+    :param version: likewise.
     """
 
     cancel_on_kill = False
@@ -305,6 +325,7 @@ class AzureBackupFreshnessTrigger(_Watch):
         deadline: float,
         since: float,
         wait_for: WaitFor = "completion",
+        version: int = VERSION,
     ) -> None:
         super().__init__()
         self.subject = subject
@@ -330,6 +351,7 @@ class AzureBackupFreshnessTrigger(_Watch):
                 "deadline": self.deadline,
                 "since": self.since,
                 "wait_for": self.wait_for,
+                "version": VERSION,
             },
         )
 
@@ -374,6 +396,7 @@ class AzureBackupStartTrigger(_Trigger):
     :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
     :param deadline: Unix time of the end, found or not.
     :param cancel_on_kill: ask Azure to cancel the job when a person ends the task while it waits here.
+    :param version: as in :class:`AzureBackupJobTrigger`.
     """
 
     def __init__(
@@ -383,6 +406,7 @@ class AzureBackupStartTrigger(_Trigger):
         azure_backup_conn_id: str,
         deadline: float,
         cancel_on_kill: bool = False,
+        version: int = VERSION,
     ) -> None:
         super().__init__()
         self.note = note
@@ -399,6 +423,7 @@ class AzureBackupStartTrigger(_Trigger):
                 "azure_backup_conn_id": self.azure_backup_conn_id,
                 "deadline": self.deadline,
                 "cancel_on_kill": self.cancel_on_kill,
+                "version": VERSION,
             },
         )
 

@@ -182,8 +182,12 @@ class Job:
         return tuple(task.name for task in self.tasks if task.status.casefold() in {"failed", "cancelled"})
 
     def facts(self) -> dict[str, Any]:
-        """Return the job as a plain dict: the XCom ``job``, and ``job`` of an error."""
+        """Return the job as a plain dict: the XCom ``job``, and ``job`` of an error.
+
+        Keys may be added; ``version`` goes up when one is taken away or means something else.
+        """
         return {
+            "version": 1,
             "job_id": self.ref.job_id,
             "arm_id": self.ref.path,
             "vault": self.ref.vault.name,
