@@ -6,6 +6,8 @@
 #       PORT=8080            the port of Airflow's UI; a free one if not given
 #   make test            everything: unit, emulator, Microsoft's client, end to end on Airflow 3.3 and four before it
 #   make az-cli          Microsoft's `az backup` against the emulator, beside what our hook reads; not in make test
+#   make matrix          tests on every Airflow from 2.11 to 3.3 and every Python, into docs/compatibility.md; an hour
+#   make dist            wheel and sdist into dist/, built twice and compared, and looked at by twine
 #   make lint            ruff and strict mypy
 #   make lock            remakes requirements/*.txt (UPGRADE=1 takes the newest of everything)
 #   make bench           reads, delay, CPU and memory of many waits, ours and others', into docs/performance.md
@@ -29,7 +31,7 @@ export EXIT CI
 # An environment that happens to be active is left alone.
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: demo test lint lock bench fleet bench-imports az-cli clean
+.PHONY: demo test matrix dist lint lock bench fleet bench-imports az-cli clean
 
 demo: .venv/demo.installed
 	@exec $(BIN)/python -m dev.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)')
@@ -37,6 +39,12 @@ demo: .venv/demo.installed
 test: .venv/test.installed
 	$(BIN)/python -m pytest -m "not e2e" -n auto
 	$(BIN)/python -m pytest -m e2e
+
+matrix: .venv/test.installed
+	$(BIN)/python -m dev.matrix --write
+
+dist: .venv/test.installed
+	@dev/dist
 
 lint: .venv/test.installed
 	$(BIN)/ruff check .

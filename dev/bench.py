@@ -284,9 +284,8 @@ def plot(found: Sequence[Row]) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
-def insert(name: str, text: str) -> None:
-    """Put what was measured between its marks in docs/performance.md."""
-    path = DOCS / "performance.md"
+def insert(name: str, text: str, path: Path = DOCS / "performance.md") -> None:
+    """Put what was measured between its marks in a document."""
     begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
     before, _, rest = path.read_text().partition(begin)
     after = rest.partition(end)[2]
