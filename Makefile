@@ -4,6 +4,7 @@
 #   make demo EXIT=1     the same, then ends: status 0 only if every DAG did what it must (so does CI=true)
 #       SPEED=120            how many emulated seconds pass in a real one
 #       PORT=8080            the port of Airflow's UI; a free one if not given
+#       FLEET=200            how many machines the fleet has; 20 if not given
 #   make test            everything: unit, emulator, Microsoft's client, end to end on Airflow 3.3 and four before it
 #   make az-cli          Microsoft's `az backup` against the emulator, beside what our hook reads; not in make test
 #   make matrix          tests on every Airflow from 2.11 to 3.3 and every Python, into docs/compatibility.md; an hour
@@ -34,11 +35,11 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 .PHONY: demo test matrix dist lint lock bench fleet bench-imports az-cli clean
 
 demo: .venv/demo.installed
-	@exec $(BIN)/python -m dev.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)')
+	@exec $(BIN)/python -m dev.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)') $(if $(FLEET),--machines '$(FLEET)')
 
 test: .venv/test.installed
 	$(BIN)/python -m pytest -m "not e2e" -n auto
-	$(BIN)/python -m pytest -m e2e
+	$(BIN)/python -m pytest -m e2e -n 2 --dist loadgroup --durations 12
 
 matrix: .venv/test.installed
 	$(BIN)/python -m dev.matrix --write

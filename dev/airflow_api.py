@@ -131,16 +131,13 @@ class AirflowApi:
 
     def tasks(self, run: Run) -> list[Task]:
         """Return every task of a run, mapped ones one by one, in the order of their names."""
-        found = self.call("GET", f"{run.path}/taskInstances", limit=100)["task_instances"]
-        return sorted(map(_task, found), key=lambda task: (task.task_id, task.map_index))
-
-    def all_tasks(self, run: Run) -> Iterator[Task]:
-        """Yield every task of a run that has many, page by page."""
+        found: list[Json] = []
         first, total = 0, 1
         while first < total:
-            found = self.call("GET", f"{run.path}/taskInstances", limit=100, offset=first, order_by="id")
-            yield from map(_task, found["task_instances"])
-            first, total = first + 100, found["total_entries"]
+            page = self.call("GET", f"{run.path}/taskInstances", limit=100, offset=first, order_by="id")
+            found += page["task_instances"]
+            first, total = first + 100, page["total_entries"]
+        return sorted(map(_task, found), key=lambda task: (task.task_id, task.map_index))
 
     def tasks_of(self, runs: Sequence[Run]) -> list[Task]:
         """Return every task of many runs, in a few requests."""

@@ -21,12 +21,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from airflow_provider_azbackup.emulator import Emulator
+from airflow_provider_azbackup.emulator import Emulator, seed
 from dev.airflow_api import FINISHED, Run, Task
 from dev.stack import PASSWORD, USER, Stack, StackError
 
 EXAMPLES = Path(__file__).parent.parent / "example_dags"
-LIMIT = 600.0  # seconds for all examples together; they need one or two minutes
+LIMIT = 600.0  # seconds for all examples together, and 3 for each machine; they need one or two minutes
 OURS = "airflow_provider_azbackup"
 
 # What each example is there to show: the state every task must end in.
@@ -49,12 +49,14 @@ EXPECTED: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "backed_up.restore": "success",
         },
         "azbackup_fleet": {
+            "machines": "success",
             **{f"backup[{machine}]": "success" for machine in range(20)},
             "patch_fleet": "success",
         },
     }
 )
 BACKUPS = 25
+MACHINES = 20  # of the fleet, among the tasks and the backups above
 # What the drill restores: a machine that the policy has backed up in the night before.
 DRILLED = "vm-good"
 # Whose backups, made by a policy, are under way when the gates look for them.
@@ -91,8 +93,11 @@ class Screen:
         self._told: dict[tuple[str, str], float] = {}
         self._logged: Counter[str] = Counter()
 
-    def follow(self, runs: list[Run]) -> None:
-        """Print what changes until every run has ended."""
+    def follow(self, runs: list[Run], *, within: float) -> None:
+        """Print what changes until every run has ended.
+
+        :raises StackError: when one has not in so many seconds.
+        """
         going = list(runs)
         while going:
             self.stack.check()
@@ -101,8 +106,8 @@ class Screen:
             for run in going:
                 self._look(run, last=run in ended)
             going = [run for run in going if run not in ended]
-            if going and time.monotonic() - self.began > LIMIT:
-                raise StackError(f"not ended after {LIMIT:.0f} s: {', '.join(run.dag_id for run in going)}")
+            if going and time.monotonic() - self.began > within:
+                raise StackError(f"not ended after {within:.0f} s: {', '.join(run.dag_id for run in going)}")
             time.sleep(0.5)
 
     def _look(self, run: Run, *, last: bool) -> None:
@@ -184,23 +189,29 @@ def table(lines: list[tuple[str, str, str, str]]) -> str:
     return "\n".join(out)
 
 
-def shortcomings(stack: Stack, azure: Emulator, runs: list[Run]) -> list[str]:
+def shortcomings(stack: Stack, azure: Emulator, runs: list[Run], machines: int) -> list[str]:
     """Return in what the runs differ from what the examples must do; nothing, if all is well."""
     found = []
     for run in runs:
         states = {task.name: task.state for task in stack.tasks(run)}
-        for name, state in EXPECTED[run.dag_id].items():
+        expected = {name: state for name, state in EXPECTED[run.dag_id].items() if "backup[" not in name}
+        if "machines" in expected:
+            expected |= {f"backup[{machine}]": "success" for machine in range(machines)}
+        for name, state in expected.items():
             if states.get(name) != state:
                 found.append(f"{run.dag_id}: {name} must end as {state}, and is {states.get(name)}")
-    asked = len([entry for entry in azure.requests if entry["path"].endswith("/backup")])
-    if asked != BACKUPS:
-        found.append(f"{BACKUPS} backups were wanted, and Azure was asked for {asked}")
+    asked = [entry["path"].lower() for entry in azure.requests if entry["path"].endswith("/backup")]
+    wanted = BACKUPS - MACHINES + machines
+    if not len(asked) == len(set(asked)) == wanted:
+        found.append(f"{wanted} backups were wanted, and Azure was asked for {len(asked)}")
     return found
 
 
-def demo(*, speed: float, port: int, stay: bool, home: Path) -> list[str]:
+def demo(*, speed: float, port: int, machines: int, stay: bool, home: Path) -> list[str]:
     """Start everything, run the examples, tell about them, and end everything; see :func:`shortcomings`."""
-    with Emulator(speed=speed, directory=home / "azure") as azure:
+    others = [item for item in seed.DEFAULT["items"] if not item["name"].startswith("fleet-")]
+    items = [*others, *seed.fleet(machines)]
+    with Emulator(speed=speed, directory=home / "azure", seed={"items": items}) as azure:
         # Its hour lasts seconds, but reads are planned by the clock of this machine: grant enough of them.
         azure.configure(job_read_budget=math.ceil(150 * speed))
         azure.start_job(DRILLED, seconds=1)
@@ -219,13 +230,12 @@ def demo(*, speed: float, port: int, stay: bool, home: Path) -> list[str]:
             stack.wait_for_dags(*EXPECTED)
             print(f"Airflow: {stack.url}, user {USER}, password {PASSWORD}\n", flush=True)
             runs = [stack.run_dag(dag_id) for dag_id in EXPECTED]
-            Screen(stack).follow(runs)
+            Screen(stack).follow(runs, within=LIMIT + 3 * machines)
             print(f"\n{table(list(rows(stack, runs)))}\n")
-            found = shortcomings(stack, azure, runs)
-            print(
-                "\n".join(found)
-                or f"Every Dag did what it must; Azure was asked for {BACKUPS} backups, once each."
-            )
+            found = shortcomings(stack, azure, runs, machines)
+            backups = BACKUPS - MACHINES + machines
+            well = f"Every Dag did what it must; Azure was asked for {backups} backups, once each."
+            print("\n".join(found) or well)
             if stay:
                 print(
                     f"\nAirflow stays up at {stack.url} (user {USER}, password {PASSWORD}). Ctrl-C ends it."
@@ -254,6 +264,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dev.demo", description=__doc__)
     parser.add_argument("--speed", type=float, default=120.0, help="emulated seconds in a real one")
     parser.add_argument("--port", type=int, default=0, help="of Airflow's UI; a free one if not given")
+    parser.add_argument("--machines", type=int, default=MACHINES, help="how many the fleet has")
     options = parser.parse_args()
     stay = os.environ.get("EXIT", "") in ("", "0") and os.environ.get("CI", "").lower() != "true"
     # However this is told to end, it takes the same way out. A shell starts background jobs deaf to SIGINT.
@@ -261,7 +272,7 @@ def main() -> int:
         signal.signal(number, _interrupt)
     home = Path(tempfile.mkdtemp(prefix="azbackup-demo-"))
     try:
-        found = demo(speed=options.speed, port=options.port, stay=stay, home=home)
+        found = demo(speed=options.speed, port=options.port, machines=options.machines, stay=stay, home=home)
     except StackError as error:
         print(f"{error}\nThe logs are in {home}.", file=sys.stderr)
         return 1

@@ -201,7 +201,7 @@ class Fleet:
         return self._known
 
     def _tasks(self, task_id: str) -> list[Task]:
-        return [task for task in self.stack.all_tasks(self.run) if task.task_id == task_id]
+        return [task for task in self.stack.tasks(self.run) if task.task_id == task_id]
 
 
 def _yield_to_the_triggerer() -> None:

@@ -132,7 +132,7 @@ def item(of: Item, history: list[Job], now: float, *, base: str, expand: bool = 
         "workloadType": of.workload.item_type,
         "containerName": of.container.partition(";")[2] if of.kind == "VM" else of.container,
         "sourceResourceId": of.source_id,
-        "policyId": f"{of.vault.path}/backupPolicies/DefaultPolicy",
+        "policyId": f"{of.vault.path}/backupPolicies/{of.policy}",
         "vaultId": f"{base}{of.vault.path}",
         "isArchiveEnabled": False,
         "softDeleteRetentionPeriod": 0,
@@ -154,7 +154,7 @@ def _vm_item(of: Item, done: list[Job], points: list[Job], expand: bool, now: fl
         "lastBackupTime": moment(done[-1].starts) if done else "2001-01-01T00:00:00Z",
         "protectedItemDataId": str(of.number()),
         "protectedItemType": "Microsoft.Compute/virtualMachines",
-        "policyName": "DefaultPolicy",
+        "policyName": of.policy,
     }
     if done:
         extra["healthDetails"] = [
@@ -305,7 +305,7 @@ def backup_status(of: Item | None, machine: str, group: str) -> Json:
     }
     if of is None:
         return {"protectionStatus": "NotProtected", **names}
-    return {"protectionStatus": "Protected", "vaultId": of.vault.path, "policyName": "DefaultPolicy", **names}
+    return {"protectionStatus": "Protected", "vaultId": of.vault.path, "policyName": of.policy, **names}
 
 
 _LOCALISED = {

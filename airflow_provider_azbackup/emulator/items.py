@@ -110,6 +110,7 @@ class Item:
     group: str
     parent: str = ""
     instance: str = "mssqlserver"
+    policy: str = "DefaultPolicy"
 
     @property
     def workload(self) -> Workload:

@@ -61,10 +61,8 @@ class World:
         self.plans: dict[str, Plan] = {}
         for each in seed["items"]:
             named = [vault for vault in self.vaults if vault.name == each.get("vault", self.vaults[0].name)]
-            values = {
-                key: each[key] for key in ("kind", "name", "group", "parent", "instance") if key in each
-            }
-            self.items.append(Item(vault=named[0], **values))
+            known = {key: value for key, value in each.items() if key not in ("vault", "plan")}
+            self.items.append(Item(vault=named[0], **known))
             self.plans[self.items[-1].path] = Plan(**each.get("plan", {}))
         self.backup_vaults = [
             BackupVault(subscription=self.subscription, region=self.region, **each)

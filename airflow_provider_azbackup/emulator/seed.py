@@ -55,6 +55,11 @@ def _machine(name: str, *, group: str = "demo-vms", vault: str = "demo-vault", *
     return {"kind": "VM", "name": name, "group": group, "vault": vault, "plan": plan}
 
 
+def fleet(machines: int) -> list[dict[str, Any]]:
+    """Machines of a policy of their own."""
+    return [{**_machine(f"fleet-{number:02}"), "policy": "fleet"} for number in range(1, machines + 1)]
+
+
 # Of a Backup vault's job; the code is recorded, of a job that ran for more than a day.
 _TIMED_OUT = {
     "code": "MOSJobTimedOutError",
@@ -85,7 +90,7 @@ DEFAULT: Mapping[str, Any] = {
         _machine("vm-warned", ending="CompletedWithWarnings"),
         _machine("vm-handed-over"),
         _machine("vm-patched"),
-        *(_machine(f"fleet-{number:02}") for number in range(1, 21)),
+        *fleet(20),
         _machine("twin"),
         _machine("twin", group="demo-vms-b"),
         _machine("vm-elsewhere", vault="demo-vault-2"),

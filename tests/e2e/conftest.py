@@ -55,9 +55,12 @@ SETTINGS = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put these tests behind all others: what is quick speaks first, and no Airflow takes time from it.
 
-    The search for secrets comes last of all: it is to find what any other has left.
+    The search for secrets comes last of all: it is to find what any other has left. Where pytest has two
+    processes, one has the Airflow of this directory, the other the older releases.
     """
     items.sort(key=lambda item: (item.get_closest_marker("e2e") is not None, "test_secrets" in item.nodeid))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("releases" if "releases" in item.path.parts else "airflow"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -100,7 +103,7 @@ def airflow(azure: Azure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         ) as stack,
     ):
         stack.call("POST", "/connections", {"connection_id": "stored", **_as_stored(azure.connection())})
-        stack.wait_for_dags(*EXPECTED, *CHAOS)
+        stack.wait_for_dags(*EXPECTED, *CHAOS, "workloads")
         yield stack
     assert leftovers(stack.home) == []
 

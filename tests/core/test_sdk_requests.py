@@ -1,0 +1,277 @@
+"""Each of our calls is, to method, path, filter and body, what Microsoft's clients send for the same intent.
+
+Restores are compared in ``tests/test_restores.py``, intent by intent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import pytest
+from azure.core.credentials import AccessToken
+from azure.core.pipeline.transport import HttpTransport
+from azure.mgmt.dataprotection import DataProtectionMgmtClient
+from azure.mgmt.recoveryservices import RecoveryServicesClient
+from azure.mgmt.recoveryservicesbackup import RecoveryServicesBackupClient
+from azure.mgmt.recoveryservicesbackup import models as sdk
+
+from airflow_provider_azbackup.core import calls
+from airflow_provider_azbackup.core.resources import (
+    BackupInstance,
+    JobRef,
+    OperationRef,
+    ProtectedItem,
+    Vault,
+)
+from airflow_provider_azbackup.core.wire import Call
+
+SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
+OLDER = Vault(subscription_id=SUBSCRIPTION, resource_group_name="vaults-rg", name="shop-vault")
+YOUNGER = Vault(
+    subscription_id=SUBSCRIPTION,
+    resource_group_name="vaults-rg",
+    name="young-vault",
+    vault_type="DataProtection",
+)
+JOB = "0f8c2a51-7d3e-4b6a-9c1d-5e2f7a8b9c0d"
+OPERATION = "YTBiMWMyZDMtMDAwMC00MTExLTgyMjItMzMzMzQ0NDQ1NTU1Ow=="
+POINT = "266330917466831"
+MACHINE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/shop/providers/Microsoft.Compute/virtualMachines/web"
+EXPIRY = datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)
+SINCE, UNTIL = datetime(2026, 11, 1, 0, 30, tzinfo=UTC), datetime(2026, 11, 2, 13, 5, 9, tzinfo=UTC)
+
+
+def item(container: str, name: str) -> ProtectedItem:
+    return ProtectedItem(vault=OLDER, container=container, name=name)
+
+
+VM = item("IaasVMContainer;iaasvmcontainerv2;shop;web", "VM;iaasvmcontainerv2;shop;web")
+SHARE = item("StorageContainer;storage;shop;files", "AzureFileShare;0a1b2c")
+SQL = item("VMAppContainer;compute;shop;sqlvm", "SQLDataBase;mssqlserver;orders")
+HANA = item("VMAppContainer;compute;shop;hanavm", "SAPHanaDatabase;hxe;systemdb")
+DISK = BackupInstance(vault=YOUNGER, name="web-disk-0f8c2a51")
+
+ITEM = ("shop-vault", "vaults-rg", "Azure", VM.container, VM.name)
+HERE = ("shop-vault", "vaults-rg")
+THERE = ("vaults-rg", "young-vault")
+
+
+def backs_up(of: ProtectedItem, request: Any) -> Callable[[Any], Any]:
+    resource = sdk.BackupRequestResource(properties=request)
+    return lambda az: az.backup.backups.trigger(*HERE, "Azure", of.container, of.name, resource)
+
+
+def first_of(list_: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A list of Microsoft's asks only when it is read."""
+    return lambda az: next(list_(az))
+
+
+# What it is for: our call, and how Microsoft's client is asked for the same.
+SAME: dict[str, tuple[Call, Callable[[Any], Any]]] = {
+    "back up a machine": (
+        calls.trigger_backup(VM, calls.backup_request(VM, recovery_point_expiry=EXPIRY)),
+        backs_up(VM, sdk.IaasVMBackupRequest(recovery_point_expiry_time_in_utc=EXPIRY)),
+    ),
+    "back up a machine, kept as Azure likes": (
+        calls.trigger_backup(VM, calls.backup_request(VM)),
+        backs_up(VM, sdk.IaasVMBackupRequest()),
+    ),
+    "back up a share": (
+        calls.trigger_backup(SHARE, calls.backup_request(SHARE, recovery_point_expiry=EXPIRY)),
+        backs_up(SHARE, sdk.AzureFileShareBackupRequest(recovery_point_expiry_time_in_utc=EXPIRY)),
+    ),
+    "back up an SQL database": (
+        calls.trigger_backup(
+            SQL, calls.backup_request(SQL, backup_type="CopyOnlyFull", enable_compression=True)
+        ),
+        backs_up(SQL, sdk.AzureWorkloadBackupRequest(backup_type="CopyOnlyFull", enable_compression=True)),
+    ),
+    "back up a HANA database": (
+        calls.trigger_backup(HANA, calls.backup_request(HANA, backup_type="Differential")),
+        backs_up(HANA, sdk.AzureWorkloadBackupRequest(backup_type="Differential")),
+    ),
+    "ask what became of an operation": (
+        calls.get_operation(OperationRef(vault=OLDER, operation_id=JOB)),
+        lambda az: az.backup.backup_operation_statuses.get(*HERE, JOB),
+    ),
+    "read a job": (
+        calls.get_job(JobRef(vault=OLDER, job_id=JOB)),
+        lambda az: az.backup.job_details.get(*HERE, JOB),
+    ),
+    "cancel a job": (
+        calls.cancel_job(JobRef(vault=OLDER, job_id=JOB)),
+        lambda az: az.backup.job_cancellations.trigger(*HERE, JOB),
+    ),
+    "list all jobs": (calls.list_jobs(OLDER), first_of(lambda az: az.backup.backup_jobs.list(*HERE))),
+    "list some jobs": (
+        calls.list_jobs(
+            OLDER,
+            status="InProgress",
+            operation="Backup",
+            backup_management_type="AzureIaasVM",
+            started_after=SINCE,
+            started_before=UNTIL,
+        ),
+        first_of(
+            lambda az: az.backup.backup_jobs.list(
+                *HERE,
+                filter="status eq 'InProgress' and operation eq 'Backup' and "
+                "backupManagementType eq 'AzureIaasVM' and "
+                "startTime eq '2026-11-01 12:30:00 AM' and endTime eq '2026-11-02 01:05:09 PM'",
+            )
+        ),
+    ),
+    "list protected items": (
+        calls.list_protected_items(OLDER, "AzureWorkload", "SQLDataBase"),
+        first_of(
+            lambda az: az.backup.backup_protected_items.list(
+                *HERE, filter="backupManagementType eq 'AzureWorkload' and itemType eq 'SQLDataBase'"
+            )
+        ),
+    ),
+    "read a protected item": (
+        calls.get_protected_item(VM),
+        lambda az: az.backup.protected_items.get(*ITEM),
+    ),
+    "list recovery points": (
+        calls.list_recovery_points(VM),
+        first_of(lambda az: az.backup.recovery_points.list(*ITEM)),
+    ),
+    "list the stretches of a log": (
+        calls.list_recovery_points(VM, after=SINCE, before=UNTIL, query_type="Log"),
+        first_of(
+            lambda az: az.backup.recovery_points.list(
+                *ITEM,
+                filter="startDate eq '2026-11-01 12:30:00 AM' and endDate eq '2026-11-02 01:05:09 PM' and "
+                "restorePointQueryType eq 'Log'",
+            )
+        ),
+    ),
+    "read a recovery point": (
+        calls.get_recovery_point(VM, POINT),
+        lambda az: az.backup.recovery_points.get(*ITEM, POINT),
+    ),
+    "find the vault of a machine": (
+        calls.backup_status(MACHINE, "westeurope"),
+        lambda az: az.backup.backup_status.get(
+            "westeurope", sdk.BackupStatusRequest(resource_type="VM", resource_id=MACHINE)
+        ),
+    ),
+    "read a vault": (
+        calls.get_vault(OLDER),
+        lambda az: az.vaults.vaults.get("vaults-rg", "shop-vault"),
+    ),
+    "list the vaults of a subscription": (
+        calls.list_vaults(SUBSCRIPTION),
+        first_of(lambda az: az.vaults.vaults.list_by_subscription_id()),
+    ),
+    "ask what became of an operation of a Backup vault": (
+        calls.get_operation(OperationRef(vault=YOUNGER, operation_id=OPERATION)),
+        lambda az: az.protection.operation_status_backup_vault_context.get(*THERE, OPERATION),
+    ),
+    "read a job of a Backup vault": (
+        calls.get_job(JobRef(vault=YOUNGER, job_id=JOB)),
+        lambda az: az.protection.jobs.get(*THERE, JOB),
+    ),
+    "list the jobs of a Backup vault": (
+        calls.list_jobs(YOUNGER),
+        first_of(lambda az: az.protection.jobs.list(*THERE)),
+    ),
+    "list backup instances": (
+        calls.list_instances(YOUNGER),
+        first_of(lambda az: az.protection.backup_instances.list(*THERE)),
+    ),
+    "read a backup instance": (
+        calls.get_protected_item(DISK),
+        lambda az: az.protection.backup_instances.get(*THERE, DISK.name),
+    ),
+    "read a policy of a Backup vault": (
+        calls.get_policy(DISK, f"{YOUNGER.path}/backupPolicies/nightly"),
+        lambda az: az.protection.backup_policies.get(*THERE, "nightly"),
+    ),
+    "list the recovery points of a backup instance": (
+        calls.list_recovery_points(DISK),
+        first_of(lambda az: az.protection.recovery_points.list(*THERE, DISK.name)),
+    ),
+    "read a recovery point of a backup instance": (
+        calls.get_recovery_point(DISK, JOB),
+        lambda az: az.protection.recovery_points.get(*THERE, DISK.name, JOB),
+    ),
+    "read a Backup vault": (
+        calls.get_vault(YOUNGER),
+        lambda az: az.protection.backup_vaults.get(*THERE),
+    ),
+    "list the Backup vaults of a subscription": (
+        calls.list_vaults(SUBSCRIPTION, "DataProtection"),
+        first_of(lambda az: az.protection.backup_vaults.get_in_subscription()),
+    ),
+}
+
+
+class SentError(Exception):
+    """Thrown instead of sending, with what would have been sent."""
+
+    def __init__(self, request: Any) -> None:
+        super().__init__(request.url)
+        self.request = request
+
+
+class Catching(HttpTransport[Any, Any]):
+    """A transport that sends nothing."""
+
+    def open(self) -> None: ...
+    def close(self) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
+    def send(self, request: Any, **_: Any) -> Any:
+        raise SentError(request)
+
+
+class Credential:
+    def get_token(self, *_: str, **__: Any) -> AccessToken:
+        return AccessToken("token", 4_000_000_000)
+
+
+class Microsoft:
+    """Microsoft's three clients, which catch what they would send."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        given = {"subscription_id": SUBSCRIPTION, "transport": Catching()}
+        self.backup = stack.enter_context(RecoveryServicesBackupClient(Credential(), **given))
+        self.vaults = stack.enter_context(RecoveryServicesClient(Credential(), **given))
+        self.protection = stack.enter_context(DataProtectionMgmtClient(Credential(), **given))
+
+
+@pytest.fixture(scope="module")
+def microsoft() -> Iterator[Microsoft]:
+    with ExitStack() as stack:
+        yield Microsoft(stack)
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_azure_is_asked_as_microsofts_clients_ask(microsoft: Microsoft, what: str) -> None:
+    ours, theirs = SAME[what]
+    with pytest.raises(SentError) as caught:
+        theirs(microsoft)
+    sent = caught.value.request
+    url = urlsplit(sent.url)
+    query = tuple((name, value) for name, value in parse_qsl(url.query) if name != "api-version")
+    assert (sent.method, unquote(url.path), query) == (ours.method, ours.path, ours.query)
+    body = sent.content if hasattr(sent, "content") else sent.body
+    assert (json.loads(body) if body else None) == ours.body
+
+
+def test_every_call_is_compared() -> None:
+    """All builders of calls but two: a page follows a link, and a restore has tests of its own."""
+    makers = {
+        name
+        for name, made in vars(calls).items()
+        if callable(made) and getattr(made, "__annotations__", {}).get("return") == "Call"
+    }
+    text = Path(__file__).read_text()
+    assert {name for name in makers if f"calls.{name}(" not in text} == {"next_page", "trigger_restore"}

@@ -1,0 +1,53 @@
+"""What can be done for which workload: every cell of the table in the README, in one run of a Dag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dev.airflow_api import Task
+from dev.stack import Stack
+from tests.e2e.azure import Azure
+from tests.test_workloads import CANNOT, CELLS, WORKLOADS
+
+pytestmark = pytest.mark.e2e
+
+CAN = [cell for cell in CELLS if cell not in CANNOT]
+# The XCom in which a task tells what came of it, and how to see there that it was done.
+TOLD = {
+    "back up": ("back_up", "job", lambda job: job["operation"] == "Backup" and job["outcome"] == "succeeded"),
+    "wait": ("wait", "job", lambda job: job["operation"] == "Backup" and job["outcome"] == "succeeded"),
+    "cancel": ("cancel", "job", lambda job: job["outcome"] == "cancelled"),
+    "restore": (
+        "restore",
+        "job",
+        lambda job: job["operation"] == "Restore" and job["outcome"] == "succeeded",
+    ),
+    "freshness": ("freshness", "return_value", bool),
+    "recovery point": ("back_up", "recovery_point", lambda point: point["arm_id"] and point["tiers"]),
+}
+
+
+@pytest.fixture(scope="module")
+def tasks(airflow: Stack, azure: Azure) -> dict[str, Task]:
+    azure.reset()
+    for item, _, _ in WORKLOADS.values():
+        # Twenty seconds here: what is to be cancelled must still run when a worker comes to it.
+        azure.plan(item.rpartition("/")[2], seconds=2400)
+    run = airflow.run_dag("workloads")
+    airflow.wait(run, timeout=420)
+    return {task.name: task for task in airflow.tasks(run)}
+
+
+@pytest.mark.parametrize(("workload", "what"), CAN, ids=lambda each: each)
+def test_it_can_on_a_real_airflow(airflow: Stack, tasks: dict[str, Task], workload: str, what: str) -> None:
+    name, key, shows = TOLD[what]
+    task = tasks[f"{workload.replace(' ', '_')}.{name}"]
+    assert task.state == "success"
+    told: Any = airflow.xcom(task, key)
+    assert shows(told), told
+
+
+def test_nothing_in_the_run_went_another_way(tasks: dict[str, Task]) -> None:
+    assert {task.state for task in tasks.values()} == {"success"}
