@@ -42,13 +42,11 @@ SEEN = ENVIRONMENTS / "matrix.json"
 SAMPLE = tuple(
     f"tests/test_{name}.py"
     for name in (
-        "architecture",
         "cancel",
         "deadlines",
         "example_dags",
         "freshness",
         "guard",
-        "imports",
         "kill",
         "operators",
         "provider_info",

@@ -60,10 +60,22 @@ ALL: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 LOWEST = ROOT / "requirements" / "lowest.txt"
 # The provider needs these newer than some of those days, azure-identity needs its msal.
-LATER = ("apache-airflow-providers-common-compat", "azure-core", "azure-identity", "msal")
+LATER = (
+    "apache-airflow-providers-common-compat",
+    "azure-core",
+    "azure-identity",
+    "azure-mgmt-core",
+    "azure-mgmt-dataprotection",
+    "azure-mgmt-recoveryservices",
+    "azure-mgmt-recoveryservicesbackup",
+    "msal",
+)
 LATER_DATE = "2026-11-20"
 # What runs the tests there, and what links the package from a clone.
 TOOLS = (
+    "azure-mgmt-dataprotection",
+    "azure-mgmt-recoveryservices",
+    "azure-mgmt-recoveryservicesbackup",
     "editables",
     "hatchling>=1.27",
     "hypothesis",

@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    BaseSensorOperator,
     TaskDeferred,
 )
 
@@ -28,12 +29,10 @@ from tests.tasks import Store, TaskInstance, fire, run
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException
-
-    AIRFLOWS_SENSOR = importlib.import_module("airflow.sdk.bases.sensor")
-except ImportError:  # Airflow 2
+except ImportError:  # Airflow below 3.2
     from airflow.exceptions import AirflowRescheduleException
 
-    AIRFLOWS_SENSOR = importlib.import_module("airflow.sensors.base")
+AIRFLOWS_SENSOR = importlib.import_module(BaseSensorOperator.__module__)
 
 BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["in the worker", "deferred"])
 HOUR = 3600.0

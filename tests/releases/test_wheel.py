@@ -50,6 +50,18 @@ def command(*words):
         asked.func(asked)
     return json.loads(told.getvalue())
 
+def form():
+    # The fields that the page of connections is given: from 3.0 on as the API gives them, without FAB.
+    try:
+        from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+    except ImportError:
+        from airflow.providers_manager import ProvidersManager
+        prefix = "extra__azure_backup__"
+        widgets = ProvidersManager().connection_form_widgets
+        return [name.removeprefix(prefix) for name in widgets if name.startswith(prefix)]
+    (ours,) = [each for each in HookMetaService.hook_meta_data() if each.connection_type == "azure_backup"]
+    return [*ours.extra_fields]
+
 (entry,) = distribution("airflow-provider-azbackup").entry_points.select(group="apache_airflow_provider")
 schemas = Path(airflow.__path__[0])
 jsonschema.validate(entry.load()(), json.loads((schemas / "provider_info.schema.json").read_text()))
@@ -62,6 +74,7 @@ print(json.dumps({
     "providers": command("providers", "list"),
     "hooks": command("providers", "hooks"),
     "links": command("providers", "links"),
+    "form": form(),
 }), file=sys.__stdout__)
 """
 
@@ -137,6 +150,11 @@ def test_airflow_knows_the_connection_type_and_imports_its_hook(seen: dict[str, 
     assert row["class"] == "airflow_provider_azbackup.hooks.AzureBackupHook"
     assert row["hook_name"] == "Azure Backup"
     assert row["package_name"] == "airflow-provider-azbackup"
+
+
+def test_the_page_of_connections_is_given_every_field_of_ours(seen: dict[str, Any]) -> None:
+    (ours,) = get_provider_info()["connection-types"]
+    assert {*seen["form"]} == {*ours["conn-fields"]}
 
 
 def test_airflow_lists_the_extra_links(seen: dict[str, Any]) -> None:
