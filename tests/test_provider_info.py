@@ -142,7 +142,7 @@ def test_airflow_shows_our_form_under_our_name_without_a_complaint(caplog: pytes
 
     if hook_gives_the_form():
         pytest.importorskip(
-            "flask_appbuilder", reason="Airflow 3.0 and 3.1 have stand-ins for their page alone"
+            "flask_appbuilder", reason="Airflow 3.0 and 3.1 have stand-ins for it on their page"
         )
     manager = ProvidersManager()
     manager.initialize_providers_hooks()
