@@ -5,7 +5,7 @@ the other cells those that reach into Airflow (:data:`SAMPLE`): our own core is 
 release is started for real, with its triggerer, and the wheel is installed into an empty environment of each.
 What an interrupted run has seen is taken up by the next one on the same commit.
 
-``python -m dev.matrix`` prints the tables, ``--write`` puts them into docs/compatibility.md.
+``python -m dev.matrix`` prints the tables, ``--write`` puts them into docs/compatibility.md, cell by cell.
 """
 
 from __future__ import annotations
@@ -73,11 +73,14 @@ class Matrix:
 
     :param whole: whether all fast tests are run on every Python.
     :param workers: how many processes run the fast tests of a cell.
+    :param write: whether docs/compatibility.md is told of each cell as it comes.
     """
 
-    def __init__(self, *, whole: bool, workers: str) -> None:
-        self.whole, self.workers = whole, workers
-        self.revision = _git("describe", "--always", "--dirty")
+    def __init__(self, *, whole: bool, workers: str, write: bool) -> None:
+        self.whole, self.workers, self.write = whole, workers, write
+        # The tables themselves are written while it runs.
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs")
+        self.revision = _git("rev-parse", "--short=7", "HEAD") + ("-dirty" if changed else "")
         found = json.loads(SEEN.read_text()) if SEEN.exists() else {}
         self.seen: dict[str, str] = found["seen"] if found.get("revision") == self.revision else {}
 
@@ -108,6 +111,10 @@ class Matrix:
             SEEN.parent.mkdir(exist_ok=True)
             SEEN.write_text(json.dumps({"revision": self.revision, "seen": self.seen}, indent=1))
             print(f"{name}: {self.seen[name]} ({time.monotonic() - began:.0f} s)", flush=True)
+            if self.write:
+                from dev.bench import insert  # which imports Airflow
+
+                insert("matrix", tables(self.revision, self.seen), DOCUMENT)
 
     def _fast(self, release: str, python: str, dependencies: str) -> str:
         try:
@@ -115,7 +122,11 @@ class Matrix:
         except EnvironmentMissingError as error:
             return f"not run here: {error}"
         lowest = dependencies == LOWEST_DEPENDENCIES
-        program = environment(release, python, lowest=lowest, directory=ENVIRONMENTS / "matrix")
+        try:
+            program = environment(release, python, lowest=lowest, directory=ENVIRONMENTS / "matrix")
+        except EnvironmentMissingError as error:
+            print(error, flush=True)
+            return "**could not be installed**"
         whole = self.whole or (python == ALL[release][0] and not lowest)
         said = self._tests(str(program), ("tests",) if whole else SAMPLE, "not e2e", release)
         return said if whole else f"sample: {said}"
@@ -234,14 +245,9 @@ def main() -> None:
     asked = parser.parse_args()
     if unknown := {*asked.releases} - {*ALL}:
         parser.error(f"not among {', '.join(ALL)}: {', '.join(sorted(unknown))}")
-    matrix = Matrix(whole=asked.whole, workers=asked.workers)
+    matrix = Matrix(whole=asked.whole, workers=asked.workers, write=asked.write)
     matrix.run(asked.releases, fast=asked.fast)
-    told = tables(matrix.revision, matrix.seen)
-    print(f"\n{told}")
-    if asked.write:
-        from dev.bench import insert  # which imports Airflow
-
-        insert("matrix", told, DOCUMENT)
+    print(f"\n{tables(matrix.revision, matrix.seen)}")
     sys.exit(any("**" in said for said in matrix.seen.values()))
 
 

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,7 +224,7 @@ def _uv(*arguments: str) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Remake all lists, or make all environments."""
-    does = {"lock": lock, "install": environment}
+    does: Mapping[str, Callable[[str], object]] = {"lock": lock, "install": environment}
     if len(arguments) != 1 or arguments[0] not in does:
         sys.exit("usage: python -m dev.releases lock|install")
     for release in RELEASES:

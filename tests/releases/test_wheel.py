@@ -60,12 +60,13 @@ def form():
         widgets = ProvidersManager().connection_form_widgets
         return [name.removeprefix(prefix) for name in widgets if name.startswith(prefix)]
     (ours,) = [each for each in HookMetaService.hook_meta_data() if each.connection_type == "azure_backup"]
-    return [*ours.extra_fields]
+    return [*(ours.extra_fields or ())]
 
 (entry,) = distribution("airflow-provider-azbackup").entry_points.select(group="apache_airflow_provider")
 schemas = Path(airflow.__path__[0])
 jsonschema.validate(entry.load()(), json.loads((schemas / "provider_info.schema.json").read_text()))
 print(json.dumps({
+    "form": form(),  # first: it cannot be had behind a command that has looked at the hooks without stand-ins
     "where": package.__file__,
     "info": entry.load()(),
     "warned": [f"{each.filename}: {each.message}" for each in warned],
@@ -74,7 +75,6 @@ print(json.dumps({
     "providers": command("providers", "list"),
     "hooks": command("providers", "hooks"),
     "links": command("providers", "links"),
-    "form": form(),
 }), file=sys.__stdout__)
 """
 
@@ -103,7 +103,7 @@ def look(release: str, wheel: Path, home: Path) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return seen
+    return {**seen, "release": release}
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,9 @@ def test_airflow_knows_the_connection_type_and_imports_its_hook(seen: dict[str, 
 
 def test_the_page_of_connections_is_given_every_field_of_ours(seen: dict[str, Any]) -> None:
     (ours,) = get_provider_info()["connection-types"]
-    assert {*seen["form"]} == {*ours["conn-fields"]}
+    # Airflow 3.0 makes no field of any provider without FAB, which is not in an empty environment.
+    fields = {} if seen["release"].startswith("3.0.") else ours["conn-fields"]
+    assert {*seen["form"]} == {*fields}
 
 
 def test_airflow_lists_the_extra_links(seen: dict[str, Any]) -> None:
