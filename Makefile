@@ -9,10 +9,11 @@
 #   make az-cli          Microsoft's `az backup` against the emulator, beside what our hook reads; not in make test
 #   make matrix          tests on every Airflow from 2.11 to 3.3 and every Python, into docs/compatibility.md; an hour
 #   make dist            wheel and sdist into dist/, built twice and compared, and looked at by twine
+#   make docs            the documentation as a site, into build/site
 #   make lint            ruff and strict mypy
 #   make lock            remakes requirements/*.txt (UPGRADE=1 takes the newest of everything)
 #   make bench           reads, delay, CPU and memory of many waits, ours and others', into docs/performance.md
-#   make fleet           WAITS=1000 gates on a real triggerer that is killed halfway
+#   make fleet           WAITS=1000 gates on a real triggerer that is killed halfway; then what a takeover by itself costs
 #   make bench-imports   what importing our modules costs, beside other providers'
 #   make clean           removes what these commands made in this directory
 
@@ -32,7 +33,7 @@ export EXIT CI
 # An environment that happens to be active is left alone.
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: demo test matrix dist lint lock bench fleet bench-imports az-cli clean
+.PHONY: demo test matrix dist docs lint lock bench fleet bench-imports az-cli clean
 
 demo: .venv/demo.installed
 	@exec $(BIN)/python -m dev.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)') $(if $(FLEET),--machines '$(FLEET)')
@@ -58,6 +59,7 @@ bench: .venv/test.installed
 
 fleet: .venv/test.installed
 	$(BIN)/python -m dev.fleet --write $(if $(WAITS),--waits '$(WAITS)')
+	$(BIN)/python -m dev.takeover --write
 
 bench-imports: .venv/test.installed
 	$(BIN)/python dev/import_cost.py
@@ -65,11 +67,15 @@ bench-imports: .venv/test.installed
 az-cli: .venv/demo.installed .venv-az/installed
 	@exec $(BIN)/python -m dev.az_cli .venv-az/bin/python
 
+docs: .venv-docs/installed
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	@echo "The site begins at build/site/index.html"
+
 lock: $(BIN)/uv
 	dev/lock $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf .venv .venv-az .venv-releases build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-az .venv-docs .venv-releases build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The files installed are the files locked, or nothing is installed at all; the package itself is linked, not copied.
 .venv/%.installed: requirements/%.txt pyproject.toml $(BIN)/uv
@@ -83,6 +89,13 @@ clean:
 	@echo "Installing requirements/az-cli.txt into .venv-az"
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-az
 	@$(BIN)/uv pip install --quiet --python .venv-az/bin/python --require-hashes -r requirements/az-cli.txt
+	@touch $@
+
+# The site needs none of what the package needs: its reference is read, not imported.
+.venv-docs/installed: requirements/docs.txt $(BIN)/uv
+	@echo "Installing requirements/docs.txt into .venv-docs"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-docs
+	@$(BIN)/uv pip install --quiet --python .venv-docs/bin/python --require-hashes -r requirements/docs.txt
 	@touch $@
 
 $(BIN)/uv: requirements/uv.txt

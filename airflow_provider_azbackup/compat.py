@@ -7,7 +7,9 @@ What can be had from ``airflow.providers.common.compat`` on all of them comes fr
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -17,17 +19,18 @@ from airflow_provider_azbackup import clock
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+    from airflow.triggers.base import BaseTrigger
 
 # Airflow 3 keeps tasks and triggers away from its database; they ask a supervisor instead.
-_IS_AIRFLOW_3 = find_spec("airflow.sdk") is not None
+IS_AIRFLOW_3 = find_spec("airflow.sdk") is not None
 
 # Seconds by which our limit comes before Airflow's own alarm at the execution_timeout, which knows nothing of
 # the job. Airflow 2 refuses even to resume a task after that, and a worker takes its time to come.
-LAST_WORD = 5.0 if _IS_AIRFLOW_3 else 60.0
+LAST_WORD = 5.0 if IS_AIRFLOW_3 else 60.0
 # Seconds that the code stands still which on_kill of a worker interrupts. Airflow 3 lets it go on after that,
 # and the thread with it, and kills the process 5 s after it was asked to end; Airflow 2 ends it as soon as
 # on_kill is done.
-WORKER_KILL_LIMIT = 2.0 if _IS_AIRFLOW_3 else 20.0
+WORKER_KILL_LIMIT = 2.0 if IS_AIRFLOW_3 else 20.0
 
 # --- what has become of a task. None of this is public API of Airflow, so all of it may fail: a caller that
 # cannot find out must do nothing.
@@ -82,13 +85,86 @@ async def state_on_loop(ti: Any, *, limit: float) -> str:
         from airflow.sdk.execution_time import task_runner
     except ImportError:
         return await asyncio.to_thread(_state_in_database, ti)
-    asked = asyncio.ensure_future(task_runner.SUPERVISOR_COMMS.asend(_question(ti)))
-    _ASKED.add(asked)
-    asked.add_done_callback(_heard)
+    asked = _sent(task_runner.SUPERVISOR_COMMS, _question(ti))
     await asyncio.wait({asked}, timeout=limit)
     if not asked.done():
         raise TimeoutError(f"Airflow named no state of task {ti.task_id} within {limit:g} s")
     return _only_state(ti, asked.result())
+
+
+async def ask_on_loop(question: Any) -> Any:
+    """Put any question to Airflow's own channel and return the answer; for a trigger.
+
+    Whoever asks may be cancelled; the question is not, for the reason that :func:`state_on_loop` gives.
+
+    :param question: a message of ``airflow.sdk.execution_time.comms``.
+    :raises Exception: as :func:`state_of`.
+    """
+    from airflow.sdk.execution_time import task_runner
+
+    return await asyncio.shield(_sent(task_runner.SUPERVISOR_COMMS, question))
+
+
+async def read_variable(name: str) -> str | None:
+    """Return what an Airflow Variable holds, None when there is none; for a trigger, Airflow 3.0 and later.
+
+    :raises Exception: as :func:`state_of`.
+    """
+    from airflow.sdk.exceptions import ErrorType
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable
+
+    answer = await ask_on_loop(GetVariable(key=name))
+    if not isinstance(answer, ErrorResponse):
+        return answer.value  # type: ignore[no-any-return]  # Airflow's own is typed so
+    if answer.error == ErrorType.VARIABLE_NOT_FOUND:
+        return None
+    raise LookupError(f"Airflow did not tell Variable {name}: {answer.error}")
+
+
+async def write_variable(name: str, value: str, description: str) -> None:
+    """Write an Airflow Variable; as :func:`read_variable`."""
+    from airflow.sdk.execution_time.comms import PutVariable
+
+    await ask_on_loop(PutVariable(key=name, value=value, description=description))
+
+
+async def write_xcom(ti: Any, key: str, value: Any) -> None:
+    """Write an XCom of a task that is deferred; for a trigger, Airflow 3.0 and later.
+
+    :param ti: as for :func:`state_of`.
+    :raises Exception: as :func:`state_of`.
+    """
+    where = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+    # Loading it takes a moment, and so may a backend of the user's.
+    module = "airflow.sdk.execution_time.xcom"
+    loaded: Any = sys.modules.get(module) or await asyncio.to_thread(import_module, module)
+    from airflow.sdk.bases.xcom import BaseXCom
+    from airflow.sdk.execution_time.comms import SetXCom
+
+    if loaded.XCom.serialize_value is not BaseXCom.serialize_value:
+        value = await asyncio.to_thread(loaded.XCom.serialize_value, value, key=key, **where)
+    await ask_on_loop(SetXCom(key=key, value=value, **where))
+
+
+def event_trigger_class() -> type[BaseTrigger]:
+    """Return what the trigger of a watched asset derives from; Airflow 2 knows no such assets."""
+    from airflow.triggers import base
+
+    return getattr(base, "BaseEventTrigger", base.BaseTrigger)
+
+
+def shares_streams() -> bool:
+    """Whether watches share a stream, and hear which of their events are stored: Airflow 3.3."""
+    return hasattr(event_trigger_class(), "create_shared_stream_producer")
+
+
+def keeps_asset_states() -> bool:
+    """Whether Airflow keeps states with assets: Airflow 3.3."""
+    if not IS_AIRFLOW_3:
+        return False
+    from airflow.sdk.execution_time import comms
+
+    return hasattr(comms, "SetAssetStateStoreByName")
 
 
 def warm_up(ti: Any) -> None:
@@ -108,6 +184,13 @@ def warm_up(ti: Any) -> None:
 _WARM: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 # The loop itself holds tasks but weakly.
 _ASKED: set[asyncio.Future[Any]] = set()
+
+
+def _sent(channel: Any, question: Any) -> asyncio.Future[Any]:
+    asked: asyncio.Future[Any] = asyncio.ensure_future(channel.asend(question))
+    _ASKED.add(asked)
+    asked.add_done_callback(_heard)
+    return asked
 
 
 def _heard(asked: asyncio.Future[Any]) -> None:

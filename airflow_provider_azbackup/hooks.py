@@ -225,12 +225,14 @@ class AzureBackupHook(_Target, BaseHook):
     def restore(self, protected_item: str | ProtectedItem, **options: Unpack[RestoreOptions]) -> OperationRef:
         """Start a restore, once, and return the operation Azure named; it is not a job yet.
 
+        In a Backup vault Azure is asked first whether it would work, and followed until it has answered.
+
         :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
         :param options: ``restore_to``, ``request``, ``recovery_point``, ``as_of``, ``point_in_time``; see
             :class:`~airflow_provider_azbackup.core.restores.RestoreOptions`.
         :raises AzureBackupNotFoundError: when no recovery point will do; lists those that are there.
         :raises AzureBackupUnconfirmedStartError: when it is unknown whether the restore was started.
-        :raises AzureBackupError: when Azure refused it.
+        :raises AzureBackupError: when Azure refused it, or says that it would not work.
 
         Source: https://learn.microsoft.com/rest/api/backup/restores/trigger
         """
@@ -577,6 +579,13 @@ class AzureBackupAsyncHook(_Target):
     async def list_jobs(self, **wanted: Unpack[calls.JobFilter]) -> list[Job]:
         """Return the vault's jobs, as :meth:`AzureBackupHook.list_jobs` does."""
         return await self._play(self._jobs(wanted))
+
+    async def find_subject(self, protected_item: str, *, deadline: float) -> Subject:
+        """Find a protected item, and what its jobs call it, as :meth:`AzureBackupHook.find_subject` does."""
+        now = clock.current().now()
+        return await self._play(
+            flows.insist(lambda: self._subject(protected_item), since=now, until=deadline)
+        )
 
     async def list_protected_items(self, **wanted: Unpack[calls.ItemFilter]) -> list[FoundItem]:
         """Return what the vault protects, as :meth:`AzureBackupHook.list_protected_items` does."""

@@ -48,8 +48,9 @@ if TYPE_CHECKING:
 # than a quarter of an hour, a database's two minutes; a file share's may be over in seconds. What a Backup
 # vault keeps takes a minute and a half at least, as far as recorded.
 _FIRST_LOOKS = MappingProxyType({"vm": 5.0, "azurefileshare": 0.0, "backupinstance": 1.5})
-# The same of a restore: a VM's was never seen to take less than a minute, a database's three.
-_FIRST_LOOKS_OF_RESTORES = MappingProxyType({"vm": 1.0, "azurefileshare": 0.5})
+# The same of a restore: a VM's was never seen to take less than a minute, a database's three, one of a Backup
+# vault a minute and three quarters.
+_FIRST_LOOKS_OF_RESTORES = MappingProxyType({"vm": 1.0, "azurefileshare": 0.5, "backupinstance": 1.5})
 
 
 class AzureBackupOperator(StartOperator):
@@ -167,6 +168,7 @@ class AzureBackupOperator(StartOperator):
             vault_name=vault_name,
             resource_group_name=resource_group_name,
             subscription_id=subscription_id,
+            vault_type=vault_type,
             wait_for_completion=wait_for_completion,
             deferrable=deferrable,
             poll_interval=poll_interval,
@@ -194,10 +196,8 @@ class AzureBackupOperator(StartOperator):
         check_literal(recovery_point_expiry, lambda text: read_expiry(text, 0.0))
         check_literal(job_id, split_job_id)
         check_literal(protected_item, check_item)
-        check_literal(vault_type, check_vault_type)
         self.protected_item = protected_item
         self.job_id = job_id
-        self.vault_type = vault_type
         self.recovery_point_expiry = recovery_point_expiry
         self.backup_type = backup_type
         self.enable_compression = enable_compression
@@ -210,25 +210,16 @@ class AzureBackupOperator(StartOperator):
         self._check_options(told_type(vault_type, protected_item, job_id))
 
     def _check_options(self, kind: str | None) -> None:
-        """Refuse what a type of vault does not know.
-
-        :raises AzureBackupConfigError: naming the arguments.
-        """
-
-        def given(**arguments: Any) -> list[str]:
-            # A template may come to nothing; it is looked at once it is rendered.
-            wished = {name: value for name, value in arguments.items() if "{{" not in str(value)}
-            return [f"{name} of task {self.task_id!r}" for name, value in wished.items() if value]
-
+        super()._check_options(kind)
         check_vault_options(
             kind,
-            cancels=given(cancel_on_kill=self.cancel_on_kill, cancel_on_timeout=self.cancel_on_timeout),
-            other_vaults=given(
+            cancels=[],
+            other_vaults=self._given(
                 backup_type=self.backup_type if self.backup_type != "Full" else None,
                 enable_compression=self.enable_compression is not None,
                 recovery_point_expiry=self.recovery_point_expiry,
             ),
-            rules=given(rule_name=self.rule_name, retention_tag=self.retention_tag),
+            rules=self._given(rule_name=self.rule_name, retention_tag=self.retention_tag),
         )
 
     def execute(self, context: Context) -> str:
@@ -291,10 +282,6 @@ class AzureBackupOperator(StartOperator):
             timeout=self.backstop(deadline),
         )
 
-    def _be_ready_to_cancel(self, context: Context, hook: AzureBackupHook) -> None:
-        self._check_options(hook.type_of(str(self.job_id or self.protected_item)))
-        super()._be_ready_to_cancel(context, hook)
-
     def _intent(self, context: Context, hook: AzureBackupHook, memory: Memory) -> Intent:
         from airflow_provider_azbackup.core import adoption, calls
 
@@ -330,22 +317,30 @@ class AzureBackupRestoreOperator(StartOperator):
     that an earlier try has started, and so does a Clear while it runs. A restore that anybody else has
     started may go elsewhere, and one of this task whose arguments have changed does: neither is taken for it.
 
+    What a Backup vault keeps is restored only after Azure has said that the restore would work; if it says
+    that it would not, nothing is started.
+
     Returns the job id. Pushes XComs: ``recovery_point`` (a dict of facts: id, ARM id, time, consistency,
     tiers, expiry) and ``job_id`` before the wait, ``job`` at its end, good or bad, and the portal links.
 
     :param protected_item: what to restore: ARM id of the protected item, ARM id of the virtual machine or of
-        the file share, or a friendly name.
+        the file share, or a friendly name; in a Backup vault ARM id, name or friendly name of the backup
+        instance.
     :param restore_to: where to: a place that a function of :mod:`airflow_provider_azbackup.restore_to`
         returned, such as ``disks(storage_account_id=...)``. Exactly one of this and ``request``.
     :param request: a restore request in Azure's own words, sent as it is: ``{"properties": {...}}`` or what
-        is inside; for what ``restore_to`` does not know, such as bringing a point back from the archive.
+        is inside; for what ``restore_to`` does not know, such as bringing a point back from the archive. Of a
+        Backup vault's, which must name it, the recovery point is added where it names none.
     :param recovery_point: ``latest`` is the newest one that can be restored from; else the id or the ARM id
         of one, which Azure may refuse.
     :param as_of: the newest recovery point of this moment or before: a datetime or ISO 8601 text.
-    :param point_in_time: for SQL and SAP HANA: restore up to this moment by the log.
-    :param vault_name: the Recovery Services vault, instead of the connection's.
+    :param point_in_time: for SQL and SAP HANA: restore up to this moment by the log; for blobs where they
+        are: go back to this moment.
+    :param vault_name: the vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
+    :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
+        connection's. An ARM id tells it by itself.
     :param wait_for_completion: False ends the task as soon as the job id is known, proving nothing.
     :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
         ``[operators] default_deferrable``.
@@ -355,11 +350,14 @@ class AzureBackupRestoreOperator(StartOperator):
         raises, ``adopt`` waits for that one, wherever it goes.
     :param cancel_on_kill: ask Azure to cancel the job when a person marks the running or deferred task as
         failed, succeeded or skipped. A Clear, a restart and a hand-over never cancel.
-    :param cancel_on_timeout: ask Azure to cancel the job when the wait for it has taken too long.
+    :param cancel_on_timeout: ask Azure to cancel the job when the wait for it has taken too long. Neither is
+        for Backup vaults: nobody can cancel a job there.
     :param accept_warnings: let a job pass that ended ``CompletedWithWarnings``.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
-    :raises AzureBackupConfigError: at construction, for what can be no restore.
+    :raises AzureBackupConfigError: at construction, for what can be no restore, and what the type of vault
+        does not know; before any request where only the connection tells the type.
     :raises AzureBackupNotFoundError: when no recovery point will do; it lists those that are there.
+    :raises AzureBackupRefusedError: when Azure says that the restore would not work; nothing is restored.
     :raises AzureBackupJobFailedError: when the job is over and proves no restore; a retry starts a new one.
     :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
     :raises AzureBackupBusyError: when another restore of the item is in the way.
@@ -379,6 +377,7 @@ class AzureBackupRestoreOperator(StartOperator):
         "vault_name",
         "resource_group_name",
         "subscription_id",
+        "vault_type",
         "azure_backup_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"restore_to": "json", "request": "json"}
@@ -398,6 +397,7 @@ class AzureBackupRestoreOperator(StartOperator):
         vault_name: str | None = None,
         resource_group_name: str | None = None,
         subscription_id: str | None = None,
+        vault_type: str | None = None,
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 60.0,
@@ -413,6 +413,7 @@ class AzureBackupRestoreOperator(StartOperator):
             vault_name=vault_name,
             resource_group_name=resource_group_name,
             subscription_id=subscription_id,
+            vault_type=vault_type,
             wait_for_completion=wait_for_completion,
             deferrable=deferrable,
             poll_interval=poll_interval,
@@ -428,13 +429,16 @@ class AzureBackupRestoreOperator(StartOperator):
         from airflow_provider_azbackup.core.restores import check_restore
 
         check_literal(protected_item, check_item)
+        kind = told_type(vault_type, protected_item)
         check_restore(
             restore_to=restore_to,
             request=request,
             recovery_point=recovery_point,
             as_of=as_of,
             point_in_time=point_in_time,
+            vault_type=kind,
         )
+        self._check_options(kind)
         self.protected_item = protected_item
         self.restore_to = restore_to
         self.request = request
@@ -568,7 +572,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
 
     def _finish(self, context: Context, job: Job) -> str:
         context["ti"].xcom_push(key="job", value=job.facts())
-        self.log.info("Azure Backup %s", job)
+        self.log.info("Azure Backup %s", job.story())
         return job.outcome.value
 
 

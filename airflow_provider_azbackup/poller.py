@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.sdk import Stats
@@ -22,9 +22,9 @@ from airflow_provider_azbackup import clock as clocks
 from airflow_provider_azbackup.core import flows
 from airflow_provider_azbackup.core.budget import Budget
 from airflow_provider_azbackup.core.matching import Subject, best_of, first_of
-from airflow_provider_azbackup.core.sweep import SOONEST, Start, Sweep, Wanted, Watcher
+from airflow_provider_azbackup.core.sweep import SOONEST, Follower, Listing, Start, Sweep, Wanted, Watcher
 from airflow_provider_azbackup.core.wire import Answer, Call, Lost, Reply
-from airflow_provider_azbackup.exceptions import AzureBackupError
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
 from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
 
 if TYPE_CHECKING:
@@ -43,6 +43,15 @@ _SECOND = 2.0
 # Seconds until a poller that broke tries again.
 _MEND = 30.0
 log = logging.getLogger(__name__)
+
+
+class Named(TypedDict):
+    """The parts of a vault's name; None takes the connection's."""
+
+    vault_name: str | None
+    resource_group_name: str | None
+    subscription_id: str | None
+    vault_type: str | None
 
 
 @asynccontextmanager
@@ -226,6 +235,51 @@ class Poller:
             choose=best_of,
             known=known,
         )
+
+    def vault(self, **named: Unpack[Named]) -> Vault:
+        """Return the vault that is named, or the connection's.
+
+        :raises AzureBackupConfigError: when neither names one.
+        """
+        if vault := self._hook.settings.vault(**named):
+            return vault
+        raise AzureBackupConfigError(
+            f"no vault is named; give vault_name, resource_group_name and subscription_id, or put them into "
+            f"the extra of connection {self._hook.settings.conn_id!r}"
+        )
+
+    async def follow(
+        self, vault: Vault, *, apart: float, after: Callable[[], float]
+    ) -> AsyncGenerator[Listing, None]:
+        """Yield what lists of a vault show, the newest one when several have come; lists serve all who wait.
+
+        :param apart: seconds between two lists.
+        :param after: tells the Unix time, by Azure's clock, since which the jobs on the next list began.
+        :raises AzureBackupError: when this identity may not list jobs.
+        """
+        told: list[Listing | AzureBackupError] = []
+        news = asyncio.Event()
+
+        def tell(listing: Listing | AzureBackupError) -> None:
+            told[:] = [listing]
+            news.set()
+
+        tended = self._tend(vault)
+        follower = Follower(after=after(), due=self._clock.now(), apart=apart, tell=tell)
+        tended.sweep.starts.add(follower)
+        tended.wake.set()
+        try:
+            while True:
+                await news.wait()
+                news.clear()
+                newest = told[-1]
+                if isinstance(newest, AzureBackupError):
+                    raise newest
+                yield replace(newest, ahead=tended.sweep.ahead or 0.0)
+                follower.after = after()
+        finally:
+            tended.sweep.starts.discard(follower)
+            self._leave(tended)
 
     async def _seek(self, subject: Subject, *, first_pause: float, **wanted: Unpack[Wanted]) -> Job | None:
         loop, now = asyncio.get_running_loop(), self._clock.now()

@@ -14,21 +14,33 @@ Each returns a plain dict, which may hold templates and be mapped over::
 from __future__ import annotations
 
 from airflow_provider_azbackup.core.restores import (
+    cluster,
+    database_files,
     disks,
+    new_database,
+    new_disk,
     new_vm,
+    original_blobs,
     original_database,
     original_share,
     original_vm,
+    other_blobs,
     other_database,
     other_share,
 )
 
 __all__ = [
+    "cluster",
+    "database_files",
     "disks",
+    "new_database",
+    "new_disk",
     "new_vm",
+    "original_blobs",
     "original_database",
     "original_share",
     "original_vm",
+    "other_blobs",
     "other_database",
     "other_share",
 ]

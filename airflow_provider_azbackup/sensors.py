@@ -81,12 +81,15 @@ class _Gate(JobWait, BaseSensorOperator):
 
     def _passes(self, context: Context, job: Job, protected_item: str | None = None) -> bool:
         try:
-            return self.settle(context, job, protected_item)
+            opens = self.settle(context, job, protected_item)
         except AzureBackupJobFailedError as error:
             # Airflow reads these flags in more places than one, and differently in each: they forgive a
             # wait, never a failed backup.
             self.soft_fail = self.never_fail = False
             raise AzureBackupGateShutError(str(error), code=error.code, job=error.job) from None
+        if opens:
+            self.publish(context, job)
+        return opens
 
     def _time_is_up(self, context: Context, message: str, job: dict[str, Any] | None) -> NoReturn:
         self.soft_fail = self.never_fail = False  # what was to be forgiven has been
@@ -257,7 +260,7 @@ class AzureBackupJobSensor(_Gate):
             raise
         if not self._passes(context, job):
             raise AzureBackupError(f"the trigger gave up on a job that still runs: {job}", job=job.facts())
-        self.log.info("Azure Backup %s", job)
+        self.log.info("Azure Backup %s", job.story())
         return job.ref.job_id
 
 
@@ -279,8 +282,9 @@ class AzureBackupFreshnessSensor(_Gate):
 
     :param protected_item: ARM id of the protected item, ARM id of the virtual machine or of the file share,
         or a friendly name.
-    :param since: a datetime or ISO 8601 text. Default: the start of the run's data interval. Azure tells the
-        jobs of 30 days.
+    :param since: a datetime or ISO 8601 text. Default: the start of the run's data interval; Airflow 3 gives
+        cron schedules intervals of no length (``create_cron_data_intervals``), and this the run's own moment.
+        Azure tells the jobs of 30 days.
     :param max_age: a timedelta or seconds; instead of ``since``.
     :param vault_name: the Recovery Services vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
@@ -480,6 +484,7 @@ class AzureBackupFreshnessSensor(_Gate):
         self.announce(context, hook, job.ref)
         try:
             if self.settle(context, job, self.protected_item):
+                self.publish(context, job)
                 return self._point.path if self.max_age and self._point else job.ref.job_id
         except (AzureBackupJobFailedError, AzureBackupNotFoundError) as error:
             self.log.warning("It proves nothing, so the wait goes on: %s", error)
@@ -501,6 +506,8 @@ class AzureBackupFreshnessSensor(_Gate):
             return None
         context["ti"].xcom_push(key="recovery_point", value=point.facts())
         self.log.info("There is %s", point)
+        self._point = point
+        self.publish(context, None)
         return point.path
 
     def _give_up(

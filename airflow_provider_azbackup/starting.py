@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_azbackup import clock
+from airflow_provider_azbackup.core.names import check_vault_options, check_vault_type
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupConfigError,
@@ -19,7 +20,7 @@ from airflow_provider_azbackup.exceptions import (
 from airflow_provider_azbackup.kill import Kill
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 from airflow_provider_azbackup.memory import Memory
-from airflow_provider_azbackup.waiting import JobWait, check_seconds
+from airflow_provider_azbackup.waiting import JobWait, check_literal, check_seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -47,6 +48,7 @@ class StartOperator(JobWait, BaseOperator):
     first_looks: ClassVar[Mapping[str, float]]
 
     protected_item: str | None
+    job_id: str | None = None
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class StartOperator(JobWait, BaseOperator):
         vault_name: str | None,
         resource_group_name: str | None,
         subscription_id: str | None,
+        vault_type: str | None,
         wait_for_completion: bool,
         deferrable: bool,
         poll_interval: float,
@@ -67,6 +70,7 @@ class StartOperator(JobWait, BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         check_seconds(self.task_id, poll_interval=poll_interval, timeout=timeout)
+        check_literal(vault_type, check_vault_type)
         if if_running not in ("adopt", "fail"):
             raise AzureBackupConfigError(
                 f"task {self.task_id!r}: if_running is {if_running!r}; expected 'adopt' or 'fail'"
@@ -74,6 +78,7 @@ class StartOperator(JobWait, BaseOperator):
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
         self.subscription_id = subscription_id
+        self.vault_type = vault_type
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.poll_interval = poll_interval
@@ -141,7 +146,27 @@ class StartOperator(JobWait, BaseOperator):
         """Let the triggerer find the job; only who allows it has to."""
         raise NotImplementedError
 
+    def _check_options(self, kind: str | None) -> None:
+        """Refuse what a type of vault does not know.
+
+        :param kind: the type; None when it is not known yet.
+        :raises AzureBackupConfigError: naming the arguments.
+        """
+        check_vault_options(
+            kind,
+            cancels=self._given(cancel_on_kill=self.cancel_on_kill, cancel_on_timeout=self.cancel_on_timeout),
+            other_vaults=[],
+            rules=[],
+        )
+
+    def _given(self, **arguments: Any) -> list[str]:
+        """Return the names of the arguments that ask for something, as an error tells them."""
+        # A template may come to nothing; it is looked at once it is rendered.
+        wished = {name: value for name, value in arguments.items() if "{{" not in str(value)}
+        return [f"{name} of task {self.task_id!r}" for name, value in wished.items() if value]
+
     def _be_ready_to_cancel(self, context: Context, hook: AzureBackupHook) -> None:
+        self._check_options(hook.type_of(str(self.job_id or self.protected_item)))
         self._kill = Kill(self, context, hook, self.noun) if self.cancel_on_kill else None
 
     def _quiet(self, kind: str) -> float:
@@ -215,7 +240,8 @@ class StartOperator(JobWait, BaseOperator):
             raise
         if not opens:
             raise AzureBackupTimeoutError(f"the wait ended while the job still runs: {job}", job=job.facts())
-        self.log.info("Azure Backup %s", job)
+        self.log.info("Azure Backup %s", job.story())
+        self.publish(context, job)
         return job.ref.job_id
 
     def _join(self, context: Context, failed: Job, since: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from importlib import import_module
 from types import ModuleType
@@ -16,10 +16,21 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_azbackup import clock
 from airflow_provider_azbackup.compat import (
     FINISHED,
+    event_trigger_class,
+    shares_streams,
     state_limit,
     state_on_loop,
     trigger_hears_of_kills,
     warm_up,
+)
+from airflow_provider_azbackup.core.names import (
+    ENDS,
+    check_ends,
+    check_interval,
+    check_item,
+    check_vault_type,
+    match_item,
+    split_instance_id,
 )
 from airflow_provider_azbackup.exceptions import (
     AzureBackupError,
@@ -28,11 +39,17 @@ from airflow_provider_azbackup.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from airflow.triggers.base import BaseEventTrigger
+    from airflow.triggers.shared_stream import SharedStreamProducer
+
+    from airflow_provider_azbackup.core.flows import Notice
     from airflow_provider_azbackup.core.jobs import Job
     from airflow_provider_azbackup.core.names import WaitFor
     from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
     from airflow_provider_azbackup.poller import Poller
-    from airflow_provider_azbackup.story import Story
+    from airflow_provider_azbackup.watching import Watch
+else:
+    BaseEventTrigger = event_trigger_class()
 
 # Seconds; Airflow's own limit of on_kill is 30.
 _KILL_LIMIT = 25.0
@@ -195,12 +212,19 @@ class _Watch(_Trigger):
 
     async def _watch(self, joining: AbstractAsyncContextManager[Poller], now: float) -> dict[str, Any]:
         from airflow_provider_azbackup.events import JobEvent
+        from airflow_provider_azbackup.progress import Progress
         from airflow_provider_azbackup.story import Story
 
-        log = _Aside(self.log)
+        log, progress = _Aside(self.log), Progress(self.task_instance)
+        story = Story(log)
+
+        def notice(job: Job | None, fault: AzureBackupError | None) -> None:
+            story.tell(job, fault)
+            progress.tell(job, fault)
+
         try:
             async with joining as poller:
-                event = JobEvent(job=await self._see(poller, Story(log), now))
+                event = JobEvent(job=await self._see(poller, notice, now))
         except AzureBackupError as error:
             event = JobEvent(error=error)
         except Exception as error:
@@ -208,10 +232,12 @@ class _Watch(_Trigger):
             self.log.exception("Watching %s broke off", self.what)
             reason = f"watching {self.what} broke off: {type(error).__name__}: {error}"
             event = JobEvent(error=AzureBackupError(reason))
+        finally:
+            progress.close()
         await log.written()
         return event.to_dict()
 
-    async def _see(self, poller: Poller, story: Story, now: float) -> Job:
+    async def _see(self, poller: Poller, notice: Notice, now: float) -> Job:
         """Return the job that ends the wait."""
         raise NotImplementedError
 
@@ -275,7 +301,7 @@ class AzureBackupJobTrigger(_Watch):
             },
         )
 
-    async def _see(self, poller: Poller, story: Story, now: float) -> Job:
+    async def _see(self, poller: Poller, notice: Notice, now: float) -> Job:
         from airflow_provider_azbackup.core.resources import JobRef
 
         # Counted from the start of the wait: a restart need not wait again. However late it is, and however
@@ -286,7 +312,7 @@ class AzureBackupJobTrigger(_Watch):
             poll_interval=self.poll_interval,
             deadline=self.deadline,
             since=self.since,
-            notice=story.tell,
+            notice=notice,
             first_pause=max(LEAST_PAUSE, min(pause, self.deadline - now)),
             wait_for=self.wait_for,
         )
@@ -355,7 +381,7 @@ class AzureBackupFreshnessTrigger(_Watch):
             },
         )
 
-    async def _see(self, poller: Poller, story: Story, now: float) -> Job:
+    async def _see(self, poller: Poller, notice: Notice, now: float) -> Job:
         from airflow_provider_azbackup.core.jobs import Outcome
         from airflow_provider_azbackup.core.matching import Subject
 
@@ -371,7 +397,7 @@ class AzureBackupFreshnessTrigger(_Watch):
             raise AzureBackupTimeoutError(
                 f"the wait is over after {clock.current().now() - self.since:.0f} s"
             )
-        story.tell(job, None)
+        notice(job, None)
         if job.outcome is Outcome.SUCCEEDED:
             return job
         # Of another end a list may leave the reasons out, and of what runs it shows no phases.
@@ -380,7 +406,7 @@ class AzureBackupFreshnessTrigger(_Watch):
             poll_interval=self.poll_interval,
             deadline=self.deadline,
             since=self.since,
-            notice=story.tell,
+            notice=notice,
             first_pause=0.0,
             wait_for=self.wait_for,
         )
@@ -449,3 +475,132 @@ class AzureBackupStartTrigger(_Trigger):
         vault = ProtectedItem.parse(self.note["item"]).vault
         operation = OperationRef(vault=vault, operation_id=self.note["operation"])
         return (await hook.wait_for_operation(operation)).path
+
+
+class AzureBackupEventTrigger(BaseEventTrigger):
+    """For an ``AssetWatcher``, Airflow 3.0 and later: fires whenever a backup ends.
+
+    One event for each backup that ends while the asset is watched, whoever has started it; backups of logs
+    are left out. The event's payload is in the ``extra`` of the asset event: ``job_id``, ``arm_id``,
+    ``vault``, ``item``, ``operation``, ``status``, ``outcome``, ``start_time``, ``end_time``,
+    ``duration_seconds``, ``size_bytes``, ``errors``, and ``redelivered``: whether it may have come before.
+
+    Watches on a vault share its lists of jobs with each other and with all deferred waits. How far a watch
+    has come outlives the triggerer: in the asset state store on Airflow 3.3, in an Airflow Variable below.
+
+    :param protected_item: whose backups: ARM id of the protected item, of the virtual machine or of the file
+        share, or a friendly name; in a Backup vault of the backup instance. Default: everything in the vault.
+    :param ends: which ends count: any of ``succeeded``, ``warned``, ``failed`` and ``cancelled``.
+    :param vault_name: the vault, instead of the connection's.
+    :param resource_group_name: its resource group, instead of the connection's.
+    :param subscription_id: its subscription, instead of the connection's.
+    :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
+        connection's.
+    :param poll_interval: seconds between two lists of the vault's jobs, of which Azure grants about 150 an
+        hour and subscription.
+    :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
+    :raises AzureBackupConfigError: at construction, for ends and numbers that are none.
+
+    Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
+    """
+
+    def __init__(
+        self,
+        *,
+        protected_item: str | None = None,
+        ends: Sequence[str] = ENDS[:1],
+        vault_name: str | None = None,
+        resource_group_name: str | None = None,
+        subscription_id: str | None = None,
+        vault_type: str | None = None,
+        poll_interval: float = 300.0,
+        azure_backup_conn_id: str = "azure_backup_default",
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own is untyped
+        if protected_item is not None:
+            check_item(protected_item)
+        if vault_type is not None:
+            check_vault_type(vault_type)
+        check_interval("poll_interval", poll_interval)
+        self.protected_item = protected_item
+        self.ends = check_ends(ends)
+        self.vault_name = vault_name
+        self.resource_group_name = resource_group_name
+        self.subscription_id = subscription_id
+        self.vault_type = vault_type
+        self.poll_interval = poll_interval
+        self.azure_backup_conn_id = azure_backup_conn_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments that rebuild an equal trigger."""
+        return (
+            "airflow_provider_azbackup.triggers.AzureBackupEventTrigger",
+            {
+                "protected_item": self.protected_item,
+                "ends": self.ends,
+                "vault_name": self.vault_name,
+                "resource_group_name": self.resource_group_name,
+                "subscription_id": self.subscription_id,
+                "vault_type": self.vault_type,
+                "poll_interval": self.poll_interval,
+                "azure_backup_conn_id": self.azure_backup_conn_id,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Fire for each end, where Airflow has no shared streams that tell what it has stored."""
+        await _loaded()
+        from airflow_provider_azbackup.watching import Place, tell_alone
+
+        async with self._watching() as watch:
+            async for payload in tell_alone(Place(**self._where()), watch):
+                yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's own is untyped
+
+    def shared_stream_key(self) -> Hashable | None:
+        """Share one stream among all watches on a vault, where Airflow tells which events it has stored."""
+        if not shares_streams():
+            return None
+        # Plain words: the class behind them is not loaded yet, and this must not take long.
+        return "azure_backup", *self._where().values()
+
+    @classmethod
+    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
+        """Return what lists the vault's jobs for all watches, and hears from Airflow what is stored."""
+        from airflow_provider_azbackup.stream import Stream
+
+        return Stream(cls(**kwargs)._where())
+
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
+        """Fire for each end that is new to this watch."""
+        await _loaded()
+        async with self._watching() as watch:
+            async for shown in shared_stream:
+                for payload in await watch.tell(shown):
+                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # as above
+
+    def _where(self) -> dict[str, Any]:
+        """Return what a :class:`~airflow_provider_azbackup.watching.Place` is made of."""
+        item = self.protected_item or ""
+        vault = (match_item(item) or ("", ""))[1] or (split_instance_id(item) or ("",))[0]
+        return {
+            "conn_id": self.azure_backup_conn_id,
+            # Of an item that does not name it, the vault is the one that is named, or the connection's.
+            "vault_id": vault,
+            "vault_name": self.vault_name,
+            "resource_group_name": self.resource_group_name,
+            "subscription_id": self.subscription_id,
+            "vault_type": self.vault_type,
+            "apart": self.poll_interval,
+        }
+
+    def _watching(self) -> AbstractAsyncContextManager[Watch]:
+        from airflow_provider_azbackup.ledger import ledger_of
+        from airflow_provider_azbackup.watching import Place, watching
+
+        return watching(
+            Place(**self._where()),
+            ledger_of(self),
+            outcomes=self.ends,
+            protected_item=self.protected_item,
+            log=self.log,
+        )

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.compat import LAST_WORD
-from airflow_provider_azbackup.core.names import CONSISTENCIES, TIERS, WaitFor
+from airflow_provider_azbackup.compat import IS_AIRFLOW_3, LAST_WORD
+from airflow_provider_azbackup.core.names import CONSISTENCIES, TIERS, WaitFor, check_interval
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.jobs import Job
     from airflow_provider_azbackup.core.points import RecoveryPoint
     from airflow_provider_azbackup.core.resources import JobRef
+    from airflow_provider_azbackup.events import JobEvent
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 # The trigger keeps the deadline itself and answers for it. Airflow's own limit stands behind it, late enough
@@ -46,6 +47,7 @@ class JobWait:
     _point: RecoveryPoint | None = None
     timeout: float
     execution_timeout: timedelta | None
+    outlets: list[Any]
     defer: Callable[..., NoReturn]
     log: Any
 
@@ -146,6 +148,24 @@ class JobWait:
             self._judge_point(context, job, protected_item)
         return opens
 
+    def publish(self, context: Context, job: Job | None) -> None:
+        """Put what was proved into the events of the task's outlets, where it has any.
+
+        :param job: what has succeeded; None where the recovery point is all that is known.
+        """
+        if not self.outlets:
+            return
+        proved = {
+            **(job.digest() if job else {}),
+            **({"recovery_point": self._point.facts()} if self._point else {}),
+        }
+        for outlet in self.outlets:
+            # Airflow 2 lets anything be an outlet, and whatever goes wrong here, the backup is good.
+            try:
+                context["outlet_events"][outlet].extra.update(proved)
+            except Exception as error:
+                self.log.debug("Outlet %s takes no facts: %s: %s", outlet, type(error).__name__, error)
+
     def _judge_point(self, context: Context, job: Job, protected_item: str | None) -> None:
         with self.hook() as hook:
             point = self._point = hook.find_recovery_point(job, protected_item)
@@ -175,12 +195,22 @@ class JobWait:
         from airflow_provider_azbackup.events import JobEvent
 
         told = JobEvent.from_dict(event)
+        if IS_AIRFLOW_3:
+            self._last_progress(context, told)
         if told.job is not None:
             return told.job
         error = told.error or AzureBackupError("the trigger's event tells of neither a job nor an error")
         if error.job:
             context["ti"].xcom_push(key="job", value=error.job)
         raise error
+
+    def _last_progress(self, context: Context, told: JobEvent) -> None:
+        """Leave no report behind that the end has overtaken."""
+        from airflow_provider_azbackup.core.progress import PROGRESS, report
+
+        if told.job is not None:
+            value = report(told.job, None, clock.current().now())
+            context["ti"].xcom_push(key=PROGRESS, value=value)
 
 
 def check_seconds(task_id: str, **arguments: float) -> None:
@@ -189,11 +219,7 @@ def check_seconds(task_id: str, **arguments: float) -> None:
     :raises AzureBackupConfigError: naming the argument and what it is.
     """
     for name, value in arguments.items():
-        # bool is a number to Python and a mistake to a person; NaN compares with nothing.
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise AzureBackupConfigError(
-                f"{name} of task {task_id!r} is {value!r}; expected a positive number of seconds"
-            )
+        check_interval(f"{name} of task {task_id!r}", value)
 
 
 def check_gate(

@@ -56,7 +56,7 @@ DAG = textwrap.dedent("""\
 SETTINGS = {
     "AIRFLOW__CORE__MAX_MAP_LENGTH": "4096",
     # A scheduler with thousands of tasks takes seconds for a round, and starts no more than so many in one.
-    "AIRFLOW__CORE__PARALLELISM": "8",
+    "AIRFLOW__CORE__PARALLELISM": "24",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "40",
     "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY": "64",
     "AIRFLOW__TRIGGERER__CAPACITY": "4096",

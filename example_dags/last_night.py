@@ -5,21 +5,50 @@ is there that is no older than 26 hours; where the backup still runs, it is wait
 vault share the reads of that. `migrate` runs when every machine has its recovery point. If it takes too long,
 the error says whether a backup was even tried.
 
-With a schedule, leave `max_age` out: then a backup counts that began at the start of the run's data interval
-or later.
+On Airflow 3.1 and later a `DeadlineAlert` tells somebody while the gates still wait, when the run will not
+make the window: here by mail, four hours after it was queued. The triggerer sends it, so the callback must be
+importable there.
+
+In a DAG with a schedule, `since` can ask for a backup that began since a moment of the run instead. Its
+default, the start of the data interval, is the run's own moment where cron schedules have intervals of no
+length, as Airflow 3 has them. "Since the evening before" is
+`since="{{ data_interval_end - macros.timedelta(hours=12) }}"`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_azbackup.operators import AzureBackupListProtectedItemsOperator
 from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor
 
-with DAG(dag_id="azbackup_last_night", schedule=None, tags=["azure-backup"], doc_md=__doc__):
+try:
+    from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
+except ImportError:  # below Airflow 3.1
+    IN_TIME: dict[str, Any] = {}
+else:
+    IN_TIME = {
+        "deadline": DeadlineAlert(
+            reference=DeadlineReference.DAGRUN_QUEUED_AT,
+            interval=timedelta(hours=4),
+            # By its name, so that this file can be read where the provider of mail is missing.
+            callback=AsyncCallback(
+                "airflow.providers.smtp.notifications.smtp.SmtpNotifier",
+                kwargs={
+                    "from_email": "airflow@example.com",
+                    "to": "backups@example.com",
+                    "subject": "The backups of last night will not make the window",
+                    "html_content": "Run {{ dag_run.dag_run_id }} of {{ dag_run.dag_id }} still waits.",
+                },
+            ),
+        )
+    }
+
+with DAG(dag_id="azbackup_last_night", schedule=None, tags=["azure-backup"], doc_md=__doc__, **IN_TIME):
     protected = AzureBackupListProtectedItemsOperator(
         task_id="protected",
         vault_name="demo-vault-2",

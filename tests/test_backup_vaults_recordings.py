@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from airflow_provider_azbackup.core import calls, flows, replies
+from airflow_provider_azbackup.core import calls, flows, orders, replies
 from airflow_provider_azbackup.core.jobs import Outcome
 from airflow_provider_azbackup.core.resources import OperationRef, ProtectedItem, Vault
 from airflow_provider_azbackup.exceptions import AzureBackupRefusedError
+from airflow_provider_azbackup.restore_to import new_database
 from tests.core.play import play
 from tests.replay import (
     Conversation,
@@ -171,3 +172,27 @@ def test_recorded_operations_that_failed_inside_a_200_are_refusals() -> None:
         assert error.value.code == each["response"]["body"]["error"]["code"]
         ends += 1
     assert ends == 3
+
+
+def test_a_recorded_restore_is_validated_asked_for_and_followed_to_the_end_it_had() -> None:
+    found = exchanges("dpp_postgres_backup_and_restore_completed")
+    at = next(n for n, each in enumerate(found) if "/validateRestore" in each["request"]["uri"])
+    instance = next(each for each in found[1:at] if each["request"]["method"] == "GET")
+    item = ProtectedItem.parse(urlsplit(instance["request"]["uri"]).path)
+    target = found[at]["request"]["body"]["restoreRequestObject"]["restoreTargetInfo"]
+    place = new_database(
+        database_id=target["datasourceInfo"]["resourceId"],
+        secret_uri=target["datasourceAuthCredentials"]["secretStoreResource"]["uri"],
+    )
+    answers = [instance, *found[at - 1 : at + 3], found[at + 4]]  # between them is another way to the same
+    played = play(orders.restore(item, restore_to=place), *map(reply_of, answers))
+    posts = [call for call in played.calls if call.method == "POST"]
+    assert [call.path.rpartition("/")[2] for call in posts] == ["validateRestore", "restore"]
+    followed = play(
+        flows.wait_for_operation(played.result, "restore"), *map(reply_of, found[at + 5 : at + 7])
+    )
+    job = replies.read_job(followed.result, reply_of(found[-1]))
+    assert (job.status, job.outcome, job.operation) == ("Completed", Outcome.SUCCEEDED, "Restore")
+    assert job.owner == item.path
+    assert dict(job.details)["recoveryDestination"] == target["datasourceInfo"]["resourceId"]
+    assert round(job.duration_seconds or 0.0) == 105

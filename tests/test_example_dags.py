@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_provider_azbackup.emulator import Emulator
+from airflow_provider_azbackup.exceptions import AzureBackupJobFailedError
+from airflow_provider_azbackup.operators import AzureBackupOperator
 from dev.demo import EXPECTED
+from tests.tasks import TaskInstance, run
 
 EXAMPLES = Path(__file__).parent.parent / "example_dags"
 
@@ -43,4 +48,26 @@ def test_an_example_explains_itself_on_its_page_in_the_ui(bag: Any, dag_id: str)
 
 @pytest.mark.parametrize("dag_id", EXPECTED)
 def test_an_example_starts_nothing_by_itself(bag: Any, dag_id: str) -> None:
-    assert bag.dags[dag_id].timetable.can_be_scheduled is False
+    timetable = bag.dags[dag_id].timetable
+    # What is started by an asset is started by what happens.
+    assert timetable.can_be_scheduled is False or hasattr(timetable, "asset_condition")
+
+
+@pytest.mark.parametrize("way", ["log", "mail"])
+def test_the_notifier_of_a_failed_backup_says_what_azure_said(
+    way: str, azure: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each way is another provider's class; what it is to say is rendered as Airflow would."""
+    if way == "mail":
+        pytest.importorskip("airflow.providers.smtp.notifications.smtp")
+    monkeypatch.setenv("AZBACKUP_TELL_BY", way)
+    module = runpy.run_path(str(EXAMPLES / "backup_fails.py"))
+    notifier = module["notifier"]()
+    azure.plan("vm-fails", seconds=60, ending="Failed")
+    task = AzureBackupOperator(task_id="backup", protected_item="vm-fails")
+    with pytest.raises(AzureBackupJobFailedError) as failed:
+        run(lambda: task, TaskInstance())
+    notifier.render_template_fields({"exception": failed.value})
+    told = f"{getattr(notifier, 'subject', '')} {getattr(notifier, 'text', '') or notifier.html_content}"
+    assert "No backup of vm-fails" in told
+    assert failed.value.code and f"Error: {failed.value.code}" in told

@@ -26,7 +26,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupTimeoutError,
 )
 from airflow_provider_azbackup.poller import joined
-from tests.virtual import BASE, HOUR, START, Azure, LoopClock, Wait, poller, run, wait_for
+from tests.virtual import BASE, HOUR, START, Azure, LoopClock, Wait, poller, run, settle, wait_for
 
 
 async def all_of(azure: Azure, clock: LoopClock, refs: Any, **options: Any) -> list[Wait]:
@@ -679,14 +679,6 @@ def _nothing_is_left() -> bool:
     return asyncio.all_tasks() == {asyncio.current_task()} and _open_sessions() == 0
 
 
-async def _settle() -> None:
-    """Let end what was cancelled; a question to Airflow is never taken back, so it takes a moment."""
-    for _ in range(100_000):
-        if len(asyncio.all_tasks()) == 1:
-            break
-        await asyncio.sleep(0)
-
-
 @pytest.fixture
 def look(azure: Emulator, clock: Any) -> Callable[..., Any]:
     """Join the poller of a connection and wait for a job of ten minutes."""
@@ -724,7 +716,7 @@ def test_waits_that_begin_in_one_moment_come_in_one_by_one(azure: Emulator) -> N
             await asyncio.sleep(0)
             turns += 1
         assert max(map(came.count, came)) <= 2
-        await _settle()
+        await settle()
 
     asyncio.run(main())
 
@@ -739,10 +731,10 @@ def test_waits_share_one_client_and_the_last_one_out_closes_it(look: Callable[..
             most = max(most, 0 if steps % 2000 else _open_sessions())
         assert most == 1
         assert {task.result().status for task in tasks} == {"Completed"}
-        await _settle()
+        await settle()
         assert _nothing_is_left()
         assert (await look()).status == "Completed"  # and the next one opens it anew
-        await _settle()
+        await settle()
         assert _nothing_is_left()
 
     asyncio.run(main())
@@ -764,7 +756,7 @@ def test_a_wait_may_be_cancelled_at_any_moment_while_the_connection_is_opened(
                 await asyncio.gather(second, return_exceptions=True)
             else:
                 assert (await second).status == "Completed"
-            await _settle()
+            await settle()
             assert asyncio.all_tasks() == {asyncio.current_task()}, steps
         assert _nothing_is_left()
 
@@ -779,7 +771,7 @@ def test_a_connection_that_cannot_be_read_fails_those_who_wait_and_is_tried_anew
         assert all("late_connection" in str(each) for each in ended)
         connect(azure.connection(), "late_connection")
         assert (await look("late_connection")).status == "Completed"
-        await _settle()
+        await settle()
         assert _nothing_is_left()
 
     asyncio.run(main())

@@ -289,3 +289,20 @@ async def wait_for(shared: Poller, clock: LoopClock, ref: JobRef, **options: Any
         wait.error = error
     wait.ended = clock.now()
     return wait
+
+
+async def settle() -> None:
+    """Let end what was cancelled; a question to Airflow is never taken back, so it takes a moment."""
+    for _ in range(100_000):
+        if len(asyncio.all_tasks()) == 1:
+            break
+        await asyncio.sleep(0)
+
+
+async def hang_up() -> None:
+    """Let connections come to their ends that were broken off in the middle of an answer."""
+    loop: Any = asyncio.get_running_loop()
+    for _ in range(1000):
+        if len(loop._selector.get_map()) == 1:  # the loop's own
+            break
+        await asyncio.sleep(0.005)

@@ -349,7 +349,11 @@ class _Search(flows.Heard):
                 running, self.crowd = None, CROWD
             if running:
                 return self._adopt(running)
-            ready = ready or (yield from intent.prepare())
+            if ready is None:
+                looked = self.at
+                ready = yield from intent.prepare()
+                if self.at - looked > _MINUTE:
+                    continue  # so long ago that another may have begun since
             # A request of unknown fate may show its job late, so the search always begins at the first one.
             asked = asked or self.azure_time()
             asking = Note(

@@ -166,6 +166,32 @@ def trigger_restore(item: ProtectedItem, point_id: str, body: JsonObject) -> Cal
     return Call(method="POST", path=f"{item.path}/recoveryPoints/{point_id}/restore", body=body)
 
 
+def validate_restore(instance: BackupInstance, request: JsonObject) -> Call:
+    """Ask whether a restore of a backup instance would work; the answer names an operation. Starts nothing.
+
+    Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/validate-for-restore
+    """
+    body = {"restoreRequestObject": request}
+    return Call(method="POST", path=f"{instance.path}/validateRestore", body=body)
+
+
+def restore_instance(instance: BackupInstance, request: JsonObject) -> Call:
+    """Start a restore of a backup instance; the answer names an operation. Not idempotent.
+
+    Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/trigger-restore
+    """
+    return Call(method="POST", path=f"{instance.path}/restore", body=request)
+
+
+def find_ranges(instance: BackupInstance) -> Call:
+    """Ask for the stretches of time that a backup instance can be taken back to. Starts nothing.
+
+    Source: https://learn.microsoft.com/rest/api/dataprotection/restorable-time-ranges/find
+    """
+    body = {"sourceDataStoreType": "OperationalStore"}
+    return Call(method="POST", path=f"{instance.path}/findRestorableTimeRanges", body=body)
+
+
 def rule_request(rule_name: str, retention_tag: str | None) -> JsonObject:
     """Return the body that asks for a backup of a backup instance by a rule of its policy.
 

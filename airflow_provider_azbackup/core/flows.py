@@ -23,7 +23,7 @@ from airflow_provider_azbackup.core.names import (
     split_share_id,
 )
 from airflow_provider_azbackup.core.points import RecoveryPoint
-from airflow_provider_azbackup.core.replies import BackupStatus, FoundItem, Operation, Page
+from airflow_provider_azbackup.core.replies import BackupStatus, DataSource, FoundItem, Operation, Page
 from airflow_provider_azbackup.core.resources import (
     BackupInstance,
     JobRef,
@@ -157,6 +157,69 @@ def wait_for_operation(ref: OperationRef, what: str = "backup") -> Flow[JobRef]:
     :raises AzureBackupUnconfirmedStartError: when it names no job, at its end or within
         :data:`OPERATION_LIMIT` seconds, or when Azure will not show it: a job may be running.
     """
+    try:
+        operation = yield from _end_of(ref)
+    except AzureBackupTimeoutError as error:
+        raise AzureBackupUnconfirmedStartError(f"{error}; a {what} may be running.") from None
+    except AzureBackupError as error:
+        # It was accepted all the same: a caller must not take this for "nothing started".
+        raise AzureBackupUnconfirmedStartError(
+            f"the {what} was accepted as operation {ref.operation_id} in vault {ref.vault.name} and "
+            f"may be running, but Azure will not show the operation: {error}.",
+            status=error.status,
+            code=error.code,
+            request_id=error.request_id,
+        ) from None
+    return _job_of_operation(operation, what)
+
+
+def validate_restore(instance: BackupInstance, request: JsonObject) -> Flow[None]:
+    """Ask Azure whether a restore would work, and follow that to its end. Nothing is started.
+
+    :param request: the restore request.
+    :raises AzureBackupRefusedError: when it would not.
+    :raises AzureBackupTransientError: when Azure does not say within :data:`OPERATION_LIMIT` seconds.
+    :raises AzureBackupError: when Azure could not be asked.
+    """
+    call = calls.validate_restore(instance, request)
+    try:
+        reply = yield from ask(call, 200, 202)
+    except AzureBackupRefusedError as error:
+        raise type(error)(
+            f"nothing was restored, Azure's validation refuses the request: {error}",
+            status=error.status,
+            code=error.code,
+            request_id=error.request_id,
+        ) from None
+    operation_id = replies.read_operation_id(reply)
+    if operation_id is None:
+        if reply.status == 200:  # it would
+            return
+        raise AzureBackupTransientError(
+            f"nothing was restored, Azure's answer names no operation that would say whether a restore of "
+            f"{instance.name} would work",
+            status=reply.status,
+        )
+    try:
+        operation = yield from _end_of(OperationRef(vault=instance.vault, operation_id=operation_id))
+    except AzureBackupTimeoutError as error:
+        raise AzureBackupTransientError(
+            f"nothing was restored, Azure does not say whether it would work: {error}"
+        ) from None
+    if not operation.succeeded:
+        raise _refusal(
+            operation,
+            f"nothing was restored, Azure says that the restore of {instance.name} would not work (its "
+            f"validation ended {operation.status})",
+        )
+
+
+def _end_of(ref: OperationRef) -> Flow[Operation]:
+    """Ask for an operation until it is over, and return it.
+
+    :raises AzureBackupTimeoutError: when it is not within :data:`OPERATION_LIMIT` seconds.
+    :raises AzureBackupError: when Azure will not show it.
+    """
     call = calls.get_operation(ref)
     patience: Patience | None = None
     since = 0.0
@@ -167,26 +230,16 @@ def wait_for_operation(ref: OperationRef, what: str = "backup") -> Flow[JobRef]:
         try:
             operation = replies.read_operation(ref, accepted(answer, call, 200))
         except AzureBackupError as error:
-            try:
-                patience.bear(error, answer.at)
-            except AzureBackupError:
-                # It was accepted all the same: a caller must not take this for "nothing started".
-                raise AzureBackupUnconfirmedStartError(
-                    f"the {what} was accepted as operation {ref.operation_id} in vault {ref.vault.name} and "
-                    f"may be running, but Azure will not show the operation: {error}.",
-                    status=error.status,
-                    code=error.code,
-                    request_id=error.request_id,
-                ) from None
+            patience.bear(error, answer.at)
         else:
             patience.calm()
             if not operation.is_running:
-                return _job_of_operation(operation, what)
+                return operation
         if answer.at - since >= OPERATION_LIMIT:
             break
-    raise AzureBackupUnconfirmedStartError(
-        f"operation {ref.operation_id} in vault {ref.vault.name} named no job within {OPERATION_LIMIT:g} s"
-        f"{f' ({patience.fault})' if patience and patience.fault else ''}; a {what} may be running."
+    raise AzureBackupTimeoutError(
+        f"operation {ref.operation_id} in vault {ref.vault.name} came to no end within {OPERATION_LIMIT:g} s"
+        f"{f' ({patience.fault})' if patience and patience.fault else ''}"
     )
 
 
@@ -376,6 +429,16 @@ def get_recovery_point(item: ProtectedItem, point_id: str) -> Flow[RecoveryPoint
 def get_source_id(item: ProtectedItem) -> Flow[str]:
     """Return the ARM id of the machine or storage account that an item protects."""
     return replies.read_source_id((yield from ask(calls.get_protected_item(item))))
+
+
+def get_data_source(instance: BackupInstance) -> Flow[DataSource]:
+    """Return what a backup instance protects."""
+    return replies.read_data_source((yield from ask(calls.get_protected_item(instance))))
+
+
+def find_ranges(instance: BackupInstance) -> Flow[RecoveryPoint]:
+    """Return one entry for the stretches of time that a backup instance can be taken back to."""
+    return replies.read_ranges(instance, (yield from ask(calls.find_ranges(instance))))
 
 
 def get_region(vault: Vault) -> Flow[str]:
@@ -579,11 +642,10 @@ def accepted(answer: Answer, call: Call, *statuses: int) -> Reply:
 def _job_of_operation(operation: Operation, what: str) -> JobRef:
     ref = operation.ref
     if not operation.succeeded:
-        busy = (operation.code or "").casefold() in BUSY_ERRORS
-        raise (AzureBackupBusyError if busy else AzureBackupRefusedError)(
+        raise _refusal(
+            operation,
             f"operation {ref.operation_id} in vault {ref.vault.name} ended {operation.status}, no {what} "
-            f"was started: {operation.code or 'no code'} {operation.message}".rstrip(),
-            code=operation.code,
+            f"was started",
         )
     try:
         return JobRef.parse(operation.job_id or "", ref.vault)
@@ -592,6 +654,17 @@ def _job_of_operation(operation: Operation, what: str) -> JobRef:
             f"operation {ref.operation_id} in vault {ref.vault.name} succeeded without naming a job "
             f"({operation.job_id!r}); a {what} is probably running."
         ) from None
+
+
+def _refusal(operation: Operation, what: str) -> AzureBackupRefusedError:
+    """Return the error that an operation which failed stands for.
+
+    :param what: what did not come of it.
+    """
+    busy = (operation.code or "").casefold() in BUSY_ERRORS
+    return (AzureBackupBusyError if busy else AzureBackupRefusedError)(
+        f"{what}: {operation.code or 'no code'} {operation.message}".rstrip(), code=operation.code
+    )
 
 
 def all_pages(first: Call) -> Flow[list[Page]]:

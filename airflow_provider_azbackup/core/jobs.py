@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from types import MappingProxyType
 from typing import Any
@@ -135,6 +135,20 @@ class Job:
         return datetime.fromisoformat(self.start_time).timestamp() if self.start_time else 0.0
 
     @property
+    def ended(self) -> float:
+        """Unix time of its end by Azure's clock; 0 when Azure tells none."""
+        return datetime.fromisoformat(self.end_time).timestamp() if self.end_time else 0.0
+
+    @property
+    def size_bytes(self) -> int | None:
+        """How much was backed up or moved, where Azure tells it; a list of jobs does not."""
+        for name, value in self.details:
+            unit = _SIZES.get(name.casefold())
+            if unit is not None and (found := _NUMBER.match(value)):
+                return round(float(found[0]) * unit)
+        return None
+
+    @property
     def is_being_cancelled(self) -> bool:
         """Whether somebody has asked for it to be cancelled and Azure is about it."""
         return self.status.casefold() == "cancelling"
@@ -181,8 +195,8 @@ class Job:
         """Names of the phases that failed or were cancelled."""
         return tuple(task.name for task in self.tasks if task.status.casefold() in {"failed", "cancelled"})
 
-    def facts(self) -> dict[str, Any]:
-        """Return the job as a plain dict: the XCom ``job``, and ``job`` of an error.
+    def digest(self) -> dict[str, Any]:
+        """Return what an event about the job carries: which, of what, how it ended, from when to when.
 
         Keys may be added; ``version`` goes up when one is taken away or means something else.
         """
@@ -191,14 +205,21 @@ class Job:
             "job_id": self.ref.job_id,
             "arm_id": self.ref.path,
             "vault": self.ref.vault.name,
+            "item": self.item,
+            "operation": self.operation,
             "status": self.status,
             "outcome": self.outcome.value,
-            "operation": self.operation,
-            "item": self.item,
-            "backup_management_type": self.backup_management_type,
             "start_time": self.start_time,
             "end_time": self.end_time,
             "duration_seconds": self.duration_seconds,
+            "size_bytes": self.size_bytes,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return the job as a plain dict: the XCom ``job``, and ``job`` of an error."""
+        return {
+            **self.digest(),
+            "backup_management_type": self.backup_management_type,
             "percent": self.percent,
             "phase": self.phase,
             "message": self.message,
@@ -217,7 +238,23 @@ class Job:
         state = ", ".join(part for part in (self.status, self.phase) if part)
         return f"job {self.ref.job_id} ({what or 'unnamed'}): {state}"
 
+    def story(self) -> str:
+        """One line for a log about the end: with how long it took, how much it was, and its phases."""
+        took, size = self.duration_seconds, self.size_bytes
+        phases = ", ".join(f"{task.name} {task.status}" for task in self.tasks)
+        more = (
+            f"after {timedelta(seconds=round(took))}" if took is not None and not self.is_running else "",
+            f"{size / 2**20:.0f} MB" if size else "",
+            f"phases: {phases}" if phases and not self.is_running else "",
+        )
+        return ", ".join((str(self), *(part for part in more if part)))
 
+
+# What the sizes of a job are called in its details, in lower case, and the bytes in one of them.
+_SIZES = MappingProxyType(
+    {"backup size": 2**20, "data transferred (in mb)": 2**20, "datatransferredinbytes": 1}
+)
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 # "Backup", and once Azure has looked at a database "Backup (Full)".
 BACKUP = re.compile(r"Backup(?: \(([^)]*)\))?", re.IGNORECASE)
 

@@ -31,6 +31,9 @@ VAULT_TYPES = (RECOVERY_SERVICES, DATA_PROTECTION)
 # What a wait is for: the end of the job, or the snapshot a machine's backup begins with.
 WaitFor: TypeAlias = Literal["completion", "snapshot"]
 
+# The ends that a backup can come to, the good one first.
+ENDS = ("succeeded", "warned", "failed", "cancelled")
+
 VM = "IaasVMBackupRequest"
 SHARE = "AzureFileShareBackupRequest"
 WORKLOAD = "AzureWorkloadBackupRequest"
@@ -152,6 +155,28 @@ def read_moment(name: str, value: object) -> datetime | None:
             f"{name} {value!r} is not a moment; expected a datetime or ISO 8601, such as 2026-01-31T00:00:00Z"
         )
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def check_ends(ends: object) -> list[str]:
+    """Return ends of backups in their usual order, each once.
+
+    :raises AzureBackupConfigError: when there is none, or one that no backup comes to.
+    """
+    given = list(ends) if isinstance(ends, list | tuple | set | frozenset) else [ends]
+    if not given or not set(given) <= set(ENDS):
+        raise AzureBackupConfigError(f"ends is {ends!r}; expected some of {', '.join(ENDS)}")
+    return [end for end in ENDS if end in given]
+
+
+def check_interval(name: str, value: object) -> None:
+    """Refuse what is no positive, finite number of seconds.
+
+    :param name: the argument, for the error.
+    :raises AzureBackupConfigError: naming the argument and what it is.
+    """
+    # bool is a number to Python and a mistake to a person; NaN compares with nothing.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise AzureBackupConfigError(f"{name} is {value!r}; expected a positive number of seconds")
 
 
 def check_backup_type(text: str) -> None:

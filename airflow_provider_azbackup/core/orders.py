@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
@@ -16,12 +16,15 @@ from typing import ClassVar, Unpack
 
 from airflow_provider_azbackup.core import calls, flows
 from airflow_provider_azbackup.core.adoption import Intent, Prepared
+from airflow_provider_azbackup.core.instance_restores import instance_request
 from airflow_provider_azbackup.core.names import read_moment
 from airflow_provider_azbackup.core.points import RecoveryPoint, choose_point, choose_range, tell_points
+from airflow_provider_azbackup.core.replies import read_time
 from airflow_provider_azbackup.core.resources import BackupInstance, OperationRef, ProtectedItem, last_segment
 from airflow_provider_azbackup.core.restores import (
     LATEST,
     RestoreOptions,
+    check_fit,
     check_restore,
     needs_region,
     needs_source,
@@ -56,12 +59,7 @@ class Order:
         :param options: see :class:`~airflow_provider_azbackup.core.restores.RestoreOptions`.
         :raises AzureBackupConfigError: when it can be no restore, or not one of this item.
         """
-        check_restore(**options)
-        if isinstance(item, BackupInstance):
-            raise AzureBackupConfigError(
-                f"{item.name} is in a Backup vault (Microsoft.DataProtection), and only items of Recovery "
-                f"Services vaults can be restored here"
-            )
+        check_restore(**options, vault_type=item.vault.vault_type)
         place, body = options.get("restore_to"), options.get("request")
         owner, point = split_point_id(options.get("recovery_point") or LATEST)
         if owner and owner.casefold() != item.path.casefold():
@@ -73,9 +71,27 @@ class Order:
             as_of=read_moment("as_of", options.get("as_of")),
             point_in_time=read_moment("point_in_time", options.get("point_in_time")),
         )
+        if isinstance(item, BackupInstance):
+            return order._for_instance()
         if order.place:  # a place of another workload need not wait for a recovery point to be found wrong
             restore_request(item, order.place, point_id="")
         return order
+
+    def _for_instance(self) -> Order:
+        """Take the recovery point from a body that names one: in a Backup vault's it stands there alone."""
+        own = self.request.get("recoveryPointId") or self.request.get("recoveryPointTime")
+        if own and (self.as_of or self.point not in (LATEST, own)):
+            raise AzureBackupConfigError(
+                f"request restores from {own!r} itself; drop {'as_of' if self.as_of else 'recovery_point'}"
+            )
+        named = self.request.get("recoveryPointId")
+        return replace(self, point=str(named)) if named else self
+
+    @property
+    def request(self) -> JsonObject:
+        """What is inside the body, all that a Backup vault knows of it; empty without a body."""
+        inside: JsonObject = self.body.get("properties", {})
+        return inside
 
     @property
     def mark(self) -> str:
@@ -86,15 +102,20 @@ class Order:
     @property
     def from_archive(self) -> bool:
         """Whether it brings a recovery point back from the archive first; only a body can say so."""
-        return "rehydrat" in str(self.body.get("properties", {}).get("objectType")).casefold()
+        return "rehydrat" in str(self.request.get("objectType")).casefold()
 
 
 def prepare(item: ProtectedItem, order: Order, until: float | None = None) -> Flow[Prepared]:
     """Choose the recovery point and make the request for a restore. Nothing is started.
 
+    In a Backup vault Azure is also asked whether the restore would work.
+
     :param until: Unix time to which faults are waited out; None waits out none.
     :raises AzureBackupNotFoundError: when no recovery point will do; lists those that are there.
+    :raises AzureBackupRefusedError: when the restore of a backup instance would not work.
     """
+    if isinstance(item, BackupInstance):
+        return (yield from _prepare_instance(item, order, until))
     point = yield from _choose(item, order, until)
     body, place = order.body, order.place
     if place:
@@ -115,6 +136,39 @@ def prepare(item: ProtectedItem, order: Order, until: float | None = None) -> Fl
     if order.point_in_time:
         facts["time"] = order.point_in_time.isoformat()
     return Prepared(call=calls.trigger_restore(item, point.point_id, body), point=facts)
+
+
+def _prepare_instance(item: BackupInstance, order: Order, until: float | None) -> Flow[Prepared]:
+    point, request = yield from (_by_place if order.place else _by_body)(item, order, until)
+    yield from _patiently(lambda: flows.validate_restore(item, request), until)
+    return Prepared(call=calls.restore_instance(item, request), point=point.facts())
+
+
+def _by_place(
+    item: BackupInstance, order: Order, until: float | None
+) -> Flow[tuple[RecoveryPoint, JsonObject]]:
+    place, moment = order.place, order.point_in_time
+    source = yield from _patiently(partial(flows.get_data_source, item), until)
+    check_fit(source.kind, item.name, place)
+    if moment:
+        kept = yield from _patiently(partial(flows.find_ranges, item), until)
+        choose_range(item, [kept], moment, what="the versions that are kept")
+        point = RecoveryPoint(item=item, point_id="", time=moment.isoformat())
+    else:
+        point = yield from _choose(item, order, until)
+    region = place.get("region") or source.region
+    if not region:
+        region = yield from _patiently(partial(flows.get_region, item.vault), until)
+    return point, instance_request(source, place, point=point, region=region, point_in_time=moment)
+
+
+def _by_body(
+    item: BackupInstance, order: Order, until: float | None
+) -> Flow[tuple[RecoveryPoint, JsonObject]]:
+    if told := order.request.get("recoveryPointTime"):
+        return RecoveryPoint(item=item, point_id="", time=read_time(told)), order.request
+    point = yield from _choose(item, order, until)
+    return point, {**order.request, "recoveryPointId": point.point_id}
 
 
 def restore(item: ProtectedItem, **options: Unpack[RestoreOptions]) -> Flow[OperationRef]:
@@ -185,7 +239,7 @@ class RestoreIntent(Intent):
     @property
     def elsewhere(self) -> str:
         """The storage account that a share is restored to, which its job may carry for its own."""
-        target = self.order.body.get("properties", {}).get("targetDetails")
+        target = self.order.request.get("targetDetails")
         account = target.get("targetResourceId") if isinstance(target, dict) else None
         return last_segment(str(self.order.place.get("storage_account_id") or account or ""))
 

@@ -28,7 +28,7 @@ _LIKE = {
     "ArchiveStore": "HardenedRP",
 }
 # What lies here only has to be brought back first, which takes hours and its own request.
-_ARCHIVE = "archivedrp"
+_ARCHIVES = frozenset({"archivedrp", "archivestore"})
 # How many recovery points are told of when none of them will do.
 _TELL = 10
 
@@ -40,7 +40,8 @@ class RecoveryPoint:
     ``time`` is the moment it shows the item as of. ``consistency`` is what Azure says of machines and shares,
     such as ``AppConsistent``; ``backup_type`` what it says of databases, such as ``Full``. ``tiers`` are the
     places it lies in with their states, such as ``("HardenedRP", "Valid")``. ``expiry`` is None where Azure
-    names none. ``ranges`` are the stretches of time a database can be restored to by its logs.
+    names none. ``ranges`` are the stretches of time a database can be restored to by its logs, or blobs to by
+    their versions; an entry that stands for nothing else has no ``point_id``.
     """
 
     item: ProtectedItem
@@ -75,7 +76,7 @@ class RecoveryPoint:
             return False
         usable = [tier.casefold() for tier in self.usable_tiers]
         brought_back = any(state.casefold() == "rehydrated" for _, state in self.tiers)
-        return not self.tiers or brought_back or any(tier != _ARCHIVE for tier in usable)
+        return not self.tiers or brought_back or not _ARCHIVES.issuperset(usable)
 
     def reaches(self, moment: datetime) -> bool:
         """Whether the logs it stands for reach a moment."""
@@ -98,10 +99,10 @@ class RecoveryPoint:
         return ""
 
     def facts(self) -> dict[str, Any]:
-        """Return it as a plain dict: the XCom ``recovery_point``."""
+        """Return it as a plain dict: the XCom ``recovery_point``. A mere moment has no id."""
         return {
-            "recovery_point_id": self.point_id,
-            "arm_id": self.path,
+            "recovery_point_id": self.point_id or None,
+            "arm_id": self.path if self.point_id else None,
             "time": self.time,
             "consistency": self.consistency,
             "backup_type": self.backup_type,
@@ -161,9 +162,12 @@ def choose_point(
     )
 
 
-def choose_range(item: ProtectedItem, points: Sequence[RecoveryPoint], moment: datetime) -> RecoveryPoint:
+def choose_range(
+    item: ProtectedItem, points: Sequence[RecoveryPoint], moment: datetime, *, what: str = "the logs"
+) -> RecoveryPoint:
     """Return the entry whose logs reach a moment.
 
+    :param what: what is kept of the item, in the error.
     :raises AzureBackupNotFoundError: when none does; lists how far they reach.
     """
     for point in points:
@@ -171,7 +175,7 @@ def choose_range(item: ProtectedItem, points: Sequence[RecoveryPoint], moment: d
             return point
     known = [f"{first} to {last}" for point in points for first, last in point.ranges]
     raise AzureBackupNotFoundError(
-        f"the logs of {item.name} do not reach {moment.isoformat()}; "
+        f"{what} of {item.name} do not reach {moment.isoformat()}; "
         f"they reach from {', '.join(known) if known else 'nothing to nothing'}"
     )
 

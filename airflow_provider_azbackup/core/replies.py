@@ -120,6 +120,20 @@ class Protection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """What a backup instance protects: its ARM id, what a Backup vault calls its type, and its region."""
+
+    resource_id: str
+    source_type: str
+    region: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Its type in lower case."""
+        return self.source_type.casefold()
+
+
+@dataclass(frozen=True, kw_only=True)
 class BackupRule:
     """One backup rule of a policy; ``tag`` is how long its backups are kept unless another tag is given."""
 
@@ -202,6 +216,22 @@ def read_protection(reply: Reply) -> Protection:
         or _text(_dict(properties.get("protectionStatus")).get("status")),
         policy_id=_text(_dict(properties.get("policyInfo")).get("policyId")),
     )
+
+
+def read_data_source(reply: Reply) -> DataSource:
+    """Read from a backup instance what it protects.
+
+    :raises AzureBackupTransientError: when the body does not tell it.
+    """
+    source = _dict(_dict(_object(reply).get("properties")).get("dataSourceInfo"))
+    found = DataSource(
+        resource_id=_first(source, "resourceID", "resourceId"),
+        source_type=_text(source.get("datasourceType")),
+        region=_text(source.get("resourceLocation")),
+    )
+    if found.resource_id and found.source_type:
+        return found
+    raise _unreadable(reply, "a backup instance that tells what it protects")
 
 
 def read_rules(reply: Reply) -> list[BackupRule]:
@@ -331,6 +361,19 @@ def read_point(item: ProtectedItem, reply: Reply) -> RecoveryPoint:
     return _point(item, body)
 
 
+def read_ranges(item: ProtectedItem, reply: Reply) -> RecoveryPoint:
+    """Read to which stretches of time an item can be taken back, as one entry that stands for all of them."""
+    properties = _dict(_object(reply).get("properties"))
+    return RecoveryPoint(item=item, point_id="", ranges=_ranges(properties.get("restorableTimeRanges")))
+
+
+def _ranges(value: Any) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (read_time(each.get("startTime")) or "", read_time(each.get("endTime")) or "")
+        for each in _dicts(value)
+    )
+
+
 def read_source_id(reply: Reply) -> str:
     """Read from a protected item the ARM id of the machine or storage account that it protects.
 
@@ -370,10 +413,7 @@ def _point(item: ProtectedItem, body: JsonObject) -> RecoveryPoint:
             for tier in _dicts(properties.get(name))
         ),
         expiry=read_time(lasting.get("expiryTime") or properties.get("expiryTime")),
-        ranges=tuple(
-            (read_time(each.get("startTime")) or "", read_time(each.get("endTime")) or "")
-            for each in _dicts(properties.get("timeRanges"))
-        ),
+        ranges=_ranges(properties.get("timeRanges")),
         body=body,
     )
 

@@ -15,7 +15,13 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
-from airflow_provider_azbackup.core.names import match_item, read_moment
+from airflow_provider_azbackup.core.names import (
+    DATA_PROTECTION,
+    RECOVERY_SERVICES,
+    match_item,
+    read_moment,
+    split_instance_id,
+)
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
 if TYPE_CHECKING:
@@ -30,11 +36,19 @@ LATEST = "latest"
 
 # What Azure is to do with a file that is there already.
 COPY_OPTIONS = ("Overwrite", "Skip", "CreateCopy", "FailOnConflict")
+# The same of something in a cluster.
+CONFLICT_POLICIES = ("Skip", "Patch")
+# How many containers, or stretches of blobs, one restore to a moment takes.
+MOST_RANGES = 10
 
 _SUBSCRIPTION = "/subscriptions/<id>/resourceGroups/<group>"
 _ACCOUNT = f"{_SUBSCRIPTION}/providers/Microsoft.Storage/storageAccounts/<name>"
 _MACHINE = f"{_SUBSCRIPTION}/providers/Microsoft.Compute/virtualMachines/<name>"
 _SUBNET = f"{_SUBSCRIPTION}/providers/Microsoft.Network/virtualNetworks/<name>/subnets/<name>"
+_DISK = f"{_SUBSCRIPTION}/providers/Microsoft.Compute/disks/<name>"
+_CLUSTER = f"{_SUBSCRIPTION}/providers/Microsoft.ContainerService/managedClusters/<name>"
+_DATABASE = f"{_SUBSCRIPTION}/providers/Microsoft.DBforPostgreSQL/servers/<name>/databases/<name>"
+_BLOB_CONTAINER = f"{_ACCOUNT}/blobServices/default/containers/<name>"
 _CONTAINER = (
     f"{_SUBSCRIPTION}/providers/Microsoft.RecoveryServices/vaults/<name>/backupFabrics/Azure"
     "/protectionContainers/<name>"
@@ -47,7 +61,7 @@ class RestoreOptions(TypedDict, total=False):
     ``restore_to`` is what a function of this module returned; ``request`` is a body in Azure's own words
     instead. ``recovery_point`` is ``latest``, the id of a recovery point, or its ARM id; ``as_of`` takes the
     newest one of that moment or before; ``point_in_time`` is the moment up to which a database's log is
-    applied.
+    applied, or to which blobs go back.
     """
 
     restore_to: Mapping[str, Any] | None
@@ -250,6 +264,7 @@ def other_database(
     """
     _check_id("vm_id", vm_id, _MACHINE, optional=True)
     _check_id("container_id", container_id, _CONTAINER, optional=True)
+    _check_flag("overwrite", overwrite)
     if _is_known(database) and not re.fullmatch(r"[^/]+/[^/]+", str(database)):
         raise AzureBackupConfigError(
             f"database {database!r} is not of the form <instance>/<database>, such as MSSQLSERVER/shop_drill"
@@ -265,7 +280,225 @@ def other_database(
     )
 
 
+# What Backup vaults keep: disks, blobs, PostgreSQL, Kubernetes
+
+
+def new_disk(*, disk_id: str, region: str | None = None, more: Mapping[str, Any] | None = None) -> Place:
+    """Restore a disk as a new one; no disk is touched.
+
+    :param disk_id: ARM id the new disk is to have: its name and its resource group.
+    :param region: where to; default: where the disk that was backed up is.
+    :param more: further fields of the restore request in Azure's own words, such as
+        ``resourceGuardOperationRequests`` or ``identityDetails``.
+    :raises AzureBackupConfigError: for what is no ARM id of that kind.
+
+    Source: https://learn.microsoft.com/azure/backup/backup-azure-dataprotection-use-rest-api-restore-disk
+    """
+    _check_id("disk_id", disk_id, _DISK)
+    return _place("new_disk", disk_id=disk_id, region=region, more=more)
+
+
+def original_blobs(
+    *,
+    containers: Sequence[str] = (),
+    ranges: Sequence[Sequence[str]] = (),
+    region: str | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> Place:
+    """Take the blobs of a storage account back to a moment, where they are; goes with ``point_in_time``.
+
+    For blobs under operational backup, which keeps every moment and no recovery points.
+
+    :param containers: only the blobs in these containers; at most ten.
+    :param ranges: only the blobs between two names each, from the first on and before the second, such as
+        ``("orders/2026-01", "orders/2026-02")``; at most ten, instead of ``containers``.
+    :param region: as in :func:`new_disk`.
+    :param more: as in :func:`new_disk`.
+    :raises AzureBackupConfigError: for too many of them, or a range that is none.
+
+    Source: https://learn.microsoft.com/azure/backup/backup-azure-dataprotection-use-rest-api-restore-blobs
+    """
+    names, pairs = _listed("containers", containers), _listed("ranges", ranges)
+    if names and pairs:
+        raise AzureBackupConfigError("containers and ranges are given; give one of them, or none for all")
+    for name, given in (("containers", names), ("ranges", pairs)):
+        if isinstance(given, list) and len(given) > MOST_RANGES:
+            raise AzureBackupConfigError(f"{len(given)} {name} are given; Azure takes at most {MOST_RANGES}")
+    for pair in pairs if isinstance(pairs, list) else ():
+        _check_range(pair)
+    return _place(
+        "original_blobs",
+        containers=names,
+        ranges=[[*pair] for pair in pairs] if isinstance(pairs, list) else pairs,
+        region=region,
+        more=more,
+    )
+
+
+def other_blobs(
+    *,
+    storage_account_id: str,
+    containers: Sequence[str] = (),
+    prefixes: Mapping[str, Sequence[str]] | None = None,
+    region: str | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> Place:
+    """Restore the blobs of a storage account into another one, from a recovery point in the vault.
+
+    :param storage_account_id: ARM id of the other storage account.
+    :param containers: only these containers.
+    :param prefixes: for some of these containers, how the names of the blobs begin that are restored.
+    :param region: as in :func:`new_disk`.
+    :param more: as in :func:`new_disk`.
+    :raises AzureBackupConfigError: for what is no ARM id, or prefixes of a container that is not restored.
+
+    Source: https://learn.microsoft.com/azure/backup/blob-restore
+    """
+    _check_id("storage_account_id", storage_account_id, _ACCOUNT)
+    listed = _listed("containers", containers)
+    sure = isinstance(listed, list) and all(map(_is_known, listed))
+    named = [*prefixes] if isinstance(prefixes, Mapping) and sure else []
+    if strange := [name for name in named if _is_known(name) and name not in listed]:
+        raise AzureBackupConfigError(f"prefixes are given for {', '.join(strange)}, not among containers")
+    if isinstance(prefixes, Mapping):
+        prefixes = {name: _listed("prefixes", begins) for name, begins in prefixes.items()}
+    return _place(
+        "other_blobs",
+        storage_account_id=storage_account_id,
+        containers=listed,
+        prefixes=prefixes,
+        region=region,
+        more=more,
+    )
+
+
+def database_files(
+    *,
+    container_url: str,
+    prefix: str,
+    container_id: str | None = None,
+    region: str | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> Place:
+    """Restore PostgreSQL as files: dumps in a container of blobs, which somebody else makes databases of.
+
+    The one way for a flexible server.
+
+    :param container_url: the container, such as ``https://<account>.blob.core.windows.net/<container>``. No
+        signature: the vault's own identity writes there.
+    :param prefix: how the names of the files begin.
+    :param container_id: ARM id of that container, where it is in another subscription than the vault.
+    :param region: as in :func:`new_disk`.
+    :param more: as in :func:`new_disk`.
+    :raises AzureBackupConfigError: for what is no such address, or no ARM id.
+
+    Source: https://learn.microsoft.com/azure/backup/restore-postgresql-database-use-rest-api
+    """
+    if _is_known(container_url) and not re.fullmatch(r"https://[^/?#\s]+/[^/?#\s]+/?", str(container_url)):
+        # Behind a question mark there may be a signature, which is a secret.
+        plain = str(container_url).partition("?")[0]
+        raise AzureBackupConfigError(
+            f"container_url {plain!r} is not the plain address of a container; "
+            f"expected https://<account>.blob.core.windows.net/<container> without a signature"
+        )
+    _check_id("container_id", container_id, _BLOB_CONTAINER, optional=True)
+    return _place(
+        "database_files",
+        container_url=container_url,
+        prefix=prefix,
+        container_id=container_id,
+        region=region,
+        more=more,
+    )
+
+
+def new_database(
+    *,
+    database_id: str,
+    secret_uri: str | None = None,
+    region: str | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> Place:
+    """Restore a database of a PostgreSQL server as a new one, beside the old or on another server.
+
+    :param database_id: ARM id the new database is to have; names its server, too.
+    :param secret_uri: address of the secret in a key vault with which the server lets Azure Backup in.
+    :param region: as in :func:`new_disk`.
+    :param more: as in :func:`new_disk`.
+    :raises AzureBackupConfigError: for what is no ARM id of that kind.
+
+    Source: https://learn.microsoft.com/azure/backup/restore-postgresql-database-use-rest-api
+    """
+    _check_id("database_id", database_id, _DATABASE)
+    return _place("new_database", database_id=database_id, secret_uri=secret_uri, region=region, more=more)
+
+
+def cluster(
+    *,
+    cluster_id: str | None = None,
+    namespaces: Sequence[str] = (),
+    excluded_namespaces: Sequence[str] = (),
+    namespace_mappings: Mapping[str, str] | None = None,
+    conflict_policy: str = "Skip",
+    volumes: bool = True,
+    cluster_resources: bool = True,
+    staging_resource_group_id: str | None = None,
+    staging_storage_account_id: str | None = None,
+    region: str | None = None,
+    criteria: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> Place:
+    """Restore what was backed up of a Kubernetes cluster into it, or into another one.
+
+    :param cluster_id: ARM id of the other cluster, which needs the Backup extension; default: its own.
+    :param namespaces: only these namespaces.
+    :param excluded_namespaces: all namespaces but these.
+    :param namespace_mappings: new names for namespaces.
+    :param conflict_policy: what becomes of a resource that is there: ``Skip`` or ``Patch``.
+    :param volumes: whether persistent volumes come with their data.
+    :param cluster_resources: whether resources outside of namespaces are restored.
+    :param staging_resource_group_id: ARM id of a resource group for what is brought back from the vault;
+        together with the next one it means the copy in the vault, without both that beside the cluster.
+    :param staging_storage_account_id: ARM id of a storage account, likewise.
+    :param region: as in :func:`new_disk`.
+    :param criteria: further fields of ``KubernetesClusterRestoreCriteria`` in Azure's own words, such as
+        ``labelSelectors``, ``includedResourceTypes`` or ``restoreHookReferences``.
+    :param more: as in :func:`new_disk`.
+    :raises AzureBackupConfigError: for a policy that Azure does not know, or what is no ARM id.
+
+    Source: https://learn.microsoft.com/azure/backup/azure-kubernetes-service-cluster-restore-using-cli
+    """
+    _check_id("cluster_id", cluster_id, _CLUSTER, optional=True)
+    _check_id("staging_resource_group_id", staging_resource_group_id, _SUBSCRIPTION, optional=True)
+    _check_id("staging_storage_account_id", staging_storage_account_id, _ACCOUNT, optional=True)
+    _check_word("conflict_policy", conflict_policy, CONFLICT_POLICIES)
+    _check_flag("volumes", volumes)
+    _check_flag("cluster_resources", cluster_resources)
+    if (staging_resource_group_id is None) != (staging_storage_account_id is None):
+        raise AzureBackupConfigError(
+            "a restore from the vault needs both staging_resource_group_id and staging_storage_account_id"
+        )
+    return _place(
+        "cluster",
+        cluster_id=cluster_id,
+        namespaces=_listed("namespaces", namespaces),
+        excluded_namespaces=_listed("excluded_namespaces", excluded_namespaces),
+        namespace_mappings=namespace_mappings,
+        conflict_policy=conflict_policy,
+        volumes=volumes,
+        cluster_resources=cluster_resources,
+        staging_resource_group_id=staging_resource_group_id,
+        staging_storage_account_id=staging_storage_account_id,
+        region=region,
+        criteria=criteria,
+        more=more,
+    )
+
+
 _DATABASES = frozenset({"sqldatabase", "saphanadatabase"})
+_POSTGRESQL = "microsoft.dbforpostgresql/servers/databases"
+_BLOBS = frozenset({"microsoft.storage/storageaccounts/blobservices"})
+# By name: how it is made, and what it is for. In a Backup vault that is the type of a data source.
 _PLACES: Mapping[str, tuple[Callable[..., Place], frozenset[str]]] = MappingProxyType(
     {
         "disks": (disks, frozenset({"vm"})),
@@ -275,8 +508,20 @@ _PLACES: Mapping[str, tuple[Callable[..., Place], frozenset[str]]] = MappingProx
         "other_share": (other_share, frozenset({"azurefileshare"})),
         "original_database": (original_database, _DATABASES),
         "other_database": (other_database, _DATABASES),
+        "new_disk": (new_disk, frozenset({"microsoft.compute/disks"})),
+        "original_blobs": (original_blobs, _BLOBS),
+        "other_blobs": (other_blobs, _BLOBS),
+        "database_files": (
+            database_files,
+            frozenset({_POSTGRESQL, "microsoft.dbforpostgresql/flexibleservers"}),
+        ),
+        "new_database": (new_database, frozenset({_POSTGRESQL})),
+        "cluster": (cluster, frozenset({"microsoft.containerservice/managedclusters"})),
     }
 )
+# Where a moment can be gone back to, and the one place where nothing else can be.
+_BY_MOMENT = frozenset({"original_database", "other_database", "original_blobs"})
+CONTINUOUS = "original_blobs"
 
 
 def check_restore(
@@ -286,9 +531,11 @@ def check_restore(
     recovery_point: object = LATEST,
     as_of: object = None,
     point_in_time: object = None,
+    vault_type: str | None = None,
 ) -> None:
     """Refuse what can be no restore: as far as it can be known now, templates excepted.
 
+    :param vault_type: of the vault that is restored from, where that is known.
     :raises AzureBackupConfigError: saying what was given and what is expected.
     """
     if (restore_to is None) == (request is None):
@@ -303,7 +550,7 @@ def check_restore(
                 f"render_template_as_native_obj=True on the DAG)"
             )
     if isinstance(restore_to, Mapping):
-        read_place(restore_to)
+        _check_vault(read_place(restore_to)["place"], vault_type)
     if isinstance(request, Mapping):
         read_request(request)
     named = [
@@ -321,19 +568,59 @@ def check_restore(
         )
     if "point_in_time" in named and request is not None:
         raise AzureBackupConfigError(
-            "point_in_time goes with restore_to; a request brings its own pointInTime"
+            "point_in_time goes with restore_to; a request brings its own pointInTime or recoveryPointTime"
         )
     place = restore_to["place"] if isinstance(restore_to, Mapping) else None
-    if "point_in_time" in named and place and not _PLACES[place][1] & _DATABASES:
+    if "point_in_time" in named and place and place not in _BY_MOMENT:
         raise AzureBackupConfigError(
-            f"point_in_time is for databases, and {place!r} is no place for one; as_of takes the newest "
-            f"recovery point of a moment or before"
+            f"point_in_time is for databases and for blobs where they are, and {place!r} is no place for "
+            f"one; as_of takes the newest recovery point of a moment or before"
+        )
+    if place == CONTINUOUS and named != ["point_in_time"]:
+        raise AzureBackupConfigError(
+            f"{place!r} takes blobs back to a moment, not to a recovery point; give point_in_time"
         )
     if isinstance(recovery_point, str) and _is_known(recovery_point):
         split_point_id(recovery_point)
     for name, value in (("as_of", as_of), ("point_in_time", point_in_time)):
         if _is_known(value):
             read_moment(name, value)
+
+
+def _check_vault(place: str, vault_type: str | None) -> None:
+    """Refuse a place that is for the other type of vault."""
+    its_own = _vault_type_of(place)
+    if vault_type not in (None, its_own):
+        kept = (
+            "Backup vaults (Microsoft.DataProtection)"
+            if its_own == DATA_PROTECTION
+            else "Recovery Services vaults"
+        )
+        fitting = [name for name in _PLACES if _vault_type_of(name) == vault_type]
+        raise AzureBackupConfigError(
+            f"{place!r} is for what {kept} keep, and the vault is of type {vault_type}; expected one of "
+            f"{', '.join(fitting)}"
+        )
+
+
+def _vault_type_of(place: str) -> str:
+    return DATA_PROTECTION if any("/" in kind for kind in _PLACES[place][1]) else RECOVERY_SERVICES
+
+
+def check_fit(kind: str, name: str, place: Place) -> None:
+    """Refuse a place that is not for a workload.
+
+    :param kind: of a protected item, or the type of a data source; in lower case.
+    :param name: of the item, for the error.
+    :param place: where to.
+    :raises AzureBackupConfigError: saying which places are.
+    """
+    if kind not in _PLACES[place["place"]][1]:
+        fitting = [known for known, (_, kinds) in _PLACES.items() if kind in kinds]
+        raise AzureBackupConfigError(
+            f"{name!r} cannot be restored to {place['place']!r}; "
+            + (f"expected one of {', '.join(fitting)}" if fitting else "give a request in Azure's own words")
+        )
 
 
 def read_place(place: Mapping[str, Any]) -> Place:
@@ -376,11 +663,12 @@ def split_point_id(text: str) -> tuple[str | None, str]:
     if "/" not in text:
         return None, text
     item, _, point_id = text.partition("/recoveryPoints/")
-    if point_id and "/" not in point_id and match_item(item):
+    if point_id and "/" not in point_id and (match_item(item) or split_instance_id(item)):
         return item, point_id
     raise AzureBackupConfigError(
         f"recovery_point {text!r} is neither {LATEST!r}, nor the id of a recovery point, nor its ARM id, "
-        f"which ends in /protectedItems/<item>/recoveryPoints/<id>"
+        f"which ends in /protectedItems/<item>/recoveryPoints/<id>, or in "
+        f"/backupInstances/<instance>/recoveryPoints/<id>"
     )
 
 
@@ -413,13 +701,7 @@ def restore_request(
     :param point_in_time: the moment up to which a database's log is applied.
     :raises AzureBackupConfigError: for a place that is not for this workload.
     """
-    kinds = _PLACES[place["place"]][1]
-    if item.kind not in kinds:
-        fitting = [name for name, (_, known) in _PLACES.items() if item.kind in known]
-        raise AzureBackupConfigError(
-            f"{item.name!r} cannot be restored to {place['place']!r}; "
-            + (f"expected one of {', '.join(fitting)}" if fitting else "give a request in Azure's own words")
-        )
+    check_fit(item.kind, item.name, place)
     if item.kind == "vm":
         properties = {
             "objectType": "IaasVMRestoreRequest",
@@ -534,6 +816,23 @@ def _check_id(name: str, value: object, form: str, *, optional: bool = False) ->
     pattern = re.sub("<[a-z]+>", lambda _: r"[^/?#\s]+", re.escape(form))
     if not re.fullmatch(pattern, str(value), re.IGNORECASE):
         raise AzureBackupConfigError(f"{name} {value!r} is not an ARM id of the form {form}")
+
+
+def _check_flag(name: str, value: object) -> None:
+    """Refuse a text: "False" is as true as any other."""
+    if isinstance(value, str) and _is_known(value):
+        raise AzureBackupConfigError(f"{name} is the text {value!r}; expected True or False")
+
+
+def _check_range(pair: object) -> None:
+    if isinstance(pair, list | tuple) and len(pair) == 2:
+        first, last = pair
+        if not (_is_known(first) and _is_known(last)) or str(first) < str(last):
+            return
+    raise AzureBackupConfigError(
+        f"{pair!r} is no range of blobs; expected two names of which the first comes before the second, "
+        f"such as ('orders/2026-01', 'orders/2026-02')"
+    )
 
 
 def _check_word(name: str, value: object, words: Sequence[str]) -> None:

@@ -12,10 +12,10 @@ import json
 import math
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import NotRequired, TypeAlias, TypedDict, Unpack
+from typing import Any, Generic, NotRequired, TypeAlias, TypedDict, Unpack
 
 from airflow_provider_azbackup.core import calls, flows, replies
 from airflow_provider_azbackup.core.jobs import Job, Outcome
@@ -144,7 +144,48 @@ class Wanted(TypedDict):
     choose: Callable[[Sequence[Job]], Job | None]
 
 
-class Start:
+class Reader(Generic[T]):
+    """Somebody who reads lists of jobs, each to its end.
+
+    :param after: Unix time by Azure's clock since which jobs must have begun to be shown.
+    :param due: Unix time by which a list is wanted.
+    :param apart: seconds between two lists.
+    :param tell: takes what came of a list, or an error that lasts.
+    """
+
+    # What a job must have in common with what is sought, see :func:`key_of`; None seeks all.
+    key: str | None = None
+
+    def __init__(
+        self, *, after: float, due: float, apart: float, tell: Callable[[T | AzureBackupError], None]
+    ) -> None:
+        self.after, self.due, self.tell = after, due, tell
+        self._apart = apart
+        self._patience = flows.Patience(due)
+        self._found: list[Job] = []
+
+    def prepare(self) -> None:
+        """Take that a list begins now."""
+        self._found = []
+
+    def see(self, job: Job) -> None:
+        """Take a job from a list."""
+        self._found.append(job)
+
+    def conclude(self, at: float) -> None:
+        """Take that a list has come to its end."""
+        raise NotImplementedError
+
+    def fail(self, error: AzureBackupError, at: float) -> None:
+        """Take that a list could not be read."""
+        self._found, self.due = [], at + flows.spread_pause(self._apart, error)
+        try:
+            self._patience.bear(error, at)
+        except AzureBackupError as lasting:
+            self.tell(lasting)
+
+
+class Start(Reader[Job | None]):
     """Somebody who wants to know of a backup that is not known yet, and that lists are to show.
 
     :param subject: what is backed up.
@@ -161,12 +202,10 @@ class Start:
         tell: Callable[[Job | AzureBackupError | None], None],
         **wanted: Unpack[Wanted],
     ) -> None:
-        self.subject, self.due, self.tell = subject, due, tell
-        self.after, self._apart, self._choose = wanted["after"], wanted["apart"], wanted["choose"]
+        super().__init__(after=wanted["after"], due=due, apart=wanted["apart"], tell=tell)
+        self.subject, self.key, self._choose = subject, subject.key, wanted["choose"]
         self._misses, self._known = wanted.get("misses", math.inf), wanted.get("known", frozenset())
         self._until = wanted["until"]
-        self._patience = flows.Patience(due)
-        self._found: list[Job] = []
 
     def see(self, job: Job) -> None:
         """Take a job from a list."""
@@ -181,13 +220,42 @@ class Start:
             self.tell(self._choose(self._found))
         self._found, self.due = [], min(at + self._apart, max(self._until, at + SOONEST))
 
-    def fail(self, error: AzureBackupError, at: float) -> None:
-        """Take that a list could not be read."""
-        self._found, self.due = [], at + flows.spread_pause(self._apart, error)
-        try:
-            self._patience.bear(error, at)
-        except AzureBackupError as lasting:
-            self.tell(lasting)
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What one list has shown.
+
+    :param jobs: all jobs on it.
+    :param after: Unix time by Azure's clock since which jobs began; of earlier ones it may show none.
+    :param at: Unix time.
+    :param ahead: seconds by which Azure's clock is ahead.
+    """
+
+    jobs: tuple[Job, ...]
+    after: float
+    at: float
+    ahead: float = 0.0
+
+
+class Follower(Reader[Listing]):
+    """Somebody who wants to see every job of a vault, again and again.
+
+    ``after`` may be moved at any time; it counts from the next list on.
+    """
+
+    _covers = math.inf
+
+    def prepare(self) -> None:
+        """Take that a list begins now."""
+        super().prepare()
+        self._covers = self.after
+
+    def conclude(self, at: float) -> None:
+        """Take that a list has come to its end."""
+        self._patience.calm()
+        found, self._found = self._found, []
+        self.due = at + flows.spread_pause(self._apart)
+        self.tell(Listing(jobs=tuple(found), after=self._covers, at=at))
 
 
 def _shown(job: Job, at: float) -> Reply:
@@ -205,7 +273,7 @@ class Sweep(flows.Heard):
         super().__init__(at)
         self.vault = vault
         self.watchers: dict[str, set[Watcher]] = {}
-        self.starts: set[Start] = set()
+        self.starts: set[Reader[Any]] = set()
         self._listed_at = -math.inf
         self._pages = 1
         self._look_ups_owed = 0
@@ -309,9 +377,10 @@ class Sweep(flows.Heard):
     def _read_list(self, *, only_running: bool) -> _Turn[list[Watcher]]:
         """Read a list to its end; return who asks for a job that it does not show."""
         asking, shown = self._asking(), set[str]()
-        starts: dict[str, list[Start]] = {}
+        starts: dict[str | None, list[Reader[Any]]] = {}
         for each in self.starts:
-            starts.setdefault(each.subject.key, []).append(each)
+            each.prepare()
+            starts.setdefault(each.key, []).append(each)
         sizes: list[int] = []
         running, ended = 0, 0
         call: Call | None = self._first(only_running)
@@ -333,14 +402,18 @@ class Sweep(flows.Heard):
                 call = None
             sizes.append(len(page.values))
             running += sum(map(_runs, page.values))
-            meant = [body for body in page.values if _id_of(body) in self.watchers or key_of(body) in starts]
+            meant = [
+                body
+                for body in page.values
+                if None in starts or _id_of(body) in self.watchers or key_of(body) in starts
+            ]
             for start in range(0, len(meant), _AT_ONCE):
                 some = replace(page, values=tuple(meant[start : start + _AT_ONCE]))
                 for job in replies.read_jobs(self.vault, some):
                     job_id = job.ref.job_id.casefold()
                     shown.add(job_id)
                     ended += not job.is_running
-                    for each in starts.get(key_of(job.body), ()):
+                    for each in (*starts.get(key_of(job.body), ()), *starts.get(None, ())):
                         each.see(job)
                     for watcher in [*self.watchers.get(job_id, ())]:
                         watcher.see(job, self.at)

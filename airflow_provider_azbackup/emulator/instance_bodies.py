@@ -170,6 +170,22 @@ def _retention_rule(tag: str, store: Json) -> Json:
     }
 
 
+def ranges(of: Instance, reach: tuple[float, float] | None) -> Json:
+    """To which stretches of time an instance can be taken back."""
+    found = []
+    if reach:
+        first, last = map(moment, reach)
+        found = [{"startTime": first, "endTime": last, "objectType": "RestorableTimeRange"}]
+    return {
+        "properties": {
+            "restorableTimeRanges": found,
+            "objectType": "AzureBackupFindRestorableTimeRangesResponse",
+        },
+        "id": of.native_name,
+        "type": f"{_TYPE}/backupInstances/findRestorableTimeRanges",
+    }
+
+
 def status(of: Job, now: float) -> str:
     """A job's status word."""
     word = of.status(now)

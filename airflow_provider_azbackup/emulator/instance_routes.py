@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 
-from airflow_provider_azbackup.emulator import gateway
+from airflow_provider_azbackup.emulator import gateway, instance_restores
 from airflow_provider_azbackup.emulator import instance_bodies as bodies
 from airflow_provider_azbackup.emulator.gateway import Answer, Call, Route, not_found
 from airflow_provider_azbackup.emulator.instances import BackupVault, Instance
 from airflow_provider_azbackup.emulator.jobs import Job, Json, Operation
 from airflow_provider_azbackup.emulator.model import RefusalError
-
-STORES = ("VaultStore", "OperationalStore", "ArchiveStore", "SnapshotStore")
 
 
 def _refused(code: str, message: str) -> RefusalError:
@@ -197,31 +194,42 @@ def get_point(call: Call) -> Answer:
     raise not_found(f"The recovery point '{call.parts['point']}' was not found.")
 
 
+def _reach(call: Call, item: Instance) -> tuple[float, float] | None:
+    """From when to when blobs can be taken back; None where there is no operational backup of blobs."""
+    goes_on = item.kind == "Blob" and not call.world.policies[item.policy]["rules"]
+    return (call.now - instance_restores.KEPT_SECONDS, call.now) if goes_on else None
+
+
+def find_ranges(call: Call) -> Answer:
+    """Say to which moments an instance can be taken back; of what has recovery points, to none."""
+    item = _instance(call)
+    if call.ask.json().get("sourceDataStoreType") not in instance_restores.STORES:
+        raise _refused("UserErrorInvalidRequest", "sourceDataStoreType is needed.")
+    return Answer(body=bodies.ranges(item, _reach(call, item)))
+
+
 def _restore_request(call: Call, item: Instance, asked: object) -> Json:
     """Check a restore request as far as the emulator understands it; return what a job keeps of it."""
-    if not isinstance(asked, dict) or not isinstance(asked.get("restoreTargetInfo"), dict):
+    if not isinstance(asked, dict):
         raise _refused("UserErrorInvalidRequest", "A restore request with restoreTargetInfo is needed.")
-    if asked.get("sourceDataStoreType") not in STORES:
-        raise _refused("UserErrorInvalidRequest", f"sourceDataStoreType must be one of {', '.join(STORES)}.")
-    target = asked["restoreTargetInfo"].get("datasourceInfo") or {}
+    if wrong := instance_restores.mistake(asked, item.kind):
+        raise _refused("UserErrorInvalidRequest", wrong)
     kept: Json = {
+        "asked": asked,
         "sourceDataStoreType": asked["sourceDataStoreType"],
-        "destination": target.get("resourceID") or target.get("resourceId"),
+        "destination": instance_restores.destination(asked["restoreTargetInfo"]),
     }
-    kind = asked.get("objectType")
-    if kind == "AzureBackupRecoveryTimeBasedRestoreRequest":
-        try:
-            at = datetime.fromisoformat(str(asked.get("recoveryPointTime")))
-        except ValueError:
-            raise _refused("UserErrorInvalidRequest", "recoveryPointTime is not a date and time.") from None
-        return {**kept, "pointTime": at.replace(tzinfo=at.tzinfo or UTC).timestamp()}
-    if kind not in (
-        "AzureBackupRecoveryPointBasedRestoreRequest",
-        "AzureBackupRestoreWithRehydrationRequest",
-    ):
-        raise _refused("UserErrorInvalidRequest", f"objectType {kind!r} is no restore request.")
+    if asked["objectType"] == instance_restores.BY_TIME:
+        at, reach = instance_restores.moment(asked.get("recoveryPointTime")), _reach(call, item)
+        if at is None or reach is None or not reach[0] <= at <= reach[1]:
+            raise _refused(
+                "UserErrorInvalidRequest", "recoveryPointTime is not a moment that can be restored."
+            )
+        return {**kept, "pointTime": at}
     for job in _points(call, item):
         if bodies.point_name(job) == asked.get("recoveryPointId"):
+            if asked["sourceDataStoreType"] != item.workload.store:
+                raise _refused("UserErrorInvalidRequest", f"It lies in the {item.workload.store}.")
             at_point = job.starts + job.point_after
             return {**kept, "recoveryPointId": asked["recoveryPointId"], "pointTime": at_point}
     raise _refused(
@@ -238,6 +246,10 @@ def validate_restore(call: Call) -> Answer:
         _restore_request(call, item, call.ask.json().get("restoreRequestObject"))
     except RefusalError as refused:
         failed = {"code": refused.code, "message": refused.message}
+    if plan.validation == "InProgress":
+        return _accepted(call, world.add_operation(call.now, plan, ending="InProgress"))
+    if plan.validation == "Failed":
+        failed = dict(item.workload.operation_failed or {})
     if failed:
         return _accepted(call, world.add_operation(call.now, plan, ending="Failed", error=failed))
     return _accepted(call, world.add_operation(call.now, plan, ending="NoProperties"))
@@ -312,5 +324,11 @@ DATA_PROTECTION = (
         100,
     ),
     _route("POST", rf"{INSTANCE}/validateRestore", f"{_INSTANCES}/validateRestore/action", validate_restore),
+    _route(
+        "POST",
+        rf"{INSTANCE}/findRestorableTimeRanges",
+        f"{_INSTANCES}/findRestorableTimeRanges/action",
+        find_ranges,
+    ),
     _route("POST", rf"{INSTANCE}/restore", f"{_INSTANCES}/restore/action", restore),
 )

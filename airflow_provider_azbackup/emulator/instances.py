@@ -70,6 +70,17 @@ DATA_SOURCES: Mapping[str, DataSource] = {
         point_after=35,
         operation_failed=_NO_PERMISSION,
     ),
+    # Its whole server, and restored as files only; no backup of one was recorded.
+    "PostgreSQLFlexible": DataSource(
+        source_type="Microsoft.DBforPostgreSQL/flexibleServers",
+        resource_type="Microsoft.DBforPostgreSQL/flexibleServers",
+        store="VaultStore",
+        progress=True,
+        phases=_PHASES,
+        seconds={"Backup": 600, "Restore": 600},
+        point_after=60,
+        operation_failed=_NO_PERMISSION,
+    ),
     "AKS": DataSource(
         source_type="Microsoft.ContainerService/managedClusters",
         resource_type="Microsoft.ContainerService/managedClusters",

@@ -35,6 +35,7 @@ ENDINGS: Mapping[str, Ending] = {
     "Never": Ending(status="InProgress", task="InProgress"),
 }
 OPERATION_ENDINGS = ("Succeeded", "Failed", "InProgress", "NoProperties", "JobIds")
+VALIDATIONS = ("Succeeded", "Failed", "InProgress")
 BUSY = (None, "job", "operation", "conflict")
 CONSISTENCIES = ("AppConsistent", "FileSystemConsistent", "CrashConsistent")
 CANCEL = ("accepted", "declined", "ignored")
@@ -65,6 +66,7 @@ class Plan:
     :param seconds: how long the job lasts, in emulated seconds; None is the workload's median.
     :param error: the ``errorDetails`` entry of a job that does not end well; None is a recorded one.
     :param operation: how the operation behind the trigger ends, a word of ``OPERATION_ENDINGS``.
+    :param validation: how the validation of a restore ends, in a Backup vault: a word of ``VALIDATIONS``.
     :param operation_seconds: how long that operation stays InProgress, in emulated seconds.
     :param busy: how a backup asked for while another of the item runs is refused, a word of ``BUSY``; None
         refuses nothing, and both run.
@@ -79,6 +81,7 @@ class Plan:
     seconds: float | None = None
     error: Mapping[str, Any] | None = None
     operation: str = "Succeeded"
+    validation: str = "Succeeded"
     operation_seconds: float = OPERATION_SECONDS
     busy: str | None = None
     visible_after: float = 0.0
@@ -90,6 +93,7 @@ class Plan:
     def __post_init__(self) -> None:
         one_of("ending", self.ending, ENDINGS)
         one_of("operation", self.operation, OPERATION_ENDINGS)
+        one_of("validation", self.validation, VALIDATIONS)
         one_of("busy", self.busy, BUSY)
         one_of("cancel", self.cancel, CANCEL)
         one_of("consistency", self.consistency, CONSISTENCIES)

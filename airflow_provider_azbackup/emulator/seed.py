@@ -36,6 +36,7 @@ OPERATOR_ACTIONS = (
     "Microsoft.DataProtection/backupVaults/backupInstances/backup/action",
     "Microsoft.DataProtection/backupVaults/backupInstances/restore/action",
     "Microsoft.DataProtection/backupVaults/backupInstances/validateRestore/action",
+    "Microsoft.DataProtection/backupVaults/backupInstances/findRestorableTimeRanges/action",
 )
 # Neither role lists it; whoever waits for jobs of a Backup vault needs a role of their own besides.
 BACKUP_VAULT_JOBS = "Microsoft.DataProtection/backupVaults/backupJobs/read"
@@ -116,6 +117,7 @@ DEFAULT: Mapping[str, Any] = {
             "kind": "PostgreSQL",
             "rules": {"BackupDaily": ["Default"], "BackupWeekly": ["Weekly"]},
         },
+        "pg-flexible-policy": {"kind": "PostgreSQLFlexible", "rules": {"BackupWeekly": ["Default"]}},
         "aks-policy": {"kind": "AKS", "rules": {"BackupHourly": ["Default", "Daily"]}},
         "blob-policy": {"kind": "Blob", "rules": {"BackupDaily": ["Default"]}},
         # Operational backup of blobs goes on all the time: there is no rule to run.
@@ -132,6 +134,7 @@ DEFAULT: Mapping[str, Any] = {
         _instance("Blob", "democontinuous", "continuous-policy"),
         _instance("PostgreSQL", "orders", "pg-policy", parent="demo-pg"),
         _instance("PostgreSQL", "ledger", "pg-two-rules", parent="demo-pg"),
+        _instance("PostgreSQLFlexible", "demo-pg-flexible", "pg-flexible-policy"),
         _instance("AKS", "demo-aks", "aks-policy"),
     ],
     # A principal without a secret gets one made at start.

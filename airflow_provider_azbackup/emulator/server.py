@@ -176,7 +176,7 @@ class Emulator:
         :param item_name: friendly name (all items that share it), native name or ARM id.
         :param ending: Completed, Failed, Cancelled, CompletedWithWarnings, CancelledInTransfer or Never.
         :param seconds: how long they last, in emulated seconds.
-        :param more: ``error``, ``operation``, ``operation_seconds``, ``busy``, ``cancel``,
+        :param more: ``error``, ``operation``, ``validation``, ``operation_seconds``, ``busy``, ``cancel``,
             ``cancel_seconds``, ``visible_after``, ``quirks``: see ``jobs.Plan``.
         """
         self.service.plan(item_name, ending=ending, seconds=seconds, **more)

@@ -12,6 +12,7 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                             CancelledInTransfer or Never
                                  error      an errorDetails entry for a job that does not end well
                                  operation  Succeeded, Failed, InProgress (for ever), NoProperties or JobIds
+                                 validation of a restore in a Backup vault: Succeeded, Failed or InProgress
                                  operation_seconds   how long the operation is InProgress
                                  busy       job, operation or conflict: who refuses a second backup while one
                                             runs; null: nobody

@@ -150,7 +150,9 @@ def test_an_arm_id_stands_for_its_guid(job_id: str) -> None:
 @pytest.mark.parametrize("answer", [PENDING, LOST, answered(503), answered(200, {"status": "Pondering"})])
 def test_an_operation_that_never_names_a_job_is_given_up_after_five_minutes(answer: Any) -> None:
     asked: list[Call] = []
-    with pytest.raises(AzureBackupUnconfirmedStartError, match=r"named no job within 300 s.*may be running"):
+    with pytest.raises(
+        AzureBackupUnconfirmedStartError, match=r"came to no end within 300 s.*may be running"
+    ):
         play(follow(), then=answer, calls=asked)
     assert 300 <= sum(call.after for call in asked[1:]) < 310
     assert 50 < len(asked) < 80

@@ -10,7 +10,6 @@ from urllib.parse import unquote
 
 import pytest
 
-from airflow_provider_azbackup import restore_to
 from airflow_provider_azbackup.core import calls
 from airflow_provider_azbackup.core.resources import ProtectedItem
 from airflow_provider_azbackup.core.restores import (
@@ -511,7 +510,3 @@ def test_a_moment_is_read_in_utc(value: Any, expected: datetime | None) -> None:
 def test_a_request_in_azures_own_words_stays_as_it_is() -> None:
     assert read_request(RAW) == {"properties": RAW}
     assert read_request({"properties": RAW, "tags": {}}) == {"properties": RAW, "tags": {}}
-
-
-def test_the_module_for_dag_files_offers_every_place() -> None:
-    assert {BODIES[name][0]["place"] for name in BODIES} == set(restore_to.__all__)

@@ -1,6 +1,6 @@
 """Each of our calls is, to method, path, filter and body, what Microsoft's clients send for the same intent.
 
-Restores are compared in ``tests/test_restores.py``, intent by intent.
+Restores are compared in ``tests/test_restores.py`` and ``tests/test_instance_restores.py``, intent by intent.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ import pytest
 from azure.core.credentials import AccessToken
 from azure.core.pipeline.transport import HttpTransport
 from azure.mgmt.dataprotection import DataProtectionMgmtClient
+from azure.mgmt.dataprotection import models as protection
 from azure.mgmt.recoveryservices import RecoveryServicesClient
 from azure.mgmt.recoveryservicesbackup import RecoveryServicesBackupClient
 from azure.mgmt.recoveryservicesbackup import models as sdk
 
 from airflow_provider_azbackup.core import calls
+from airflow_provider_azbackup.core.instance_restores import instance_request
+from airflow_provider_azbackup.core.points import RecoveryPoint
+from airflow_provider_azbackup.core.replies import DataSource
 from airflow_provider_azbackup.core.resources import (
     BackupInstance,
     JobRef,
@@ -29,7 +33,8 @@ from airflow_provider_azbackup.core.resources import (
     ProtectedItem,
     Vault,
 )
-from airflow_provider_azbackup.core.wire import Call
+from airflow_provider_azbackup.core.wire import Call, JsonObject
+from airflow_provider_azbackup.restore_to import new_disk
 
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
 OLDER = Vault(subscription_id=SUBSCRIPTION, resource_group_name="vaults-rg", name="shop-vault")
@@ -42,7 +47,9 @@ YOUNGER = Vault(
 JOB = "0f8c2a51-7d3e-4b6a-9c1d-5e2f7a8b9c0d"
 OPERATION = "YTBiMWMyZDMtMDAwMC00MTExLTgyMjItMzMzMzQ0NDQ1NTU1Ow=="
 POINT = "266330917466831"
-MACHINE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/shop/providers/Microsoft.Compute/virtualMachines/web"
+COMPUTE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/shop/providers/Microsoft.Compute"
+MACHINE = f"{COMPUTE}/virtualMachines/web"
+DRILL = f"{COMPUTE}/disks/web-drill"
 EXPIRY = datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)
 SINCE, UNTIL = datetime(2026, 11, 1, 0, 30, tzinfo=UTC), datetime(2026, 11, 2, 13, 5, 9, tzinfo=UTC)
 
@@ -65,6 +72,31 @@ THERE = ("vaults-rg", "young-vault")
 def backs_up(of: ProtectedItem, request: Any) -> Callable[[Any], Any]:
     resource = sdk.BackupRequestResource(properties=request)
     return lambda az: az.backup.backups.trigger(*HERE, "Azure", of.container, of.name, resource)
+
+
+def our_restore() -> JsonObject:
+    source = DataSource(resource_id=f"{COMPUTE}/disks/web", source_type="Microsoft.Compute/disks")
+    point = RecoveryPoint(item=DISK, point_id=JOB, tiers=(("OperationalStore", "COMMITTED"),))
+    return instance_request(source, new_disk(disk_id=DRILL), point=point, region="westeurope")
+
+
+def their_restore() -> Any:
+    disk = protection.Datasource(
+        object_type="Datasource",
+        resource_id=DRILL,
+        resource_name="web-drill",
+        resource_type="Microsoft.Compute/disks",
+        resource_uri="",
+        resource_location="westeurope",
+        datasource_type="Microsoft.Compute/disks",
+    )
+    return protection.AzureBackupRecoveryPointBasedRestoreRequest(
+        recovery_point_id=JOB,
+        source_data_store_type="OperationalStore",
+        restore_target_info=protection.RestoreTargetInfo(
+            recovery_option="FailIfExists", restore_location="westeurope", datasource_info=disk
+        ),
+    )
 
 
 def first_of(list_: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -95,6 +127,19 @@ SAME: dict[str, tuple[Call, Callable[[Any], Any]]] = {
     "back up a HANA database": (
         calls.trigger_backup(HANA, calls.backup_request(HANA, backup_type="Differential")),
         backs_up(HANA, sdk.AzureWorkloadBackupRequest(backup_type="Differential")),
+    ),
+    "back up a backup instance": (
+        calls.trigger_backup(DISK, calls.rule_request("BackupDaily", "Weekly")),
+        lambda az: az.protection.backup_instances.begin_adhoc_backup(
+            *THERE,
+            DISK.name,
+            protection.TriggerBackupRequest(
+                backup_rule_options=protection.AdHocBackupRuleOptions(
+                    rule_name="BackupDaily",
+                    trigger_option=protection.AdhocBackupTriggerOption(retention_tag_override="Weekly"),
+                )
+            ),
+        ),
     ),
     "ask what became of an operation": (
         calls.get_operation(OperationRef(vault=OLDER, operation_id=JOB)),
@@ -203,6 +248,24 @@ SAME: dict[str, tuple[Call, Callable[[Any], Any]]] = {
         calls.get_recovery_point(DISK, JOB),
         lambda az: az.protection.recovery_points.get(*THERE, DISK.name, JOB),
     ),
+    "validate a restore of a backup instance": (
+        calls.validate_restore(DISK, our_restore()),
+        lambda az: az.protection.backup_instances.begin_validate_for_restore(
+            *THERE, DISK.name, protection.ValidateRestoreRequestObject(restore_request_object=their_restore())
+        ),
+    ),
+    "restore a backup instance": (
+        calls.restore_instance(DISK, our_restore()),
+        lambda az: az.protection.backup_instances.begin_trigger_restore(*THERE, DISK.name, their_restore()),
+    ),
+    "ask to which moments a backup instance can be taken back": (
+        calls.find_ranges(DISK),
+        lambda az: az.protection.restorable_time_ranges.find(
+            *THERE,
+            DISK.name,
+            protection.AzureBackupFindRestorableTimeRangesRequest(source_data_store_type="OperationalStore"),
+        ),
+    ),
     "read a Backup vault": (
         calls.get_vault(YOUNGER),
         lambda az: az.protection.backup_vaults.get(*THERE),
@@ -267,7 +330,7 @@ def test_azure_is_asked_as_microsofts_clients_ask(microsoft: Microsoft, what: st
 
 
 def test_every_call_is_compared() -> None:
-    """All builders of calls but two: a page follows a link, and a restore has tests of its own."""
+    """All builders of calls but two: a page follows a link, and a restore by an item has tests of its own."""
     makers = {
         name
         for name, made in vars(calls).items()

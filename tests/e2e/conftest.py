@@ -103,7 +103,7 @@ def airflow(azure: Azure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         ) as stack,
     ):
         stack.call("POST", "/connections", {"connection_id": "stored", **_as_stored(azure.connection())})
-        stack.wait_for_dags(*EXPECTED, *CHAOS, "workloads")
+        stack.wait_for_dags(*EXPECTED, *CHAOS, "watched", "workloads")
         yield stack
     assert leftovers(stack.home) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,18 +15,21 @@ from tests.test_workloads import CANNOT, CELLS, WORKLOADS
 pytestmark = pytest.mark.e2e
 
 CAN = [cell for cell in CELLS if cell not in CANNOT]
+
+
+def _done(operation: str, outcome: str) -> Callable[[Any], bool]:
+    # A database's operations are told with their type: "Backup (Full)".
+    return lambda job: job["operation"].split()[0] == operation and job["outcome"] == outcome
+
+
 # The XCom in which a task tells what came of it, and how to see there that it was done.
-TOLD = {
-    "back up": ("back_up", "job", lambda job: job["operation"] == "Backup" and job["outcome"] == "succeeded"),
-    "wait": ("wait", "job", lambda job: job["operation"] == "Backup" and job["outcome"] == "succeeded"),
-    "cancel": ("cancel", "job", lambda job: job["outcome"] == "cancelled"),
-    "restore": (
-        "restore",
-        "job",
-        lambda job: job["operation"] == "Restore" and job["outcome"] == "succeeded",
-    ),
+TOLD: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
+    "back up": ("back_up", "job", _done("Backup", "succeeded")),
+    "wait": ("wait", "job", _done("Backup", "succeeded")),
+    "cancel": ("cancel", "job", _done("Backup", "cancelled")),
+    "restore": ("restore", "job", _done("Restore", "succeeded")),
     "freshness": ("freshness", "return_value", bool),
-    "recovery point": ("back_up", "recovery_point", lambda point: point["arm_id"] and point["tiers"]),
+    "recovery point": ("back_up", "recovery_point", lambda point: bool(point["arm_id"] and point["tiers"])),
 }
 
 

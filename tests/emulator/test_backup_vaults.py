@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,11 @@ def restore_of(point: str, **changes: Any) -> dict[str, Any]:
         "objectType": "AzureBackupRecoveryPointBasedRestoreRequest",
         "recoveryPointId": point,
         "sourceDataStoreType": "VaultStore",
-        "restoreTargetInfo": {"objectType": "RestoreTargetInfo", "datasourceInfo": target},
+        "restoreTargetInfo": {
+            "objectType": "RestoreTargetInfo",
+            "recoveryOption": "FailIfExists",
+            "datasourceInfo": target,
+        },
         **changes,
     }
 
@@ -409,11 +414,84 @@ def test_a_second_backup_can_be_refused_in_three_places(
 
 
 def test_points_in_time_and_destinations_of_a_restore_are_kept(client: Client, clock: ManualClock) -> None:
-    at = "2026-09-01T10:00:00Z"
-    request = restore_of("", objectType="AzureBackupRecoveryTimeBasedRestoreRequest", recoveryPointTime=at)
-    job = job_of(client, client.post(f"{client.item('demoblobs')}/restore", request), clock)
+    path = f"{client.item('democontinuous')}/findRestorableTimeRanges"
+    found = client.post(path, {"sourceDataStoreType": "OperationalStore"}).json()["properties"]
+    (reach,) = found["restorableTimeRanges"]
+    at = f"{datetime.fromisoformat(reach['startTime']) + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
+    request = restore_of(
+        "",
+        objectType="AzureBackupRecoveryTimeBasedRestoreRequest",
+        sourceDataStoreType="OperationalStore",
+        recoveryPointTime=at,
+    )
+    for moment in ("2020-01-01T00:00:00Z", "yesterday"):
+        reply = client.post(
+            f"{client.item('democontinuous')}/restore", {**request, "recoveryPointTime": moment}
+        )
+        assert reply.status_code == 400
+    job = job_of(client, client.post(f"{client.item('democontinuous')}/restore", request), clock)
     extended = client.get(job).json()["properties"]["extendedInfo"]
     assert extended["sourceRecoverPoint"]["recoveryPointTime"] == at
+
+
+def test_what_has_recovery_points_can_be_taken_back_to_no_moment(client: Client) -> None:
+    path = f"{client.item('demoblobs')}/findRestorableTimeRanges"
+    found = client.post(path, {"sourceDataStoreType": "OperationalStore"}).json()
+    assert found["properties"] == {
+        "restorableTimeRanges": [],
+        "objectType": "AzureBackupFindRestorableTimeRangesResponse",
+    }
+    assert client.post(path, {}).status_code == 400
+
+
+def _to(kind: str, **fields: Any) -> dict[str, Any]:
+    target = {"resourceID": "/x/storageAccounts/other", "objectType": "Datasource"}
+    where = {"objectType": kind, "recoveryOption": "FailIfExists", "datasourceInfo": target}
+    return {"restoreTargetInfo": {**where, **fields}}
+
+
+CRITERIA = {"objectType": "KubernetesClusterRestoreCriteria", "includeClusterScopeResources": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "told"),
+    [
+        ("orders", _to("RestoreTargetInfo", recoveryOption="Overwrite"), "recoveryOption must be"),
+        ("orders", _to("RestoreTargetInfo", datasourceInfo={}), "datasourceInfo with a resourceID"),
+        ("orders", _to("ItemLevelRestoreTargetInfo"), "restoreTargetInfo of this data source must"),
+        ("orders", _to("RestoreFilesTargetInfo"), "url, filePrefix, restoreTargetLocationType must"),
+        ("demo-pg-flexible", _to("RestoreTargetInfo"), "must be one of RestoreFilesTargetInfo"),
+        ("disk-good", _to("RestoreTargetInfo"), "It lies in the OperationalStore"),
+        ("demoblobs", _to("ItemLevelRestoreTargetInfo"), "restoreCriteria are needed"),
+        (
+            "demoblobs",
+            _to("ItemLevelRestoreTargetInfo", restoreCriteria=[CRITERIA]),
+            "must be of ItemPathBasedRestoreCriteria",
+        ),
+        (
+            "demo-aks",
+            _to("ItemLevelRestoreTargetInfo", restoreCriteria=[{"objectType": CRITERIA["objectType"]}]),
+            "includeClusterScopeResources must be given",
+        ),
+    ],
+)
+def test_a_restore_request_must_fit_its_data_source(
+    client: Client, clock: ManualClock, name: str, changes: dict[str, Any], told: str
+) -> None:
+    client.azure.start_job(name)
+    clock.advance(1000)
+    reply = client.post(f"{client.item(name)}/restore", restore_of(point_of(client, name), **changes))
+    assert (reply.status_code, told in reply.text) == (400, True), reply.text
+
+
+@pytest.mark.parametrize("ending", ["Succeeded", "Failed", "InProgress"])
+def test_a_validation_ends_as_planned(client: Client, clock: ManualClock, ending: str) -> None:
+    back_up(client, clock, "orders")
+    client.azure.plan("orders", validation=ending)
+    request = {"restoreRequestObject": restore_of(point_of(client, "orders"))}
+    operation = operation_of(client.post(f"{client.item('orders')}/validateRestore", request))
+    clock.advance(3600)
+    assert client.get(operation).json()["status"].casefold() == ending.casefold()
 
 
 @pytest.mark.parametrize(

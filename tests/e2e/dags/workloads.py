@@ -11,13 +11,21 @@ from airflow_provider_azbackup.operators import (
     AzureBackupOperator,
     AzureBackupRestoreOperator,
 )
-from airflow_provider_azbackup.restore_to import disks, original_database, original_share
+from airflow_provider_azbackup.restore_to import (
+    cluster,
+    database_files,
+    disks,
+    new_disk,
+    original_database,
+    original_share,
+    other_blobs,
+)
 from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor, AzureBackupJobSensor
 
-STAGING = (
-    "/subscriptions/00000000-0000-0000-0000-00000000d3a0/resourceGroups/demo-rg"
-    "/providers/Microsoft.Storage/storageAccounts/staging"
-)
+GROUP = "/subscriptions/00000000-0000-0000-0000-00000000d3a0/resourceGroups/demo-rg"
+STAGING = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/staging"
+DRILL = f"{GROUP}/providers/Microsoft.Compute/disks/drill"
+DUMPS = "https://staging.blob.core.windows.net/dumps"
 HERE = {"vault_name": "demo-backup-vault", "vault_type": "DataProtection"}
 # By the name of its group: the item, its vault, where to restore it to.
 WORKLOADS: dict[str, tuple[str, dict[str, str], Any]] = {
@@ -25,10 +33,10 @@ WORKLOADS: dict[str, tuple[str, dict[str, str], Any]] = {
     "Azure_file_share": ("documents", {}, original_share(copy_options="Overwrite")),
     "SQL_in_an_Azure_VM": ("payroll", {}, original_database()),
     "SAP_HANA_in_an_Azure_VM": ("systemdb", {}, original_database()),
-    "Disk": ("disk-good", HERE, None),
-    "Blobs": ("demoblobs", HERE, None),
-    "PostgreSQL": ("demo-pg/orders", HERE, None),
-    "AKS": ("demo-aks", HERE, None),
+    "Disk": ("disk-good", HERE, new_disk(disk_id=DRILL)),
+    "Blobs": ("demoblobs", HERE, other_blobs(storage_account_id=STAGING)),
+    "PostgreSQL": ("demo-pg/orders", HERE, database_files(container_url=DUMPS, prefix="drill-")),
+    "AKS": ("demo-aks", HERE, cluster(namespaces=["shop"])),
 }
 AWAITED = {"deferrable": True, "timeout": 600.0}
 
@@ -53,22 +61,19 @@ with DAG("workloads", schedule=None):
             wait = AzureBackupJobSensor(
                 task_id="wait", job_id=started.output, poke_interval=3, **vault, **AWAITED
             )
+            restore = AzureBackupRestoreOperator(
+                task_id="restore",
+                protected_item=item,
+                restore_to=place,
+                poll_interval=3,
+                **vault,
+                **AWAITED,
+            )
             back_up >> freshness >> started
-            end = wait
-            if place:
-                end >> (
-                    restore := AzureBackupRestoreOperator(
-                        task_id="restore",
-                        protected_item=item,
-                        restore_to=place,
-                        poll_interval=3,
-                        **AWAITED,
-                    )
-                )
-                end = restore
+            wait >> restore
             if not vault:
                 doomed = AzureBackupOperator(task_id="doomed", protected_item=item, wait_for_completion=False)
-                end >> doomed
+                restore >> doomed
                 AzureBackupCancelJobOperator(
                     task_id="cancel", job_id=doomed.output, poll_interval=3, **AWAITED
                 )
