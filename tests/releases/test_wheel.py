@@ -131,7 +131,7 @@ def test_the_wheel_is_what_is_imported_and_all_of_it_can_be(seen: dict[str, Any]
     assert {"airflow_provider_azbackup.operators", "airflow_provider_azbackup.emulator.server"} <= {
         *seen["modules"]
     }
-    # What an older Airflow cannot serve: the one that users import says so, the other only Airflow 3.3 calls for.
+    # What an older Airflow cannot serve: one that users import, and one that only Airflow 3.3 calls for.
     says = {"retries": "needs Airflow 3.3 or later", "stream": "airflow.triggers.shared_stream"}
     missing = {name.rpartition(".")[2]: reason for name, reason in seen["missing"].items()}
     assert all(says.get(name, "nothing else may be missing") in reason for name, reason in missing.items())
