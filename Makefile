@@ -5,8 +5,12 @@
 #       SPEED=120            how many emulated seconds pass in a real one
 #       PORT=8080            the port of Airflow's UI; a free one if not given
 #       FLEET=200            how many machines the fleet has; 20 if not given
-#   make test            everything: unit, emulator, Microsoft's client, end to end on Airflow 3.3 and four before it
+#   make test            everything: unit, emulator, Microsoft's client, end to end on Airflow 3.3 and four before it,
+#                        Airflow's UI where there is Chromium (apt-get install chromium fonts-dejavu-core)
+#   make screenshots     remakes docs/images from a real Airflow; needs Chromium and pngquant
 #   make az-cli          Microsoft's `az backup` against the emulator, beside what our hook reads; not in make test
+#   make matrix          tests on every Airflow from 2.11 to 3.3 and every Python, into docs/compatibility.md; an hour
+#   make dist            wheel and sdist into dist/, built twice and compared, and looked at by twine
 #   make docs            the documentation as a site, into build/site
 #   make lint            ruff and strict mypy
 #   make lock            remakes requirements/*.txt (UPGRADE=1 takes the newest of everything)
@@ -32,14 +36,20 @@ export EXIT CI
 # An environment that happens to be active is left alone.
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: demo test docs lint lock bench fleet distributed bench-imports az-cli clean
+.PHONY: demo test matrix dist docs lint lock bench fleet distributed bench-imports screenshots az-cli clean
 
 demo: .venv/demo.installed
 	@exec $(BIN)/python -m dev.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)') $(if $(FLEET),--machines '$(FLEET)')
 
 test: .venv/test.installed
 	$(BIN)/python -m pytest -m "not e2e" -n auto
-	$(BIN)/python -m pytest -m e2e -n 2 --dist loadgroup --durations 12
+	$(BIN)/python -m pytest -m e2e --durations 12
+
+matrix: .venv/test.installed
+	$(BIN)/python -m dev.matrix --write
+
+dist: .venv/test.installed
+	@dev/dist
 
 lint: .venv/test.installed
 	$(BIN)/ruff check .
@@ -59,6 +69,9 @@ distributed: .venv-distributed/installed
 
 bench-imports: .venv/test.installed
 	$(BIN)/python dev/import_cost.py
+
+screenshots: .venv/test.installed
+	@exec $(BIN)/python -m dev.screenshots
 
 az-cli: .venv/demo.installed .venv-az/installed
 	@exec $(BIN)/python -m dev.az_cli .venv-az/bin/python

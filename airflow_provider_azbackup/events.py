@@ -39,7 +39,13 @@ class JobEvent:
 
         :raises AzureBackupError: when it is not one of ours: a gate must not open on what it cannot read.
         """
-        if not isinstance(payload, dict) or payload.get("version") != _VERSION:
+        version = payload.get("version") if isinstance(payload, dict) else None
+        if isinstance(version, int) and version > _VERSION:
+            raise AzureBackupError(
+                f"the trigger's event was written by a newer release of airflow-provider-azbackup (version "
+                f"{version}, this release reads {_VERSION}): upgrade the worker, then retry the task"
+            )
+        if not isinstance(payload, dict) or version != _VERSION:
             raise AzureBackupError(f"the trigger's event is not a job's: {str(payload)[:200]!r}")
         if error := payload.get("error"):
             return cls(error=AzureBackupError.from_facts(error))

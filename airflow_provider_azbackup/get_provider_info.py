@@ -55,6 +55,31 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     ),
 }
 
+
+def _option(description: str, kind: str, default: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": kind,
+        "example": None,
+        "default": default,
+    }
+
+
+# Of the page in Airflow's UI; the API server reads them when it starts.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "show_page": _option('Whether "Azure Backup" is under Browse (Airflow 3.1+).', "boolean", "True"),
+    "show_tab": _option(
+        "Whether task instances have a tab with their backup job (Airflow 3.1 and later).", "boolean", "True"
+    ),
+    "page_connections": _option(
+        "Connections in a secrets backend that the page is to show, separated by commas. Those in Airflow's "
+        "database and in the environment of the API server it finds by itself.",
+        "string",
+        "",
+    ),
+}
+
 # The port is unused but stays visible: Airflow 3.3.2's Test button refuses a connection without one.
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["schema", "host"],
@@ -94,6 +119,9 @@ def get_provider_info() -> dict[str, Any]:
                 "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
             }
         ],
+        "config": {
+            "azure_backup": {"description": "The page of Azure Backup in Airflow's UI.", "options": OPTIONS}
+        },
         "extra-links": [
             f"{_PACKAGE}.links.AzureBackupJobLink",
             f"{_PACKAGE}.links.AzureBackupVaultLink",

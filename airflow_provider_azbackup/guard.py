@@ -38,7 +38,7 @@ class AzureBackupRestoreOnFailureOperator(AzureBackupRestoreOperator):
 
     def execute(self, context: Context) -> str:
         """Ask Airflow what has become of the guarded tasks, and restore if one has failed."""
-        from airflow_provider_azbackup.task_states import states_of
+        from airflow_provider_azbackup.compat import states_of
 
         setup = self.dag.get_task(self.setup_task_id)
         behind, before = setup.get_flat_relative_ids(), self.get_flat_relative_ids(upstream=True)

@@ -18,6 +18,7 @@ from airflow.providers.common.compat.connection import get_async_connection, get
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_azbackup import clock
+from airflow_provider_azbackup.compat import connection_form
 from airflow_provider_azbackup.core import adoption, calls, flows, matching, orders, proof
 from airflow_provider_azbackup.core.jobs import Job, is_proven
 from airflow_provider_azbackup.core.matching import Subject
@@ -145,16 +146,7 @@ class AzureBackupHook(_Target, BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the connection form's fields for Airflow below 3.2; later ones read the provider info."""
-        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget  # type: ignore[import-not-found]  # Airflow below 3.2 has it
-        from flask_babel import lazy_gettext  # type: ignore[import-not-found]  # as above
-        from wtforms import StringField  # type: ignore[import-untyped]  # as above
-
-        return {
-            name: StringField(
-                lazy_gettext(field["label"]), widget=BS3TextFieldWidget(), description=field["description"]
-            )
-            for name, field in CONNECTION_FIELDS.items()
-        }
+        return connection_form(CONNECTION_FIELDS)
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:

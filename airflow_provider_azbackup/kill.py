@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 from contextvars import copy_context
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from airflow_provider_azbackup.compat import FINISHED, WORKER_KILL_LIMIT, state_of
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTransientError
-from airflow_provider_azbackup.task_states import FINISHED, state_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.resources import JobRef, OperationRef
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
-# Seconds that the interrupted code stands still. Airflow 3 lets it go on after that, and the thread with it,
-# and kills the process 5 s after it was asked to end; Airflow 2 ends it as soon as on_kill is done.
-_LIMIT = 2.0 if find_spec("airflow.sdk") else 20.0
 _PATIENCE = 10.0
 
 
@@ -51,7 +47,7 @@ class Kill:
             target=copy_context().run, args=(self._cancel,), name="azure-backup-on-kill", daemon=True
         )
         thread.start()
-        thread.join(_LIMIT)
+        thread.join(WORKER_KILL_LIMIT)
         if thread.is_alive():
             self._log.warning("Still asking Azure to cancel the %s; it may go on", self._what)
 

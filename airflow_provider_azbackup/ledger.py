@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any, Protocol
 
-from airflow_provider_azbackup.task_states import IS_AIRFLOW_3, ask_on_loop, keeps_asset_states
+from airflow_provider_azbackup.compat import IS_AIRFLOW_3, keeps_asset_states, read_variable, write_variable
 
 # Renaming either would make every watch begin anew.
 KEY = "azure_backup_events"
@@ -74,25 +74,16 @@ class VariableLedger:
 
     async def load(self) -> Any:
         """Return what the Variable holds; None when there is none, or no JSON in it."""
-        from airflow.sdk.exceptions import ErrorType
-        from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable
-
-        answer = await ask_on_loop(GetVariable(key=self.name))
-        if isinstance(answer, ErrorResponse):
-            if answer.error == ErrorType.VARIABLE_NOT_FOUND:
-                return None
-            raise LookupError(f"Airflow did not tell Variable {self.name}: {answer.error}")
+        found = await read_variable(self.name)
         try:
-            return json.loads(answer.value)
+            return None if found is None else json.loads(found)
         except (TypeError, ValueError):
             return None
 
     async def keep(self, value: Any) -> None:
         """Write the Variable."""
-        from airflow.sdk.execution_time.comms import PutVariable
-
         text = "How far a watch of Azure Backup has told the ends of backups; see the docs on events."
-        await ask_on_loop(PutVariable(key=self.name, value=json.dumps(value), description=text))
+        await write_variable(self.name, json.dumps(value), text)
 
 
 def ledger_of(trigger: Any) -> Ledger:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_azbackup.compat import task_state_store
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
@@ -22,11 +24,12 @@ class Memory:
     def __init__(self, context: Context) -> None:
         from airflow_provider_azbackup.core.adoption import Note
 
-        self._store: Any = context.get("task_state_store")
+        self._store: Any = task_state_store(context)
         found = None if self._store is None else self._store.get(KEY)
         self.note: Note | None = None if found is None else Note.from_dict(found)
-        # An earlier try may have left something that cannot be read here.
-        self.is_blind = self._store is None or (found is not None and self.note is None)
+        # What an earlier try has left is of a release that this one does not know, or nobody's.
+        self.is_foreign = found is not None and self.note is None
+        self.is_blind = self._store is None or self.is_foreign
 
     def keep(self, note: Note | None) -> None:
         """Keep a note for later tries; None forgets the last one."""

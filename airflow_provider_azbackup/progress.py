@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from contextvars import Context
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from airflow_provider_azbackup import clock
+from airflow_provider_azbackup.compat import write_xcom
 from airflow_provider_azbackup.core.progress import PROGRESS, is_news, report
-from airflow_provider_azbackup.task_states import ask_on_loop
 
 if TYPE_CHECKING:
     from airflow_provider_azbackup.core.jobs import Job
@@ -64,19 +62,7 @@ class Progress:
 
         :raises Exception: whatever Airflow raises.
         """
-        ti = self._ti
-        where = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
-        # Loading it takes a moment, and so may a backend of the user's.
-        name = "airflow.sdk.execution_time.xcom"
-        module: Any = sys.modules.get(name) or await asyncio.to_thread(import_module, name)
-        backend = module.XCom
-        from airflow.sdk.bases.xcom import BaseXCom
-        from airflow.sdk.execution_time.comms import SetXCom
-
-        value: Any = told
-        if backend.serialize_value is not BaseXCom.serialize_value:
-            value = await asyncio.to_thread(backend.serialize_value, told, key=PROGRESS, **where)
-        await ask_on_loop(SetXCom(key=PROGRESS, value=value, **where))
+        await write_xcom(self._ti, PROGRESS, told)
 
 
 class _Outbox:

@@ -7,15 +7,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-try:
-    from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
-except ImportError:
-    raise ImportError(
-        "airflow_provider_azbackup.retries needs Airflow 3.3 or later, which brought retry policies; "
-        "on earlier releases set retries and retry_delay"
-    ) from None
-
 from airflow_provider_azbackup import exceptions as errors
+from airflow_provider_azbackup.compat import retry_policies
+
+ExceptionRetryPolicy, RetryAction, RetryRule = retry_policies()
 
 # Azure forgets its refusals of too many requests within an hour at the latest; a backup in the way is over in
 # minutes (a database) or hours (a machine). What is not here follows the task's own retry_delay.

@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_azbackup import clock
+from airflow_provider_azbackup.compat import wait_began
 from airflow_provider_azbackup.core.names import (
     TIERS,
     check_item,
@@ -67,7 +68,7 @@ class _Gate(JobWait, BaseSensorOperator):
 
     def _look(self, context: Context, look: Callable[[AzureBackupHook], T]) -> T | None:
         """Look at Azure; None when a fault that may pass leaves the wait going."""
-        self._since = self._since or _wait_began(context)
+        self._since = self._since or wait_began(context)
         self._story = self._story or Story(self.log)
         self._asked_to_wait = 0.0
         with nullcontext(self._open) if self._open else self.hook() as hook:
@@ -208,7 +209,7 @@ class AzureBackupJobSensor(_Gate):
 
     def execute(self, context: Context) -> Any:
         """Wait in the mode that was asked for."""
-        self._since = _wait_began(context)
+        self._since = wait_began(context)
         with self.hook() as self._open:
             ref = self._open.job_ref(self.job_id)
             self.announce(context, self._open, ref)
@@ -376,7 +377,7 @@ class AzureBackupFreshnessSensor(_Gate):
 
     def execute(self, context: Context) -> Any:
         """Wait in the mode that was asked for."""
-        self._since = _wait_began(context)
+        self._since = wait_began(context)
         with self.hook() as self._open:
             if self.deferrable:
                 return self._go_on(context, self._open)
@@ -527,12 +528,3 @@ class AzureBackupFreshnessSensor(_Gate):
         if all(each.is_running for each in backups):
             self._forgive_timeout(message)
         self._time_is_up(context, message, job)
-
-
-def _wait_began(context: Context) -> float:
-    """Return when the wait began: before the first of all reschedules."""
-    ti = context["ti"]
-    first = getattr(ti, "get_first_reschedule_date", None)
-    # Airflow 2 keeps the date of the first poke in the task instance itself.
-    began = first(context) if first else ti.start_date
-    return float(began.timestamp()) if began else clock.current().now()

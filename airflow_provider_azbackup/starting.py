@@ -122,6 +122,12 @@ class StartOperator(JobWait, BaseOperator):
         with self.hook() as hook:
             self._be_ready_to_cancel(context, hook)
             memory = Memory(context)
+            if memory.is_foreign:
+                self.log.warning(
+                    "An earlier try has left a note that this release of airflow-provider-azbackup cannot "
+                    "read, a newer one's perhaps; looking for its %s among Azure's jobs instead",
+                    self.noun,
+                )
             secured = hook.secure_job(
                 self._intent(context, hook, memory),
                 note or memory.note,

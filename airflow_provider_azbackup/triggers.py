@@ -8,12 +8,21 @@ from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_azbackup import clock
+from airflow_provider_azbackup.compat import (
+    FINISHED,
+    event_trigger_class,
+    shares_streams,
+    state_limit,
+    state_on_loop,
+    trigger_hears_of_kills,
+    warm_up,
+)
 from airflow_provider_azbackup.core.names import (
     ENDS,
     check_ends,
@@ -28,7 +37,6 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupTimeoutError,
     AzureBackupTransientError,
 )
-from airflow_provider_azbackup.task_states import event_trigger_class, shares_streams
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger
@@ -45,15 +53,15 @@ else:
 
 # Seconds; Airflow's own limit of on_kill is 30.
 _KILL_LIMIT = 25.0
-# The first question in a triggerer's life takes 5 s, more on a busy machine: Airflow loads what answers it.
-# Below 3.3 the end of a triggerer asks it as well, when nobody answers, and must not be held up for long.
-_STATE_LIMIT = 20.0 if hasattr(BaseTrigger, "on_kill") else 10.0
 _PATIENCE = 10.0
 # A worker that has deferred its task takes some seconds to leave, more on a busy machine, and Airflow (3.3.2)
 # fails a task whose trigger fires before that: apache/airflow issues 66374 and 67287.
 LEAST_PAUSE = 15.0
 # How long lists are waited for that tell the job of an accepted backup: no reads may be left for an hour.
 _FIND_LIMIT = 4000.0
+# Of what serialize() writes. It goes up with every change: workers and triggerers are upgraded one by one, so
+# a trigger may be rebuilt by an older release, or a newer one. See tests/test_upgrades.py.
+VERSION = 1
 
 
 async def _loaded() -> None:
@@ -80,12 +88,25 @@ _LOADED: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[asyncio.Future[Modul
 class _Trigger(BaseTrigger):
     """What all triggers do: fire once, and cancel what they wait for when a person ends the task.
 
-    All arguments are plain JSON without secrets.
+    All arguments are plain JSON without secrets. ``version`` says in which form they were written; what the
+    first release wrote has none.
     """
 
     azure_backup_conn_id: str
     deadline: float
     cancel_on_kill: bool
+
+    def __new__(cls, *_: Any, version: int = VERSION, **__: Any) -> Self:
+        """Refuse what a newer release has written, before its arguments are looked at.
+
+        :raises TypeError: saying what to do; any other would end the whole triggerer (Airflow 2.11 to 3.3).
+        """
+        if version > VERSION:
+            raise TypeError(
+                f"{cls.__name__} was deferred by a newer release of airflow-provider-azbackup (its arguments "
+                f"have version {version}, this release reads up to {VERSION}): upgrade the triggerer"
+            )
+        return super().__new__(cls)
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own is untyped
@@ -94,7 +115,6 @@ class _Trigger(BaseTrigger):
         """Wait, and yield the one event."""
         await _loaded()
         from airflow_provider_azbackup.poller import joined
-        from airflow_provider_azbackup.task_states import warm_up
 
         if self.cancel_on_kill:
             warm_up(self.task_instance)
@@ -102,7 +122,7 @@ class _Trigger(BaseTrigger):
         try:
             event = await self._watch(joined(self.azure_backup_conn_id), now)
         except asyncio.CancelledError:
-            if not hasattr(BaseTrigger, "on_kill"):  # Airflow below 3.3 has no other word for it
+            if not trigger_hears_of_kills():  # then this is the only word of it
                 await self.on_kill()
             raise
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # as above
@@ -133,11 +153,10 @@ class _Trigger(BaseTrigger):
     async def _cancel_if_ended(self) -> None:
         await asyncio.to_thread(import_module, "airflow_provider_azbackup.hooks")
         from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
-        from airflow_provider_azbackup.task_states import FINISHED, state_on_loop
 
         try:
             async with asyncio.timeout(_KILL_LIMIT):
-                state = await state_on_loop(self.task_instance, limit=_STATE_LIMIT)
+                state = await state_on_loop(self.task_instance, limit=state_limit())
                 if state not in FINISHED:
                     self.log.info("Task is %s, not ended: its job goes on in Azure", state)
                     return
@@ -238,6 +257,7 @@ class AzureBackupJobTrigger(_Watch):
     :param since: Unix time the wait began.
     :param cancel_on_kill: ask Azure to cancel the job when a person ends the task while it waits here.
     :param wait_for: ``snapshot`` fires behind the snapshot of a machine's backup already.
+    :param version: the form of these arguments.
     """
 
     def __init__(
@@ -251,6 +271,7 @@ class AzureBackupJobTrigger(_Watch):
         since: float,
         cancel_on_kill: bool = False,
         wait_for: WaitFor = "completion",
+        version: int = VERSION,
     ) -> None:
         super().__init__()
         self.job_id = job_id
@@ -276,6 +297,7 @@ class AzureBackupJobTrigger(_Watch):
                 "since": self.since,
                 "cancel_on_kill": self.cancel_on_kill,
                 "wait_for": self.wait_for,
+                "version": VERSION,
             },
         )
 
@@ -313,6 +335,7 @@ class AzureBackupFreshnessTrigger(_Watch):
     :param deadline: Unix time of the last look; it survives a restart of the triggerer.
     :param since: Unix time the wait began.
     :param wait_for: as in :class:`AzureBackupJobTrigger`.
+    :param version: likewise.
     """
 
     cancel_on_kill = False
@@ -328,6 +351,7 @@ class AzureBackupFreshnessTrigger(_Watch):
         deadline: float,
         since: float,
         wait_for: WaitFor = "completion",
+        version: int = VERSION,
     ) -> None:
         super().__init__()
         self.subject = subject
@@ -353,6 +377,7 @@ class AzureBackupFreshnessTrigger(_Watch):
                 "deadline": self.deadline,
                 "since": self.since,
                 "wait_for": self.wait_for,
+                "version": VERSION,
             },
         )
 
@@ -397,6 +422,7 @@ class AzureBackupStartTrigger(_Trigger):
     :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
     :param deadline: Unix time of the end, found or not.
     :param cancel_on_kill: ask Azure to cancel the job when a person ends the task while it waits here.
+    :param version: as in :class:`AzureBackupJobTrigger`.
     """
 
     def __init__(
@@ -406,6 +432,7 @@ class AzureBackupStartTrigger(_Trigger):
         azure_backup_conn_id: str,
         deadline: float,
         cancel_on_kill: bool = False,
+        version: int = VERSION,
     ) -> None:
         super().__init__()
         self.note = note
@@ -422,6 +449,7 @@ class AzureBackupStartTrigger(_Trigger):
                 "azure_backup_conn_id": self.azure_backup_conn_id,
                 "deadline": self.deadline,
                 "cancel_on_kill": self.cancel_on_kill,
+                "version": VERSION,
             },
         )
 
@@ -450,12 +478,14 @@ class AzureBackupStartTrigger(_Trigger):
 
 
 class AzureBackupEventTrigger(BaseEventTrigger):
-    """For an ``AssetWatcher``, Airflow 3.0 and later: fires whenever a backup ends.
+    """For an ``AssetWatcher``, Airflow 3.0 and later: fires whenever backups have ended.
 
-    One event for each backup that ends while the asset is watched, whoever has started it; backups of logs
-    are left out. The event's payload is in the ``extra`` of the asset event: ``job_id``, ``arm_id``,
-    ``vault``, ``item``, ``operation``, ``status``, ``outcome``, ``start_time``, ``end_time``,
-    ``duration_seconds``, ``size_bytes``, ``errors``, and ``redelivered``: whether it may have come before.
+    Each backup that ends while the asset is watched is told, whoever has started it; backups of logs are left
+    out. What a list of the vault shows for the first time is one event, for of several that come at once
+    Airflow gives a run of the Dag the first alone. Its payload, in the ``extra`` of the asset event, holds
+    ``backups``, and of each: ``job_id``, ``arm_id``, ``vault``, ``item``, ``operation``, ``status``,
+    ``outcome``, ``start_time``, ``end_time``, ``duration_seconds``, ``size_bytes``, ``errors``, and
+    ``redelivered``: whether it may have been told before.
 
     Watches on a vault share its lists of jobs with each other and with all deferred waits. How far a watch
     has come outlives the triggerer: in the asset state store on Airflow 3.3, in an Airflow Variable below.
@@ -520,13 +550,13 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Fire for each end, where Airflow has no shared streams that tell what it has stored."""
+        """Fire for each list with ends, where Airflow has no shared streams that tell what it has stored."""
         await _loaded()
         from airflow_provider_azbackup.watching import Place, tell_alone
 
         async with self._watching() as watch:
-            async for payload in tell_alone(Place(**self._where()), watch):
-                yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's own is untyped
+            async for ended in tell_alone(Place(**self._where()), watch):
+                yield TriggerEvent({"backups": ended})  # type: ignore[no-untyped-call]  # Airflow's own
 
     def shared_stream_key(self) -> Hashable | None:
         """Share one stream among all watches on a vault, where Airflow tells which events it has stored."""
@@ -543,12 +573,12 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         return Stream(cls(**kwargs)._where())
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
-        """Fire for each end that is new to this watch."""
+        """Fire for each list with ends that are new to this watch."""
         await _loaded()
         async with self._watching() as watch:
             async for shown in shared_stream:
-                for payload in await watch.tell(shown):
-                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]  # as above
+                if ended := await watch.tell(shown):
+                    yield TriggerEvent({"backups": ended})  # type: ignore[no-untyped-call]  # as above
 
     def _where(self) -> dict[str, Any]:
         """Return what a :class:`~airflow_provider_azbackup.watching.Place` is made of."""

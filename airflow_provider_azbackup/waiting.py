@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from airflow_provider_azbackup import clock
+from airflow_provider_azbackup.compat import IS_AIRFLOW_3, LAST_WORD
 from airflow_provider_azbackup.core.names import CONSISTENCIES, TIERS, WaitFor, check_interval
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
@@ -16,7 +16,6 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupTimeoutError,
 )
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
-from airflow_provider_azbackup.task_states import IS_AIRFLOW_3
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
 # The trigger keeps the deadline itself and answers for it. Airflow's own limit stands behind it, late enough
 # never to cut off a last look that takes its time.
 _BACKSTOP = 120.0
-# Seconds by which our limit comes before Airflow's own alarm at the execution_timeout, which knows nothing of
-# the job. Airflow 2 refuses even to resume a task after that, and a worker takes its time to come.
-_LAST_WORD = 5.0 if find_spec("airflow.sdk") else 60.0
 
 
 class JobWait:
@@ -88,7 +84,7 @@ class JobWait:
             return limit
         began, seconds = context["ti"].start_date, self.execution_timeout.total_seconds()
         start = began.timestamp() if began else clock.current().now()
-        return min(limit, start + max(seconds - _LAST_WORD, 0.9 * seconds))
+        return min(limit, start + max(seconds - LAST_WORD, 0.9 * seconds))
 
     def wait_in_triggerer(
         self,

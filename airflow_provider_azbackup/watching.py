@@ -145,7 +145,7 @@ class Watch:
         return not self._outcomes.isdisjoint(outcomes)
 
     async def tell(self, shown: Shown) -> list[dict[str, Any]]:
-        """Return the payloads of what is new on a list, and note beforehand that they are on their way."""
+        """Return the ends that are new on a list, and note beforehand that they are on their way."""
         if (taken := self.take(shown.listing)) is None:
             return []
         mark, new = taken
@@ -156,7 +156,7 @@ class Watch:
             if ends and not await self._keep(before.sending(ends)):
                 return []
         self._mark = shown.marks[self] = mark
-        return [_payload(job, again=job.ref.job_id.casefold() in self._sent) for job in ends]
+        return [_told(job, again=job.ref.job_id.casefold() in self._sent) for job in ends]
 
     async def settle(self, mark: Mark) -> None:
         """Write down how far the watch has come, unless that is no news or the watch is over."""
@@ -245,14 +245,12 @@ async def follow(place: Place) -> AsyncGenerator[Shown, None]:
         await clock.current().pause(_MEND)
 
 
-async def tell_alone(place: Place, watch: Watch) -> AsyncGenerator[dict[str, Any], None]:
-    """Yield what a watch has to tell, on an Airflow that does not say what it has stored."""
+async def tell_alone(place: Place, watch: Watch) -> AsyncGenerator[list[dict[str, Any]], None]:
+    """Yield the ends that each list brings, on an Airflow that does not say what it has stored."""
     async with aclosing(follow(place)) as lists:
         async for shown in lists:
-            payloads = await watch.tell(shown)
-            for payload in payloads:
-                yield payload
-            if payloads:
+            if ends := await watch.tell(shown):
+                yield ends
                 await clock.current().pause(_STORED)
             await shown.settle()
 
@@ -302,5 +300,5 @@ async def _look_up(poller: Poller, job: Job, patience: float) -> Job:
         return replace(job, status="InProgress")
 
 
-def _payload(job: Job, *, again: bool) -> dict[str, Any]:
+def _told(job: Job, *, again: bool) -> dict[str, Any]:
     return {**job.digest(), "errors": job.facts()["errors"], "redelivered": again}

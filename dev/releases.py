@@ -1,8 +1,12 @@
-"""The older releases of Airflow that the provider promises to run on: what is installed for each, and where.
+"""The releases of Airflow that the provider promises to run on: what is installed for each, and where.
 
-Nothing newer than its date is taken for a release, because the unlocked ones no longer start: 3.0 breaks on a
-newer fastapi, 3.2 on a newer pydantic and svcs. ``python -m dev.releases lock`` remakes the lists under
-``requirements/``; :func:`environment` installs one. The newest release is the one of ``make test``.
+Nothing newer than its date is taken for an older release, because the unlocked ones no longer start: 3.0
+breaks on a newer fastapi, 3.2 on a newer pydantic and svcs. ``python -m dev.releases lock`` remakes the lists
+under ``requirements/``; :func:`environment` installs one. The newest release is the one of ``make test``, and
+has its list.
+
+There is no nox here: tests start these Airflows too, from Python and several at once, and would need what
+makes their environments all the same.
 """
 
 from __future__ import annotations
@@ -15,7 +19,9 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,24 +29,61 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 ENVIRONMENTS = ROOT / ".venv-releases"
 
-# Release and the last day whose uploads it was seen to run with.
-RELEASES: Mapping[str, str] = MappingProxyType(
-    {"2.11.2": "2026-04-15", "3.0.6": "2025-09-20", "3.1.8": "2026-04-10", "3.2.2": "2026-06-30"}
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """What is known of a release of Airflow.
+
+    :param day: the last day whose uploads it was seen to run with.
+    :param pythons: the versions of Python that it supports, of those that we support.
+    """
+
+    day: str
+    pythons: tuple[str, ...]
+
+
+RELEASES: Mapping[str, Release] = MappingProxyType(
+    {
+        "2.11.2": Release(day="2026-04-15", pythons=("3.11", "3.12")),
+        "3.0.6": Release(day="2025-09-20", pythons=("3.11", "3.12")),
+        "3.1.8": Release(day="2026-04-10", pythons=("3.11", "3.12", "3.13")),
+        "3.2.2": Release(day="2026-06-30", pythons=("3.11", "3.12", "3.13")),
+    }
 )
+# The release of requirements/test.txt.
+NEWEST = "3.3.2"
+ALL: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        **{name: release.pythons for name, release in RELEASES.items()},
+        NEWEST: ("3.11", "3.12", "3.13"),
+    }
+)
+LOWEST = ROOT / "requirements" / "lowest.txt"
 # The provider needs these newer than some of those days, azure-identity needs its msal.
-LATER = ("apache-airflow-providers-common-compat", "azure-core", "azure-identity", "msal")
+LATER = (
+    "apache-airflow-providers-common-compat",
+    "azure-core",
+    "azure-identity",
+    "azure-mgmt-core",
+    "azure-mgmt-dataprotection",
+    "azure-mgmt-recoveryservices",
+    "azure-mgmt-recoveryservicesbackup",
+    "msal",
+)
 LATER_DATE = "2026-11-20"
 # What runs the tests there, and what links the package from a clone.
 TOOLS = (
+    "azure-mgmt-dataprotection",
+    "azure-mgmt-recoveryservices",
+    "azure-mgmt-recoveryservicesbackup",
     "editables",
     "hatchling>=1.27",
     "hypothesis",
     "psycopg2-binary",
     "pytest>=8.4",
     "pytest-asyncio>=1.0",
+    "pytest-xdist",
 )
-# The Pythons that all of these releases know.
-PYTHONS = ((3, 11), (3, 13))
 
 
 class EnvironmentMissingError(Exception):
@@ -49,36 +92,45 @@ class EnvironmentMissingError(Exception):
 
 def lock_file(release: str) -> Path:
     """Return the list of what is installed for a release."""
-    return ROOT / "requirements" / f"airflow-{release}.txt"
+    return ROOT / "requirements" / ("test.txt" if release == NEWEST else f"airflow-{release}.txt")
 
 
 def lock(release: str) -> None:
     """Remake the list of a release, keeping to its date."""
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory, "pyproject.toml").write_text(_project(release))
-        _uv(
-            *("--directory", directory, "pip", "compile", "pyproject.toml"),
-            *("--output-file", str(lock_file(release))),
-            *("--universal", "--generate-hashes", "--no-header", "--no-annotate", "--upgrade"),
-            *("--python-version", _version(PYTHONS[0])),
-            *("--exclude-newer", RELEASES[release]),
-            *(f"--exclude-newer-package={package}={LATER_DATE}" for package in LATER),
-        )
+    known = RELEASES[release]
+    _compile(
+        lock_file(release),
+        [f"apache-airflow=={release}", *_dependencies(), *TOOLS],
+        known.pythons,
+        *("--exclude-newer", known.day),
+        *(f"--exclude-newer-package={package}={LATER_DATE}" for package in LATER),
+    )
 
 
-def _project(release: str) -> str:
-    """Return a project that depends on what ours does, on this very release, and on fewer Pythons."""
-    ours = _ours()["dependencies"]
-    below = _version(PYTHONS[1])
-    return (
+def lock_lowest() -> None:
+    """Remake the list of the lowest versions that pyproject.toml allows, of what the package itself names."""
+    wanted = [each for each in _dependencies() if not each.startswith("apache-airflow>")]
+    _compile(LOWEST, wanted, ALL[NEWEST], "--resolution", "lowest-direct", "--no-deps")
+
+
+def _compile(output: Path, wanted: Sequence[str], pythons: Sequence[str], *options: str) -> None:
+    low, below = pythons[0], f"3.{int(pythons[-1].partition('.')[2]) + 1}"
+    project = (
         "[project]\n"
         'name = "releases"\n'
         'version = "0"\n'
-        f'requires-python = ">={_version(PYTHONS[0])},<{below}"\n'
-        f"dependencies = {json.dumps([f'apache-airflow=={release}', *ours, *TOOLS])}\n"
+        f'requires-python = ">={low},<{below}"\n'
+        f"dependencies = {json.dumps(wanted)}\n"
         "[tool.uv]\n"
         f"environments = [\"python_full_version < '{below}'\"]\n"
     )
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "pyproject.toml").write_text(project)
+        _uv(
+            *("--directory", directory, "pip", "compile", "pyproject.toml", "--output-file", str(output)),
+            *("--universal", "--generate-hashes", "--no-header", "--no-annotate", "--upgrade"),
+            *("--python-version", low, *options),
+        )
 
 
 def _ours() -> dict[str, Any]:
@@ -86,37 +138,64 @@ def _ours() -> dict[str, Any]:
     return project
 
 
-def environment(release: str) -> Path:
+def _dependencies() -> list[str]:
+    return [str(each) for each in _ours()["dependencies"]]
+
+
+def environment(
+    release: str, python: str = "", *, lowest: bool = False, directory: Path | None = None
+) -> Path:
     """Return the Python of an environment that holds a release and our package, linked; made when missing.
 
+    :param python: a version of Python; any that the release supports if it is empty.
+    :param lowest: whether what our package needs is as old as it may be.
+    :param directory: where it is made; one of the release's own if None.
     :raises EnvironmentMissingError: when no Python fits, or the installation fails: no package index, say.
     """
-    directory = ENVIRONMENTS / release
-    python, done = directory / "bin" / "python", directory / "installed"
-    wanted = hashlib.sha256(lock_file(release).read_bytes() + json.dumps(_ours()).encode()).hexdigest()
+    directory = directory or ENVIRONMENTS / release
+    program, done = directory / "bin" / "python", directory / "installed"
+    lists = [lock_file(release), *([LOWEST] if lowest else [])]
+    said = b"".join(each.read_bytes() for each in lists) + json.dumps([_ours(), python]).encode()
+    wanted = hashlib.sha256(said).hexdigest()
     if not (done.exists() and done.read_text() == wanted):
-        _uv("venv", "--clear", "--python", interpreter(), str(directory))
-        install = ("pip", "install", "--python", str(python))
-        _uv(*install, "--require-hashes", "--requirement", str(lock_file(release)))
+        _uv("venv", "--clear", "--python", interpreter(release, python), str(directory))
+        install = ("pip", "install", "--python", str(program))
+        for each, options in zip(lists, ((), ("--no-deps",)), strict=False):
+            _uv(*install, *options, "--require-hashes", "--requirement", str(each))
         _uv(*install, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+        if lowest:
+            _uv("pip", "check", "--python", str(program))
         done.write_text(wanted)
-    return python
+    return program
 
 
-def interpreter() -> str:
-    """Return this Python, or another one of this machine, of a version that all the releases know.
+def empty_environment(release: str, wheel: Path, directory: Path) -> Path:
+    """Return the Python of a new environment with a release, a wheel of ours, what both need, and no more.
 
+    :raises EnvironmentMissingError: as :func:`environment`.
+    """
+    _uv("venv", "--python", interpreter(release), str(directory))
+    program = directory / "bin" / "python"
+    _uv(
+        *("pip", "install", "--python", str(program), "--constraints", str(lock_file(release))),
+        *(f"apache-airflow=={release}", str(wheel)),
+    )
+    return program
+
+
+def interpreter(release: str, python: str = "") -> str:
+    """Return this Python, or another one of this machine, that a release supports.
+
+    :param python: the version it must have; any if it is empty.
     :raises EnvironmentMissingError: when there is none.
     """
-    if PYTHONS[0] <= sys.version_info[:2] < PYTHONS[1]:
+    fit = [python] if python else ALL[release]
+    if f"{sys.version_info[0]}.{sys.version_info[1]}" in fit:
         return sys.executable
-    return _uv(
-        "python", "find", "--system", "--no-project", f">={_version(PYTHONS[0])},<{_version(PYTHONS[1])}"
-    )
-
-
-def _version(version: tuple[int, int]) -> str:
-    return f"{version[0]}.{version[1]}"
+    for version in fit:
+        with suppress(EnvironmentMissingError):
+            return _uv("python", "find", "--system", "--no-project", version)
+    raise EnvironmentMissingError(f"no Python {' or '.join(fit)}")
 
 
 def _uv(*arguments: str) -> str:
@@ -145,12 +224,14 @@ def _uv(*arguments: str) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Remake all lists, or make all environments."""
-    does = {"lock": lock, "install": environment}
+    does: Mapping[str, Callable[[str], object]] = {"lock": lock, "install": environment}
     if len(arguments) != 1 or arguments[0] not in does:
         sys.exit("usage: python -m dev.releases lock|install")
     for release in RELEASES:
         print(f"Airflow {release}", flush=True)
         does[arguments[0]](release)
+    if arguments == ["lock"]:
+        lock_lowest()
 
 
 if __name__ == "__main__":

@@ -7,12 +7,19 @@ import importlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import Any
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_azbackup import clock as clocks
+
+
+def ends_before(execution_timeout: float) -> float:
+    """After how many seconds a wait ends by itself: before Airflow's alarm, and earlier on Airflow 2."""
+    early = 5.0 if find_spec("airflow.sdk") else 60.0
+    return max(execution_timeout - early, 0.9 * execution_timeout)
 
 
 class Store(dict[str, Any]):

@@ -21,7 +21,7 @@ ROOT = Path(airflow_provider_azbackup.__file__).parent
 # imported inside a method or for a type checker counts too: a layer must not know what is above it at all.
 LAYERS = (
     {"__init__", "exceptions"},
-    {"clock", "get_provider_info", "task_states"},
+    {"clock", "get_provider_info", "compat"},
     {"core"},
     {"events", "story", "memory", "ledger", "progress"},
     {"transport"},
@@ -33,7 +33,8 @@ LAYERS = (
     {"links", "waiting", "restore_to"},
     {"starting"},
     {"operators", "sensors", "retries"},
-    {"guard"},
+    {"guard", "page"},
+    {"plugin"},
 )
 # What the core must do without: it opens no socket, reads no clock, never sleeps, and logs nothing.
 FORBIDDEN_IN_CORE = {
@@ -158,6 +159,33 @@ def test_the_emulator_imports_nothing_of_the_provider(module: str) -> None:
 def test_the_provider_does_without_its_emulator(module: str) -> None:
     used = imports(ast.walk(source(modules()[module])))
     assert {name for name in used if f"{name}.".startswith(f"{PACKAGE}.emulator.")} == set()
+
+
+def of_a_release(tree: ast.Module) -> set[str]:
+    """What looks for one release of Airflow rather than another: by import, by trial, or by number."""
+    nodes = [*ast.walk(tree)]
+    names = {name for name in imports(iter(nodes)) if name.partition(".")[0] == "airflow"}
+    # The last is loaded by Airflow 3.3 alone, in the one module that it calls for: `stream`.
+    shared = ("airflow.providers.common.compat", "airflow.triggers.base", "airflow.triggers.shared_stream")
+    called = {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
+    caught = {ast.unparse(node.type) for node in nodes if isinstance(node, ast.ExceptHandler) and node.type}
+    return (
+        {name for name in names if not f"{name}.".startswith(tuple(f"{each}." for each in shared))}
+        | {name for name in called if name.rpartition(".")[2] in ("find_spec", "hasattr")}
+        | {name for name in caught if "ImportError" in name or "ModuleNotFoundError" in name}
+    )
+
+
+# The page runs in API servers that have a place for it, from 3.1 on, and reads what only those have.
+@pytest.mark.parametrize(
+    "module", [name for name in PROVIDER if name != "compat" and not name.startswith("page.")]
+)
+def test_only_one_module_knows_releases_of_airflow(module: str) -> None:
+    assert of_a_release(source(modules()[module])) == set()
+
+
+def test_the_module_that_knows_them_is_seen_to() -> None:
+    assert {"find_spec", "hasattr", "ImportError", "airflow.sdk"} <= of_a_release(source(modules()["compat"]))
 
 
 def dataclasses_of(module: ModuleType) -> list[type]:

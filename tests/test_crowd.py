@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
-from airflow.sdk.execution_time import task_runner
 
 from airflow_provider_azbackup.core import calls
 from airflow_provider_azbackup.core.adoption import CROWD, BackupIntent, Note, Secured, secure_job
@@ -22,6 +21,10 @@ from airflow_provider_azbackup.triggers import AzureBackupStartTrigger
 from tests.tasks import Store, TaskInstance, run
 from tests.virtual import HOUR, START, Azure, LoopClock, poller
 from tests.virtual import run as run_virtually
+
+task_runner = pytest.importorskip(
+    "airflow.sdk.execution_time.task_runner", reason="Airflow 2 asks its database, not a supervisor"
+)
 
 OPERATIONS, BACKUP, CANCEL = "/backupOperations/", "/protectedItems/", "/cancel"
 

@@ -90,11 +90,16 @@ class Airflow:
 
     def told(self, asset: str = "backups") -> Counter[str]:
         """How often each job's end has come."""
-        return Counter(payload["job_id"] for name, payload in self.events if name == asset)
+        return Counter(end["job_id"] for end in self.ends(asset))
 
     def again(self) -> Counter[str]:
         """How often it came and said that it may have come before."""
-        return Counter(payload["job_id"] for _, payload in self.events if payload["redelivered"])
+        return Counter(end["job_id"] for end in self.ends() if end["redelivered"])
+
+    def ends(self, *assets: str) -> list[dict[str, Any]]:
+        """All that the events have told, of some assets or of all."""
+        payloads = [payload for name, payload in self.events if not assets or name in assets]
+        return [end for payload in payloads for end in payload["backups"]]
 
 
 class Triggerer:
@@ -224,7 +229,7 @@ def test_each_end_is_told_once_though_the_triggerer_is_killed_twice(
         clock.advance(400)  # nobody watches, and backups go on ending
     live(airflow, lambda triggerer: len(airflow.told()) >= count)
     assert airflow.told() == Counter(ids)
-    assert all(payload["outcome"] == "succeeded" for _, payload in airflow.events)
+    assert all(end["outcome"] == "succeeded" for end in airflow.ends())
 
 
 def test_a_kill_behind_the_storing_repeats_what_nobody_could_note_and_says_so(
@@ -299,11 +304,12 @@ def test_an_event_carries_what_a_dag_needs(azure: Emulator, airflow: Airflow) ->
     live(airflow, lambda triggerer: len(airflow.events) > 0)
     ((asset, payload),) = airflow.events
     assert asset == "backups"
-    assert payload["arm_id"].endswith(f"/backupJobs/{job_id}")
-    assert (payload["item"], payload["status"], payload["outcome"]) == ("vm-good", "Completed", "succeeded")
-    assert payload["start_time"] < payload["end_time"]
-    assert payload["duration_seconds"] == pytest.approx(600, abs=2)
-    assert payload["redelivered"] is False
+    (end,) = payload["backups"]
+    assert end["arm_id"].endswith(f"/backupJobs/{job_id}")
+    assert (end["item"], end["status"], end["outcome"]) == ("vm-good", "Completed", "succeeded")
+    assert end["start_time"] < end["end_time"]
+    assert end["duration_seconds"] == pytest.approx(600, abs=2)
+    assert end["redelivered"] is False
     assert azure.connection()["password"] not in json.dumps(payload)
 
 
@@ -330,7 +336,7 @@ def test_a_failure_is_told_with_its_reasons(azure: Emulator, airflow: Airflow) -
     live(airflow, after_lists(azure, 1), watches)
     start_jobs(azure, [60], item="vm-fails", ending="Failed")
     live(airflow, lambda triggerer: len(airflow.events) > 0, watches)
-    assert airflow.events[0][1]["errors"][0]["title"]
+    assert airflow.ends()[0]["errors"][0]["title"]
 
 
 @pytest.mark.parametrize("how", ["name", "machine", "item"])
@@ -363,7 +369,7 @@ def test_watches_on_a_vault_share_its_lists_and_each_has_its_own_place(
     live(airflow, after_lists(azure, 1), watches)
     ids = start_jobs(azure, [60 + 30 * number for number in range(40)])
     before = lists(azure)
-    live(airflow, lambda triggerer: len(airflow.events) >= 160, watches)
+    live(airflow, lambda triggerer: len(airflow.ends()) >= 160, watches)
     assert all(airflow.told(asset) == Counter(ids) for asset in watches)
     assert lists(azure) - before <= 1300 / (0.85 * 300) + 3
     assert {name for name, _ in airflow.states} == set(watches)
@@ -434,10 +440,10 @@ def test_below_airflow_3_3_a_variable_keeps_the_place(azure: Emulator, clock: An
         async with watching(
             place, ledger, outcomes=trigger.ends, protected_item=None, log=trigger.log
         ) as watch:
-            payloads = tell_alone(place, watch)
+            lists = tell_alone(place, watch)
             while len(told) < count:
-                told[(await anext(payloads))["job_id"]] += 1
-            await payloads.aclose()
+                told.update(end["job_id"] for end in await anext(lists))
+            await lists.aclose()
         await settle()
         await hang_up()
 

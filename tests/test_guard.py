@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowSkipException
-from airflow.providers.standard.operators.empty import EmptyOperator
 
 from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
@@ -15,10 +14,11 @@ from airflow_provider_azbackup.guard import backed_up
 from airflow_provider_azbackup.restore_to import disks
 from tests.tasks import TaskInstance
 
-try:
-    from airflow.sdk.execution_time import task_runner
-except ImportError:
-    pytest.skip("Airflow 2 tells states from its database", allow_module_level=True)
+task_runner = pytest.importorskip(
+    "airflow.sdk.execution_time.task_runner", reason="Airflow 2 tells states from its database"
+)
+
+from airflow.providers.standard.operators.empty import EmptyOperator  # noqa: E402  # Airflow 2 has it elsewhere
 
 STAGING = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/staging"
 

@@ -11,6 +11,8 @@ import pytest
 
 from dev.import_cost import BASE, SUBJECTS, compare, measure
 
+pytest.importorskip("airflow.sdk", reason="measured over what a Dag file of Airflow 3 imports")
+
 PACKAGE = "airflow_provider_azbackup"
 HEAVY = {"azure", "requests", "aiohttp", "fastapi", "msal", "cryptography", "flask"}
 # The limits of the package, over what every Dag file imports.
@@ -29,6 +31,7 @@ place = {PACKAGE}.restore_to.original_database()
     "airflow's trigger": "import airflow.triggers.base",
     "trigger": f"import {PACKAGE}.triggers",
     "hooks": f"import {PACKAGE}.hooks; {PACKAGE}.hooks.AzureBackupHook()",
+    "plugin": f"import {PACKAGE}.plugin",
     "emulator named": f"import {PACKAGE}.emulator",
     "emulator used": f"{PACKAGE}.emulator.Emulator",
 }
@@ -71,7 +74,7 @@ def test_what_a_dag_file_imports_leaves_hooks_triggers_and_emulator_for_later(
     assert arrived["parse"] & later == set()
 
 
-@pytest.mark.parametrize("step", ["tasks", "trigger", "hooks", "emulator named"])
+@pytest.mark.parametrize("step", ["tasks", "trigger", "hooks", "plugin", "emulator named"])
 def test_making_tasks_triggers_and_hooks_brings_nothing_heavy_either(
     arrived: dict[str, set[str]], step: str
 ) -> None:
@@ -83,6 +86,13 @@ def test_the_trigger_brings_nothing_but_our_own_modules_over_airflows_trigger(
 ) -> None:
     assert f"{PACKAGE}.triggers" in arrived["trigger"]
     assert {name for name in arrived["trigger"] if not name.startswith(PACKAGE)} == set()
+
+
+def test_the_plugin_leaves_its_application_and_all_of_azure_for_the_first_request(
+    arrived: dict[str, set[str]],
+) -> None:
+    """Airflow imports it in every process."""
+    assert {name for name in arrived["plugin"] if name.startswith(PACKAGE)} == {f"{PACKAGE}.plugin"}
 
 
 def test_the_emulator_loads_its_server_only_when_it_is_asked_for(arrived: dict[str, set[str]]) -> None:

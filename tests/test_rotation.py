@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import BaseSensorOperator
 
 from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.exceptions import AzureBackupAuthError
@@ -21,12 +22,10 @@ from tests.tasks import Store, TaskInstance, run
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException
-
-    AIRFLOWS_SENSOR = importlib.import_module("airflow.sdk.bases.sensor")
-except ImportError:  # Airflow 2
+except ImportError:  # Airflow below 3.2
     from airflow.exceptions import AirflowRescheduleException
 
-    AIRFLOWS_SENSOR = importlib.import_module("airflow.sensors.base")
+AIRFLOWS_SENSOR = importlib.import_module(BaseSensorOperator.__module__)
 
 HOUR = 3600.0
 JOBS, SIGN_IN = "/backupJobs/", "/oauth2/v2.0/token"

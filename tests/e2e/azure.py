@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import secrets
 import ssl
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -115,6 +117,17 @@ class Azure:
     def start_job(self, item: str, **options: Any) -> str:
         """Start somebody else's job of an item and return its id."""
         return str(self._ask("start_job", {"item": item, **options})["job_id"])
+
+    def start_jobs(self, items: list[str], **options: Any) -> None:
+        """Start somebody else's jobs of many items, over one connection."""
+        context = ssl.create_default_context(cafile=str(self.directory / "ca.pem"))
+        line = http.client.HTTPSConnection("localhost", self.port, context=context, timeout=30)
+        with closing(line):
+            for item in items:
+                line.request("POST", "/_emulator/start_job", json.dumps({"item": item, **options}))
+                answer = line.getresponse()
+                assert answer.status == 200, answer.read()
+                answer.read()
 
     def set_status(self, job_id: str, status: str | None) -> None:
         """Pin a job to a status word."""

@@ -63,12 +63,9 @@ CELERY = {"AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put these tests behind all others: what is quick speaks first, and no Airflow takes time from it.
 
-    The search for secrets comes last of all: it is to find what any other has left. Where pytest has two
-    processes, one has the Airflow of this directory, the other the older releases.
+    The search for secrets comes last of all: it is to find what any other has left.
     """
     items.sort(key=lambda item: (item.get_closest_marker("e2e") is not None, "test_secrets" in item.nodeid))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("releases" if "releases" in item.path.parts else "airflow"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -163,6 +163,9 @@ class Airflow2(OldStack):
             body = {"conf": body["conf"]}
         return super()._send(method, path, body)
 
+    def links(self, task: Task) -> dict[str, str | None]:
+        return dict(self.call("GET", f"{task.path}/links"))
+
     def set_state(self, task: Task, state: str) -> None:
         self.call("PATCH", task.path, {"new_state": state, "dry_run": False})
 

@@ -23,10 +23,11 @@ with DAG(dag_id="watched", schedule=[BACKUPS], max_active_runs=1):
         """Return the jobs that no earlier event has told, as the docs on events show it."""
         came = [event for events in triggering_asset_events.values() for event in events]
         first: dict[str, Any] = {}
-        if any(event.extra["payload"]["redelivered"] for event in came):
+        ended = [(job, event.timestamp) for event in came for job in event.extra["payload"]["backups"]]
+        if any(job["redelivered"] for job, _ in ended):
             for event in inlet_events[BACKUPS]:
-                first.setdefault(event.extra["payload"]["job_id"], event.timestamp)
-        ended = [(event.extra["payload"]["job_id"], event.timestamp) for event in came]
-        return [job_id for job_id, at in ended if at == first.get(job_id, at)]
+                for job in event.extra["payload"]["backups"]:
+                    first.setdefault(job["job_id"], event.timestamp)
+        return [job["job_id"] for job, at in ended if at == first.get(job["job_id"], at)]
 
     hear()

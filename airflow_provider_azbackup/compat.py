@@ -1,21 +1,39 @@
-"""Ask Airflow what has become of a task, from a worker or from a trigger.
+"""All that depends on the release of Airflow, 2.11 to 3.3; no other module knows of one.
 
-None of this is public API of Airflow, so all of it may fail: a caller that cannot find out must do nothing.
+What a release offers is looked for, its number is never read: a later one may bring, or take away, any of it.
+What can be had from ``airflow.providers.common.compat`` on all of them comes from there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from airflow_provider_azbackup import clock
+
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
     from airflow.triggers.base import BaseTrigger
 
-# Whether a trigger has Airflow's own channel, by which it writes XComs and Variables.
+# Airflow 3 keeps tasks and triggers away from its database; they ask a supervisor instead.
 IS_AIRFLOW_3 = find_spec("airflow.sdk") is not None
+
+# Seconds by which our limit comes before Airflow's own alarm at the execution_timeout, which knows nothing of
+# the job. Airflow 2 refuses even to resume a task after that, and a worker takes its time to come.
+LAST_WORD = 5.0 if IS_AIRFLOW_3 else 60.0
+# Seconds that the code stands still which on_kill of a worker interrupts. Airflow 3 lets it go on after that,
+# and the thread with it, and kills the process 5 s after it was asked to end; Airflow 2 ends it as soon as
+# on_kill is done.
+WORKER_KILL_LIMIT = 2.0 if IS_AIRFLOW_3 else 20.0
+
+# --- what has become of a task. None of this is public API of Airflow, so all of it may fail: a caller that
+# cannot find out must do nothing.
 
 # What a person makes of a task by marking it or by ending its run. A hand-over to another triggerer and a
 # restart leave it "deferred" or "running"; a Clear makes it "restarting" or gives it a new attempt's state.
@@ -85,6 +103,47 @@ async def ask_on_loop(question: Any) -> Any:
     from airflow.sdk.execution_time import task_runner
 
     return await asyncio.shield(_sent(task_runner.SUPERVISOR_COMMS, question))
+
+
+async def read_variable(name: str) -> str | None:
+    """Return what an Airflow Variable holds, None when there is none; for a trigger, Airflow 3.0 and later.
+
+    :raises Exception: as :func:`state_of`.
+    """
+    from airflow.sdk.exceptions import ErrorType
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable
+
+    answer = await ask_on_loop(GetVariable(key=name))
+    if not isinstance(answer, ErrorResponse):
+        return answer.value  # type: ignore[no-any-return]  # Airflow's own is typed so
+    if answer.error == ErrorType.VARIABLE_NOT_FOUND:
+        return None
+    raise LookupError(f"Airflow did not tell Variable {name}: {answer.error}")
+
+
+async def write_variable(name: str, value: str, description: str) -> None:
+    """Write an Airflow Variable; as :func:`read_variable`."""
+    from airflow.sdk.execution_time.comms import PutVariable
+
+    await ask_on_loop(PutVariable(key=name, value=value, description=description))
+
+
+async def write_xcom(ti: Any, key: str, value: Any) -> None:
+    """Write an XCom of a task that is deferred; for a trigger, Airflow 3.0 and later.
+
+    :param ti: as for :func:`state_of`.
+    :raises Exception: as :func:`state_of`.
+    """
+    where = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+    # Loading it takes a moment, and so may a backend of the user's.
+    module = "airflow.sdk.execution_time.xcom"
+    loaded: Any = sys.modules.get(module) or await asyncio.to_thread(import_module, module)
+    from airflow.sdk.bases.xcom import BaseXCom
+    from airflow.sdk.execution_time.comms import SetXCom
+
+    if loaded.XCom.serialize_value is not BaseXCom.serialize_value:
+        value = await asyncio.to_thread(loaded.XCom.serialize_value, value, key=key, **where)
+    await ask_on_loop(SetXCom(key=key, value=value, **where))
 
 
 def event_trigger_class() -> type[BaseTrigger]:
@@ -180,3 +239,68 @@ def _states_in_database(ti: Any, task_ids: Sequence[str]) -> set[str]:
             TaskInstance.task_id.in_(task_ids),
         )
         return {str(state) for (state,) in found}
+
+
+# --- what some releases have and others lack
+
+
+def trigger_hears_of_kills() -> bool:
+    """Whether Airflow calls ``on_kill`` of a trigger, as it does from 3.3 on, or only cancels its ``run``."""
+    from airflow.triggers.base import BaseTrigger
+
+    return hasattr(BaseTrigger, "on_kill")
+
+
+def state_limit() -> float:
+    """Return the seconds in which a trigger must hear from Airflow what became of its task.
+
+    The first question in a triggerer's life takes 5 s, more on a busy machine: Airflow loads what answers it.
+    Below 3.3 the end of a triggerer asks it as well, when nobody answers, and must not be held up for long.
+    """
+    return 20.0 if trigger_hears_of_kills() else 10.0
+
+
+def task_state_store(context: Context) -> Any:
+    """Return the store that outlives the tries of a task, from Airflow 3.3 on; None below."""
+    return context.get("task_state_store")
+
+
+def wait_began(context: Context) -> float:
+    """Return the Unix time at which a sensor began to wait: before the first of all reschedules."""
+    ti = context["ti"]
+    first = getattr(ti, "get_first_reschedule_date", None)
+    # Airflow 2 keeps the date of the first poke in the task instance itself.
+    began = first(context) if first else ti.start_date
+    return float(began.timestamp()) if began else clock.current().now()
+
+
+def connection_form(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the connection form for Airflow below 3.2, which does not read it in the provider info.
+
+    :param fields: ``conn-fields`` of the provider info.
+    """
+    from flask_appbuilder.fieldwidgets import BS3TextFieldWidget  # type: ignore[import-not-found]  # Airflow below 3.2 has it
+    from flask_babel import lazy_gettext  # type: ignore[import-not-found]  # as above
+    from wtforms import StringField  # type: ignore[import-untyped]  # as above
+
+    return {
+        name: StringField(
+            lazy_gettext(field["label"]), widget=BS3TextFieldWidget(), description=field["description"]
+        )
+        for name, field in fields.items()
+    }
+
+
+def retry_policies() -> tuple[type[ExceptionRetryPolicy], type[RetryAction], type[RetryRule]]:
+    """Return Airflow's classes for retry policies.
+
+    :raises ImportError: below Airflow 3.3, which brought them, saying so.
+    """
+    try:
+        from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+    except ImportError:
+        raise ImportError(
+            "airflow_provider_azbackup.retries needs Airflow 3.3 or later, which brought retry policies; "
+            "on earlier releases set retries and retry_delay"
+        ) from None
+    return ExceptionRetryPolicy, RetryAction, RetryRule

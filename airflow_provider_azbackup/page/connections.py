@@ -1,0 +1,55 @@
+"""Which connections lead to a vault, as the API server sees them."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from airflow.models.connection import Connection
+from airflow.providers.common.compat.sdk import conf
+from sqlalchemy import select
+
+from airflow_provider_azbackup.core.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+TYPE = "azure_backup"
+_PREFIX = "AIRFLOW_CONN_"
+
+
+def ids(session: Session) -> list[str]:
+    """Return the ids of the connections of our type: in Airflow's database, in the environment, as set.
+
+    A secrets backend cannot be asked which connections it has: ``[azure_backup] page_connections`` names
+    them.
+    """
+    stored = session.scalars(select(Connection.conn_id).where(Connection.conn_type == TYPE))
+    given = (
+        name.removeprefix(_PREFIX).lower()
+        for name, value in os.environ.items()
+        # With two underscores it is a team's.
+        if name.startswith(_PREFIX) and not name.startswith(f"{_PREFIX}_") and _type_of(value) == TYPE
+    )
+    named = (each.strip() for each in conf.get(TYPE, "page_connections", fallback="").split(","))
+    return sorted({str(each) for each in (*stored, *given, *named) if each})
+
+
+def settings_of(conn_id: str) -> Settings:
+    """Read a connection.
+
+    :raises AzureBackupConfigError: when a field of it is wrong.
+    """
+    conn = Connection.get_connection_from_secrets(conn_id)
+    return Settings.read(conn_id, login=conn.login, password=conn.password, extra=conn.extra_dejson)
+
+
+def _type_of(value: str) -> str:
+    """Read the type from a connection in JSON or as a URI, without the rest of it."""
+    with suppress(ValueError, AttributeError):
+        kind = json.loads(value).get("conn_type") if value.startswith("{") else urlsplit(value).scheme
+        return str(kind or "").replace("-", "_").lower()
+    return ""

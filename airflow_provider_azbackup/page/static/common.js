@@ -1,0 +1,183 @@
+// What the page and the tab share: Airflow's theme, links that leave the frame, words and marks.
+// Text from Azure becomes text nodes and nothing else: nothing here reads markup.
+
+export const OUTCOMES = ["running", "succeeded", "warned", "failed", "cancelled"];
+
+// Each outcome has a shape of its own, in a square of 2 by 2 around the origin: lines to draw, filled or not.
+const SHAPES = {
+  running: { fill: true, lines: [[[-0.8, -1], [1, 0], [-0.8, 1]]] },
+  succeeded: { fill: true, round: true, lines: [] },
+  warned: { fill: true, lines: [[[0, -1], [1, 0.85], [-1, 0.85]]] },
+  failed: { fill: false, lines: [[[-0.8, -0.8], [0.8, 0.8]], [[-0.8, 0.8], [0.8, -0.8]]] },
+  cancelled: { fill: false, closed: true, lines: [[[0, -1], [1, 0], [0, 1], [-1, 0]]] },
+};
+
+export function element(name, properties = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (value === undefined || value === null) continue;
+    if (key in made) made[key] = value;
+    else made.setAttribute(key, value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
+  return made;
+}
+
+export function show(id, visible) {
+  document.getElementById(id).hidden = !visible;
+}
+
+export function mark(outcome) {
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  svg.setAttribute("viewBox", "-1.4 -1.4 2.8 2.8");
+  svg.setAttribute("class", `mark ${outcome}`);
+  svg.setAttribute("aria-hidden", "true");
+  const shape = SHAPES[outcome] ?? SHAPES.running;
+  const path = document.createElementNS(space, "path");
+  const lines = shape.lines.map(
+    (line) => `M${line.map((point) => point.join(" ")).join("L")}${shape.fill || shape.closed ? "Z" : ""}`,
+  );
+  path.setAttribute("d", shape.round ? "M-1 0A1 1 0 1 1 1 0A1 1 0 1 1 -1 0Z" : lines.join(""));
+  path.setAttribute("fill", shape.fill ? "currentColor" : "none");
+  path.setAttribute("stroke", "currentColor");
+  path.setAttribute("stroke-width", shape.fill ? "0" : "0.55");
+  svg.append(path);
+  return svg;
+}
+
+export function drawMark(canvas, outcome, x, y, size, colour) {
+  const shape = SHAPES[outcome] ?? SHAPES.running;
+  canvas.fillStyle = canvas.strokeStyle = colour;
+  canvas.lineWidth = size / 2.2;
+  canvas.beginPath();
+  if (shape.round) canvas.arc(x, y, size, 0, 2 * Math.PI);
+  for (const line of shape.lines) {
+    line.forEach(([dx, dy], place) => canvas[place ? "lineTo" : "moveTo"](x + dx * size, y + dy * size));
+    if (shape.fill || shape.closed) canvas.closePath();
+  }
+  canvas[shape.fill ? "fill" : "stroke"]();
+}
+
+export function outcomeOf(outcome, word) {
+  return element("span", { className: `outcome ${outcome}` }, mark(outcome), word || outcome);
+}
+
+export function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
+const TWO = (number) => String(number).padStart(2, "0");
+export const clock = (date) => `${TWO(date.getHours())}:${TWO(date.getMinutes())}`;
+export const day = (date) =>
+  date.toLocaleDateString("en-GB", { weekday: "short", day: "numeric", month: "short" });
+
+export function moment(seconds) {
+  if (seconds === null || seconds === undefined) return "unknown";
+  const date = new Date(seconds * 1000);
+  return `${day(date)}, ${clock(date)}`;
+}
+
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "";
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172800) return `${(seconds / 3600).toFixed(1)} h`;
+  return `${(seconds / 86400).toFixed(1)} days`;
+}
+
+export function size(bytes) {
+  if (bytes === null || bytes === undefined) return "";
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  let step = 0;
+  while (bytes >= 1024 && step < units.length - 1) {
+    bytes /= 1024;
+    step += 1;
+  }
+  return `${bytes >= 100 || step === 0 ? Math.round(bytes) : bytes.toFixed(1)} ${units[step]}`;
+}
+
+export class Refused extends Error {}
+
+export async function ask(path) {
+  // The cookie of Airflow's login goes along: this is Airflow's own host.
+  const answer = await fetch(path, { headers: { Accept: "application/json" } });
+  if (answer.ok) return answer.json();
+  if (answer.status === 401) throw new Refused("You are not logged in to Airflow any more; reload the page.");
+  if (answer.status === 403) throw new Refused("Your Airflow user may not see this.");
+  throw new Error(`Airflow answered ${answer.status}.`);
+}
+
+export function complain(text) {
+  const fault = document.getElementById("fault");
+  // An alert that is told again with the same words would be read out again.
+  if (fault.textContent !== text) fault.textContent = text;
+  fault.hidden = !text;
+}
+
+// Airflow's own address of a task instance, two levels above this application.
+export function taskAddress({ dag_id, run_id, task_id, map_index }) {
+  const [dag, run, task] = [dag_id, run_id, task_id].map(encodeURIComponent);
+  const mapped = map_index >= 0 ? `/mapped/${map_index}` : "";
+  return new URL(`../dags/${dag}/runs/${run}/tasks/${task}${mapped}`, new URL("./", location.href)).href;
+}
+
+function airflow() {
+  try {
+    return window.parent !== window && window.parent.document ? window.parent : null;
+  } catch {
+    return null; // a frame of somebody else's
+  }
+}
+
+// Airflow's frame lets scripts run but no window open, not even by a click on a link. Airflow's own document
+// may: it is of the same origin, so the click is passed on to a link there.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[href]");
+  const outer = airflow();
+  if (!link || !outer || link.getAttribute("href").startsWith("#")) return;
+  event.preventDefault();
+  const twin = outer.document.createElement("a");
+  twin.href = link.href;
+  if (link.target === "_blank" || event.ctrlKey || event.metaKey) twin.target = "_blank";
+  twin.rel = "noopener noreferrer";
+  outer.document.body.append(twin);
+  twin.click();
+  twin.remove();
+});
+
+// Airflow writes its theme on its root element, and its colours as variables.
+const TAKEN = { "--bg": "--chakra-colors-bg", "--fg": "--chakra-colors-fg", "--quiet": "--chakra-colors-fg-muted",
+  "--line": "--chakra-colors-border-emphasized", "--raised": "--chakra-colors-bg-muted" };
+
+export function followTheme(changed) {
+  const outer = airflow()?.document.documentElement;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const apply = () => {
+    const own = document.documentElement;
+    own.dataset.theme = (outer ? outer.classList.contains("dark") : dark.matches) ? "dark" : "light";
+    const theirs = outer && getComputedStyle(outer);
+    for (const [ours, name] of Object.entries(TAKEN)) {
+      const value = theirs?.getPropertyValue(name).trim();
+      if (value) own.style.setProperty(ours, value);
+    }
+    changed?.();
+  };
+  if (outer) new MutationObserver(apply).observe(outer, { attributeFilter: ["class"] });
+  dark.addEventListener("change", apply);
+  apply();
+}
+
+export function errorList(errors) {
+  return (errors ?? []).map((error) =>
+    element(
+      "li",
+      {},
+      element("strong", {}, error.title ? `${error.title}${error.code ? ` (${error.code})` : ""}` : `Error ${error.code ?? ""}`),
+      element("div", {}, error.message ?? ""),
+      error.recommendations?.length
+        ? element("ul", { ariaLabel: "Recommended" }, ...error.recommendations.map((text) => element("li", {}, text)))
+        : null,
+    ),
+  );
+}

@@ -1,0 +1,130 @@
+// The tab of a task instance: its job, with phases, errors and recommendations.
+import { ask, complain, duration, element, errorList, followTheme, moment, outcomeOf, Refused, show, size } from "./common.js";
+
+// Airflow 3.1 puts the ids in as they are, so a plus sign is one; later releases encode them.
+function asked() {
+  const found = {};
+  for (const part of location.search.slice(1).split("&")) {
+    const at = part.indexOf("=");
+    if (at < 0) continue;
+    const value = part.slice(at + 1);
+    try {
+      found[part.slice(0, at)] = decodeURIComponent(value);
+    } catch {
+      found[part.slice(0, at)] = value;
+    }
+  }
+  // A task that is not mapped has no index, and Airflow leaves the placeholder.
+  found.map_index = /^\d+$/.test(found.map_index) ? found.map_index : "-1";
+  return found;
+}
+
+const seconds = (job, name) => {
+  if (typeof job[name] === "number") return job[name];
+  const told = Date.parse(job[`${name}_time`] ?? "");
+  return Number.isNaN(told) ? null : told / 1000;
+};
+
+function fill(id, facts) {
+  const pairs = facts.filter(([, value]) => value !== "" && value !== null && value !== undefined);
+  document.getElementById(id).replaceChildren(
+    ...pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, String(value))]),
+  );
+  return pairs.length > 0;
+}
+
+const WORDS = { completed: "succeeded", inprogress: "running", failed: "failed", cancelled: "cancelled" };
+
+function phase(task) {
+  const outcome = WORDS[String(task.status).toLowerCase()];
+  const state = outcome ? outcomeOf(outcome, task.status) : element("span", { className: "quiet" }, task.status);
+  return element("li", {}, element("strong", {}, task.name), " ", state, element("div", { className: "quiet" }, task.progress ?? ""));
+}
+
+// Facts that are told in words of their own; those of the job itself are not told twice.
+const IN_WORDS = {
+  job_id: () => "",
+  status: () => "",
+  percent: (value) => `${value} %`,
+  elapsed_seconds: duration,
+  bytes_done: size,
+  bytes_total: size,
+  last_look: inTime,
+  time: inTime,
+};
+
+function inTime(value) {
+  const at = Date.parse(value);
+  return Number.isNaN(at) ? value : moment(at / 1000);
+}
+
+const named = (facts) =>
+  Object.entries(facts ?? {}).map(([name, value]) => [
+    name.replace(/^bytes_|_seconds$/, "").replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase()),
+    (IN_WORDS[name] ?? String)(value),
+  ]);
+
+function tell(answer) {
+  const { job, progress, recovery_point: point, portal } = answer;
+  show("told", false);
+  show("task", true);
+  const outcome = job.outcome || "running";
+  document.getElementById("title").textContent =
+    [job.operation || "Job", job.item && `of ${job.item}`].filter(Boolean).join(" ");
+  document.getElementById("state").replaceChildren(
+    job.status ? outcomeOf(outcome, job.status) : element("span", { className: "quiet" }, "Azure has not been asked yet how it stands."),
+  );
+  const link = document.getElementById("portal");
+  link.hidden = !portal;
+  if (portal) link.href = portal;
+  const percent = outcome === "running" ? job.percent ?? progress.percent : null;
+  const bar = document.getElementById("bar");
+  bar.hidden = typeof percent !== "number";
+  if (!bar.hidden) {
+    const done = Math.max(0, Math.min(100, percent));
+    bar.setAttribute("aria-valuenow", done);
+    bar.firstElementChild.style.width = `${done}%`;
+  }
+  const errors = errorList(job.errors);
+  document.getElementById("errors").replaceChildren(...errors);
+  show("errors-part", errors.length > 0);
+  document.getElementById("phases").replaceChildren(...(job.tasks ?? []).map(phase));
+  show("phases-part", (job.tasks ?? []).length > 0);
+  const [start, end] = [seconds(job, "start"), seconds(job, "end")];
+  fill("facts", [
+    ["Job id", job.job_id],
+    ["Vault", job.vault],
+    ["Workload", job.backup_management_type],
+    ["Started", start && moment(start)],
+    ["Ended", end && moment(end)],
+    ["Duration", duration(job.duration_seconds ?? job.duration)],
+    ["Size", size(job.size_bytes)],
+    ["Azure adds", job.message],
+    ["Activity id", job.activity_id],
+  ]);
+  show("progress-part", outcome === "running" && fill("progress", named(progress)));
+  show("point-part", fill("point", named(point)));
+}
+
+async function look() {
+  const { dag_id = "", ...task } = asked();
+  let again = 15;
+  try {
+    const answer = await ask(`api/dags/${encodeURIComponent(dag_id)}/task?${new URLSearchParams(task)}`);
+    complain("");
+    if (answer.job) {
+      tell(answer);
+      again = (answer.job.outcome || "running") === "running" ? 15 : 0;
+    } else {
+      document.getElementById("told").textContent =
+        "This task instance waits for no Azure Backup job, or has not begun to.";
+    }
+  } catch (error) {
+    complain(error.message);
+    again = error instanceof Refused ? 0 : 30;
+  }
+  if (again) setTimeout(() => (document.hidden ? document.addEventListener("visibilitychange", look, { once: true }) : look()), again * 1000);
+}
+
+followTheme();
+look();

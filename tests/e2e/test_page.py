@@ -1,0 +1,330 @@
+"""Airflow's UI as a person meets it in Chromium: the connection's form, a deferred task, page and tab."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS
+from dev.airflow_api import Run
+from dev.stack import PASSWORD, USER, Stack
+from tests.e2e.azure import Azure
+
+pytestmark = pytest.mark.e2e
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+MISSING = "no Chromium on this machine; on Debian: apt-get install chromium fonts-dejavu-core"
+MANY = 1000
+# First paint with so many jobs, and all of them drawn: bounds for a machine that is busy with other tests.
+PAINTED, DRAWN = 1.0, 2.5
+FORM = "typed_into_the_form"
+EVIL = '<img src=x onerror=alert(1)><script>alert("x")</script>'
+ITEM = "spare-60"
+
+
+@dataclass
+class Browser:
+    """A page that is logged in, and what it said and asked for since."""
+
+    page: Any
+    url: str
+    said: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def open(self, path: str, frame: str = "Azure Backup") -> Any:
+        """Open an address of Airflow's and return the document in its frame."""
+        self.page.goto(f"{self.url}{path}")
+        found = self.page.wait_for_selector(f"iframe[title='{frame}']").content_frame()
+        found.wait_for_load_state()
+        return found
+
+    def set_theme(self, theme: str) -> None:
+        self.page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
+
+
+@pytest.fixture(scope="module")
+def browser(airflow: Stack) -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip(MISSING)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        page = chromium.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"{airflow.url}/auth/login")
+        page.fill("input[name=username]", USER)
+        page.fill("input[name=password]", PASSWORD)
+        page.click("button[type=submit]")
+        page.wait_for_url(lambda url: "/auth/" not in url)
+        found = Browser(page, airflow.url)
+        # No test leaves this machine, and a link to the portal leads somewhere.
+        page.context.route("https://portal.azure.com/**", lambda route: route.fulfill(body="the portal"))
+        page.on("console", lambda told: found.said.append(told.text) if told.type == "error" else None)
+        page.on("pageerror", lambda error: found.said.append(str(error)))
+        page.on("request", lambda request: found.asked.append(request.url))
+        yield found
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def typed(browser: Browser, azure: Azure) -> Any:
+    """A connection that was typed into Airflow's form; the form's own text, and what its Test button told."""
+    page, connection = browser.page, azure.connection()
+    page.goto(f"{browser.url}/connections")
+    page.get_by_role("button", name="Add Connection").click()
+    form = page.get_by_role("dialog")
+    form.locator("input[name=connection_id]").fill(FORM)
+    form.get_by_role("combobox").first.fill("Azure Backup")
+    page.get_by_role("option", name="Azure Backup", exact=True).click()
+    form.locator("input[name=login]").fill(connection["login"])
+    form.locator("input[name=password]").fill(connection["password"])
+    form.locator("input[name=port]").fill("443")
+    form.get_by_role("button", name="Extra Fields", exact=True).click()
+    for name, value in connection["extra"].items():
+        form.locator(f"input[name=element_{name}]").fill(str(value))
+    shown = [name for name in CONNECTION_FIELDS if form.locator(f"[id=element_{name}]").count()]
+    text = form.inner_text()
+    form.get_by_role("button", name="Save").click()
+    row = page.get_by_role("row").filter(has_text=FORM)
+    with page.expect_response(lambda answer: answer.url.endswith("/connections/test")) as told:
+        row.get_by_role("button", name="Test Connection").click()
+    return shown, text, told.value.json()
+
+
+@pytest.fixture(scope="module")
+def backup(airflow: Stack, azure: Azure, typed: Any) -> Run:
+    """A run with the typed connection, whose backup goes on in a vault of its own."""
+    azure.reset()
+    azure.plan(ITEM, seconds=24 * 3600)
+    run = airflow.run_dag("chaos_deferred", {"item": ITEM, "vault": ITEM, "conn_id": FORM})
+    airflow.wait_for_state(run, "backup", "deferred", timeout=90)
+    return run
+
+
+@pytest.fixture(scope="module")
+def many(azure: Azure, backup: Run) -> None:
+    azure.configure(page_size=200)
+    azure.start_jobs([f"fleet-{number % 20 + 1:02}" for number in range(MANY)], seconds=24 * 3600)
+
+
+def colours(frame: Any) -> list[int]:
+    """The brightness of background and text, from 0 to 255; a canvas reads colours in any notation."""
+    found: list[int] = frame.evaluate(
+        """() => ['background-color', 'color'].map(name => {
+            const canvas = document.createElement('canvas').getContext('2d');
+            canvas.fillStyle = getComputedStyle(document.documentElement)[name];
+            canvas.fillRect(0, 0, 1, 1);
+            const [red, green, blue] = canvas.getImageData(0, 0, 1, 1).data;
+            return Math.round((red + green + blue) / 3);
+        })"""
+    )
+    return found
+
+
+def is_of(theme: str, frame: Any) -> bool:
+    """Whether the document in a frame is in a theme, and can be read."""
+    back, text = colours(frame)
+    return abs(back - text) > 150 and (back > 200) == (theme == "light")
+
+
+def path_of(run: Run) -> str:
+    return f"/dags/{run.dag_id}/runs/{quote(run.run_id)}/tasks/backup"
+
+
+def test_a_connection_is_typed_into_the_form_and_its_button_tests_it(typed: Any) -> None:
+    shown, text, told = typed
+    assert shown == [*CONNECTION_FIELDS]
+    for name, field_ in CONNECTION_FIELDS.items():
+        assert field_["label"] in text and field_["description"] in text, name
+    assert told["status"] is True, told
+    assert "demo-vault" in told["message"]
+
+
+def test_the_tab_and_the_link_tell_of_the_job_while_its_task_is_deferred(
+    browser: Browser, airflow: Stack, backup: Run
+) -> None:
+    browser.page.set_viewport_size({"width": 1280, "height": 900})
+    task = airflow.task(backup, "backup")
+    job_id = airflow.xcom(task, "job_id")
+    frame = browser.open(f"{path_of(backup)}/plugin/azure-backup-job")
+    frame.wait_for_selector(f"#facts:has-text('{job_id}')")
+    frame.wait_for_selector("#state:has-text('InProgress')")
+    assert frame.text_content("#title") == f"Backup of {ITEM}"
+    assert frame.text_content("#phases li:first-child strong") == "Take Snapshot"
+    # The first look comes 15 seconds after the deferral, and the tab asks anew every 15 seconds.
+    frame.wait_for_selector("#progress:has-text('Last look')", timeout=90_000)
+    assert airflow.xcom(task, "backup_progress")["job_id"] == job_id
+    browser.page.goto(f"{browser.url}{path_of(backup)}/details")
+    with browser.page.expect_popup() as opened:
+        browser.page.get_by_role("link", name="Azure Backup job").click()
+    opened.value.wait_for_load_state()
+    assert opened.value.url.startswith("https://portal.azure.com/#@")
+    assert opened.value.url.endswith(f"/backupJobs/{job_id}")
+    opened.value.close()
+    assert airflow.task(backup, "backup").state == "deferred"
+
+
+def test_a_thousand_jobs_are_painted_within_a_second(browser: Browser, azure: Azure, many: None) -> None:
+    before = azure.count(method="GET", path_contains="/vaults/demo-vault/backupJobs")
+    browser.page.goto(browser.url)
+    browser.page.get_by_role("button", name="Browse").click()
+    browser.page.get_by_role("menuitem", name="Azure Backup").click()
+    frame = browser.page.wait_for_selector("iframe[title='Azure Backup']").content_frame()
+    frame.wait_for_selector(f"#told:has-text('{MANY} jobs')", timeout=15_000)
+    # Now that one list has been read, everybody else sees it at once.
+    frame = browser.open("/plugin/azure-backup")
+    frame.wait_for_selector("#timeline canvas")
+    drawn = frame.evaluate("() => performance.now()")
+    painted = frame.evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    assert painted < PAINTED * 1000, f"first paint after {painted:.0f} ms"
+    assert drawn < DRAWN * 1000, f"all jobs drawn after {drawn:.0f} ms"
+    assert frame.text_content("#legend [data-outcome=running]") == f"running {MANY}"
+    # A thousand jobs are five pages of one list.
+    assert azure.count(method="GET", path_contains="/vaults/demo-vault/backupJobs") - before == MANY // 200
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390)])
+def test_the_page_follows_the_theme_and_fits_the_width(
+    browser: Browser, many: None, theme: str, width: int
+) -> None:
+    browser.page.set_viewport_size({"width": width, "height": 844})
+    browser.set_theme(theme)
+    frame = browser.open("/plugin/azure-backup")
+    frame.wait_for_selector("#timeline canvas")
+    assert is_of(theme, frame)
+    assert frame.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    frame.locator("input[name=form][value=table]").check(force=True)
+    assert frame.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    other = {"light": "dark", "dark": "light"}[theme]
+    browser.page.evaluate(
+        "([was, is]) => document.documentElement.classList.replace(was, is)", [theme, other]
+    )
+    frame.wait_for_selector(f"html[data-theme={other}]", state="attached")
+    assert is_of(other, frame)
+
+
+def test_everything_is_reached_without_a_mouse(browser: Browser, many: None) -> None:
+    browser.page.set_viewport_size({"width": 1280, "height": 900})
+    frame = browser.open("/plugin/azure-backup")
+    frame.wait_for_selector("#timeline canvas")
+    frame.focus(".skip")
+    order = []
+    for _ in range(14):
+        browser.page.keyboard.press("Tab")
+        order.append(
+            frame.evaluate(
+                "() => document.activeElement.id || document.activeElement.name"
+                " || document.activeElement.dataset.outcome"
+            )
+        )
+        seen = frame.evaluate(
+            "() => { const here = document.activeElement;"
+            " return getComputedStyle(here.type === 'radio' ? here.nextElementSibling : here).outlineStyle }"
+        )
+        assert seen != "none", f"{order[-1]} does not show that it has the focus"
+        if order[-1] == "timeline":
+            break
+    expected = ["span", "form", "portal", "within", "running", "succeeded", "warned", "failed", "cancelled"]
+    assert [name for name in order if name in expected] == expected
+    assert order[-1] == "timeline"
+    browser.page.keyboard.press("ArrowRight")
+    first = frame.text_content("#detail")
+    assert "fleet-" in first and "Job in Azure" in first
+    browser.page.keyboard.press("ArrowDown")
+    assert frame.text_content("#detail") != first
+    frame.focus("input[name=form][value=plot]")
+    browser.page.keyboard.press("ArrowRight")
+    assert frame.locator("#rows tr").count() == 50
+    frame.focus("#more")
+    browser.page.keyboard.press("Enter")
+    assert frame.locator("#rows tr").count() == 100
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_tab_tells_of_a_job_that_is_over_and_leads_out_of_its_frame(
+    browser: Browser, airflow: Stack, azure: Azure, backup: Run, theme: str
+) -> None:
+    azure.set_status(airflow.xcom(airflow.task(backup, "backup"), "job_id"), "Completed")
+    airflow.wait(backup)
+    browser.page.set_viewport_size({"width": 390, "height": 844})
+    browser.set_theme(theme)
+    frame = browser.open(f"{path_of(backup)}/plugin/azure-backup-job")
+    frame.wait_for_selector("#state:has-text('Completed')")
+    assert frame.locator("#phases li").count() == 2
+    assert {"Job id", "Started", "Duration"} <= {*frame.locator("#facts dt").all_inner_texts()}
+    assert is_of(theme, frame)
+    assert frame.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    with browser.page.expect_popup() as opened:
+        frame.click("#portal")
+    opened.value.wait_for_load_state()
+    assert opened.value.url.startswith("https://portal.azure.com/#@")
+    opened.value.close()
+
+
+def test_a_gate_leads_to_its_task_instance(browser: Browser, backup: Run, many: None) -> None:
+    frame = browser.open("/plugin/azure-backup")
+    frame.click(f"#gates tr:has-text('{backup.run_id}') a")
+    browser.page.wait_for_url(f"**/dags/{backup.dag_id}/runs/*/tasks/backup*")
+
+
+def test_markup_in_a_name_is_shown_and_not_obeyed(browser: Browser, many: None) -> None:
+    alerts: list[str] = []
+    browser.page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+    now = time.time()
+    job = {
+        **dict.fromkeys(("id", "item", "key", "operation", "status"), EVIL),
+        "outcome": "failed",
+        "start": now - 600,
+        "end": now - 60,
+        "errors": [{"title": EVIL, "code": "1", "message": EVIL, "recommendations": [EVIL]}],
+    }
+    answer = {
+        **{"vault": EVIL, "fault": EVIL, "reading": False, "cut": True, "items": 1, "jobs": [job]},
+        **dict.fromkeys(("portal", "jobs_portal"), "https://portal.azure.com/"),
+        **{"now": now, "read_at": now, "next_at": now + 180},
+        "overdue": [{"item": EVIL, "why": "long", "since": now - 600, "usual": 60}],
+    }
+    browser.page.route("**/vault?*", lambda route: route.fulfill(json=answer))
+    frame = browser.open("/plugin/azure-backup")
+    frame.wait_for_selector("#timeline canvas")
+    frame.focus("#timeline")
+    browser.page.keyboard.press("ArrowRight")
+    assert EVIL in frame.text_content("#detail")
+    assert EVIL in frame.text_content("#late")
+    assert frame.locator("main img").count() == 0
+    browser.page.unroute("**/vault?*")
+    assert alerts == []
+
+
+@pytest.mark.parametrize(("token", "status"), [(None, 401), ("nonsense", 403)])
+def test_airflow_serves_nothing_of_it_to_who_is_not_logged_in(
+    airflow: Stack, token: str | None, status: int
+) -> None:
+    for path in ("", "task", "assets/page.js", "api/connections", "api/gates"):
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = urllib.request.Request(f"{airflow.url}/azure-backup/{path}", headers=headers)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30)
+        with refused.value:
+            assert refused.value.code == status, path
+
+
+def test_nothing_was_asked_of_another_host_and_nothing_was_refused(browser: Browser, airflow: Stack) -> None:
+    ours = [url for url in browser.asked if "/azure-backup/" in url]
+    assert len(ours) > 20
+    assert {urlsplit(url).netloc for url in browser.asked if url.startswith("http")} <= {
+        urlsplit(airflow.url).netloc
+    }
+    files = ("Content Security Policy", "page.js", "task.js", "common.js", "uPlot")
+    assert [text for text in browser.said if any(name in text for name in files)] == []

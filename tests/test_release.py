@@ -1,0 +1,96 @@
+"""What a release is made by agrees with what it is: workflows, matrix, metadata, changelog, registry."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from airflow_provider_azbackup import __version__
+from airflow_provider_azbackup.get_provider_info import get_provider_info
+from dev.releases import ALL, NEWEST, lock_file
+
+ROOT = Path(__file__).parent.parent
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in ROOT.glob(".github/workflows/*.yml")}
+REGISTRY = yaml.safe_load((ROOT / ".airflow-registry.yaml").read_text())
+KINDS = ("operators", "sensors", "hooks", "triggers")
+
+
+def steps(workflow: str) -> list[dict[str, Any]]:
+    return [step for job in WORKFLOWS[workflow]["jobs"].values() for step in job["steps"]]
+
+
+def test_the_classifiers_name_exactly_the_pythons_of_the_matrix() -> None:
+    prefix = "Programming Language :: Python :: "
+    named = {each.removeprefix(prefix) for each in PROJECT["classifiers"] if each.startswith(prefix)}
+    assert {each for each in named if "." in each} == set().union(*ALL.values())
+    assert PROJECT["requires-python"] == f">={ALL[NEWEST][0]}"
+
+
+def test_the_newest_release_of_the_matrix_is_the_one_that_is_locked_for_the_tests() -> None:
+    assert f"\napache-airflow=={NEWEST} " in lock_file(NEWEST).read_text()
+
+
+def test_the_workflow_runs_every_release_of_the_matrix_on_all_of_its_pythons() -> None:
+    job = WORKFLOWS["ci"]["jobs"]["matrix"]
+    assert job["strategy"]["matrix"]["airflow"] == [*ALL]
+    (setup,) = [step for step in job["steps"] if "setup-python" in step.get("uses", "")]
+    assert sorted(setup["with"]["python-version"].split()) == [*ALL[NEWEST]]
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_a_workflow_runs_commands_that_exist(workflow: str) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for command in [step["run"] for step in steps(workflow) if "run" in step]:
+        for target in re.findall(r"^make (\S+)$", command, re.MULTILINE):
+            rule = re.escape(target.replace(".venv/test.", ".venv/%."))
+            assert re.search(rf"^{rule}:", makefile, re.MULTILINE), target
+        for program in re.findall(r"^(\.ci/\S+|dev/\S+)$", command, re.MULTILINE):
+            assert (ROOT / program).exists()
+
+
+def test_only_the_job_that_publishes_may_sign_and_no_job_holds_a_password() -> None:
+    for workflow in WORKFLOWS.values():
+        assert workflow["permissions"] == {"contents": "read"}
+        assert "secrets." not in str(workflow)
+    may = {name: job.get("permissions") for name, job in WORKFLOWS["release"]["jobs"].items()}
+    assert may == {"build": None, "publish": {"id-token": "write", "attestations": "write"}}
+
+
+def test_the_changelog_knows_this_version() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert __version__ in headings
+
+
+def test_the_registry_is_told_what_airflow_is_told() -> None:
+    info = get_provider_info()
+    assert REGISTRY["package-name"] == info["package-name"] == PROJECT["name"]
+    assert REGISTRY["display-name"] == info["name"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_registry_names_every_class(kind: str) -> None:
+    module = import_module(f"airflow_provider_azbackup.{kind}")
+    public = {
+        f"{module.__name__}.{name}"
+        for name, value in vars(module).items()
+        if inspect.isclass(value)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+        and not issubclass(value, Exception)
+    }
+    assert {entry["module"] for entry in REGISTRY[kind]} == public
+    assert all(entry["description"] for entry in REGISTRY[kind])
+
+
+def test_what_else_the_registry_names_can_be_imported() -> None:
+    for entry in REGISTRY["other"]:
+        module, _, name = entry["module"].rpartition(".")
+        assert getattr(import_module(module), name)
