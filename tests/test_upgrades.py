@@ -18,7 +18,9 @@ from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_azbackup import exceptions as errors
 from airflow_provider_azbackup import triggers
+from airflow_provider_azbackup.compat import IS_AIRFLOW_3
 from airflow_provider_azbackup.core.adoption import Note
+from airflow_provider_azbackup.core.progress import PROGRESS
 from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.memory import KEY
 from airflow_provider_azbackup.operators import AzureBackupOperator
@@ -64,6 +66,8 @@ def test_a_task_goes_on_behind_its_wait(azure: Emulator, case: str, story: dict[
         error = type(met).__name__
     assert (result, error) == (story["result"], story["error"])
     for key, pushed in story["xcoms"].items():
+        if key == PROGRESS and not IS_AIRFLOW_3:
+            continue  # they were recorded on Airflow 3; before it nobody tells progress
         now = ti.xcoms[key]
         if isinstance(pushed, dict):  # of which only the moment of the look is another
             now = {**{name: now[name] for name in pushed}, **{"last_look": pushed.get("last_look")}}

@@ -13,7 +13,7 @@ from typing import Self
 
 from dev.airflow_api import AirflowApiError, Json, Task
 from dev.releases import environment
-from dev.stack import PARTS, PASSWORD, PROCESSES, USER, Stack, StackError
+from dev.stack import ONE_MACHINE, PARTS, PASSWORD, PROCESSES, USER, Stack, StackError
 
 SETTINGS = {
     # What happened to a task while it runs is noticed after seconds, not after half a minute.
@@ -32,7 +32,7 @@ class OldStack(Stack):
     :param ended: set when the tests are ended; whatever waits for Airflow then gives up.
     """
 
-    processes = PROCESSES
+    processes: Mapping[str, tuple[str, ...]] = {name: PROCESSES[name] for name in ONE_MACHINE}
     parts: tuple[str, ...] = PARTS
 
     def __init__(
