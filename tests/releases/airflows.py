@@ -159,6 +159,8 @@ class Airflow2(OldStack):
 
     def _send(self, method: str, path: str, body: Json | None) -> Json:
         path = path.replace("/api/v2/monitor/", "/api/v1/").replace("/api/v2/", "/api/v1/", 1)
+        # A list of tasks cannot be sorted there; no run of these tests needs a second page of it.
+        path = path.removesuffix("&order_by=id")
         if body is not None and "logical_date" in body:
             body = {"conf": body["conf"]}
         return super()._send(method, path, body)
