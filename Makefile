@@ -46,7 +46,7 @@ test: .venv/test.installed
 	$(BIN)/python -m pytest -m e2e --durations 12
 
 matrix: .venv/test.installed
-	$(BIN)/python -m dev.matrix --write
+	@$(BIN)/nox; seen=$$?; $(BIN)/python -m dev.matrix --write && exit $$seen
 
 dist: .venv/test.installed
 	@dev/dist
@@ -84,7 +84,7 @@ lock: $(BIN)/uv
 	dev/lock $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf .venv .venv-az .venv-docs .venv-distributed .venv-releases build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-az .venv-docs .venv-distributed .venv-releases build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .nox
 
 # The files installed are the files locked, or nothing is installed at all; the package itself is linked, not copied.
 .venv/%.installed: requirements/%.txt pyproject.toml $(BIN)/uv

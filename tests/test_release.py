@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+import shlex
+import subprocess
+import sys
 import tomllib
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +48,25 @@ def test_the_workflow_runs_every_release_of_the_matrix_on_all_of_its_pythons() -
     assert job["strategy"]["matrix"]["airflow"] == [*ALL]
     (setup,) = [step for step in job["steps"] if "setup-python" in step.get("uses", "")]
     assert sorted(setup["with"]["python-version"].split()) == [*ALL[NEWEST]]
+
+
+@pytest.mark.skipif(find_spec("nox") is None, reason="nox is no part of an older release's environment")
+def test_the_workflow_has_nox_run_all_fast_tests_of_a_release() -> None:
+    (command,) = [
+        step["run"] for step in WORKFLOWS["ci"]["jobs"]["matrix"]["steps"] if "nox" in step.get("run", "")
+    ]
+    chosen = []
+    for release in ALL:
+        asked = shlex.split(command.replace("${{ matrix.airflow }}", release))[1:]
+        told = subprocess.run(
+            [sys.executable, "-m", "nox", *asked, "--list", "--json"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        )
+        chosen += [(each["call_spec"]["airflow"], each["python"]) for each in json.loads(told.stdout)]
+    assert {*chosen} == {(release, python) for release, pythons in ALL.items() for python in pythons}
+    assert len(chosen) == sum(len(pythons) + 1 for pythons in ALL.values())  # the lowest dependencies as well
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)

@@ -23,9 +23,15 @@ import pytest
 
 from airflow_provider_azbackup.emulator import Emulator
 from dev.airflow_api import FINISHED, Run, Task
-from dev.matrix import WITHOUT
 from dev.postgres import Postgres
-from dev.releases import RELEASES, ROOT, EnvironmentMissingError, environment, interpreter
+from dev.releases import (
+    RELEASES,
+    ROOT,
+    EnvironmentMissingError,
+    environment,
+    interpreter,
+    pytest_options,
+)
 from tests.releases.airflows import Airflow2, OldStack
 
 pytestmark = pytest.mark.e2e
@@ -212,13 +218,11 @@ def tell(release: str, home: Path, ended: threading.Event) -> Story:
 def check(release: str, story: Future[Story]) -> subprocess.CompletedProcess[str]:
     """Run a sample of the fast tests of what Airflow runs of ours in the environment of a release."""
     story.exception()  # it only has to be over
-    without = " or ".join(WITHOUT.get(release, ("nothing",)))
     oldest, *_, newest = RELEASES
     names = (*CHECKED, *(CHECKED_AT_BOTH_ENDS if release in (oldest, newest) else ()))
     return subprocess.run(
         [str(environment(release)), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        # An older Airflow warns of its own future; of ours the tests on the newest tell.
-        + ["-W", "default", "--disable-warnings", "-k", f"not ({without})"]
+        + pytest_options(release)
         + [f"tests/test_{name}.py" for name in names],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,

@@ -1,0 +1,124 @@
+"""The tests on every release of Airflow and every Python that we promise: ``make matrix`` runs them all.
+
+    nox --list                  what there is
+    nox --tags airflow-3.1.8    one release, on each of its Pythons
+
+On the first Python of a release all fast tests are run; on the others those that reach into Airflow, and
+with the lowest dependencies those that reach into these as well. The rest is our own core, the same
+everywhere. Then each release is started for real, with its triggerer, and the wheel is installed into an
+empty environment of each. ``dev.matrix`` makes tables of the reports. What has a report is not run again
+until the next commit, so an interrupted run is taken up where it was.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nox
+
+from dev.matrix import LOWEST, cells, is_whole, report
+from dev.releases import ALL, NEWEST, RELEASES, installs, pytest_options
+
+nox.options.default_venv_backend = "uv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+
+# What reaches into Airflow: its base classes, its context, its XComs, its database, its supervisor.
+AIRFLOWS = (
+    "cancel",
+    "deadlines",
+    "example_dags",
+    "freshness",
+    "guard",
+    "kill",
+    "operators",
+    "provider_info",
+    "restores",
+    "retries",
+    "sensors",
+    "triggers",
+    "upgrades",
+)
+# What reaches into the Azure libraries and requests.
+LIBRARIES = (
+    "credentials",
+    "hooks",
+    "recordings",
+    "rotation",
+    "test_connection",
+    "transport",
+    "transport_trust",
+)
+# The newest release on its triggerer; the others have tests/releases.
+NEWEST_STACK = ("tests/e2e/test_waiting.py", "tests/e2e/test_examples.py", "tests/e2e/test_installation.py")
+
+
+def tag(release: str) -> str:
+    return f"airflow-{release}"
+
+
+@nox.session
+@nox.parametrize(
+    ("python", "airflow", "dependencies"),
+    [
+        nox.param(python, release, age, id=f"{release}-{python}-{age}", tags=[tag(release)])
+        for release in ALL
+        for python, age in cells(release)
+    ],
+)
+def fast(session: nox.Session, airflow: str, dependencies: str) -> None:
+    """Fast tests beside a release of Airflow, with the newest dependencies of ours or the lowest."""
+    python = str(session.python)
+    path = not_yet(session, f"{airflow} {python} {dependencies}")
+    # The same files serve each environment, wherever file systems allow.
+    session.env["UV_LINK_MODE"] = "hardlink"
+    lowest = dependencies == LOWEST
+    for told in installs(airflow, lowest=lowest):
+        session.install("--quiet", *told)
+    if lowest:
+        session.run("uv", "pip", "check")
+    files = [f"tests/test_{each}.py" for each in (*AIRFLOWS, *(LIBRARIES if lowest else ()))]
+    if is_whole(airflow, python, dependencies):
+        files = ["tests"]
+    run(session, "python", path, "-n", "auto", "-m", "not e2e", *pytest_options(airflow), *files)
+
+
+@nox.session(venv_backend="none")
+@nox.parametrize("airflow", [nox.param(release, id=release, tags=[tag(release)]) for release in ALL])
+def wheel(session: nox.Session, airflow: str) -> None:
+    """The wheel in an empty environment of a release: listed, known, valid, and no import warns."""
+    path = not_yet(session, f"{airflow} wheel")
+    run(session, sys.executable, path, "-m", "e2e", "-k", airflow, "tests/releases/test_wheel.py")
+
+
+@nox.session(venv_backend="none")
+@nox.parametrize(
+    "airflow",
+    [
+        nox.param("older", id="older", tags=[tag(release) for release in RELEASES]),
+        nox.param(NEWEST, id=NEWEST, tags=[tag(NEWEST)]),
+    ],
+)
+def stack(session: nox.Session, airflow: str) -> None:
+    """A real scheduler and triggerer: trigger, defer, resume, gate; the older releases two at a time."""
+    path = not_yet(session, f"{airflow} stack")
+    files = NEWEST_STACK if airflow == NEWEST else ("tests/releases/test_releases.py",)
+    run(session, sys.executable, path, "-m", "e2e", *files)
+
+
+def not_yet(session: nox.Session, name: str) -> Path:
+    """Return where the report of a session goes; end the session if it is there."""
+    path = report(name)
+    if path.exists():
+        session.skip(f"it was run on this commit: {path}")
+    return path
+
+
+def run(session: nox.Session, python: str, path: Path, *options: str) -> None:
+    """Run tests, with a report."""
+    session.run(
+        *(python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", f"--junitxml={path}", *options),
+        env={"PYTHONPATH": "."},
+        external=True,
+    )
