@@ -96,6 +96,11 @@ CELERY = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "10",
 }
+# What Airflow says of an event: in the log of its task or, where that was closed a moment too early, in the
+# triggerer's own, as this one.
+FIRED = re.compile(
+    r"^(\S+) .*Trigger fired event .* name='gates/[^']*/(\w+)\.gate/(\d+)/\d+ \(ID \d+\)'", re.MULTILINE
+)
 BLOCKED = re.compile(r"async thread was blocked for ([\d.]+) seconds")
 # Longer than this the event loop must never stand still.
 STILL = 0.5
@@ -261,16 +266,26 @@ class Fleet:
 
     def _events(self) -> dict[Gate, float]:
         """When the end of each job was told, as Unix time; that it was found is told as well, before."""
+        told = [
+            (gate, str(json.loads(line)["timestamp"]))
+            for gate, text in self._trigger_logs().items()
+            for line in text.splitlines()
+            if "Trigger fired event" in line
+        ]
+        for moment, group, index in FIRED.findall(self._triggerers_logs()):
+            told.append(((group, int(index)), moment))
         found: dict[Gate, float] = {}
-        for gate, text in self._trigger_logs().items():
-            fired = [
-                datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
-                for line in text.splitlines()
-                if "Trigger fired event" in line
-            ]
-            if told := [moment for moment in fired if moment >= self.ended.get(gate, math.inf)]:
-                found[gate] = min(told)
+        for gate, fired in sorted(
+            (gate, datetime.fromisoformat(moment).timestamp()) for gate, moment in told
+        ):
+            if fired >= self.ended.get(gate, math.inf):
+                found.setdefault(gate, fired)
         return found
+
+    def _triggerers_logs(self) -> str:
+        """What the triggerers said themselves, both lives of one that was killed among them."""
+        logs = self.stack.home.glob("triggerer*.log")
+        return "\n".join(log.read_text(errors="replace") for log in logs)
 
     def _report(self, killed: float) -> Report:
         tasks = {(task.task_id, task.map_index): task for task in self.stack.tasks(self.run)}
@@ -300,11 +315,7 @@ class Fleet:
             reads=self.azure.count("GET", "backupJobs", 200),
             throttled=self.azure.count("GET", "backupJobs", 429),
             minutes=round((time.time() - self.began) / 60, 1),
-            blocked=[
-                float(seconds)
-                for log in self.stack.home.glob("triggerer*.log")
-                for seconds in BLOCKED.findall(log.read_text())
-            ],
+            blocked=[float(seconds) for seconds in BLOCKED.findall(self._triggerers_logs())],
             delay_p50=round(delays[len(delays) // 2], 1),
             delay_p99=round(delays[int(0.99 * len(delays))], 1),
             events_behind_the_kill=sum(fired > killed for fired in events.values()),
