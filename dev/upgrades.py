@@ -16,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -62,6 +63,8 @@ CASES: Mapping[str, tuple[str, str, Callable[[str], dict[str, Any]]]] = {
     ),
     "backup in a crowd": ("operators", "AzureBackupOperator", lambda _: {"protected_item": "fleet-04"}),
 }
+# Beside the cases: what an asset's watch keeps.
+WATCH = "watch"
 
 
 def make(case: str, job_id: str) -> Any:
@@ -146,6 +149,37 @@ class _Try:
         }
 
 
+class _Asset(dict[str, Any]):
+    """Airflow's state store of one asset."""
+
+    async def aget(self, key: str) -> Any:
+        return self.get(key)
+
+    async def aset(self, key: str, value: Any) -> None:
+        self[key] = json.loads(json.dumps(value))
+
+
+async def watch(azure: Any) -> dict[str, Any]:
+    """Watch the ends of an item's backups, and return what is kept of that once one was told and one runs."""
+    ledger = import_module(f"{PACKAGE}.ledger")
+    kind = import_module(f"{PACKAGE}.triggers").AzureBackupEventTrigger
+    azure.start_job("fleet-06", seconds=SPEED)
+    azure.start_job("fleet-06", ending="Never")
+    trigger, kept = kind(protected_item="fleet-06", ends=["succeeded", "failed"], poll_interval=2.0), _Asset()
+    trigger.asset_state_store = kept
+    events = aiter(trigger.run())
+    await anext(events)
+    # On its way at first; behind a while it counts as stored, and that is written down before the next end.
+    with suppress(TimeoutError):
+        await asyncio.wait_for(anext(events), 20.0)
+    path, arguments = trigger.serialize()
+    return {
+        "trigger": [path, arguments],
+        "variable": ledger.VariableLedger(path, arguments).name,
+        "mark": kept[ledger.KEY],
+    }
+
+
 async def record() -> dict[str, Any]:
     """Run all cases with the package that is imported, and return their stories."""
     emulator = import_module(f"{PACKAGE}.emulator")
@@ -166,7 +200,8 @@ async def record() -> dict[str, Any]:
             if wait.leave():
                 waits.append(wait)
         stories = await asyncio.gather(*(each.resume() for each in waits))
-    return {each.case: story for each, story in zip(waits, stories, strict=True)}
+        watched = {WATCH: await watch(azure)}
+    return {**{each.case: story for each, story in zip(waits, stories, strict=True)}, **watched}
 
 
 def record_revision(revision: str) -> Path:

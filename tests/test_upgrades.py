@@ -20,18 +20,24 @@ from airflow_provider_azbackup import exceptions as errors
 from airflow_provider_azbackup import triggers
 from airflow_provider_azbackup.compat import IS_AIRFLOW_3
 from airflow_provider_azbackup.core.adoption import Note
+from airflow_provider_azbackup.core.ends import Mark
 from airflow_provider_azbackup.core.progress import PROGRESS
 from airflow_provider_azbackup.emulator import Emulator
+from airflow_provider_azbackup.ledger import VariableLedger
 from airflow_provider_azbackup.memory import KEY
 from airflow_provider_azbackup.operators import AzureBackupOperator
-from dev.upgrades import CASES, RECORDS, make
+from dev.upgrades import CASES, RECORDS, WATCH, make
 from tests.tasks import Store, TaskInstance, run
 
+RECORDED = {path.stem: json.loads(path.read_text()) for path in sorted(Path(RECORDS).glob("*.json"))}
 STORIES = {
-    f"{path.stem}: {case}": (case, story)
-    for path in sorted(Path(RECORDS).glob("*.json"))
-    for case, story in json.loads(path.read_text()).items()
+    f"{revision}: {case}": (case, story)
+    for revision, stories in RECORDED.items()
+    for case, story in stories.items()
+    if case != WATCH
 }
+# Not of every revision: the first ones knew no watches, or recorded none.
+WATCHES = {revision: stories[WATCH] for revision, stories in RECORDED.items() if WATCH in stories}
 EACH = pytest.mark.parametrize(("case", "story"), STORIES.values(), ids=STORIES)
 
 
@@ -82,6 +88,25 @@ def test_the_note_of_a_try_is_read_as_it_was_written(case: str, story: dict[str,
         note = Note.from_dict(stored)
         assert note is not None
         assert {name: note.to_dict().get(name) for name in stored} == stored
+
+
+@pytest.mark.parametrize("left", WATCHES.values(), ids=WATCHES)
+def test_a_watch_goes_on_where_it_was(left: dict[str, Any]) -> None:
+    path, arguments = left["trigger"]
+    path_now, arguments_now = rebuilt(path, arguments).serialize()
+    assert path_now == path
+    assert {name: arguments_now.get(name) for name in arguments} == arguments
+    mark = Mark.from_dict(left["mark"])
+    assert mark is not None
+    assert mark.told
+    assert mark.running
+    assert {name: mark.to_dict().get(name) for name in left["mark"]} == left["mark"]
+    # Below Airflow 3.3 it lies in a Variable whose name is made of the arguments.
+    assert VariableLedger(path_now, arguments_now).name == left["variable"]
+
+
+def test_a_watch_was_recorded() -> None:
+    assert WATCHES
 
 
 # --- and what a newer release has left is refused, or left aside, in words
