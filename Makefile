@@ -9,7 +9,7 @@
 #                        Airflow's UI where there is Chromium (apt-get install chromium fonts-dejavu-core)
 #   make screenshots     remakes docs/images from a real Airflow; needs Chromium and pngquant
 #   make az-cli          Microsoft's `az backup` against the emulator, beside what our hook reads; not in make test
-#   make matrix          tests on every Airflow from 2.11 to 3.3 and every Python, into docs/compatibility.md; hours
+#   make matrix          tests on every Airflow from 2.11 to 3.3 and each Python on the PATH, into docs/compatibility.md
 #   make dist            wheel and sdist into dist/, built twice and compared, and looked at by twine
 #   make docs            the documentation as a site, into build/site
 #   make lint            ruff and strict mypy
