@@ -9,8 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG
-from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.providers.common.compat.sdk import DAG, BaseOperator
 from azure.identity import ClientSecretCredential
 from azure.mgmt.dataprotection import DataProtectionMgmtClient
 from azure.mgmt.dataprotection import models as sdk
@@ -455,7 +454,7 @@ def test_risky_tasks_are_guarded_by_a_backup_vault_as_by_any() -> None:
         DAG("guarded", schedule=None) as dag,
         backed_up("disk-good", restore_to=PLACES["disk"][1], **HERE),
     ):
-        EmptyOperator(task_id="patch")
+        BaseOperator(task_id="patch")
     for name in ("backup", "restore"):
         assert dag.get_task(f"backed_up.{name}").vault_type == "DataProtection"
 
