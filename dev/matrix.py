@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 from dev.releases import ALL, LOWEST_LIST, NEWEST, RELEASES, ROOT
 
 NEWEST_DEPENDENCIES, LOWEST = "newest", "lowest"
+REPORTS = ROOT / ".nox" / "reports"
 DOCUMENT = ROOT / "docs" / "compatibility.md"
 NOT_RUN = "not run"
 
@@ -30,7 +31,12 @@ def revision() -> str:
 
 def report(name: str) -> Path:
     """Return where a session tells pytest to write what came of its tests on this commit."""
-    return ROOT / ".nox" / "reports" / revision() / f"{name}.xml"
+    return REPORTS / revision() / f"{name}.xml"
+
+
+def newest(name: str) -> Path | None:
+    """Return the newest report of a session, on whichever commit; None when there is none."""
+    return max(REPORTS.glob(f"*/{name}.xml"), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def cells(release: str) -> list[tuple[str, str]]:
@@ -50,8 +56,8 @@ def seen(name: str, *, of: str = "") -> str:
 
     :param of: the release to which they are confined.
     """
-    path = report(name)
-    if not path.exists():
+    path = newest(name)
+    if path is None:
         return NOT_RUN
     cases = [
         each
@@ -76,17 +82,29 @@ def tables() -> str:
         found = seen(f"{release} {python} {dependencies}")
         return found if found == NOT_RUN or is_whole(release, python, dependencies) else f"sample: {found}"
 
+    def commits(*names: str) -> str:
+        return ", ".join(sorted({path.parent.name for path in map(newest, names) if path}))
+
     pythons = ALL[NEWEST]
     pins = ", ".join(line.partition(" ")[0] for line in LOWEST_LIST.read_text().splitlines() if "==" in line)
-    fast = [["Airflow", *(f"Python {python}" for python in pythons), "lowest dependencies"]]
-    real = [["Airflow", "on a real scheduler and triggerer", "the wheel in an empty environment"]]
+    fast = [["Airflow", *(f"Python {python}" for python in pythons), "lowest dependencies", "commit"]]
+    real = [["Airflow", "on a real scheduler and triggerer", "the wheel in an empty environment", "commit"]]
     for release, (first, *_) in ALL.items():
-        stack = seen("older stack", of=release) if release in RELEASES else seen(f"{release} stack")
-        fast.append([release, *(cell(release, each) for each in pythons), cell(release, first, LOWEST)])
-        real.append([release, stack, seen(f"{release} wheel")])
+        each = [f"{release} {python} {dependencies}" for python, dependencies in cells(release)]
+        fast.append(
+            [
+                release,
+                *(cell(release, python) for python in pythons),
+                cell(release, first, LOWEST),
+                commits(*each),
+            ]
+        )
+        stack, wheel = f"{'older' if release in RELEASES else release} stack", f"{release} wheel"
+        of = release if release in RELEASES else ""
+        real.append([release, seen(stack, of=of), seen(wheel), commits(stack, wheel)])
     return "\n\n".join(
         [
-            f"Seen on commit {revision()}; the lowest dependencies are {pins}, on Python {pythons[0]}.",
+            f"The lowest dependencies are {pins}, on Python {pythons[0]}.",
             _table(fast),
             _table(real),
         ]
