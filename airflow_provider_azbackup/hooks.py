@@ -19,11 +19,12 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_azbackup import clock
 from airflow_provider_azbackup.compat import connection_form
-from airflow_provider_azbackup.core import adoption, calls, flows, matching, orders, proof
+from airflow_provider_azbackup.core import adoption, calls, flows, matching, orders
 from airflow_provider_azbackup.core.jobs import Job, is_proven
 from airflow_provider_azbackup.core.matching import Subject
 from airflow_provider_azbackup.core.names import RECOVERY_SERVICES, told_type
 from airflow_provider_azbackup.core.points import RecoveryPoint
+from airflow_provider_azbackup.core.recovery_point_of_job import find_recovery_point
 from airflow_provider_azbackup.core.replies import BackupStatus, FoundItem, Operation
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.restores import RestoreOptions, split_point_id
@@ -424,7 +425,7 @@ class AzureBackupHook(_Target, BaseHook):
         """
         if isinstance(protected_item, str):
             protected_item = self.resolve_protected_item(protected_item)
-        return self._play(proof.find_recovery_point(job, protected_item, clock.current().now()))
+        return self._play(find_recovery_point(job, protected_item, clock.current().now()))
 
     def find_subject(self, protected_item: str, *, deadline: float) -> Subject:
         """Find a protected item, and what its jobs call it.

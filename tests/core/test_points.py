@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core import calls, proof, replies
+from airflow_provider_azbackup.core import calls, replies
 from airflow_provider_azbackup.core.jobs import Job
 from airflow_provider_azbackup.core.points import RecoveryPoint, freshest
+from airflow_provider_azbackup.core.recovery_point_of_job import POINT_LIMIT, find_recovery_point
 from airflow_provider_azbackup.core.replies import Page
 from airflow_provider_azbackup.core.resources import ProtectedItem
 from airflow_provider_azbackup.core.wire import Call
@@ -144,7 +145,7 @@ def page(*points: dict[str, Any]) -> Any:
 
 
 def find(*answers: Any, job: Job = BACKUP, item: ProtectedItem | None = None) -> Any:
-    return play(proof.find_recovery_point(job, item, START), *answers)
+    return play(find_recovery_point(job, item, START), *answers)
 
 
 def test_it_is_the_one_made_between_start_and_end_of_the_job() -> None:
@@ -177,8 +178,8 @@ def test_one_that_is_never_shown_is_said_to_be_missing() -> None:
     missing = page(body("before", "2026-09-21T13:00:00Z", "HardenedRP"))
     asked: list[Call] = []
     with pytest.raises(AzureBackupNotFoundError, match="recovery point before of 2026-09-21T13:00:00"):
-        play(proof.find_recovery_point(BACKUP, None, START), then=missing, calls=asked)
-    assert proof.POINT_LIMIT <= sum(call.after for call in asked) < 2 * proof.POINT_LIMIT
+        play(find_recovery_point(BACKUP, None, START), then=missing, calls=asked)
+    assert POINT_LIMIT <= sum(call.after for call in asked) < 2 * POINT_LIMIT
 
 
 @pytest.mark.parametrize("operation", ["Restore", "Restore (Full)", "Backup (Log)", "ConfigureBackup"])
