@@ -290,7 +290,7 @@ class AzureBackupHook(_Target, BaseHook):
         return self._play(flows.stop_job(self.job_ref(job_id), since=now, until=deadline))
 
     def get_job(self, job_id: str) -> Job:
-        """Return how a job stands now. Costs one of about 150 job reads an hour and subscription.
+        """Return how a job stands now. Costs a read of jobs, which Azure limits for the whole subscription.
 
         :param job_id: GUID or ARM id.
         """
@@ -440,7 +440,7 @@ class AzureBackupHook(_Target, BaseHook):
     def list_backups(self, protected_item: str | Subject, *, since: datetime) -> list[Job]:
         """Return the backups of one item that began since a moment, whoever has started them.
 
-        Costs a read of the vault's job list, of which Azure grants about 150 an hour and subscription.
+        Costs a read of the vault's job list, which Azure limits for the whole subscription.
 
         :param protected_item: as in :meth:`resolve_protected_item`, or what :meth:`find_subject` returned.
         :param since: at most 30 days ago; a longer time is cut to that.

@@ -498,8 +498,8 @@ class AzureBackupEventTrigger(BaseEventTrigger):
     :param subscription_id: its subscription, instead of the connection's.
     :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
         connection's.
-    :param poll_interval: seconds between two lists of the vault's jobs, of which Azure grants about 150 an
-        hour and subscription.
+    :param poll_interval: seconds between two lists of the vault's jobs, which Azure limits for the whole
+        subscription.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
     :raises AzureBackupConfigError: at construction, for ends and numbers that are none.
 

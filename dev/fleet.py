@@ -2,9 +2,10 @@
 
     python -m dev.fleet [--celery] [--waits 1000] [--write]
 
-The jobs are in one vault of the emulator, which grants 150 reads of jobs in an hour of real time, as Azure
-does. One in fifty fails, so its gate must stay shut. A thousand gates take about half an hour: Airflow
-starts a process for each of them twice. ``--write`` puts the report into docs/performance.md.
+The jobs are in one vault of the emulator, which grants 150 reads of jobs in an hour of real time, the least
+that Azure was seen to grant. One in fifty fails, so its gate must stay shut. A thousand gates take about half
+an hour: Airflow starts a process for each of them twice. ``--write`` puts the report into
+docs/performance.md.
 
 With ``--celery`` there are two workers and two triggerers. One gate in twenty starts its backup itself, and
 while they do, a worker is killed; halfway, one of the triggerers. That report is written into docs/scale.md.

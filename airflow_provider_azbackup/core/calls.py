@@ -68,7 +68,9 @@ class BackupOptions(TypedDict, total=False):
 
     ``backup_type`` and ``enable_compression`` are for SQL and SAP HANA; anything else takes ``Full``, the
     default, and no compression setting. ``recovery_point_expiry`` is when Azure may delete the recovery
-    point; None takes Azure's default: 30 days for a VM, the policy's for a database.
+    point; None takes Azure's default, which is 30 days for a VM. Azure keeps an on-demand ``Full`` of SQL and
+    SAP HANA for at least 45 days, and does not honour an expiry for ``Differential`` and ``Log``: there the
+    policy decides.
 
     ``rule_name`` and ``retention_tag`` are for Backup vaults: the backup rule of the instance's policy that
     the backup follows, and the tag that says how long it is kept. None takes the one rule that the policy

@@ -174,6 +174,9 @@ def original_share(
 ) -> Place:
     """Restore a file share, or some of its files and folders, to where they were.
 
+    Azure does this from snapshots only. From a recovery point in the vault tier it restores a whole share,
+    with ``Overwrite``, into an empty folder of another share: see :func:`other_share`.
+
     :param copy_options: what becomes of a file that is there: ``Overwrite``, ``Skip``, ``CreateCopy`` or
         ``FailOnConflict``.
     :param files: paths of files, instead of all.
@@ -419,7 +422,9 @@ def new_database(
     region: str | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> Place:
-    """Restore a database of a PostgreSQL server as a new one, beside the old or on another server.
+    """Restore a database of a PostgreSQL single server as a new one, on the same or on another server.
+
+    Microsoft has retired single server. For a flexible server use :func:`database_files`.
 
     :param database_id: ARM id the new database is to have; names its server, too.
     :param secret_uri: address of the secret in a key vault with which the server lets Azure Backup in.
