@@ -247,7 +247,7 @@ class Call:
 
     def history(self, item: Item) -> list[Job]:
         """The item's backup jobs, oldest first."""
-        jobs = [each for each in self.world.jobs.values() if each.item == item and each.operation == "Backup"]
+        jobs = [each for each in self.world.jobs.values() if each.item == item and each.category == "Backup"]
         return sorted(jobs, key=lambda each: each.starts)
 
     def point(self) -> Job:
@@ -259,8 +259,8 @@ class Call:
     def log(self, item: Item) -> tuple[float, float] | None:
         """From when to when the logs of a database reach: from its first full backup on."""
         done = [each for each in self.history(item) if each.snapshot_taken(self.now)]
-        starts = [each.starts + each.point_after for each in done if each.backup_type == "Full"]
-        ends = [each.starts + each.point_after for each in done if each.backup_type == "Log"]
+        starts = [each.point_at for each in done if each.backup_type == "Full"]
+        ends = [each.point_at for each in done if each.backup_type == "Log"]
         return (starts[0], ends[-1]) if starts and ends and starts[0] < ends[-1] else None
 
     def filters(self, *known: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_azbackup.emulator.instances import DATA_SOURCES, BackupVault, Instance
+from airflow_provider_azbackup.emulator.instances import CONFIGURED, DATA_SOURCES, BackupVault, Instance
 from airflow_provider_azbackup.emulator.job_bodies import activity
 from airflow_provider_azbackup.emulator.jobs import Job, Json, Operation
 from airflow_provider_azbackup.emulator.times import NEVER, clock_duration, duration, moment
@@ -56,17 +56,32 @@ def _policy_path(of: BackupVault | Instance, name: str) -> str:
     return f"{home.path}/backupPolicies/{name}"
 
 
-def instance(of: Instance) -> Json:
+# Protection is configured all the same in these states; what is wrong stands in the other field.
+_STILL_CONFIGURED = (
+    "ProtectionError",
+    "UpdatingProtection",
+    "BackupSchedulesSuspended",
+    "RetentionSchedulesSuspended",
+)
+
+
+def instance(of: Instance, state: str) -> Json:
+    """A backup instance.
+
+    :param state: its ``currentProtectionState``.
+    """
     source = of.workload
     described: Json = {
         "friendlyName": of.friendly_name,
         "dataSourceInfo": _resource(of, of.source_id, source.resource_type, "Datasource"),
         "policyInfo": {"policyId": _policy_path(of, of.policy)},
-        "protectionStatus": {"status": of.state},
-        "currentProtectionState": of.state,
+        "protectionStatus": {"status": CONFIGURED if state in _STILL_CONFIGURED else state},
+        "currentProtectionState": state,
         "provisioningState": "Succeeded",
         "objectType": "BackupInstance",
     }
+    if state == "ProtectionError":
+        described["protectionErrorDetails"] = error(None)
     if of.set_id:
         described["dataSourceSetInfo"] = _resource(
             of, of.set_id, source.resource_type.removesuffix("/databases"), "DatasourceSet"
@@ -205,6 +220,7 @@ def job(of: Job, now: float, source: Instance, *, vault_path: str, full: bool) -
     lasted = until - of.starts if ending else 0.0
     iso = full and "clock-duration" not in of.quirks
     restores = of.operation == "Restore"
+    error_body = nested_error if "nested-errors" in of.quirks else error
     properties: Json = {
         "activityID": activity(of),
         "subscriptionId": source.vault.subscription,
@@ -227,7 +243,7 @@ def job(of: Job, now: float, source: Instance, *, vault_path: str, full: bool) -
         "startTime": moment(of.starts),
         "endTime": moment(until) if ending else None,
         "dataSourceType": kind.source_type,
-        "operationCategory": of.operation,
+        "operationCategory": None if "no-category" in of.quirks else of.category,
         "operation": of.operation,
         "status": status(of, now),
         "restoreType": None,
@@ -237,7 +253,7 @@ def job(of: Job, now: float, source: Instance, *, vault_path: str, full: bool) -
         "duration": duration(lasted) if iso else clock_duration(lasted).removesuffix(".0000000"),
         "progressUrl": None,
         "isCrossRegionRestore": None,
-        "errorDetails": [error(of.error)] if ending in ("Failed", "Cancelled") else None,
+        "errorDetails": [error_body(of.error)] if ending in ("Failed", "Cancelled") else None,
         "extendedInfo": _extended(of, now, ending) if full else None,
     }
     return {
@@ -278,17 +294,34 @@ def error(planned: Mapping[str, Any] | None) -> Json:
     }
 
 
+def nested_error(planned: Mapping[str, Any] | None) -> Json:
+    """The same error as the cause of another one, as recorded of a database server."""
+    outer = {
+        "code": "DataSourceServerError",
+        "message": "The operation has failed because of an error of the server.",
+        "recommendedAction": ["See the inner error and take the steps that it suggests."],
+        "target": "",
+    }
+    inner = {
+        "code": "NoInnerErrorFromServer",
+        "additionalInfo": {"DetailedNonLocalisedMessage": "Service request failed.\r\nStatus: 500"},
+        "embeddedInnerError": None,
+    }
+    cause = error(outer) | {"details": [error(planned)], "innerError": inner}
+    return error(outer) | {"details": [cause], "innerError": inner, "isRetryable": True}
+
+
 def _extended(of: Job, now: float, ending: str | None) -> Json:
     source = of.item
     assert isinstance(source, Instance)
     restores = of.operation == "Restore"
-    good = ending in ("Completed", "CompletedWithWarnings")
+    good = ending in ("Completed", "CompletedWithWarnings") and of.category == "Backup"
     tasks = [_task(of, source, index, *task[:2]) for index, task in enumerate(of.tasks(now), 1)]
     found: Json = {
         "backupInstanceState": None,
         "dataTransferredInBytes": 2063.0 if ending and source.workload.progress and not restores else None,
         "targetRecoverPoint": {"recoveryPointID": point_name(of), "recoveryPointTime": f"{NEVER}Z"}
-        if good and not restores
+        if good
         else None,
         "sourceRecoverPoint": _source_point(of) if restores else None,
         "recoveryDestination": of.request.get("destination") if restores else None,
@@ -379,21 +412,42 @@ def point_name(of: Job) -> str:
     return hashlib.sha256(of.id.encode()).hexdigest()[:32]
 
 
-def recovery_point(of: Job, source: Instance) -> Json:
-    """The recovery point that a backup job made."""
-    at, name = moment(of.starts + of.point_after), point_name(of)
-    identity = hashlib.sha256(name.encode()).hexdigest()
-    store: Json = {
+def stores(of: Job, source: Instance, now: float) -> dict[str, tuple[str, float]]:
+    """The stores that a point lies in, each with its state and since when."""
+    made = of.point_at
+    if of.point.tiers:
+        return {store: (state, made) for store, state in of.point.tiers.items()}
+    found = {source.workload.store: ("COMMITTED", made)}
+    if of.point.vaulted_after is not None:
+        moved = of.finish()[0] + of.point.vaulted_after
+        if now >= moved:
+            found["VaultStore"] = ("COMMITTED", moved)
+    return found
+
+
+def _store(kind: str, state: str, since: float, name: str) -> Json:
+    identity = hashlib.sha256(f"{name}/{kind}".encode()).hexdigest()
+    return {
         "id": f"{identity[:8]}-{identity[8:12]}-{identity[12:16]}-{identity[16:20]}-{identity[20:32]}",
-        "type": source.workload.store,
-        "creationTime": at,
+        "type": kind,
+        "creationTime": moment(since),
         "expiryTime": None,
         "metaData": None,
         "visible": True,
-        "state": "COMMITTED",
+        "state": state,
         "rehydrationExpiryTime": None,
         "rehydrationStatus": None,
     }
+
+
+def recovery_point(of: Job, source: Instance, now: float) -> Json:
+    """The recovery point that a backup job made."""
+    made, name = of.point_at, point_name(of)
+    at, identity = moment(made), hashlib.sha256(name.encode()).hexdigest()
+    kept = source.workload.kept if of.point.expires is None else of.point.expires
+    expiry = None if kept is None else moment(made + kept)
+    whole = {"recoveryPointState": "Partial" if of.point.partial else "Completed"}
+    lies_in = [_store(kind, state, since, name) for kind, (state, since) in stores(of, source, now).items()]
     return {
         "properties": {
             "objectType": "AzureBackupDiscreteRecoveryPoint",
@@ -401,12 +455,13 @@ def recovery_point(of: Job, source: Instance) -> Json:
             "recoveryPointTime": at,
             "recoveryPointType": source.workload.point_type,
             "friendlyName": identity[:32],
-            "recoveryPointDataStoresDetails": [store],
+            "recoveryPointDataStoresDetails": lies_in,
             "retentionTagName": of.request.get("tag", "Default"),
             "retentionTagVersion": "638276101640901318",
             "policyName": source.policy,
             "policyVersion": None,
-            "expiryTime": None,
+            "expiryTime": expiry,
+            **(whole if source.workload.completeness or of.point.partial else {}),
         },
         "id": f"{source.path}/recoveryPoints/{name}",
         "name": name,

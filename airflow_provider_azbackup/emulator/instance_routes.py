@@ -8,7 +8,7 @@ from collections.abc import Callable
 from airflow_provider_azbackup.emulator import gateway, instance_restores
 from airflow_provider_azbackup.emulator import instance_bodies as bodies
 from airflow_provider_azbackup.emulator.gateway import Answer, Call, Route, not_found
-from airflow_provider_azbackup.emulator.instances import BackupVault, Instance
+from airflow_provider_azbackup.emulator.instances import CONFIGURED, BackupVault, Instance
 from airflow_provider_azbackup.emulator.jobs import Job, Json, Operation
 from airflow_provider_azbackup.emulator.model import RefusalError
 
@@ -54,11 +54,15 @@ def get_vault(call: Call) -> Answer:
 
 
 def list_instances(call: Call) -> Answer:
-    return call.page([bodies.instance(item) for item in _instances(call)])
+    return call.page([_instance_body(call, item) for item in _instances(call)])
+
+
+def _instance_body(call: Call, item: Instance) -> Json:
+    return bodies.instance(item, call.world.protection[item.path].state or CONFIGURED)
 
 
 def get_instance(call: Call) -> Answer:
-    return Answer(body=bodies.instance(_instance(call)))
+    return Answer(body=_instance_body(call, _instance(call)))
 
 
 def get_policy(call: Call) -> Answer:
@@ -87,10 +91,11 @@ def back_up(call: Call) -> Answer:
     tag = options["triggerOption"].get("retentionTagOverride", rules[options["ruleName"]][0])
     if tag not in tags:
         raise _refused("UserErrorRetentionTagNotFound", f"Policy {item.policy} has no retention tag {tag!r}.")
-    if item.state != "ProtectionConfigured":
+    state = call.world.protection[item.path].state or CONFIGURED
+    if state != CONFIGURED:
         raise _refused(
             "UserErrorProtectionNotConfigured",
-            f"The backup instance is in state {item.state}; it can be backed up in ProtectionConfigured.",
+            f"The backup instance is in state {state}; it can be backed up in {CONFIGURED}.",
         )
     return _accepted(
         call, call.world.back_up(item, call.now, request={"rule": options["ruleName"], "tag": tag})
@@ -183,14 +188,14 @@ def _points(call: Call, item: Instance) -> list[Job]:
 
 def list_points(call: Call) -> Answer:
     item = _instance(call)
-    return call.page([bodies.recovery_point(job, item) for job in _points(call, item)])
+    return call.page([bodies.recovery_point(job, item, call.now) for job in _points(call, item)])
 
 
 def get_point(call: Call) -> Answer:
     item = _instance(call)
     for job in _points(call, item):
         if bodies.point_name(job) == call.parts["point"]:
-            return Answer(body=bodies.recovery_point(job, item))
+            return Answer(body=bodies.recovery_point(job, item, call.now))
     raise not_found(f"The recovery point '{call.parts['point']}' was not found.")
 
 
@@ -228,9 +233,10 @@ def _restore_request(call: Call, item: Instance, asked: object) -> Json:
         return {**kept, "pointTime": at}
     for job in _points(call, item):
         if bodies.point_name(job) == asked.get("recoveryPointId"):
-            if asked["sourceDataStoreType"] != item.workload.store:
-                raise _refused("UserErrorInvalidRequest", f"It lies in the {item.workload.store}.")
-            at_point = job.starts + job.point_after
+            stores = bodies.stores(job, item, call.now)
+            if asked["sourceDataStoreType"] not in stores:
+                raise _refused("UserErrorInvalidRequest", f"It lies in the {' and the '.join(stores)}.")
+            at_point = job.point_at
             return {**kept, "recoveryPointId": asked["recoveryPointId"], "pointTime": at_point}
     raise _refused(
         "UserErrorRecoveryPointNotFound", f"There is no recovery point {asked.get('recoveryPointId')!r}."

@@ -34,6 +34,8 @@ class DataSource(Workload):
     store: str
     destination: str | None = None
     progress: bool = False
+    kept: float | None = 7 * 86400.0  # seconds until a point expires; None where no point says so
+    completeness: bool = False  # whether points say that they are complete
     point_type: str = "Full"
     operation_failed: Mapping[str, str] | None = None
 
@@ -90,9 +92,14 @@ DATA_SOURCES: Mapping[str, DataSource] = {
         phases=_PHASES,
         seconds={"Backup": 230, "Restore": 300},
         point_after=30,
+        kept=None,
+        completeness=True,
         operation_failed=_NO_PERMISSION,
     ),
 }
+
+
+CONFIGURED = "ProtectionConfigured"  # the one state of an instance in which a backup can be made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +119,9 @@ class Instance(Item):
     """A backup instance. A database's ``parent`` is its server; ``kind`` is a word of ``DATA_SOURCES``.
 
     :param policy: the name of its policy.
-    :param state: ``ProtectionConfigured``, or any other of Azure's states, in which no backup can be made.
     """
 
     policy: str
-    state: str = "ProtectionConfigured"
 
     @property
     def workload(self) -> DataSource:

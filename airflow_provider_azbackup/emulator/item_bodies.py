@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_azbackup.emulator.items import Item, Vault
-from airflow_provider_azbackup.emulator.jobs import Job, Json
+from airflow_provider_azbackup.emulator.items import SOFT_DELETED_DAYS, Item, Protection, Vault
+from airflow_provider_azbackup.emulator.jobs import Job, Json, Point
 from airflow_provider_azbackup.emulator.restores import RANGE
-from airflow_provider_azbackup.emulator.times import moment
+from airflow_provider_azbackup.emulator.times import clock_duration, moment
 
 _ITEM_TYPE = "Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems"
 
@@ -116,18 +116,21 @@ _CONTAINER = {
 }
 
 
-def item(of: Item, history: list[Job], now: float, *, base: str, expand: bool = False) -> Json:
+def item(
+    of: Item, history: list[Job], now: float, *, protection: Protection, base: str, expand: bool = False
+) -> Json:
     """A protected item with what its finished backups made of it.
 
     :param history: the item's backup jobs, oldest first.
+    :param protection: whether it is still backed up.
     :param base: the service's own URL; ``vaultId`` is a full URL, as recorded.
     """
     done = [each for each in history if each.ended(now)]
     points = [each for each in history if each.snapshot_taken(now)]
     common: Json = {
         "friendlyName": of.name,
-        "protectionStatus": "Healthy",
-        "protectionState": "Protected" if points else "IRPending",
+        "protectionStatus": "Unhealthy" if done and done[-1].ended(now) == "Failed" else "Healthy",
+        "protectionState": protection.state or ("Protected" if points else "IRPending"),
         "backupManagementType": of.workload.management,
         "workloadType": of.workload.item_type,
         "containerName": of.container.partition(";")[2] if of.kind == "VM" else of.container,
@@ -138,12 +141,30 @@ def item(of: Item, history: list[Job], now: float, *, base: str, expand: bool = 
         "softDeleteRetentionPeriod": 0,
     }
     extra = _ITEM[of.workload.management](of, done, points, expand, now)
+    if protection.state == STOPPED:
+        extra |= {"policyId": ""} | ({"policyName": ""} if "policyName" in extra else {})
+    if protection.deleted_at is not None:
+        extra |= _deleted(protection.deleted_at, now)
     return {"id": of.path, "name": of.native_name, "type": _ITEM_TYPE, "properties": {**common, **extra}}
+
+
+STOPPED = "ProtectionStopped"
+
+
+def _deleted(at: float, now: float) -> Json:
+    """What an item says whose data is soft-deleted; the time is that of the deletion, as recorded."""
+    return {
+        "deferredDeleteTimeInUTC": moment(at),
+        "isScheduledForDeferredDelete": True,
+        "deferredDeleteTimeRemaining": clock_duration(at + SOFT_DELETED_DAYS * 86400 - now),
+        "softDeleteRetentionPeriod": SOFT_DELETED_DAYS,
+    }
 
 
 def _last_status(last: Job, now: float) -> str:
     # The item of a job cancelled in transfer says Failed: recorded.
-    return "Completed" if last.ended(now) == "Completed" else "Failed"
+    ending = last.ended(now) or ""
+    return ending if ending in ("Completed", "CompletedWithWarnings") else "Failed"
 
 
 def _vm_item(of: Item, done: list[Job], points: list[Job], expand: bool, now: float) -> Json:
@@ -166,7 +187,7 @@ def _vm_item(of: Item, done: list[Job], points: list[Job], expand: bool, now: fl
             }
         ]
     if points:
-        extra["lastRecoveryPoint"] = moment(points[-1].starts + points[-1].point_after)
+        extra["lastRecoveryPoint"] = moment(points[-1].point_at)
     if expand:
         extra["extendedInfo"] = {"recoveryPointCount": len(points), "policyInconsistent": False}
     return extra
@@ -183,7 +204,7 @@ def _workload_item(of: Item, done: list[Job], points: list[Job], expand: bool, n
     sql = of.kind == "SQLDataBase"
     health = "IRPending"
     if done:
-        health = "Healthy" if _last_status(done[-1], now) == "Completed" else "Unhealthy"
+        health = "Unhealthy" if _last_status(done[-1], now) == "Failed" else "Healthy"
     extended: Json = {"recoveryPointCount": len(points), "policyState": "Consistent"}
     extra: Json = {
         "serverName": of.parent,
@@ -200,8 +221,8 @@ def _workload_item(of: Item, done: list[Job], points: list[Job], expand: bool, n
     else:
         extra["lastBackupErrorDetail"] = {"code": "Success", "message": ""}
     if points:
-        extra["lastRecoveryPoint"] = moment(points[-1].starts + points[-1].point_after)
-        extra["extendedInfo"]["oldestRecoveryPoint"] = moment(points[0].starts + points[0].point_after)
+        extra["lastRecoveryPoint"] = moment(points[-1].point_at)
+        extra["extendedInfo"]["oldestRecoveryPoint"] = moment(points[0].point_at)
     return extra
 
 
@@ -220,15 +241,87 @@ def point_name(of: Job) -> str:
     return str(of.item.number(of.id))
 
 
-def recovery_point(of: Job, now: float) -> Json:
-    """The recovery point a backup job made. Data still in transfer is in the instant tier only."""
-    at = of.starts + of.point_after
+def recovery_point(of: Job, now: float, version: str) -> Json:
+    """The recovery point a backup job made. Data still in transfer is in the instant tier only.
+
+    :param version: the api-version that was asked for; threats are shown in words by newer ones alone.
+    """
+    at = of.point_at
     whole = of.ended(now) == "Completed"
+    properties = _POINT[of.item.workload.management](of, at, whole)
     return {
         "id": f"{of.item.path}/recoveryPoints/{point_name(of)}",
         "name": point_name(of),
         "type": f"{_ITEM_TYPE}/recoveryPoints",
-        "properties": _POINT[of.item.workload.management](of, at, whole),
+        "properties": properties | _marks(of, at, version),
+    }
+
+
+_TIER_NUMBERS = {"InstantRP": 1, "HardenedRP": 2, "ArchivedRP": 3}
+_STATE_NUMBERS = {"Valid": 1, "Disabled": 2, "Deleted": 3, "Rehydrated": 4}
+
+
+def _tiers(of: Job, *known: str) -> list[Json]:
+    """The tiers of a point, as its job leaves them or as planned; numbers were written until March 2022."""
+    found: dict[Any, Any] = dict(of.point.tiers or dict.fromkeys(known, "Valid"))
+    if "numeric-tiers" in of.quirks:
+        found = {_TIER_NUMBERS[tier]: _STATE_NUMBERS[state] for tier, state in found.items()}
+    return [{"type": tier, "status": state} for tier, state in found.items()]
+
+
+def _marks(of: Job, at: float, version: str) -> Json:
+    """What Azure says of a point that is not as it should be, or not of the whole item."""
+    point, found = of.point, Json()
+    if point.partial:
+        found["isPartialRP"] = True
+    if point.soft_deleted or point.expires is not None:
+        expiry = {} if point.expires is None else {"expiryTime": moment(at + point.expires)}
+        found["recoveryPointProperties"] = {**expiry, "isSoftDeleted": point.soft_deleted}
+    if point.threat is not None:
+        words = version >= THREATS_FROM
+        found["threatStatus"] = point.threat if words else 0
+        if words and point.threat in ("UnHealthy", "Warning"):
+            found["threatInfo"] = [_threat(at, point.threat)]
+    if of.item.kind == "VM" and (point.excluded or point.disks > 1):
+        found["recoveryPointDiskConfiguration"] = _disks(point)
+    return found
+
+
+THREATS_FROM = "2026-07-01"
+
+
+def _threat(at: float, status: str) -> Json:
+    when = moment(at)[:-1]  # without a zone, as recorded
+    return {
+        "threatTitle": "Ransomware indicators were detected",
+        "threatDescription": "Ransomware indicators were detected",
+        "lastUpdatedTime": when,
+        "threatState": "Active",
+        "threatStartTime": when,
+        "threatEndTime": when,
+        "threatURI": "https://portal.azure.com/#blade/Microsoft_Azure_Security/AlertBlade/alertId/emulated",
+        "threatSeverity": "High" if status == "UnHealthy" else "Warning",
+    }
+
+
+def disk_names(point: Point) -> tuple[list[str], list[str]]:
+    """The disks of a VM that are in a backup, and those that were left out."""
+    named = ["os-disk", *(f"data-disk-{number}" for number in range(point.disks))]
+    known = [name for name in named if name not in point.excluded][: point.disks - len(point.excluded)]
+    return known, list(point.excluded)
+
+
+def _disks(point: Point) -> Json:
+    included, excluded = disk_names(point)
+    number = iter(range(point.disks))
+    lists = [
+        [{"lun": next(number) - 1, "name": name} for name in names] for names in (included, excluded)
+    ]  # the OS disk is number -1, as the command line counts
+    return {
+        "numberOfDisksIncludedInBackup": len(included),
+        "numberOfDisksAttachedToVm": point.disks,
+        "includedDiskList": lists[0],
+        "excludedDiskList": lists[1],
     }
 
 
@@ -257,7 +350,7 @@ def _vm_point(of: Job, at: float, whole: bool) -> Json:
         "sourceVMStorageType": "PremiumVMOnPartialPremiumStorage",
         "isSourceVMEncrypted": False,
         "isInstantIlrSessionActive": False,
-        "recoveryPointTierDetails": [{"type": tier, "status": "Valid"} for tier in tiers],
+        "recoveryPointTierDetails": _tiers(of, *tiers),
         "isManagedVirtualMachine": True,
         "virtualMachineSize": "Standard_DS1_v2",
         "originalStorageAccountOption": False,
@@ -276,7 +369,7 @@ def _storage_point(of: Job, at: float, whole: bool) -> Json:
         "recoveryPointTime": moment(int(at)),
         "fileShareSnapshotUri": f"{share}?sharesnapshot={moment(int(at))[:-1]}.0000000Z",
         "recoveryPointSizeInGB": 0,
-        "recoveryPointTierDetails": [{"type": "InstantRP", "status": "Valid"}],
+        "recoveryPointTierDetails": _tiers(of, "InstantRP"),
     }
 
 
@@ -286,7 +379,7 @@ def _workload_point(of: Job, at: float, whole: bool) -> Json:
         "objectType": f"AzureWorkload{'SQL' if sql else 'SAPHana'}RecoveryPoint",
         "recoveryPointTimeInUTC": moment(at),
         "type": of.backup_type.replace("CopyOnly", ""),
-        "recoveryPointTierDetails": [{"type": "HardenedRP", "status": "Valid"}],
+        "recoveryPointTierDetails": _tiers(of, "HardenedRP"),
         "recoveryPointMoveReadinessInfo": _NOT_MOVABLE,
     }
 

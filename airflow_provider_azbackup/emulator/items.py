@@ -97,6 +97,22 @@ class Vault:
         )
 
 
+SOFT_DELETED_DAYS = 14  # for so long the data of a deleted item is kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protection:
+    """Whether an item is backed up.
+
+    :param state: a word for ``protectionState``, in a Backup vault for ``currentProtectionState``; an empty
+        string is what the item's backups have made of it.
+    :param deleted_at: since when its data is soft-deleted; None while it is not.
+    """
+
+    state: str = ""
+    deleted_at: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Item:
     """A protected item. ``parent`` is the storage account or the machine a share or database lives in.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+from airflow_provider_azbackup.emulator.item_bodies import disk_names
 from airflow_provider_azbackup.emulator.jobs import Job, Json, Operation
 from airflow_provider_azbackup.emulator.times import NEVER, american, clock_duration, duration, moment
 
@@ -139,11 +140,13 @@ def _shows_actions(of: Job) -> bool:
 
 def _settled(of: Job, now: float) -> bool:
     """Whether a workload job has begun in earnest; before, it has neither task nor workload type."""
-    return any(status != "NotStarted" for _, status, _, _ in of.tasks(now))
+    tasks = of.tasks(now)
+    return not tasks or any(status != "NotStarted" for _, status, _, _ in tasks)
 
 
 def _operation_word(of: Job, now: float) -> str:
-    if of.item.workload.management != "AzureWorkload" or not _settled(of, now):
+    backed_up = of.category in ("Backup", "Restore")
+    if of.item.workload.management != "AzureWorkload" or not backed_up or not _settled(of, now):
         return of.operation
     if of.operation == "Restore":
         return {None: "Restore", "Failed": "Restore (Invalid)"}.get(of.ended(now), "Restore (Full)")
@@ -191,10 +194,13 @@ def _vm_extended(of: Job, now: float) -> Json:
     ending = of.ended(now)
     bag = {"VM Name": of.item.name}
     if of.expiry is not None:
-        bag["Recovery Point Expiry Time in UTC"] = american(of.expiry // 86400 * 86400)
+        bag["Recovery Point Expiry Time in UTC"] = american(of.expiry)
     if ending:
         size = of.item.number("size") % 20_000 + 1_000 if ending == "Completed" else 0
         bag["Backup Size"] = f"{size} MB"
+        if of.point.disks > 1:
+            disks = zip(("Backed-up disk(s)", "Excluded disk(s)"), disk_names(of.point), strict=True)
+            bag |= {title: ", ".join(names) for title, names in disks if names}
     return {
         "tasksList": [_vm_task(of, now, *task) for task in of.tasks(now)],
         "propertyBag": bag,

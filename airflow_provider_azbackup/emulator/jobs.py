@@ -50,12 +50,65 @@ QUIRKS = (
     "pauses",
     "other-casing",
     "bare-job-id",
+    "no-category",
+    "nested-errors",
+    "numeric-tiers",
 )
+# Of a job, its operation's family in a Backup vault; anything else is Management.
+CATEGORIES = ("Backup", "Restore", "Tiering")
+THREATS = (None, "Unknown", "Healthy", "UnHealthy", "Warning", "NotAvailable")
 
 
 def one_of(what: str, value: str | None, allowed: Sequence[str | None] | Mapping[str, Any]) -> None:
     if value not in allowed:
         raise ValueError(f"{what} {value!r} is none of {', '.join(map(str, allowed))}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """What is special about the recovery point of a backup. Seconds are emulated ones in a plan.
+
+    :param before_start: the point's time is so many seconds before its job's start: the clock of a VM.
+    :param after_end: the point's time is so many seconds after its job's end: the clock of a storage account.
+    :param partial: Azure marks it as partial: ``isPartialRP``, in a Backup vault ``recoveryPointState``.
+    :param soft_deleted: ``recoveryPointProperties.isSoftDeleted``, of a Recovery Services vault.
+    :param expires: the point expires so many seconds after its time; below 0, it has expired before.
+    :param threat: a word of ``THREATS`` for ``threatStatus``, which is shown in words from api-version
+        2026-07-01 on and as the number 0 before that; of a Recovery Services vault.
+    :param disks: how many disks the VM has attached. The first is the OS disk.
+    :param excluded: names of the disks that the backup leaves out, of those attached.
+    :param tiers: states by tier in place of those that the job leaves, such as ``{"InstantRP": "Deleted"}``.
+    :param vaulted_after: so many seconds after the job's end, the same point also appears in the VaultStore.
+    """
+
+    before_start: float | None = None
+    after_end: float | None = None
+    partial: bool = False
+    soft_deleted: bool = False
+    expires: float | None = None
+    threat: str | None = None
+    disks: int = 1
+    excluded: Sequence[str] = ()
+    tiers: Mapping[str, str] | None = None
+    vaulted_after: float | None = None
+
+    def __post_init__(self) -> None:
+        one_of("threat", self.threat, THREATS)
+        if self.before_start is not None and self.after_end is not None:
+            raise ValueError("a point is before its job's start or after its end, not both")
+        if len(self.excluded) >= self.disks > 1 or (self.excluded and self.disks == 1):
+            raise ValueError(f"of {self.disks} disks, {len(self.excluded)} cannot be left out")
+
+
+_SECONDS = ("before_start", "after_end", "expires", "vaulted_after")
+
+
+def in_real_seconds(point: Mapping[str, Any], speed: float) -> Json:
+    """The fields of a ``Point`` with their emulated seconds divided by the speed."""
+    Point(**point)
+    return {
+        key: value / speed if key in _SECONDS and value is not None else value for key, value in point.items()
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +128,7 @@ class Plan:
     :param cancel_seconds: how long the job stays Cancelling, in emulated seconds.
     :param consistency: of the recovery point that the backup of a machine makes, a word of ``CONSISTENCIES``.
     :param quirks: words of ``QUIRKS``, each a shape Azure was recorded to answer with.
+    :param point: what is special about the recovery point: fields of ``Point``.
     """
 
     ending: str = "Completed"
@@ -89,6 +143,7 @@ class Plan:
     cancel_seconds: float = CANCEL_SECONDS
     consistency: str = "AppConsistent"
     quirks: Sequence[str] = ()
+    point: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         one_of("ending", self.ending, ENDINGS)
@@ -99,6 +154,7 @@ class Plan:
         one_of("consistency", self.consistency, CONSISTENCIES)
         for quirk in self.quirks:
             one_of("quirk", quirk, QUIRKS)
+        Point(**self.point)
 
 
 @dataclass(kw_only=True)
@@ -124,10 +180,33 @@ class Job:
     request: Json = field(default_factory=dict)
     cancelled_at: float | None = None
     pinned: tuple[str, float] | None = None
+    facts: Json = field(default_factory=dict)  # the fields of ``Point`` in real seconds
+
+    @property
+    def category(self) -> str:
+        """The family of the operation: ``Tiering:Backup`` is Tiering, ``DeleteBackupData`` Management."""
+        family = self.operation.partition(":")[0]
+        return family if family in CATEGORIES else "Management"
+
+    @property
+    def point(self) -> Point:
+        """What is special about the recovery point."""
+        return Point(**self.facts)
+
+    @property
+    def point_at(self) -> float:
+        """The time of the recovery point, by whatever clock it is written."""
+        point = self.point
+        if point.before_start is not None:
+            return self.starts - point.before_start
+        end = self.finish()[0]
+        if point.after_end is not None and end < math.inf:
+            return end + point.after_end
+        return self.starts + self.point_after
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        phases = self.item.workload.phases.get(self.operation, ())
+        phases = self.item.workload.phases.get(self.operation.partition(":")[0], ())
         # A backup that fails does so in its first task; the later ones never start.
         if self.ending == "Failed" and self.cancelled_at is None and len(phases) > 1:
             return (replace(phases[0], ends=1.0), *(replace(each, begins=math.inf) for each in phases[1:]))
@@ -182,7 +261,7 @@ class Job:
 
     def snapshot_taken(self, now: float) -> bool:
         """Whether the job's recovery point exists: after the first task, whatever happens to the second."""
-        return self.operation == "Backup" and any(task[1] == "Completed" for task in self.tasks(now)[:1])
+        return self.category == "Backup" and any(task[1] == "Completed" for task in self.tasks(now)[:1])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_azbackup.emulator.instances import BackupVault, Instance
-from airflow_provider_azbackup.emulator.items import Item, Vault
-from airflow_provider_azbackup.emulator.jobs import ENDINGS, Job, Json, Operation, Plan, one_of
+from airflow_provider_azbackup.emulator.items import Item, Protection, Vault
+from airflow_provider_azbackup.emulator.jobs import (
+    ENDINGS,
+    Job,
+    Json,
+    Operation,
+    Plan,
+    Point,
+    in_real_seconds,
+    one_of,
+)
 from airflow_provider_azbackup.emulator.store import Memory
 
 OTHER_SECONDS = 60.0  # ConfigureBackup, DisableBackup and the like
@@ -41,6 +50,11 @@ class RefusalError(Exception):
     more: Mapping[str, Any] = field(default_factory=dict)  # of the error, beside code and message
 
 
+def _own(seeded: Mapping[str, Any]) -> Json:
+    """The fields of a seeded item itself."""
+    return {key: value for key, value in seeded.items() if key not in ("vault", "plan", "state")}
+
+
 class World:
     """Everything that exists: vaults, items, jobs, operations, plans.
 
@@ -59,11 +73,10 @@ class World:
         ]
         self.items: list[Item] = []
         self.plans: dict[str, Plan] = {}
+        self.protection: dict[str, Protection] = {}
         for each in seed["items"]:
             named = [vault for vault in self.vaults if vault.name == each.get("vault", self.vaults[0].name)]
-            known = {key: value for key, value in each.items() if key not in ("vault", "plan")}
-            self.items.append(Item(vault=named[0], **known))
-            self.plans[self.items[-1].path] = Plan(**each.get("plan", {}))
+            self._add(Item(vault=named[0], **_own(each)), each)
         self.backup_vaults = [
             BackupVault(subscription=self.subscription, region=self.region, **each)
             for each in seed["backup_vaults"]
@@ -71,20 +84,26 @@ class World:
         self.policies: Mapping[str, Mapping[str, Any]] = seed["backup_policies"]
         for each in seed["backup_instances"]:
             homes = [vault for vault in self.backup_vaults if vault.name == each["vault"]]
-            known = {key: value for key, value in each.items() if key not in ("vault", "plan")}
-            self.items.append(Instance(vault=homes[0], **known))
-            self.plans[self.items[-1].path] = Plan(**each.get("plan", {}))
+            self._add(Instance(vault=homes[0], **_own(each)), each)
         self.jobs: dict[str, Job] = {}
         self.operations: dict[str, Operation] = {}
         self._load({item.path: item for item in self.items})
         self.quirks: Sequence[str] = ()
         self.page_size = 200
 
+    def _add(self, item: Item, seeded: Mapping[str, Any]) -> None:
+        self.items.append(item)
+        self.plans[item.path] = Plan(**seeded.get("plan", {}))
+        self.protection[item.path] = Protection(state=seeded.get("state", ""))
+
     def _load(self, items: Mapping[str, Item]) -> None:
         """Go on from what is kept; an item that is seeded no more takes its jobs with it."""
         for path, kept in self.store.all("plan").items():
             if path in items:
                 self.plans[path] = Plan(**kept)
+        for path, kept in self.store.all("protection").items():
+            if path in items:
+                self.protection[path] = Protection(**kept)
         for name, kept in self.store.all("job").items():
             if item := items.get(kept["item"]):
                 pinned = kept["pinned"] and tuple(kept["pinned"])
@@ -111,13 +130,27 @@ class World:
             self.plans[item.path] = Plan(**changes)
             self.store.put("plan", item.path, vars(self.plans[item.path]))
 
+    def protect(self, name: str, state: str, deleted_at: float | None) -> None:
+        """Change the protection of an item; of all of them where several share the name."""
+        for item in self.named(name):
+            found = Protection(state=state, deleted_at=deleted_at)
+            self.protection[item.path] = found
+            self.store.put("protection", item.path, vars(found))
+
+    def change_point(self, job_id: str, **facts: Any) -> None:
+        """Change what is special about the recovery point of a job; what is not named stays."""
+        job = self.jobs[job_id]
+        job.facts = job.facts | in_real_seconds(facts, self.speed)
+        Point(**job.facts)
+        self.keep(job)
+
     def running(self, item: Item, now: float) -> list[Job]:
         """The item's backups that really run: not one that is only about to be refused."""
         return [
             job
             for job in self.jobs.values()
             if job.item == item
-            and job.operation == "Backup"
+            and job.category == "Backup"
             and not job.ended(now)
             and job.error != BACKUP_RUNS_DETAILS
         ]
@@ -129,7 +162,7 @@ class World:
         if seconds is None:
             seconds = plan.seconds
         if seconds is None:
-            seconds = item.workload.seconds.get(operation, OTHER_SECONDS)
+            seconds = item.workload.seconds.get(operation.partition(":")[0], OTHER_SECONDS)
         settings = {
             "ending": plan.ending,
             "error": plan.error if operation == "Backup" else None,
@@ -140,6 +173,7 @@ class World:
             "named_after": min(item.workload.named_after, seconds / 2) / self.speed,
             "consistency": plan.consistency,
             "visible_after": plan.visible_after / self.speed,
+            "facts": in_real_seconds(changes.pop("point", None) or plan.point, self.speed),
         }
         job = Job(
             id=job_id or str(uuid.uuid4()),

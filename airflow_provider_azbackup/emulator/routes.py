@@ -12,6 +12,7 @@ from airflow_provider_azbackup.emulator.gateway import Answer, Call, Route, inva
 from airflow_provider_azbackup.emulator.instance_routes import DATA_PROTECTION
 from airflow_provider_azbackup.emulator.items import WORKLOADS, Item
 from airflow_provider_azbackup.emulator.jobs import Job, Json
+from airflow_provider_azbackup.emulator.model import RefusalError
 
 BACKUP_TYPES = (
     "Full",
@@ -67,7 +68,14 @@ def list_items(call: Call) -> Answer:
 
 
 def _item_body(call: Call, item: Item, expand: bool = False) -> Json:
-    return item_bodies.item(item, call.history(item), call.now, base=call.ask.base, expand=expand)
+    return item_bodies.item(
+        item,
+        call.history(item),
+        call.now,
+        protection=call.world.protection[item.path],
+        base=call.ask.base,
+        expand=expand,
+    )
 
 
 def get_item(call: Call) -> Answer:
@@ -95,6 +103,7 @@ def back_up(call: Call) -> Answer:
         raise invalid(
             f"objectType must be {workload.backup_request} for a protected item of type {item.kind}."
         )
+    _refuse_unprotected(call, item)
     kind = asked.get("backupType", "Full")
     if workload.management == "AzureWorkload" and kind not in BACKUP_TYPES:
         raise invalid(f"backupType {kind!r} is none of {', '.join(BACKUP_TYPES)}.")
@@ -103,6 +112,23 @@ def back_up(call: Call) -> Answer:
         expiry = call.now + 30 * 86400
     operation = call.world.back_up(item, call.now, backup_type=kind, expiry=expiry)
     return call.accepted(operation, item.path, "operationsStatus")
+
+
+def _refuse_unprotected(call: Call, item: Item) -> None:
+    """Azure's codes for a backup of what is not protected any more are not published; these are our own."""
+    protection = call.world.protection[item.path]
+    if protection.deleted_at is not None:
+        raise RefusalError(
+            status=400,
+            code="UserErrorProtectedItemSoftDeleted",
+            message="The backup data of the item is in the soft-deleted state. Undelete it to back it up.",
+        )
+    if protection.state == item_bodies.STOPPED:
+        raise RefusalError(
+            status=400,
+            code="UserErrorProtectionStopped",
+            message="The protection of the item is stopped. Resume it to back it up.",
+        )
 
 
 def _expiry(call: Call, text: str | None) -> float | None:
@@ -203,10 +229,10 @@ def list_points(call: Call) -> Answer:
         job
         for job in reversed(call.history(item))
         if job.snapshot_taken(call.now)
-        and first <= job.starts + job.point_after <= last
+        and first <= job.point_at <= last
         and (item.workload.management != "AzureWorkload" or job.backup_type in QUERY_TYPES[query])
     ]
-    found = [item_bodies.recovery_point(job, call.now) for job in jobs]
+    found = [item_bodies.recovery_point(job, call.now, call.ask.query["api-version"]) for job in jobs]
     if (log := call.log(item)) and query in ("Log", "All"):
         found.append(item_bodies.log_range(item, *log))
     return call.page(found)
@@ -228,7 +254,8 @@ QUERY_TYPES: Mapping[str, Sequence[str]] = {
 def get_point(call: Call) -> Answer:
     if call.parts["point"] == restores.RANGE and (log := call.log(call.item())):
         return Answer(body=item_bodies.log_range(call.item(), *log))
-    return Answer(body=item_bodies.recovery_point(call.point(), call.now))
+    version = call.ask.query["api-version"]
+    return Answer(body=item_bodies.recovery_point(call.point(), call.now, version))
 
 
 def restore(call: Call) -> Answer:
@@ -237,7 +264,7 @@ def restore(call: Call) -> Answer:
     at: float | None = None
     if name != restores.RANGE or log is None:
         point = call.point()
-        at = point.starts + point.point_after
+        at = point.point_at
     found = call.ask.json().get("properties")
     asked: Json = found if isinstance(found, dict) else {}
     if reason := restores.mistake(asked, item, name, log):

@@ -177,7 +177,7 @@ class Emulator:
         :param ending: Completed, Failed, Cancelled, CompletedWithWarnings, CancelledInTransfer or Never.
         :param seconds: how long they last, in emulated seconds.
         :param more: ``error``, ``operation``, ``validation``, ``operation_seconds``, ``busy``, ``cancel``,
-            ``cancel_seconds``, ``visible_after``, ``quirks``: see ``jobs.Plan``.
+            ``cancel_seconds``, ``visible_after``, ``quirks``, ``point``: see ``jobs.Plan``.
         """
         self.service.plan(item_name, ending=ending, seconds=seconds, **more)
 
@@ -189,11 +189,51 @@ class Emulator:
         ending: str = "Completed",
         seconds: float | None = None,
         backup_type: str = "Full",
+        ago: float = 0.0,
+        point: Mapping[str, Any] | None = None,
+        error: Mapping[str, Any] | None = None,
     ) -> str:
-        """Start somebody else's job of an item and return its id."""
+        """Start somebody else's job of an item, as a policy or the portal does, and return its id.
+
+        :param operation: ``Backup``, ``Restore`` or any other of Azure's, such as ``DeleteBackupData``,
+            ``DisableBackup`` or ``ConfigureBackup``; in a Backup vault also ``Tiering:Backup``.
+        :param ending: as in :meth:`plan`.
+        :param seconds: how long it lasts, in emulated seconds.
+        :param backup_type: of a database: ``Full``, ``Differential``, ``Log``, ...
+        :param ago: how many emulated seconds ago it began. It may have ended since.
+        :param point: what is special about its recovery point, in place of what is planned: fields of
+            ``jobs.Point``.
+        :param error: the error of a job that does not end well.
+        """
         return self.service.start_job(
-            item_name, operation=operation, ending=ending, seconds=seconds, backup_type=backup_type
+            item_name,
+            operation=operation,
+            ending=ending,
+            seconds=seconds,
+            backup_type=backup_type,
+            ago=ago,
+            point=point,
+            error=error,
         )
+
+    def change_point(self, job_id: str, **facts: Any) -> None:
+        """Change what is special about the recovery point that a job has made or will make.
+
+        :param facts: fields of ``jobs.Point``: ``partial``, ``soft_deleted``, ``expires``, ``threat``,
+            ``tiers``, ``disks``, ``excluded``, ``before_start``, ``after_end``, ``vaulted_after``.
+        """
+        self.service.change_point(job_id, **facts)
+
+    def protect(self, item_name: str, *, state: str = "", deleted_ago: float | None = None) -> None:
+        """Put the protection of an item into another state; without arguments, back into the usual one.
+
+        :param item_name: as in :meth:`plan`.
+        :param state: ``ProtectionStopped`` and the like; of a backup instance ``UpdatingProtection``,
+            ``ProtectionError``, ``SoftDeleted``, ...
+        :param deleted_ago: how many emulated seconds ago its data was deleted. It is kept for 14 days, and
+            the item stays in lists. Azure calls the state of such an item ``ProtectionStopped``.
+        """
+        self.service.protect(item_name, state=state, deleted_ago=deleted_ago)
 
     def set_status(self, job_id: str, status: str | None) -> None:
         """Pin a job to any status word, also an invented one; None lets it go on."""

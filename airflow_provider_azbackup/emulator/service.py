@@ -24,8 +24,16 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                             clock-duration, arm-job-id; of Backup vaults: older-words
                                             (Started, Success, SuccessWithWarning), pauses (Paused),
                                             other-casing and bare-job-id (of an operation's job id)
+                                            no-category (operationCategory null) and nested-errors;
+                                            numeric-tiers of recovery points
+                                 point      of the recovery point: partial, soft_deleted, expires, threat,
+                                            tiers, disks, excluded, before_start, after_end, vaulted_after
     POST /_emulator/start_job    {"item": "vm-good", "operation": "Backup", "ending": "Failed", "seconds": 60,
-                                 "backup_type": "Log"}
+                                 "backup_type": "Log", "ago": 3600, "point": {"partial": true}}
+                                 operation  any of Azure's: DeleteBackupData, Tiering:Backup, ...
+    POST /_emulator/change_point {"job_id": "...", "threat": "UnHealthy"}
+    POST /_emulator/protect      {"item": "vm-good", "state": "ProtectionStopped", "deleted_ago": 3600}
+                                 without state and deleted_ago, the item is protected again
     POST /_emulator/set_status   {"job_id": "...", "status": "Hibernating"}   null lets the job go on
     POST /_emulator/fault        {"path": "/backupJobs/", "times": 2, "status": 503, "retry_after": 1}
                                  who: method, path (a regular expression), times (null: until cleared), after
@@ -146,15 +154,37 @@ class Service:
         ending: str = "Completed",
         seconds: float | None = None,
         backup_type: str = "Full",
+        ago: float = 0.0,
+        point: Mapping[str, Any] | None = None,
+        error: Mapping[str, Any] | None = None,
     ) -> str:
-        """Start somebody else's job and return its id."""
+        """Start somebody else's job, as a policy does, and return its id; see ``Emulator.start_job``."""
         with self.lock:
             found = self.world.named(item)
             if len(found) > 1:
                 raise ValueError(f"{item!r} is several items: {[each.path for each in found]}")
+            changes: Json = {} if error is None else {"error": error}
             return self.world.start(
-                found[0], self.clock(), operation, ending=ending, seconds=seconds, backup_type=backup_type
+                found[0],
+                self.clock() - ago / self.speed,
+                operation,
+                ending=ending,
+                seconds=seconds,
+                backup_type=backup_type,
+                point=point,
+                **changes,
             ).id
+
+    def change_point(self, job_id: str, **facts: Any) -> None:
+        """Change what is special about the recovery point of a job; see ``jobs.Point``."""
+        with self.lock:
+            self.world.change_point(job_id, **facts)
+
+    def protect(self, item: str, *, state: str = "", deleted_ago: float | None = None) -> None:
+        """Put the protection of an item into a state; see ``Emulator.protect``."""
+        with self.lock:
+            deleted_at = None if deleted_ago is None else self.clock() - deleted_ago / self.speed
+            self.world.protect(item, state, deleted_at)
 
     def plan(self, item: str, **changes: Any) -> None:
         """Decide how the coming jobs of an item go; see ``jobs.Plan``."""
@@ -309,6 +339,8 @@ class Service:
             "plan": self.plan,
             "start_job": lambda item, **options: {"job_id": self.start_job(item, **options)},
             "set_status": self.set_status,
+            "change_point": self.change_point,
+            "protect": self.protect,
             "fault": lambda **spec: {"id": self.add_fault(**spec)},
             "clear": self.clear_faults,
             "configure": self.configure,

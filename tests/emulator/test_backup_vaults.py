@@ -189,7 +189,8 @@ def test_a_list_of_recovery_points_looks_as_recorded(client: Client, clock: Manu
     job = client.get(back_up(client, clock, "orders", retentionTagOverride="Weekly")).json()
     recorded = next(replies(TAGGED, "GET", "/recoveryPoints"))["body"]
     ours = client.get(f"{client.item('orders')}/recoveryPoints", params={"$filter": ""}).json()
-    assert shape(ours) == shape(recorded)
+    # Two points of three have had an expiry since.
+    assert shape(without(ours, "expiryTime")) == shape(without(recorded, "expiryTime"))
     point = ours["value"][0]
     assert point["properties"]["retentionTagName"] == "Weekly"
     assert point["name"] == job["properties"]["extendedInfo"]["targetRecoverPoint"]["recoveryPointID"]

@@ -262,7 +262,7 @@ def test_a_backup_request_of_the_wrong_kind_is_refused(client: Client, item: str
     assert client.get(f"{VAULT}/backupJobs").json() == {"value": []}
 
 
-def test_a_retention_date_is_kept_to_the_day(client: Client, started: Callable[..., str]) -> None:
+def test_a_retention_date_keeps_its_time_of_day(client: Client, started: Callable[..., str]) -> None:
     job_id = started("vm-good", recoveryPointExpiryTimeInUTC="2027-01-02T13:04:05Z")
     bag = client.job(job_id)["extendedInfo"]["propertyBag"]
-    assert bag["Recovery Point Expiry Time in UTC"] == "1/2/2027 12:00:00 AM"
+    assert bag["Recovery Point Expiry Time in UTC"] == "1/2/2027 1:04:05 PM"
