@@ -104,6 +104,14 @@ class _Target:
         item = yield from flows.resolve_protected_item(self._vault(), protected_item)
         return (yield from matching.subject_of(item))
 
+    def _points(self, item: ProtectedItem, wanted: calls.PointFilter) -> Flow[list[RecoveryPoint]]:
+        after, before = wanted.get("after"), wanted.get("before")
+        if after and not before:
+            wanted["before"] = calls.moment(clock.current().now() + calls.SLACK)
+        if before and not after:
+            wanted["after"] = calls.moment(0.0)
+        return flows.list_recovery_points(item, **wanted)
+
     def _point(self, item: ProtectedItem, recovery_point: str) -> Flow[RecoveryPoint]:
         return flows.get_recovery_point(item, split_point_id(recovery_point)[1])
 
@@ -466,7 +474,7 @@ class AzureBackupHook(_Target, BaseHook):
         """
         if isinstance(protected_item, str):
             protected_item = self.resolve_protected_item(protected_item)
-        return self._play(flows.list_recovery_points(protected_item, **wanted))
+        return self._play(self._points(protected_item, wanted))
 
     def get_recovery_point(self, protected_item: str | ProtectedItem, recovery_point: str) -> RecoveryPoint:
         """Return one recovery point of an item.
@@ -602,7 +610,7 @@ class AzureBackupAsyncHook(_Target):
         """Return an item's recovery points, as :meth:`AzureBackupHook.list_recovery_points` does."""
         if isinstance(protected_item, str):
             protected_item = await self.resolve_protected_item(protected_item)
-        return await self._play(flows.list_recovery_points(protected_item, **wanted))
+        return await self._play(self._points(protected_item, wanted))
 
     async def get_recovery_point(
         self, protected_item: str | ProtectedItem, recovery_point: str

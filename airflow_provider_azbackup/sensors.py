@@ -374,6 +374,7 @@ class AzureBackupFreshnessSensor(_Gate):
         self.azure_backup_conn_id = azure_backup_conn_id
         self._subject: Subject | None = None
         self._tried: list[str] = []
+        self._passed_over: list[str] = []
 
     def execute(self, context: Context) -> Any:
         """Wait in the mode that was asked for."""
@@ -496,12 +497,16 @@ class AzureBackupFreshnessSensor(_Gate):
     ) -> str | None:
         from airflow_provider_azbackup.core.points import freshest
 
-        point = freshest(
+        point, passed_over = freshest(
             hook.list_recovery_points(subject.item, after=after),
             after.timestamp(),
             min_consistency=self.min_consistency,
             min_tier=self.min_tier,
+            require_all_disks=self.require_all_disks,
         )
+        for flaw in [flaw for flaw in passed_over if flaw not in self._passed_over]:
+            self.log.warning("Not fresh enough: %s", flaw)
+        self._passed_over = passed_over
         if point is None:
             return None
         context["ti"].xcom_push(key="recovery_point", value=point.facts())

@@ -44,6 +44,7 @@ class JobWait:
     require_recovery_point: bool = False
     min_consistency: str | None = None
     min_tier: str | None = None
+    require_all_disks: bool = False
     _point: RecoveryPoint | None = None
     timeout: float
     execution_timeout: timedelta | None
@@ -170,7 +171,12 @@ class JobWait:
         with self.hook() as hook:
             point = self._point = hook.find_recovery_point(job, protected_item)
         context["ti"].xcom_push(key="recovery_point", value=point.facts())
-        if flaw := point.shortcoming(min_consistency=self.min_consistency, min_tier=self.min_tier):
+        if flaw := point.shortcoming(
+            min_consistency=self.min_consistency,
+            min_tier=self.min_tier,
+            require_all_disks=self.require_all_disks,
+            job=job,
+        ):
             raise AzureBackupRecoveryPointError(
                 f"{job} has made {point}, but {flaw}. Recovery point: {point.path}", job=job.facts()
             )

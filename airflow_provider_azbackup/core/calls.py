@@ -103,8 +103,9 @@ class JobFilter(TypedDict, total=False):
 class PointFilter(TypedDict, total=False):
     """What a list of recovery points can be narrowed by.
 
-    ``after`` and ``before`` bound the window of time; ``query_type`` is for databases: ``Full``, ``Log`` (the
-    stretches of time their logs reach), ``FullAndDifferential``, ``All``, ...
+    ``after`` and ``before`` bound the window of time; Azure is sent both or neither, so a hook adds the one
+    that is missing. ``query_type`` is for databases: ``Full``, ``Log`` (the stretches of time their logs
+    reach), ``FullAndDifferential``, ``All``, ...
     """
 
     after: datetime | None
@@ -281,16 +282,24 @@ def list_recovery_points(item: ProtectedItem, **wanted: Unpack[PointFilter]) -> 
 
     A Backup vault lists all of them.
 
+    :raises AzureBackupConfigError: when one end of the window is given and not the other, which Microsoft's
+        own tools never do.
+
     Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
     """
     if item.vault.is_backup_vault:
         return Call(method="GET", path=f"{item.path}/recoveryPoints")
+    after, before = wanted.get("after"), wanted.get("before")
+    if (after is None) is not (before is None):
+        raise AzureBackupConfigError(
+            f"a list of recovery points was asked for with after={after} and before={before}; give both"
+        )
     return Call(
         method="GET",
         path=f"{item.path}/recoveryPoints",
         query=_filter(
-            startDate=_twelve_hours(wanted.get("after")),
-            endDate=_twelve_hours(wanted.get("before")),
+            startDate=_twelve_hours(after),
+            endDate=_twelve_hours(before),
             restorePointQueryType=wanted.get("query_type"),
         ),
     )

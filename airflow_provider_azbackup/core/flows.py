@@ -542,14 +542,18 @@ def insist(make: Callable[[], Flow[T]], *, since: float, until: float, first_pau
     :param since: Unix time the wait began.
     :param until: Unix time after which any fault is raised.
     :param first_pause: seconds to let pass before the first time.
-    :raises AzureBackupError: a fault that lasts, or that waiting cannot cure.
+    :raises AzureBackupError: a fault that lasts, or that waiting cannot cure: also one that the conversation
+        raises without having asked anything.
     """
     patience, heard = Patience(since), Heard(since)
     pause = first_pause
     for interval in chain((5.0, 10.0, 20.0, 40.0), repeat(60.0)):
+        answers = heard.answers
         try:
             return (yield from heard.listen(later(make(), pause)))
         except AzureBackupError as error:
+            if heard.answers == answers:  # nothing was asked, so asking again would change nothing
+                raise
             patience.bear(error, heard.at)
             if heard.at >= until:
                 raise
@@ -566,6 +570,7 @@ class Heard:
     def __init__(self, at: float) -> None:
         self.at = at
         self.ahead: float | None = None
+        self.answers = 0
 
     def listen(self, flow: Flow[T]) -> Flow[T]:
         """Hold a conversation and take the time from its answers."""
@@ -582,6 +587,7 @@ class Heard:
     def hear(self, answer: Answer) -> None:
         """Take the time from one answer."""
         self.at = answer.at
+        self.answers += 1
         if isinstance(answer, Reply) and answer.date is not None:
             self.ahead = answer.date - answer.at
 

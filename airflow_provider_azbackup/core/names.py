@@ -49,6 +49,9 @@ REQUESTS = MappingProxyType(
     }
 )
 
+# What a Backup vault calls an AKS cluster, in lower case.
+AKS = "microsoft.containerservice/managedclusters"
+
 MANAGEMENT_TYPES = ("AzureIaasVM", "AzureStorage", "AzureWorkload")
 
 # From the weakest up: how consistent the copy of a machine or a share is, and how far it is from there.

@@ -18,7 +18,7 @@ from airflow_provider_azbackup.core import calls, flows
 from airflow_provider_azbackup.core.adoption import Intent, Prepared
 from airflow_provider_azbackup.core.instance_restores import instance_request
 from airflow_provider_azbackup.core.names import read_moment
-from airflow_provider_azbackup.core.points import RecoveryPoint, choose_point, choose_range, tell_points
+from airflow_provider_azbackup.core.points import RecoveryPoint, choose_point, choose_range, list_points
 from airflow_provider_azbackup.core.replies import read_time
 from airflow_provider_azbackup.core.resources import BackupInstance, OperationRef, ProtectedItem, last_segment
 from airflow_provider_azbackup.core.restores import (
@@ -190,7 +190,7 @@ def _choose(item: ProtectedItem, order: Order, until: float | None) -> Flow[Reco
     points = yield from _patiently(lambda: flows.list_recovery_points(item, query_type=query_type), until)
     if order.point_in_time:
         return choose_range(item, points, order.point_in_time)
-    return choose_point(item, points, as_of=order.as_of, from_archive=order.from_archive)
+    return choose_point(item, points, as_of=order.as_of, from_archive=order.from_archive)[0]
 
 
 def _find(item: ProtectedItem, point_id: str, until: float | None) -> Flow[RecoveryPoint]:
@@ -200,7 +200,7 @@ def _find(item: ProtectedItem, point_id: str, until: float | None) -> Flow[Recov
     except AzureBackupNotFoundError as error:
         points = yield from _patiently(lambda: flows.list_recovery_points(item), until)
         raise AzureBackupNotFoundError(
-            f"{item.name} has no recovery point {point_id!r}; {tell_points(points)}",
+            f"{item.name} has no recovery point {point_id!r}; {list_points(points)}",
             status=error.status,
             code=error.code,
             request_id=error.request_id,

@@ -1,4 +1,7 @@
-"""Recovery points: what a backup leaves behind, and how good it is.
+"""Recovery points: what a backup leaves behind, and whether one is good enough.
+
+One place decides. :meth:`RecoveryPoint.shortcoming` is asked by the gates, :attr:`RecoveryPoint.loss` and
+:attr:`RecoveryPoint.damage` by restores.
 
 Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
 """
@@ -9,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_azbackup.core.names import CONSISTENCIES, TIERS
+from airflow_provider_azbackup.core.jobs import Job, Outcome
+from airflow_provider_azbackup.core.names import AKS, CONSISTENCIES, TIERS
 from airflow_provider_azbackup.core.resources import ProtectedItem
 from airflow_provider_azbackup.core.wire import JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupNotFoundError
@@ -27,21 +32,35 @@ _LIKE = {
     "VaultStore": "HardenedRP",
     "ArchiveStore": "HardenedRP",
 }
-# What lies here only has to be brought back first, which takes hours and its own request.
+# A recovery point that lies only here has to be brought back first, which takes hours and its own request.
 _ARCHIVES = frozenset({"archivedrp", "archivestore"})
-# How many recovery points are told of when none of them will do.
-_TELL = 10
+# What Azure's scan for malware says of a recovery point, in lower case, and whether a gate accepts that.
+# Unknown, NotAvailable and no word at all mean that nothing was scanned, which is so wherever the scan is not
+# switched on: they are no verdict. A word that is not here is newer than this table and keeps the gate shut.
+THREATS = MappingProxyType(
+    {"": True, "unknown": True, "notavailable": True, "healthy": True, "warning": False, "unhealthy": False}
+)
+# How many recovery points an error lists.
+_MOST_LISTED = 10
+# What the bag of a VM's job calls the disks that the backup left out, in lower case.
+_EXCLUDED = "excluded disk(s)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecoveryPoint:
     """One recovery point of a protected item. Times are ISO 8601 in UTC.
 
-    ``time`` is the moment it shows the item as of. ``consistency`` is what Azure says of machines and shares,
-    such as ``AppConsistent``; ``backup_type`` what it says of databases, such as ``Full``. ``tiers`` are the
+    ``time`` is the moment it shows the item as of. ``consistency`` is what Azure says of VMs and shares, such
+    as ``AppConsistent``; ``backup_type`` what it says of databases, such as ``Full``. ``tiers`` are the
     places it lies in with their states, such as ``("HardenedRP", "Valid")``. ``expiry`` is None where Azure
     names none. ``ranges`` are the stretches of time a database can be restored to by its logs, or blobs to by
     their versions; an entry that stands for nothing else has no ``point_id``.
+
+    ``state`` is ``Completed`` or ``Partial`` and empty where Azure does not say; ``threat_status`` likewise
+    one of :data:`THREATS`, and ``threats`` are the titles of the threats that are not resolved.
+    ``disks_included``, ``disks_attached`` and ``excluded_disks`` are about a VM whose disks were chosen;
+    Azure leaves them out of the recovery point of a whole VM. ``seen_at`` is Unix time by Azure's clock, or
+    else by this computer's, of the answer that showed the recovery point.
     """
 
     item: ProtectedItem
@@ -52,12 +71,20 @@ class RecoveryPoint:
     tiers: tuple[tuple[str, str], ...] = ()
     expiry: str | None = None
     ranges: tuple[tuple[str, str], ...] = ()
+    state: str = ""
+    is_deleted: bool = False
+    threat_status: str = ""
+    threats: tuple[str, ...] = ()
+    disks_included: int | None = None
+    disks_attached: int | None = None
+    excluded_disks: tuple[str, ...] = ()
+    seen_at: float = field(default=0.0, compare=False)
     body: JsonObject = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def made(self) -> float:
-        """Unix time of :attr:`time` by Azure's clock; 0 when it is not told."""
-        return datetime.fromisoformat(self.time).timestamp() if self.time else 0.0
+        """Unix time of :attr:`time` by Azure's clock; 0 where Azure names none."""
+        return _at(self.time).timestamp() if self.time else 0.0
 
     @property
     def path(self) -> str:
@@ -78,24 +105,78 @@ class RecoveryPoint:
         brought_back = any(state.casefold() == "rehydrated" for _, state in self.tiers)
         return not self.tiers or brought_back or not _ARCHIVES.issuperset(usable)
 
+    @property
+    def is_expired(self) -> bool:
+        """Whether its expiry had passed when it was read.
+
+        An expiry before the recovery point's own time does not count: Azure has cut it to its day.
+        """
+        return self.expiry is not None and self.made < _at(self.expiry).timestamp() <= self.seen_at
+
+    @property
+    def loss(self) -> str:
+        """Why it can no longer be relied on to be there; an empty string when nothing says so."""
+        if self.is_deleted:
+            return "Azure has marked it as deleted"
+        if self.is_expired:
+            return f"it expired at {self.expiry}"
+        if self.tiers and not self.usable_tiers:
+            return f"it lies in no tier that can be restored from ({_pairs(self.tiers)})"
+        return ""
+
+    @property
+    def damage(self) -> str:
+        """Why Azure says that its content is incomplete or infected; an empty string when it does not."""
+        if self.state.casefold() == "partial":
+            return "Azure marks it as partial: only some of what was to be backed up is in it"
+        if self.state.casefold() not in ("", "completed"):
+            return f"Azure gives its state as {self.state}, not Completed"
+        found = f" ({'; '.join(self.threats[:3])})" if self.threats else ""
+        if not THREATS.get(self.threat_status.casefold(), False):
+            return f"Azure gives its threat status as {self.threat_status}{found}"
+        return f"Azure reports a threat in it{found}" if found else ""
+
     def reaches(self, moment: datetime) -> bool:
         """Whether the logs it stands for reach a moment."""
         return any(first and last and _at(first) <= moment <= _at(last) for first, last in self.ranges)
 
-    def shortcoming(self, *, min_consistency: str | None = None, min_tier: str | None = None) -> str:
-        """Say in what it falls short of what is asked for; an empty string when in nothing.
+    def has_reached(self, tier: str) -> bool:
+        """Whether it can be restored from a tier, or from one that is farther from the source.
+
+        :param tier: a word of :data:`~airflow_provider_azbackup.core.names.TIERS`. An archived recovery point
+            has been in the vault.
+        """
+        reached = (_rank(TIERS, _LIKE.get(each, each)) for each in self.usable_tiers)
+        return max(reached, default=0) >= _rank(TIERS, tier)
+
+    def shortcoming(
+        self,
+        *,
+        min_consistency: str | None = None,
+        min_tier: str | None = None,
+        require_all_disks: bool = False,
+        job: Job | None = None,
+    ) -> str:
+        """Say why it is no proof, or less than is asked for; an empty string when it will do.
 
         :param min_consistency: a word of :data:`~airflow_provider_azbackup.core.names.CONSISTENCIES`.
-        :param min_tier: a word of :data:`~airflow_provider_azbackup.core.names.TIERS`. An archived point has
-            been in the vault.
+        :param min_tier: as in :meth:`has_reached`.
+        :param require_all_disks: refuse a backup that left out disks of a VM or volumes of a cluster.
+        :param job: the backup that made it, where that is known.
         """
-        if self.tiers and not self.usable_tiers:
-            return f"it lies in no tier that can be restored from ({_pairs(self.tiers)})"
+        if flaw := self.loss or self.damage:
+            return flaw
+        if require_all_disks and (missing := left_out(self, job) or self._unknown_volumes(job)):
+            return missing
         if _rank(CONSISTENCIES, self.consistency) < _rank(CONSISTENCIES, min_consistency or ""):
-            return f"its consistency is {self.consistency or 'not told'}, not {min_consistency} or better"
-        reached = (_rank(TIERS, _LIKE.get(tier, tier)) for tier in self.usable_tiers)
-        if max(reached, default=0) < _rank(TIERS, min_tier or ""):
+            return f"its consistency is {self.consistency or 'not known'}, not {min_consistency} or better"
+        if min_tier and not self.has_reached(min_tier):
             return f"it lies in {_pairs(self.tiers) or 'no tier'}, not in {min_tier}"
+        return ""
+
+    def _unknown_volumes(self, job: Job | None) -> str:
+        if job is None and self.item.vault.is_backup_vault:
+            return "only the job of a backup reports volumes that were left out, and the job is not known"
         return ""
 
     def facts(self) -> dict[str, Any]:
@@ -108,31 +189,71 @@ class RecoveryPoint:
             "backup_type": self.backup_type,
             "tiers": dict(self.tiers),
             "expiry": self.expiry,
+            "state": self.state,
+            "threat_status": self.threat_status,
+            "disks_included": self.disks_included,
+            "disks_attached": self.disks_attached,
+            "excluded_disks": [*self.excluded_disks],
         }
 
     def __str__(self) -> str:
         """One line for a log."""
         kind = self.consistency or self.backup_type
         return f"recovery point {self.point_id} of {self.time}{f' ({kind})' if kind else ''}: " + (
-            _pairs(self.tiers) or "no tier told"
+            _pairs(self.tiers) or "no tier named"
         )
 
 
+def left_out(point: RecoveryPoint | None, job: Job | None = None) -> str:
+    """Say what a backup left out: disks of a VM, volumes of a cluster; an empty string for nothing known.
+
+    :param point: the recovery point, where one was read: it counts the disks of a VM.
+    :param job: the backup; read by itself, not from a list, which holds neither its details nor its warnings.
+    """
+    if point is not None:
+        names = f": {', '.join(point.excluded_disks)}" if point.excluded_disks else ""
+        included, attached = point.disks_included, point.disks_attached
+        if included is not None and attached is not None and included < attached:
+            return f"{included} of {attached} attached disks are in it{names and f'; left out{names}'}"
+        if names:
+            return f"disks were left out{names}"
+    if job is None:
+        return ""
+    named = next((value for name, value in job.details if name.casefold() == _EXCLUDED), "").strip()
+    if named and named.casefold() != "none":
+        return f"disks were left out: {named}"
+    if job.backup_management_type.casefold() == AKS and (job.errors or job.outcome is Outcome.WARNED):
+        warnings = "; ".join(map(str, job.errors)) or "its warnings are not known"
+        return f"the backup of the cluster ended with warnings, so volumes may have been left out: {warnings}"
+    return ""
+
+
 def freshest(
-    points: Sequence[RecoveryPoint], after: float, *, min_consistency: str | None, min_tier: str | None
-) -> RecoveryPoint | None:
-    """Return the newest recovery point since a moment that falls short in nothing.
+    points: Sequence[RecoveryPoint],
+    after: float,
+    *,
+    min_consistency: str | None,
+    min_tier: str | None,
+    require_all_disks: bool = False,
+) -> tuple[RecoveryPoint | None, list[str]]:
+    """Return the newest recovery point since a moment that falls short in nothing, and why newer ones do.
 
     :param after: Unix time by Azure's clock.
     :param min_consistency: as in :meth:`RecoveryPoint.shortcoming`.
     :param min_tier: likewise.
+    :param require_all_disks: likewise.
     """
-    good = [
-        point
-        for point in points
-        if point.made >= after and not point.shortcoming(min_consistency=min_consistency, min_tier=min_tier)
-    ]
-    return max(good, key=attrgetter("made"), default=None)
+    passed_over: list[str] = []
+    for point in sorted(points, key=attrgetter("made"), reverse=True):
+        if point.made < after or not point.time:
+            break
+        flaw = point.shortcoming(
+            min_consistency=min_consistency, min_tier=min_tier, require_all_disks=require_all_disks
+        )
+        if not flaw:
+            return point, passed_over
+        passed_over.append(f"{point}, but {flaw}")
+    return None, passed_over
 
 
 def choose_point(
@@ -141,24 +262,28 @@ def choose_point(
     *,
     as_of: datetime | None = None,
     from_archive: bool = False,
-) -> RecoveryPoint:
-    """Return the newest recovery point that a restore can be made from.
+) -> tuple[RecoveryPoint, list[str]]:
+    """Return the newest recovery point that a restore should be made from, and why newer ones are not taken.
+
+    One that Azure marks as deleted, expired, partial or infected is never taken.
 
     :param as_of: a moment that it must not be younger than.
     :param from_archive: whether it may lie in the archive alone.
     :raises AzureBackupNotFoundError: when there is none; lists those that are there.
     """
-    fit = [
-        point
-        for point in points
-        if (point.is_restorable or (from_archive and point.time and point.usable_tiers))
-        and (as_of is None or point.made <= as_of.timestamp())
-    ]
-    if fit:
-        return max(fit, key=attrgetter("made"))
+    passed_over: list[str] = []
+    for point in sorted(points, key=attrgetter("made"), reverse=True):
+        if not point.time or (as_of is not None and point.made > as_of.timestamp()):
+            continue
+        flaw = point.loss or point.damage
+        if not flaw and not point.is_restorable and not (from_archive and point.usable_tiers):
+            flaw = "it has to be brought back from the archive first"
+        if not flaw:
+            return point, passed_over
+        passed_over.append(f"{point}, but {flaw}")
     when = f" of {as_of.isoformat()} or before" if as_of else ""
     raise AzureBackupNotFoundError(
-        f"{item.name} has no recovery point{when} that can be restored; {tell_points(points)}"
+        f"{item.name} has no recovery point{when} that can be restored; {list_points(points)}"
     )
 
 
@@ -171,7 +296,7 @@ def choose_range(
     :raises AzureBackupNotFoundError: when none does; lists how far they reach.
     """
     for point in points:
-        if point.reaches(moment):
+        if point.reaches(moment) and not (point.loss or point.damage):
             return point
     known = [f"{first} to {last}" for point in points for first, last in point.ranges]
     raise AzureBackupNotFoundError(
@@ -180,11 +305,12 @@ def choose_range(
     )
 
 
-def tell_points(points: Sequence[RecoveryPoint]) -> str:
-    """Say in a clause which recovery points there are, the newest first."""
+def list_points(points: Sequence[RecoveryPoint]) -> str:
+    """Say in a clause which recovery points there are, the newest first, and what is wrong with each."""
     known = sorted(points, key=lambda point: point.time or "", reverse=True)
-    more = f" and {len(known) - _TELL} more" if len(known) > _TELL else ""
-    return f"there are: {'; '.join(map(str, known[:_TELL]))}{more}" if known else "there are none at all"
+    more = f" and {len(known) - _MOST_LISTED} more" if len(known) > _MOST_LISTED else ""
+    each = (f"{p}{f' ({p.loss or p.damage})' if p.loss or p.damage else ''}" for p in known[:_MOST_LISTED])
+    return f"there are: {'; '.join(each)}{more}" if known else "there are none at all"
 
 
 def _at(moment: str) -> datetime:

@@ -50,6 +50,25 @@ _NET_DURATION = re.compile(r"(?P<sign>-)?(?:(?P<d>\d+)\.)?(?P<h>\d+):(?P<m>\d+):
 _NEVER = ("0001-", "2001-01-01T00:00:00")
 
 
+# Older api-versions write the words of an enumeration as numbers, in the order of Azure's declaration: tiers
+# and their states until March 2022 (recorded: 1 to 3 and 1 to 4), others until 2024. A number beyond the end
+# stays one, and is judged as a word that nobody knows.
+_TIER_WORDS = ("Invalid", "InstantRP", "HardenedRP", "ArchivedRP")
+_TIER_STATES = ("Invalid", "Valid", "Disabled", "Deleted", "Rehydrated")
+_POINT_TYPES = (
+    "Invalid",
+    "Full",
+    "Log",
+    "Differential",
+    "Incremental",
+    "SnapshotFull",
+    "SnapshotCopyOnlyFull",
+)
+_POINT_STATES = ("Completed", "Partial")
+_THREAT_WORDS = ("Unknown", "Healthy", "UnHealthy", "Warning", "NotAvailable")
+# Threats that somebody has dealt with, in lower case.
+_THREATS_OVER = frozenset({"resolved", "ignored"})
+
 # How an operation ends. Any other word is newer than this table and says nothing about the backup yet.
 _OPERATION_ENDS = frozenset({"succeeded", "failed", "canceled", "cancelled", "invalid"})
 
@@ -143,10 +162,11 @@ class BackupRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """One page of a list, and the link to the next."""
+    """One page of a list, the link to the next, and the Unix time it came, by Azure's clock if known."""
 
     values: tuple[JsonObject, ...]
     next_link: str | None
+    at: float = 0.0
 
 
 def raise_unless(reply: Reply, call: Call, *accepted: int) -> None:
@@ -311,7 +331,11 @@ def read_page(reply: Reply) -> Page:
     body = _object(reply)
     if not isinstance(body.get("value"), list):
         raise _unreadable(reply, "a list")
-    return Page(values=tuple(_dicts(body["value"])), next_link=_text(body.get("nextLink")) or None)
+    return Page(
+        values=tuple(_dicts(body["value"])),
+        next_link=_text(body.get("nextLink")) or None,
+        at=_said_at(reply),
+    )
 
 
 def read_items(page: Page) -> list[FoundItem]:
@@ -347,7 +371,7 @@ def read_items(page: Page) -> list[FoundItem]:
 
 def read_points(item: ProtectedItem, page: Page) -> list[RecoveryPoint]:
     """Read the recovery points of one page; an entry without an id is left out."""
-    return [_point(item, body) for body in page.values if _name(body)]
+    return [_point(item, body, page.at) for body in page.values if _name(body)]
 
 
 def read_point(item: ProtectedItem, reply: Reply) -> RecoveryPoint:
@@ -358,7 +382,7 @@ def read_point(item: ProtectedItem, reply: Reply) -> RecoveryPoint:
     body = _object(reply)
     if not _name(body):
         raise _unreadable(reply, "a recovery point")
-    return _point(item, body)
+    return _point(item, body, _said_at(reply))
 
 
 def read_ranges(item: ProtectedItem, reply: Reply) -> RecoveryPoint:
@@ -395,9 +419,11 @@ def read_region(reply: Reply) -> str:
     raise _unreadable(reply, "a vault with its region")
 
 
-def _point(item: ProtectedItem, body: JsonObject) -> RecoveryPoint:
+def _point(item: ProtectedItem, body: JsonObject, at: float) -> RecoveryPoint:
     properties = _dict(body.get("properties"))
     lasting = _dict(properties.get("recoveryPointProperties"))
+    disks = _dict(properties.get("recoveryPointDiskConfiguration"))
+    is_partial = _flag(properties.get("isPartialRP")) or _flag(lasting.get("isPartialRP"))
     # Of a disk or a database in a Backup vault the same field says Full or Incremental.
     kind, is_instance = properties.get("recoveryPointType"), item.vault.is_backup_vault
     return RecoveryPoint(
@@ -406,16 +432,54 @@ def _point(item: ProtectedItem, body: JsonObject) -> RecoveryPoint:
         # Databases spell both fields in their own way.
         time=read_time(properties.get("recoveryPointTime") or properties.get("recoveryPointTimeInUTC")),
         consistency="" if is_instance else _text(kind),
-        backup_type=_text(properties.get("type")) or (_text(kind) if is_instance else ""),
+        backup_type=_word(properties.get("type"), _POINT_TYPES) or (_text(kind) if is_instance else ""),
         tiers=tuple(
-            (_text(tier.get("type")), _first(tier, "status", "state"))
+            (
+                _word(tier.get("type"), _TIER_WORDS),
+                _word(tier.get("status"), _TIER_STATES) or _text(tier.get("state")),
+            )
             for name in ("recoveryPointTierDetails", "recoveryPointDataStoresDetails")
             for tier in _dicts(properties.get(name))
         ),
         expiry=read_time(lasting.get("expiryTime") or properties.get("expiryTime")),
         ranges=_ranges(properties.get("timeRanges")),
+        state="Partial" if is_partial else _word(properties.get("recoveryPointState"), _POINT_STATES),
+        is_deleted=_flag(lasting.get("isSoftDeleted")) or _flag(properties.get("isSoftDeleted")),
+        threat_status=_word(properties.get("threatStatus"), _THREAT_WORDS),
+        threats=tuple(
+            _text(threat.get("threatTitle")) or "a threat without a title"
+            for threat in _dicts(properties.get("threatInfo"))
+            if _text(threat.get("threatState")).casefold() not in _THREATS_OVER
+        ),
+        disks_included=_count(disks.get("numberOfDisksIncludedInBackup")),
+        disks_attached=_count(disks.get("numberOfDisksAttachedToVm")),
+        excluded_disks=tuple(
+            _text(disk.get("name")) or f"LUN {_text(disk.get('lun'))}"
+            for disk in _dicts(disks.get("excludedDiskList"))
+        ),
+        seen_at=at,
         body=body,
     )
+
+
+def _said_at(reply: Reply) -> float:
+    return reply.at if reply.date is None else reply.date
+
+
+def _word(value: Any, words: tuple[str, ...]) -> str:
+    """Return a word of an enumeration, which may be written as its number."""
+    text = _text(value)
+    numbered = dict(zip(map(str, range(len(words))), words, strict=True))
+    return numbered.get(text, text)
+
+
+def _flag(value: Any) -> bool:
+    """Read a yes or no. Whatever is not clearly a no is a yes: the flags read here speak against a backup."""
+    return _text(value).casefold() not in ("", "false", "0")
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def read_backup_status(reply: Reply) -> BackupStatus:
