@@ -88,7 +88,7 @@ def test_one_that_proves_nothing_keeps_the_gate_shut_and_is_named_at_the_end(
     azure: Emulator, clock: Any, ending: str, mode: dict[str, Any]
 ) -> None:
     job_id = over(azure, clock, "vm-good", ending)
-    with pytest.raises(AirflowSensorTimeout, match=rf"{job_id} \(Backup of vm-good\)"):
+    with pytest.raises(AirflowSensorTimeout, match=rf"{job_id} \(Backup of vm-good in demo-vms\)"):
         gate(
             since=ago(clock, 3600),
             timeout=0.05 if "poke_interval" in mode else 600,

@@ -60,11 +60,21 @@ def test_a_name_or_a_share_leads_to_the_one_item_meant(
     assert item.path in {each.path for each in azure.service.world.items}
 
 
-def test_an_arm_id_of_an_item_or_a_machine_needs_no_request(azure: Emulator, call: Call) -> None:
-    by_machine = call("resolve_protected_item", MACHINE)
-    assert by_machine == call("resolve_protected_item", by_machine.path)
-    assert by_machine.path == azure.service.world.named("vm-good")[0].path
+def test_the_arm_id_of_an_item_needs_no_request_and_that_of_a_vm_one(azure: Emulator, call: Call) -> None:
+    path = azure.service.world.named("vm-good")[0].path
+    assert call("resolve_protected_item", path).path == path
     assert azure.requests == []
+    assert call("resolve_protected_item", MACHINE).path == path
+    assert asked(azure) == [f"GET {path}"]
+
+
+def test_a_vm_of_another_subscription_is_not_the_protected_one_of_its_name(
+    azure: Emulator, call: Call
+) -> None:
+    elsewhere = MACHINE.replace(VAULT.subscription_id, "99999999-9999-9999-9999-999999999999")
+    with pytest.raises(AzureBackupConfigError, match=f"name of {elsewhere}.*another.*{MACHINE}"):
+        call("trigger_backup", elsewhere)
+    assert azure.count("POST", "/protectedItems/") == 0
 
 
 def test_an_ambiguous_name_is_an_error_that_lists_the_candidates(azure: Emulator, call: Call) -> None:
@@ -85,9 +95,11 @@ def test_an_unknown_name_is_an_error_that_lists_what_there_is(azure: Emulator, c
     assert azure.count("POST", "/protectedItems/") == 0
 
 
-def test_a_machine_that_is_not_protected_is_told_by_azures_own_words(azure: Emulator, call: Call) -> None:
-    with pytest.raises(AzureBackupNotFoundError, match="was not found"):
-        call("trigger_backup", MACHINE.replace("vm-good", "vm-bare"))
+def test_a_vm_that_is_not_protected_is_named_as_it_was_written(azure: Emulator, call: Call) -> None:
+    bare = MACHINE.replace("vm-good", "vm-bare")
+    with pytest.raises(AzureBackupNotFoundError, match=f"demo-vault does not protect {bare}") as caught:
+        call("trigger_backup", bare)
+    assert "hook.backup_status(vm_id, region)" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", " ", "/subscriptions/s/resourceGroups/g", f"{MACHINE}/extensions/e"])
@@ -139,7 +151,7 @@ def test_an_option_the_workload_does_not_know_is_told_and_nothing_is_started(
 
 
 def test_an_operation_is_in_progress_until_it_names_its_job(azure: Emulator, call: Call, clock: Any) -> None:
-    operation = call("trigger_backup", MACHINE)
+    operation = call("trigger_backup", azure.service.world.named("vm-good")[0].path)
     early = call("get_operation", operation)
     assert (early.is_running, early.job_id) == (True, None)
     clock.advance(10)

@@ -9,7 +9,6 @@ Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-bac
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -19,7 +18,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, Unpack
 
 from airflow_provider_azbackup.core import calls, flows, matching, replies
-from airflow_provider_azbackup.core.jobs import BACKUP, Job, is_proven
+from airflow_provider_azbackup.core.jobs import Job, is_proven
 from airflow_provider_azbackup.core.names import REQUESTS
 from airflow_provider_azbackup.core.replies import FoundItem
 from airflow_provider_azbackup.core.resources import BackupInstance, JobRef, OperationRef, ProtectedItem
@@ -146,8 +145,6 @@ class Intent:
     accept_warnings: bool = False
 
     noun: ClassVar[str]
-    # What the list of jobs calls a job of this kind.
-    operation: ClassVar[re.Pattern[str]]
     # Whether the first request may be sent although the list cannot be had, because Azure runs one such job
     # of an item at a time.
     may_start_unseen: ClassVar[bool]
@@ -182,8 +179,12 @@ class Intent:
         """Make the request, reading what it takes. Nothing is started."""
         raise NotImplementedError
 
-    def fits(self, operation: str) -> bool | None:
-        """Whether a job of the item that is called so is of this kind; None for "may be"."""
+    def is_kind_of(self, job: Job) -> bool:
+        """Whether a job does what is wanted, of whatever item."""
+        raise NotImplementedError
+
+    def fits(self, job: Job) -> bool | None:
+        """Whether a job of the item is of the type that is wanted; None for "may be"."""
         return True
 
 
@@ -197,7 +198,6 @@ class BackupIntent(Intent):
     body: JsonObject
 
     noun: ClassVar[str] = "backup"
-    operation: ClassVar[re.Pattern[str]] = BACKUP
     may_start_unseen: ClassVar[bool] = True
 
     @property
@@ -214,12 +214,15 @@ class BackupIntent(Intent):
             )
         return Prepared(call=calls.trigger_backup(self.item, body))
 
-    def fits(self, operation: str) -> bool | None:
-        """Whether a backup that is called so is of the type that is wanted."""
+    def is_kind_of(self, job: Job) -> bool:
+        """Whether it is a backup, be it of a log."""
+        return job.action == self.noun
+
+    def fits(self, job: Job) -> bool | None:
+        """Whether a backup of the item is of the type that is wanted; None for "may be"."""
         if not (wanted := self.backup_type):
             return True
-        match = self.operation.fullmatch(operation)
-        shown = "".join(filter(str.isalpha, (match and match[1]) or "")).casefold()
+        shown = "".join(filter(str.isalpha, job.backup_type)).casefold()
         known = {backup_type.casefold() for _, types in REQUESTS.values() for backup_type in types}
         return shown == wanted.casefold() if shown in known else None
 
@@ -515,8 +518,7 @@ class _Search(flows.Heard):
                 first_pause=pause,
             )
             self.crowd = sum(job.began >= self.azure_time() - _MINUTE for job in jobs)
-            wanted = self.intent.operation
-            jobs = [job for job in jobs if job.began >= since and wanted.fullmatch(job.operation)]
+            jobs = [job for job in jobs if job.began >= since and self.intent.is_kind_of(job)]
             told = self.intent.item.kind in ("vm", "backupinstance")
             names = () if told or not jobs else (yield from self._names(until))
             verdicts = [(job, self._is_ours(job, names)) for job in jobs]
@@ -544,7 +546,7 @@ class _Search(flows.Heard):
             return False
         if len(meant) > 1:
             return None
-        return self.intent.fits(job.operation)
+        return self.intent.fits(job)
 
     def _kind(self) -> tuple[str, str]:
         return matching.LISTS[self.intent.item.kind]

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from airflow_provider_azbackup.core import calls, flows, replies
 from airflow_provider_azbackup.core.jobs import Job, Outcome
-from airflow_provider_azbackup.core.matching import is_backup, is_of_machine, shows
+from airflow_provider_azbackup.core.matching import is_of_machine, shows
 from airflow_provider_azbackup.core.progress import percent_of
 from airflow_provider_azbackup.core.replies import FoundItem
 from airflow_provider_azbackup.core.resources import BackupInstance, Vault
@@ -105,7 +106,7 @@ def overdue(
     found = []
     # All jobs under one key are of one item, or of none: one of them tells for all.
     alike: dict[str, list[Job]] = {}
-    for job in filter(is_backup, jobs):
+    for job in filter(attrgetter("is_backup"), jobs):
         alike.setdefault(key_of(job), []).append(job)
     for item in items:
         if _RESTING.search(item.state):

@@ -5,7 +5,7 @@ Source of the paths and bodies: https://learn.microsoft.com/rest/api/backup/
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TypedDict, Unpack
@@ -54,13 +54,15 @@ class ItemFilter(TypedDict, total=False):
     """What a list of protected items can be narrowed by; upper and lower case are one.
 
     ``backup_management_type`` is ``AzureIaasVM``, ``AzureStorage`` or ``AzureWorkload``; ``policy`` the name
-    of a backup policy; ``state`` such as ``Protected``, ``IRPending`` (never backed up) or
-    ``ProtectionStopped``.
+    of a backup policy; ``state`` one or several of ``Protected``, ``IRPending`` (never backed up),
+    ``ProtectionStopped``, ... Items whose backup data is soft-deleted are left out unless ``include_deleted``
+    is true.
     """
 
     backup_management_type: str | None
     policy: str | None
-    state: str | None
+    state: str | Collection[str] | None
+    include_deleted: bool
 
 
 class BackupOptions(TypedDict, total=False):
@@ -330,7 +332,10 @@ def get_recovery_point(item: ProtectedItem, point_id: str) -> Call:
 
 
 def get_protected_item(item: ProtectedItem) -> Call:
-    """Ask for one protected item: what it protects, for example."""
+    """Ask for one protected item: what it protects, and in which state it is.
+
+    Source: https://learn.microsoft.com/rest/api/backup/protected-items/get
+    """
     return Call(method="GET", path=item.path)
 
 

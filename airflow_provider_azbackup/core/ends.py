@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 
 from airflow_provider_azbackup.core.calls import LONGEST_WINDOW
 from airflow_provider_azbackup.core.jobs import Job
-from airflow_provider_azbackup.core.matching import is_backup
 from airflow_provider_azbackup.core.wire import JsonObject
 
 # How long a job may hide from lists, or show once more as running when its end was told.
@@ -105,7 +104,7 @@ def fold(mark: Mark, jobs: Iterable[Job], at: float) -> tuple[Mark, list[Job]]:
     told, running, new = dict(mark.told), dict(mark.running), list[Job]()
     for job in jobs:
         key = _key(job)
-        if not is_backup(job):
+        if not job.is_backup:
             running.pop(key, None)  # of a log, it turns out: Azure says so once it has looked
         elif key in told:
             continue  # an older copy of the list may show it as running again

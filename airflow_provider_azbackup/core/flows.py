@@ -7,7 +7,7 @@ clock and never sleeps.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import chain, repeat
 from typing import Unpack
@@ -20,6 +20,7 @@ from airflow_provider_azbackup.core.names import (
     check_item,
     match_vm,
     refuse_cancel,
+    same_id,
     split_share_id,
 )
 from airflow_provider_azbackup.core.points import RecoveryPoint
@@ -391,9 +392,13 @@ def list_recovery_points(
 
 
 def list_protected_items(vault: Vault, **wanted: Unpack[calls.ItemFilter]) -> Flow[list[FoundItem]]:
-    """Return the protected items of a vault, all kinds and pages, each once."""
+    """Return the protected items of a vault, all kinds and pages, each once.
+
+    :param wanted: see :class:`~airflow_provider_azbackup.core.calls.ItemFilter`.
+    """
     kind = (wanted.get("backup_management_type") or "").casefold()
-    policy, state = (wanted.get("policy") or "").casefold(), (wanted.get("state") or "").casefold()
+    policy, state = (wanted.get("policy") or "").casefold(), wanted.get("state") or ()
+    states = {word.casefold() for word in ([state] if isinstance(state, str) else state)}
     found: list[FoundItem] = []
     for first in _lists_of(vault, kind):
         pages = yield from all_pages(first)
@@ -401,21 +406,32 @@ def list_protected_items(vault: Vault, **wanted: Unpack[calls.ItemFilter]) -> Fl
     return [
         item
         for item in dict.fromkeys(found)
-        if policy in ("", item.policy.casefold()) and state in ("", item.state.casefold())
+        if policy in ("", item.policy.casefold())
+        and (not states or item.state.casefold() in states)
+        and (wanted.get("include_deleted") or not item.is_deleted)
     ]
 
 
-def protection_of(machine: str, region: str) -> Flow[BackupStatus]:
+def protection_of(vm_id: str, region: str) -> Flow[BackupStatus]:
     """Return whether, and in which vault, a virtual machine is protected.
 
-    :raises AzureBackupConfigError: when ``machine`` is not a machine's ARM id.
+    :raises AzureBackupConfigError: when ``vm_id`` is not a VM's ARM id, or the item that Azure names for it
+        protects another resource.
     """
-    if not match_vm(machine):
+    if not match_vm(vm_id):
         raise AzureBackupConfigError(
-            f"{machine!r} is not the ARM id of a virtual machine; expected "
+            f"{vm_id!r} is not the ARM id of a virtual machine; expected "
             f"/subscriptions/<id>/resourceGroups/<group>/providers/Microsoft.Compute/virtualMachines/<name>"
         )
-    return replies.read_backup_status((yield from ask(calls.backup_status(machine, region))))
+    status = replies.read_backup_status((yield from ask(calls.backup_status(vm_id, region))))
+    if item := status.item:
+        found = replies.read_item(item, (yield from ask(calls.get_protected_item(item))))
+        if not same_id(found.source_id, vm_id):
+            raise AzureBackupConfigError(
+                f"Azure says that {vm_id} is protected as {item.path}, but that item protects "
+                f"{found.source_id or 'something it does not name'}"
+            )
+    return status
 
 
 def get_recovery_point(item: ProtectedItem, point_id: str) -> Flow[RecoveryPoint]:
@@ -469,24 +485,77 @@ def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem
             f"{name!r} cannot be in vault {vault.name}: Recovery Services vaults keep machines and file "
             f"shares, and that is a Backup vault (Microsoft.DataProtection)"
         )
-    if machine := ProtectedItem.of_vm(vault, name):
-        return machine
-    found = yield from list_protected_items(vault, backup_management_type="AzureStorage" if share else None)
+    if guess := ProtectedItem.of_vm(vault, name):
+        return (yield from _item_of_vm(guess, name))
+    wanted = calls.ItemFilter(backup_management_type="AzureStorage" if share else None, include_deleted=True)
+    found = yield from list_protected_items(vault, **wanted)
     meant = [item for item in found if item.answers_to(share[1] if share else name)]
     if share:
-        meant = [item for item in meant if item.source_id.casefold() == share[0].casefold()]
-    if len(meant) == 1:
-        return meant[0].item
-    if not meant:
-        names = sorted({item.friendly_name for item in found})
-        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        meant = [item for item in meant if same_id(item.source_id, share[0])]
+    if meant:
+        return _only_one(meant, name)
+    names = sorted({item.friendly_name for item in found})
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    raise AzureBackupNotFoundError(
+        f"vault {vault.name} protects nothing called {name!r}; it protects "
+        f"{', '.join(names[:20]) or 'nothing of that kind'}{more}"
+    )
+
+
+def _item_of_vm(guess: ProtectedItem, vm_id: str) -> Flow[ProtectedItem]:
+    """Return the item whose source is a VM, as the vault says.
+
+    The names of an item hold the VM's resource group and name but not its subscription, and a vault may
+    protect VMs of other subscriptions. So the name is only a guess at where to look first.
+
+    :param guess: the item that would have the VM's names.
+    :param vm_id: ARM id of the VM.
+    :raises AzureBackupNotFoundError: when the vault does not protect the VM, or its data is soft-deleted.
+    :raises AzureBackupConfigError: when the item of these names protects another VM.
+    """
+    vault = guess.vault
+    try:
+        named = replies.read_item(guess, (yield from ask(calls.get_protected_item(guess))))
+    except AzureBackupNotFoundError:
+        named = None
+    if named and same_id(named.source_id, vm_id):
+        return _only_one([named], vm_id)
+    wanted = calls.ItemFilter(backup_management_type="AzureIaasVM", include_deleted=True)
+    listed = yield from list_protected_items(vault, **wanted)
+    if meant := [item for item in listed if same_id(item.source_id, vm_id)]:
+        return _only_one(meant, vm_id)
+    if named is None:
         raise AzureBackupNotFoundError(
-            f"vault {vault.name} protects nothing called {name!r}; it protects "
-            f"{', '.join(names[:20]) or 'nothing of that kind'}{more}"
+            f"vault {vault.name} does not protect {vm_id}; hook.backup_status(vm_id, region) returns the "
+            f"vault that does"
         )
     raise AzureBackupConfigError(
-        f"{name!r} means {len(meant)} protected items in vault {vault.name}; give the ARM id of one of them: "
-        + ", ".join(item.item.path for item in meant)
+        f"the item of vault {vault.name} that has the resource group and name of {vm_id} protects another "
+        f"resource, {named.source_id or 'which Azure does not name'}; give the vault that protects this VM, "
+        f"which hook.backup_status(vm_id, region) returns"
+    )
+
+
+def _only_one(meant: Sequence[FoundItem], name: str) -> ProtectedItem:
+    """Return the one item that is meant; one whose data is soft-deleted is meant only if no other is.
+
+    :param meant: at least one item.
+    :param name: what the author wrote.
+    :raises AzureBackupNotFoundError: when the data of all of them is soft-deleted.
+    :raises AzureBackupConfigError: when several are meant.
+    """
+    vault = meant[0].item.vault.name
+    live = [item for item in meant if not item.is_deleted]
+    if len(live) == 1:
+        return live[0].item
+    told = "; ".join(f"{each.item.path}{f' ({each.trouble})' if each.trouble else ''}" for each in meant)
+    if not live:
+        raise AzureBackupNotFoundError(
+            f"vault {vault} does not protect {name!r} any more; nothing can be backed up or restored before "
+            f"an undelete: {told}"
+        )
+    raise AzureBackupConfigError(
+        f"{name!r} means {len(live)} protected items in vault {vault}; give the ARM id of one of them: {told}"
     )
 
 

@@ -96,13 +96,16 @@ class Job:
     """How one job stood when Azure was asked. Times are ISO 8601 in UTC, durations seconds.
 
     ``ref`` is the job as it was asked for, ``body`` Azure's own JSON: what crosses from the triggerer to the
-    worker, where the same reader reads it again. ``item`` is the friendly name of what is backed up,
-    ``owner`` its container or its storage account, or the ARM id of a backup instance.
+    worker, where the same reader reads it again. ``operation`` is Azure's word for what the job does, such as
+    ``Backup (Full)``; ``category`` is the ``operationCategory`` of a Backup vault's job, such as ``Backup``.
+    ``item`` is the friendly name of what is backed up, ``owner`` its container or its storage account, or the
+    ARM id of a backup instance.
     """
 
     ref: JobRef
     status: str
     operation: str = ""
+    category: str = ""
     item: str = ""
     owner: str = ""
     backup_management_type: str = ""
@@ -128,6 +131,47 @@ class Job:
     def is_running(self) -> bool:
         """Whether the job may still come to another end."""
         return self.outcome is Outcome.RUNNING
+
+    @property
+    def action(self) -> str:
+        """What the job does, as one word in lower case: ``backup``, ``restore``, or another word of Azure's.
+
+        The category decides; the operation does only where there is no category.
+        """
+        found = _OPERATION.fullmatch(self.operation)
+        return (self.category or (found[1] if found else self.operation)).casefold()
+
+    @property
+    def backup_type(self) -> str:
+        """The type of a database's backup, such as ``Full``; empty where Azure does not name one."""
+        found = _OPERATION.fullmatch(self.operation)
+        return ((found[2] or found[3]) if found else "") or ""
+
+    @property
+    def is_backup(self) -> bool:
+        """Whether it is a backup that can be restored by itself; the backup of a log is not."""
+        return self.action == "backup" and self.backup_type.casefold() != "log"
+
+    @property
+    def is_restore(self) -> bool:
+        """Whether it is a restore, from the archive or not."""
+        return self.action in ("restore", "restorewithrehydrate")
+
+    @property
+    def container(self) -> str:
+        """What holds the item: a VM's container, a share's storage account, a database's server.
+
+        Empty for a Backup vault, which names the instance in full.
+        """
+        if self.ref.vault.is_backup_vault:
+            return ""
+        found = _SERVER.search(self.item)
+        return self.owner or (found[1] if found else "")
+
+    @property
+    def item_id(self) -> str | None:
+        """ARM id of the backup instance; None in a Recovery Services vault, whose jobs do not name one."""
+        return self.owner if self.ref.vault.is_backup_vault and self.owner else None
 
     @property
     def began(self) -> float:
@@ -206,7 +250,10 @@ class Job:
             "arm_id": self.ref.path,
             "vault": self.ref.vault.name,
             "item": self.item,
+            "item_id": self.item_id,
+            "container": self.container,
             "operation": self.operation,
+            "category": self.category,
             "status": self.status,
             "outcome": self.outcome.value,
             "start_time": self.start_time,
@@ -234,7 +281,10 @@ class Job:
 
     def __str__(self) -> str:
         """One line for a log: which job of what, how it stands."""
-        what = " ".join(part for part in (self.operation, "of" if self.item else "", self.item) if part)
+        item = f"of {self.item}" if self.item else ""
+        # A VM's container is "iaasvmcontainerv2;<group>;<name>"; a database's name has its server already.
+        within = f"in {self.container.split(';')[-2:][0]}" if self.container and self.owner else ""
+        what = " ".join(part for part in (self.operation, item, within) if part)
         state = ", ".join(part for part in (self.status, self.phase) if part)
         return f"job {self.ref.job_id} ({what or 'unnamed'}): {state}"
 
@@ -255,8 +305,11 @@ _SIZES = MappingProxyType(
     {"backup size": 2**20, "data transferred (in mb)": 2**20, "datatransferredinbytes": 1}
 )
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-# "Backup", and once Azure has looked at a database "Backup (Full)".
-BACKUP = re.compile(r"Backup(?: \(([^)]*)\))?", re.IGNORECASE)
+# "Backup", and once Azure has looked at a database "Backup (Full)"; of a Backup vault also "Backup:full" and
+# "Tiering:Backup", where the first word is the category.
+_OPERATION = re.compile(r"(\w+)(?: \(([^)]*)\)|:(.*))?")
+# A database with its server: "payroll [sqlvm]".
+_SERVER = re.compile(r" \[([^\]]+)\]$")
 
 
 def is_proven(job: Job, *, accept_warnings: bool, wait_for: WaitFor = "completion") -> bool:
@@ -297,6 +350,8 @@ def _obituary(job: Job) -> str:
         f"Azure adds: {job.message}" if job.message else "",
         f"Tasks not done: {', '.join(job.failed_tasks)}" if job.failed_tasks else "",
         f"Job: {job.ref.path}",
+        f"Backup instance: {job.item_id}" if job.item_id else "",
+        f"Container: {job.owner}" if job.owner and not job.item_id else "",
         f"Activity id: {job.activity_id}" if job.activity_id else "",
     ]
     return "\n".join(line for line in lines if line)

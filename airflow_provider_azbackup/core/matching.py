@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from airflow_provider_azbackup.core import calls, flows, replies
-from airflow_provider_azbackup.core.jobs import BACKUP, Job, Outcome
+from airflow_provider_azbackup.core.jobs import Job, Outcome
 from airflow_provider_azbackup.core.replies import FoundItem
 from airflow_provider_azbackup.core.resources import BackupInstance, ProtectedItem, Vault
 from airflow_provider_azbackup.core.wire import Flow, JsonObject
@@ -117,12 +117,6 @@ def subject_of(item: ProtectedItem) -> Flow[Subject]:
     return Subject(item=item, management=management, names=names)
 
 
-def is_backup(job: Job) -> bool:
-    """Whether it is a backup that can be restored by itself; that of a log is not."""
-    backup = BACKUP.fullmatch(job.operation)
-    return backup is not None and (backup[1] or "").casefold() != "log"
-
-
 def worth(job: Job) -> tuple[int, float]:
     """Return what puts backups in order: how far one has come to proving something, then how new it is."""
     return _WORTH.index(job.outcome), job.began
@@ -169,7 +163,7 @@ def backups_of(subject: Subject, after: float, now: float) -> Flow[list[Job]]:
     )
     vault = subject.item.vault
     jobs = yield from flows.list_jobs(calls.list_jobs(vault, **window), vault, **window)
-    return [job for job in jobs if is_backup(job) and subject.has(job) and job.began >= after]
+    return [job for job in jobs if job.is_backup and subject.has(job) and job.began >= after]
 
 
 def item_of(vault: Vault, job: Job) -> Flow[ProtectedItem]:

@@ -74,9 +74,27 @@ _SHARE = (
 )
 
 
+def decoded(arm_id: str) -> str:
+    """Return an ARM id without percent-escapes: Microsoft's clients send ``%3B`` for ``;``."""
+    if "%" not in arm_id:
+        return arm_id
+    from urllib.parse import unquote  # here, because most DAG files hold no such id
+
+    return unquote(arm_id)
+
+
+def same_id(first: str, second: str) -> bool:
+    """Return whether two ARM ids name one resource: upper and lower case and percent-escapes do not count."""
+    return decoded(first).rstrip("/").casefold() == decoded(second).rstrip("/").casefold()
+
+
+def _match(pattern: str, text: str) -> re.Match[str] | None:
+    return re.fullmatch(pattern, decoded(text), re.IGNORECASE)
+
+
 def match_vault(text: str) -> re.Match[str] | None:
     """Match the ARM id of a vault of either type: subscription, group, name."""
-    return re.fullmatch(_VAULT, text, re.IGNORECASE) or re.fullmatch(_BACKUP_VAULT, text, re.IGNORECASE)
+    return _match(_VAULT, text) or _match(_BACKUP_VAULT, text)
 
 
 def type_of(path: str) -> str:
@@ -86,23 +104,23 @@ def type_of(path: str) -> str:
 
 def split_instance_id(text: str) -> tuple[str, str] | None:
     """Split a backup instance's ARM id into its Backup vault's ARM id and its name."""
-    found = re.fullmatch(_INSTANCE, text, re.IGNORECASE)
+    found = _match(_INSTANCE, text)
     return (found.group(1), found.groups()[-1]) if found else None
 
 
 def match_item(text: str) -> re.Match[str] | None:
     """Match a protected item's ARM id: vault, container, item."""
-    return re.fullmatch(_ITEM, text, re.IGNORECASE)
+    return _match(_ITEM, text)
 
 
 def match_vm(text: str) -> re.Match[str] | None:
     """Match a virtual machine's ARM id: subscription, group, name."""
-    return re.fullmatch(_VM, text, re.IGNORECASE)
+    return _match(_VM, text)
 
 
 def split_share_id(text: str) -> tuple[str, str] | None:
     """Split a file share's ARM id into its storage account's ARM id and the share's name."""
-    found = re.fullmatch(_SHARE, text, re.IGNORECASE)
+    found = _match(_SHARE, text)
     return (found.group(1), found.groups()[-1]) if found else None
 
 
@@ -111,7 +129,7 @@ def split_job_id(text: str) -> tuple[str | None, str]:
 
     :raises AzureBackupConfigError: when it is neither.
     """
-    found = re.fullmatch(_JOB, text, re.IGNORECASE)
+    found = _match(_JOB, text)
     vault, job_id = found.groups() if found else (None, text)
     if re.fullmatch(_GUID, job_id, re.IGNORECASE) and (vault is None or match_vault(vault)):
         return vault, job_id

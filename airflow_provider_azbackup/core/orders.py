@@ -6,7 +6,6 @@ Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-res
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -17,6 +16,7 @@ from typing import ClassVar, Unpack
 from airflow_provider_azbackup.core import calls, flows
 from airflow_provider_azbackup.core.adoption import Intent, Prepared
 from airflow_provider_azbackup.core.instance_restores import instance_request
+from airflow_provider_azbackup.core.jobs import Job
 from airflow_provider_azbackup.core.names import read_moment
 from airflow_provider_azbackup.core.points import RecoveryPoint, choose_point, choose_range, list_points
 from airflow_provider_azbackup.core.replies import read_time
@@ -224,12 +224,12 @@ class RestoreIntent(Intent):
     adopt_others: bool = False
 
     noun: ClassVar[str] = "restore"
-    # "Restore", of a database "Restore (Full)" later on, and from the archive a word of its own.
-    operation: ClassVar[re.Pattern[str]] = re.compile(
-        r"Restore(?:WithRehydrate)?(?: \([^)]*\))?", re.IGNORECASE
-    )
     # Azure was never seen to refuse a restore beside another.
     may_start_unseen: ClassVar[bool] = False
+
+    def is_kind_of(self, job: Job) -> bool:
+        """Whether it is a restore."""
+        return job.is_restore
 
     @property
     def mark(self) -> str:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 
 from airflow_provider_azbackup.core import calls, flows, matching
-from airflow_provider_azbackup.core.jobs import BACKUP, Job, Outcome
+from airflow_provider_azbackup.core.jobs import Job, Outcome
 from airflow_provider_azbackup.core.names import MANAGEMENT_TYPES
 from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.resources import BackupInstance, ProtectedItem
@@ -58,7 +58,7 @@ def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flo
         cannot be told from those of the item's other jobs; lists them.
     """
     vault = job.ref.vault
-    if not matching.is_backup(job) or not job.began:
+    if not job.is_backup or not job.began:
         raise AzureBackupConfigError(
             f"require_recovery_point is for backups that make one, and this is none: {job}"
         )
@@ -112,12 +112,12 @@ def _get(job: Job, item: ProtectedItem, point_id: str, now: float) -> Flow[Recov
 def _search(job: Job, item: ProtectedItem, now: float) -> Flow[RecoveryPoint]:
     """Return the recovery point that lies in a job's window and belongs to no other job."""
     heard, until = flows.Heard(now), now + POINT_LIMIT
-    kind = _kind(_type_of(job))
+    kind = _kind(job.backup_type)
     wanted = calls.PointFilter(
         after=calls.moment(job.began - _MARGIN), before=calls.moment((job.ended or heard.at) + _MARGIN)
     )
     if kind not in ("", "full"):
-        wanted["query_type"] = _type_of(job)
+        wanted["query_type"] = job.backup_type
     points: list[RecoveryPoint] = []
     others: list[Job] | None = None
     for pause in _PAUSES:
@@ -164,9 +164,9 @@ def _other_backups(job: Job, kind: str) -> Flow[list[Job]]:
         each
         for each in jobs
         if each.ref.job_id.casefold() != job.ref.job_id.casefold()
-        and matching.is_backup(each)
+        and each.is_backup
         and _may_be_of_one_item(each, job)
-        and (not kind or _kind(_type_of(each)) in ("", kind))
+        and (not kind or _kind(each.backup_type) in ("", kind))
     ]
 
 
@@ -222,12 +222,6 @@ def read_expiry(job: Job) -> str | None:
     except ValueError:  # a date outside the calendar
         return None
     return at.isoformat()
-
-
-def _type_of(job: Job) -> str:
-    """Return what a database's job says in brackets: ``Full`` of ``Backup (Full)``."""
-    found = BACKUP.fullmatch(job.operation)
-    return (found and found[1]) or ""
 
 
 def _kind(backup_type: str) -> str:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -48,6 +49,8 @@ _ISO_DURATION = re.compile(
 _NET_DURATION = re.compile(r"(?P<sign>-)?(?:(?P<d>\d+)\.)?(?P<h>\d+):(?P<m>\d+):(?P<s>\d+(?:\.\d+)?)")
 # 0001 and 2001-01-01 are how two parts of the service say "never".
 _NEVER = ("0001-", "2001-01-01T00:00:00")
+# States in which no backup of an item is made, of both types of vault.
+_STOPPED = re.compile(r"stopped|suspended|paused", re.IGNORECASE)
 
 
 # Older api-versions write the words of an enumeration as numbers, in the order of Azure's declaration: tiers
@@ -96,11 +99,12 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundItem:
-    """A protected item as a list shows it. Times are ISO 8601 in UTC, None for never.
+    """A protected item as Azure shows it. Times are ISO 8601 in UTC, None for never.
 
-    ``source_id`` is the ARM id of the machine or the storage account, ``server`` the machine of a database,
-    ``state`` such as ``Protected`` or ``ProtectionStopped``; ``last_backup_status`` is ``IRPending`` or empty
-    before the first backup.
+    ``source_id`` is the ARM id of the VM or the storage account, ``server`` the VM of a database, ``state``
+    such as ``Protected`` or ``ProtectionStopped``; ``last_backup_status`` is ``IRPending`` or empty before
+    the first backup. ``is_deleted`` means that the backup data is soft-deleted: nothing can be restored from
+    it before an undelete, and Azure purges it at ``purged_at`` where that is known.
     """
 
     item: ProtectedItem
@@ -112,10 +116,25 @@ class FoundItem:
     last_backup_status: str = ""
     last_backup_time: str | None = None
     last_recovery_point: str | None = None
+    is_deleted: bool = False
+    purged_at: str | None = None
 
     def answers_to(self, name: str) -> bool:
-        """Whether a person could mean this item by ``name``: its friendly or its own full name."""
-        return name.casefold() in {self.friendly_name.casefold(), self.item.name.casefold()}
+        """Whether a person could mean this item by ``name``.
+
+        That is its friendly name, for a database also with its server (``payroll [sqlvm]``), or its own.
+        """
+        friendly = self.friendly_name.casefold()
+        shown = f"{friendly} [{self.server.casefold()}]"
+        return name.casefold() in {friendly, shown, self.item.name.casefold()}
+
+    @property
+    def trouble(self) -> str:
+        """Why no new backup of it is made, for a message; empty when nothing is known to stop one."""
+        if self.is_deleted:
+            when = f"is purged at {self.purged_at}" if self.purged_at else "is purged later"
+            return f"its backup data is soft-deleted and {when}"
+        return f"its state is {self.state}" if _STOPPED.search(self.state) else ""
 
     def facts(self) -> JsonObject:
         """Return it as a plain dict, for an XCom."""
@@ -307,7 +326,9 @@ def job_of(ref: JobRef, body: JsonObject) -> Job | None:
         ref=ref,
         status=status,
         operation=_text(properties.get("operation")),
-        item=_first(properties, "entityFriendlyName", "dataSourceName", "backupInstanceFriendlyName"),
+        category=_text(properties.get("operationCategory")),
+        # In a Backup vault the data source's name is not the instance's: "postgres" of "server/postgres".
+        item=_first(properties, "entityFriendlyName", "backupInstanceFriendlyName", "dataSourceName"),
         owner=_first(properties, "containerName", "storageAccountName", "backupInstanceId"),
         backup_management_type=_first(properties, "backupManagementType", "dataSourceType"),
         activity_id=_first(properties, "activityId", "activityID"),
@@ -342,31 +363,57 @@ def read_items(page: Page) -> list[FoundItem]:
     """Read the protected items of one page; what has an id of another shape is left out."""
     found = []
     for body in page.values:
-        properties = _dict(body.get("properties"))
-        try:
-            # The names come from the id: containerName of a VM lacks its prefix, and vaultId is a URL.
-            item = ProtectedItem.parse(_text(body.get("id")))
-        except AzureBackupConfigError:
-            continue
-        found.append(
-            FoundItem(
-                item=item,
-                friendly_name=_text(properties.get("friendlyName")),
-                source_id=_text(properties.get("sourceResourceId"))
-                or _text(_dict(properties.get("dataSourceInfo")).get("resourceID")),
-                server=_text(properties.get("serverName")),
-                policy=last_segment(
-                    _text(properties.get("policyId"))
-                    or _text(_dict(properties.get("policyInfo")).get("policyId"))
-                ),
-                state=_text(properties.get("protectionState"))
-                or _text(properties.get("currentProtectionState")),
-                last_backup_status=_text(properties.get("lastBackupStatus")),
-                last_backup_time=read_time(properties.get("lastBackupTime")),
-                last_recovery_point=read_time(properties.get("lastRecoveryPoint")),
-            )
-        )
+        # The names come from the id: containerName of a VM lacks its prefix, and vaultId is a URL.
+        with suppress(AzureBackupConfigError):
+            found.append(_found(ProtectedItem.parse(_text(body.get("id"))), body))
     return found
+
+
+def read_item(item: ProtectedItem, reply: Reply) -> FoundItem:
+    """Read one protected item.
+
+    :param item: what was asked for.
+    :raises AzureBackupTransientError: when the body is not one.
+    """
+    body = _object(reply)
+    if not _dict(body.get("properties")):
+        raise _unreadable(reply, "a protected item")
+    return _found(item, body)
+
+
+def _found(item: ProtectedItem, body: JsonObject) -> FoundItem:
+    properties = _dict(body.get("properties"))
+    source, policy = _dict(properties.get("dataSourceInfo")), _dict(properties.get("policyInfo"))
+    state = _first(properties, "protectionState", "currentProtectionState")
+    return FoundItem(
+        item=item,
+        friendly_name=_text(properties.get("friendlyName")),
+        source_id=_first(properties, "sourceResourceId", "virtualMachineId")
+        or _first(source, "resourceID", "resourceId"),
+        server=_text(properties.get("serverName")),
+        policy=last_segment(_text(properties.get("policyId")) or _text(policy.get("policyId"))),
+        state=state,
+        last_backup_status=_text(properties.get("lastBackupStatus")),
+        last_backup_time=read_time(properties.get("lastBackupTime")),
+        last_recovery_point=read_time(properties.get("lastRecoveryPoint")),
+        # Beside this flag the state of a Recovery Services vault's item says ProtectionStopped.
+        is_deleted=properties.get("isScheduledForDeferredDelete") is True
+        or state.casefold() in ("softdeleted", "softdeleting"),
+        purged_at=_purged_at(properties),
+    )
+
+
+def _purged_at(properties: JsonObject) -> str | None:
+    """Return when soft-deleted data is purged.
+
+    A Recovery Services vault names the moment of the deletion, in spite of the field's name, and the days
+    after it: recorded 17 s after the deletion with 13 days and 23:59:42 left.
+    """
+    deleted = read_time(properties.get("deferredDeleteTimeInUTC"))
+    days = _number(properties.get("softDeleteRetentionPeriod"))
+    if deleted and days:
+        return (datetime.fromisoformat(deleted) + timedelta(days=days)).isoformat()
+    return read_time(_dict(properties.get("deletionInfo")).get("scheduledPurgeTime"))
 
 
 def read_points(item: ProtectedItem, page: Page) -> list[RecoveryPoint]:

@@ -19,7 +19,7 @@ from typing import Any, Generic, NotRequired, TypeAlias, TypedDict, Unpack
 
 from airflow_provider_azbackup.core import calls, flows, replies
 from airflow_provider_azbackup.core.jobs import Job, Outcome
-from airflow_provider_azbackup.core.matching import Subject, is_backup, key_of
+from airflow_provider_azbackup.core.matching import Subject, key_of
 from airflow_provider_azbackup.core.resources import JobRef, Vault, last_segment
 from airflow_provider_azbackup.core.wire import Answer, Call, JsonObject, Lost, Reply, T
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTransientError
@@ -209,7 +209,7 @@ class Start(Reader[Job | None]):
 
     def see(self, job: Job) -> None:
         """Take a job from a list."""
-        if is_backup(job) and job.began >= self.after and job.ref.job_id.casefold() not in self._known:
+        if job.is_backup and job.began >= self.after and job.ref.job_id.casefold() not in self._known:
             self._found += [job] if self.subject.has(job) else []
 
     def conclude(self, at: float) -> None:

@@ -485,7 +485,7 @@ def test_a_running_backup_of_the_instance_is_adopted_and_another_instances_is_no
 
 
 def test_a_restore_that_runs_is_no_backup() -> None:
-    restore = in_list(operation="Restore", startTime=at(-5))
+    restore = in_list(operation="Restore", operationCategory="Restore", startTime=at(-5))
     answers = (listed(restore), ok("backup_instance"), ACCEPTED, ok("vault_operation_succeeded"))
     found, asked, _ = secure(intent(), None, *answers)
     assert (found.ref, found.adopted, found.kind) == (JOB, False, "backupinstance")

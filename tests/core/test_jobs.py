@@ -134,10 +134,53 @@ def test_the_facts_of_a_job_are_plain_json(name: str) -> None:
 
 def test_a_job_is_told_in_one_line() -> None:
     assert str(replies.read_job(JOB, ok("job_running"))) == (
-        f"job {JOB.job_id} (Backup of shop-vm): InProgress, "
+        f"job {JOB.job_id} (Backup of shop-vm in apps-rg): InProgress, "
         "Transfer data to vault 31.5 GBs / 64 GBs Transferred"
     )
     assert str(job("Completed")) == f"job {JOB.job_id} (unnamed): Completed"
+
+
+@pytest.mark.parametrize(
+    ("operation", "category", "action", "backup_type", "is_backup", "is_restore"),
+    [
+        ("Backup", "", "backup", "", True, False),
+        ("backup (CopyOnlyFull)", "", "backup", "CopyOnlyFull", True, False),
+        ("Backup (Log)", "", "backup", "Log", False, False),
+        ("Backup:log", "Backup", "backup", "log", False, False),
+        ("Backup:full", "", "backup", "full", True, False),
+        ("Backup", "Backup", "backup", "", True, False),
+        ("Tiering:Backup", "Tiering", "tiering", "Backup", False, False),
+        ("Tiering:Backup", "", "tiering", "Backup", False, False),
+        ("Backup", "Tiering", "tiering", "", False, False),
+        ("Backup", "Management", "management", "", False, False),
+        ("Restore", "", "restore", "", False, True),
+        ("Restore (Invalid)", "", "restore", "Invalid", False, True),
+        ("RestoreWithRehydrate (Full)", "", "restorewithrehydrate", "Full", False, True),
+        ("Restore:OLR", "Restore", "restore", "OLR", False, True),
+        ("ConfigureBackup", "", "configurebackup", "", False, False),
+        ("DeleteBackupData", "", "deletebackupdata", "", False, False),
+        ("DisableBackup", "", "disablebackup", "", False, False),
+        ("Backup of something new", "", "backup of something new", "", False, False),
+        ("", "", "", "", False, False),
+    ],
+)
+def test_what_a_job_is_is_decided_by_its_category_and_only_without_one_by_its_operation(
+    operation: str, category: str, action: str, backup_type: str, is_backup: bool, is_restore: bool
+) -> None:
+    found = job("Completed", operation=operation, category=category)
+    assert (found.action, found.backup_type) == (action, backup_type)
+    assert (found.is_backup, found.is_restore) == (is_backup, is_restore)
+
+
+def test_the_facts_of_a_job_name_what_it_is_of() -> None:
+    machine = replies.read_job(JOB, ok("job_running")).facts()
+    assert (machine["item"], machine["container"], machine["item_id"]) == (
+        "shop-vm",
+        "iaasvmcontainerv2;apps-rg;shop-vm",
+        None,
+    )
+    database = replies.read_job(JOB, ok("job_failed_database"))
+    assert database.container == database.item.partition("[")[2].rstrip("]")
 
 
 def test_the_phase_is_the_first_task_that_runs() -> None:

@@ -44,9 +44,120 @@ def test_the_arm_id_of_a_protected_item_needs_no_request_and_no_vault(vault: Vau
     assert (played.result, played.calls) == (ITEM, [])
 
 
-def test_the_arm_id_of_a_machine_needs_a_vault_and_no_request() -> None:
-    played = play(find(MACHINE))
-    assert (played.result, played.calls) == (ITEM, [])
+def read(of: ProtectedItem, source: str, **more: Any) -> Reply:
+    """The answer to a read of one protected item."""
+    return answered(200, {"id": of.path, "properties": {"sourceResourceId": source, **more}})
+
+
+def listed(*items: tuple[ProtectedItem, str, dict[str, Any]]) -> Reply:
+    """A list of protected items, each with its source and what else Azure says of it."""
+    values = [
+        {"id": of.path, "properties": {"friendlyName": "shop-vm", "sourceResourceId": source, **more}}
+        for of, source, more in items
+    ]
+    return answered(200, {"value": values})
+
+
+DELETED = {
+    "protectionState": "ProtectionStopped",
+    "isScheduledForDeferredDelete": True,
+    "deferredDeleteTimeInUTC": "2026-11-01T10:00:00.5Z",
+    "softDeleteRetentionPeriod": 14,
+}
+ELSEWHERE = MACHINE.replace("11111111", "99999999")
+OTHER_NAME = ProtectedItem(
+    vault=VAULT,
+    container="IaasVMContainer;iaasvmcontainerv2;apps-rg;shop-vm-2",
+    name="VM;iaasvmcontainerv2;apps-rg;shop-vm-2",
+)
+
+
+@pytest.mark.parametrize("source", [MACHINE, MACHINE.upper(), f"{MACHINE}/"])
+def test_the_item_of_a_vm_is_the_one_whose_source_is_that_vm(source: str) -> None:
+    played = play(find(MACHINE), read(ITEM, source))
+    assert (played.result, played.calls) == (ITEM, [calls.get_protected_item(ITEM)])
+
+
+def test_a_vm_of_another_subscription_than_the_vaults_is_protected_when_its_item_says_so() -> None:
+    assert play(find(ELSEWHERE), read(ITEM, ELSEWHERE)).result == ITEM
+
+
+def test_an_older_field_names_the_vm_as_well() -> None:
+    body = {"properties": {"virtualMachineId": MACHINE}}
+    assert play(find(MACHINE), answered(200, body)).result == ITEM
+
+
+def test_the_item_of_a_vm_of_the_same_group_and_name_in_another_subscription_is_refused() -> None:
+    with pytest.raises(AzureBackupConfigError, match=f"night-vault.*{ELSEWHERE}.*{MACHINE}"):
+        play(find(ELSEWHERE), read(ITEM, MACHINE), listed((ITEM, MACHINE, {})))
+    with pytest.raises(AzureBackupConfigError, match="which Azure does not name"):
+        play(find(MACHINE), read(ITEM, ""), listed())
+
+
+@pytest.mark.parametrize("first", [answered(404), read(ITEM, MACHINE)])
+def test_an_item_that_has_not_the_names_of_its_vm_is_found_by_its_source(first: Reply) -> None:
+    found = play(find(ELSEWHERE), first, listed((ITEM, MACHINE, {}), (OTHER_NAME, ELSEWHERE.upper(), {})))
+    assert found.result == OTHER_NAME
+
+
+def test_a_vm_that_no_item_protects_is_named_as_it_was_written() -> None:
+    with pytest.raises(
+        AzureBackupNotFoundError, match=rf"night-vault does not protect {MACHINE}; hook\.backup_status"
+    ):
+        play(find(MACHINE), answered(404), listed((OTHER_NAME, ELSEWHERE, {})))
+
+
+def test_a_vm_whose_data_is_soft_deleted_is_not_taken_for_a_protected_one() -> None:
+    with pytest.raises(
+        AzureBackupNotFoundError, match=r"soft-deleted and is purged at 2026-11-15T10:00:00\.500000\+00:00"
+    ):
+        play(find(MACHINE), read(ITEM, MACHINE, **DELETED))
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(LOST, AzureBackupTransientError), (answered(403), AzureBackupAuthError)]
+)
+def test_a_source_that_cannot_be_read_is_no_match(answer: Any, kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        play(find(MACHINE), answer)
+
+
+def test_of_items_of_one_name_the_live_one_is_meant() -> None:
+    items = listed((ITEM, MACHINE, DELETED), (OTHER_NAME, ELSEWHERE, {}))
+    assert play(find("shop-vm"), items, *LISTS[1:]).result == OTHER_NAME
+    with pytest.raises(AzureBackupNotFoundError, match="does not protect 'shop-vm' any more"):
+        play(find("shop-vm"), listed((ITEM, MACHINE, DELETED)), *LISTS[1:])
+
+
+def test_the_candidates_of_an_ambiguous_name_are_told_with_their_states() -> None:
+    stopped = {"protectionState": "ProtectionStopped"}
+    third = ProtectedItem(vault=VAULT, container="IaasVMContainer;c", name="VM;c")
+    items = listed((ITEM, MACHINE, stopped), (OTHER_NAME, ELSEWHERE, {}), (third, "", DELETED))
+    with pytest.raises(AzureBackupConfigError, match="'shop-vm' means 2 protected items") as caught:
+        play(find("shop-vm"), items, *LISTS[1:])
+    assert f"{ITEM.path} (its state is ProtectionStopped)" in str(caught.value)
+    assert f"{third.path} (its backup data is soft-deleted" in str(caught.value)
+
+
+def test_the_vault_that_azure_names_for_a_vm_is_believed_when_its_item_has_that_source() -> None:
+    status = answered(
+        200,
+        {
+            "protectionStatus": "Protected",
+            "vaultId": VAULT.path,
+            "containerName": ITEM.container,
+            "protectedItemName": ITEM.name,
+        },
+    )
+    assert play(flows.protection_of(MACHINE, "westeurope"), status, read(ITEM, MACHINE)).result.item == ITEM
+    with pytest.raises(AzureBackupConfigError, match=f"{ELSEWHERE} is protected as .*protects {MACHINE}"):
+        play(flows.protection_of(ELSEWHERE, "westeurope"), status, read(ITEM, MACHINE))
+
+
+def test_an_escaped_id_is_the_same_id() -> None:
+    escaped = ITEM.path.replace(";", "%3B")
+    assert play(find(escaped)).result == ProtectedItem.parse(escaped.replace("%3B", "%3b")) == ITEM
+    assert play(find(MACHINE.replace("-", "%2D")), read(ITEM, MACHINE)).result == ITEM
 
 
 @pytest.mark.parametrize(
