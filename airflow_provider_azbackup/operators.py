@@ -79,7 +79,7 @@ class AzureBackupOperator(StartOperator):
     :param recovery_point_expiry: when Azure may delete the recovery point: a datetime, ISO 8601 text, or a
         timedelta from the start of the task. Default: Azure's, 30 days for a VM, the policy's for a database.
     :param backup_type: ``Full``; for SQL and SAP HANA also ``Differential``, ``Log``, ``CopyOnlyFull``,
-        ``Incremental``, ``SnapshotFull``, ``SnapshotCopyOnlyFull``, where the workload knows them.
+        ``SnapshotFull``, ``SnapshotCopyOnlyFull``, where the workload knows them.
     :param enable_compression: for SQL and SAP HANA; default: the policy's.
     :param wait_for_completion: False ends the task as soon as the job id is known, proving nothing.
     :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's

@@ -5,9 +5,10 @@ What our requests may differ in from the recorded ones is said here, in code, an
 * a path by casing and by escapes (``;`` or ``%3B``), a filter by the order of its terms;
 * a vault's ``backupOperations/<id>`` is asked for where the client of 2016 took the item's
   ``operationsStatus/<id>``, and the fabric is called ``Azure`` where one of its requests has another name;
-* a list of protected items may be narrowed by more terms than the recorded one;
-* a friendly name is looked for in lists that the recorded client, which was told the type, never asked for:
-  they are empty, and the test names them;
+* a list of protected items may be narrowed by the management type alone, where the recorded one is also
+  narrowed by the type of item;
+* a friendly name is looked for in lists that the recorded client, which knew the type, never asked for: they
+  are empty, and the test names them;
 * an expiry has whole seconds, and a request without a body is recorded as null or as empty text.
 """
 
@@ -73,7 +74,7 @@ class Line:
         if (self.method, self.path) != (recorded.method, recorded.path):
             return False
         if self.path.endswith("/backupprotecteditems"):
-            return self.filter >= recorded.filter
+            return self.filter <= recorded.filter
         return self.filter == recorded.filter
 
 
@@ -128,7 +129,7 @@ class Replay:
             if index is not None:
                 self._served[index] = self._served.get(index, 0) + 1
                 found = self.exchanges[index]["response"]
-            elif any(f"itemType eq '{each}'" in line.filter for each in self.empty_lists):
+            elif any(f"backupManagementType eq '{each}'" in line.filter for each in self.empty_lists):
                 found = {"status": 200, "headers": {}, "body": {"value": []}}
             else:
                 found = {"status": 400, "headers": {}, "body": {"error": {"code": "NotRecorded"}}}

@@ -369,7 +369,7 @@ def test_whatever_is_heard_while_a_job_is_cancelled_is_a_job_or_a_clear_error(he
 @pytest.mark.parametrize("place", ["the item", "the list of jobs"])
 def test_a_list_that_has_always_one_more_page_comes_to_an_end(place: str) -> None:
     first = (
-        calls.list_protected_items(ITEM.vault, "AzureIaasVM", "VM")
+        calls.list_protected_items(ITEM.vault, "AzureIaasVM")
         if place == "the item"
         else calls.list_jobs(ITEM.vault, status="InProgress")
     )

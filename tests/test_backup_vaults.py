@@ -78,7 +78,9 @@ def test_one_backup_is_started_by_the_policys_rule_and_waited_for(
     facts = ti.xcoms["job"]
     assert ti.xcoms["job_id"] == job_id == facts["job_id"]
     assert (facts["outcome"], facts["status"], facts["operation"]) == ("succeeded", "Completed", "Backup")
-    assert facts["item"] == item.rpartition("/")[2]
+    assert (facts["item"], facts["container"]) == (item, "")
+    assert facts["item_id"] == path(azure, item.rpartition("/")[2])
+    assert facts["category"] == "Backup"
     assert facts["arm_id"] == f"{vault(azure)}/backupJobs/{job_id}"
     assert facts["tasks"] == [{"name": "Trigger Backup", "status": "Completed", "progress": ""}]
     assert facts["details"]["RetentionTag"] == tag

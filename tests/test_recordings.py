@@ -32,12 +32,17 @@ from tests.replay import (
 pytestmark = needs_recordings
 
 GROUP = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups"
-VM = f"{GROUP}/clitest.rg000001/providers/Microsoft.Compute/virtualMachines/clitest-vm000003"
 SHARE = (
     f"{GROUP}/clitest.rg000001/providers/Microsoft.Storage/storageAccounts/clitest000003"
     "/fileServices/default/shares/clitest-item000004"
 )
 VM_ITEM = "VM;iaasvmcontainerv2;clitest.rg000001;clitest-vm000003"
+# The recorded clients never read the item of a VM, which a VM's own ARM id takes; its item's ARM id does not.
+VM = (
+    f"{GROUP}/clitest.rg000001/providers/Microsoft.RecoveryServices/vaults/clitest-vault000002"
+    f"/backupFabrics/Azure/protectionContainers/IaasVMContainer;{VM_ITEM.partition(';')[2]}"
+    f"/protectedItems/{VM_ITEM}"
+)
 SHARE_ITEM = "AzureFileShare;9be41d011153ba6eecf0b01d71d68e3b98444c3bc7a800916b63f29f311553fa"
 HANA = (
     f"{GROUP}/saphana-clitest-rg/providers/Microsoft.RecoveryServices/vaults/saphana-clitestvault-donotuse"
@@ -50,7 +55,7 @@ SQL = (
     "sql-clitestvm-donotuse2/protectedItems/SQLDataBase;mssqlserver;msdb"
 )
 # Lists of items a recorded client, told the type, did not ask for; see replay.py.
-OTHER_LISTS = ("AzureFileShare", "SQLDataBase", "SAPHanaDatabase")
+OTHER_LISTS = ("AzureStorage", "AzureWorkload")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +105,8 @@ JOBS = [
          entity="clitest-vm000003", operation="Backup", status=WARNED, outcome=Outcome.WARNED, seconds=5443,
          looks=179, tasks=((SNAPSHOT, DONE), (UP, "Failed")), errors=(("320001", "ResourceNotFound"),),
          details={"Backup Size": "0 MB"}),
-    Told(file="vm_backup_cancelled_ends_completed_with_warnings", item=VM.replace("003", "005"),
+    Told(file="vm_backup_cancelled_ends_completed_with_warnings",
+         item=VM.replace("vault000002", "vault000004").replace("vm000003", "vm000005"),
          job_id="1d2e360b-e4c3-4787-9200-c4bad81f70c8", entity="clitest-vm000005", operation="Backup",
          status=WARNED, outcome=Outcome.CANCELLED, seconds=580, looks=22,
          tasks=((SNAPSHOT, DONE), (UP, "Cancelled")), details={"Backup Size": "0 MB"},
@@ -251,7 +257,7 @@ def test_a_throttled_wait_asks_again_when_azure_said_and_goes_on(
         ("vm_enable_protection_2026", "singhprab-ps-vm7", OTHER_LISTS,
          "VM;iaasvmcontainerv2;singhprab-rg-1c;singhprab-ps-vm7"),
         ("afs_backup_completed", SHARE, (), SHARE_ITEM),
-        ("afs_restore_completed", "clitest-item000004", ("VM", "SQLDataBase", "SAPHanaDatabase"), SHARE_ITEM),
+        ("afs_restore_completed", "clitest-item000004", ("AzureIaasVM", "AzureWorkload"), SHARE_ITEM),
     ],
 )  # fmt: skip
 def test_a_recorded_list_of_items_tells_which_one_a_name_means(
@@ -316,8 +322,12 @@ def test_a_backup_of_2016_is_started_seen_and_cancelled_without_sitting_out_the_
     replay: Callable[..., Replay], hold: Any, clock: Any
 ) -> None:
     azure = replay("vm_backup_then_cancel_2016")
-    group = "/subscriptions/fc74b460-0edc-41b5-81b3-baddc1fc4257/resourceGroups/arpittestresourcegroup"
-    vm = f"{group}/providers/Microsoft.Compute/virtualMachines/vkencryrestore"
+    name = "iaasvmcontainerv2;arpittestresourcegroup;vkencryrestore"
+    vm = (
+        "/subscriptions/fc74b460-0edc-41b5-81b3-baddc1fc4257/resourceGroups/labRG1/providers"
+        "/Microsoft.RecoveryServices/vaults/idcdlslbRSVault3/backupFabrics/Azure"
+        f"/protectionContainers/IaasVMContainer;{name}/protectedItems/vm;{name}"
+    )
     began = clock()
 
     async def conversation(hook: Hook) -> Job:

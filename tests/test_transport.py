@@ -221,5 +221,5 @@ def test_a_start_that_never_left_this_machine_started_nothing_and_says_so(
 ) -> None:
     connect(azure.connection(**{field: "https://localhost:9"}))
     with pytest.raises(AzureBackupError, match=r"no backup of .* was started"):
-        call("trigger_backup", MACHINE)
+        call("trigger_backup", azure.service.world.named("vm-good")[0].path)
     assert starts(azure) == 0

@@ -17,9 +17,9 @@ from itertools import chain, repeat
 from operator import attrgetter
 from typing import Any, ClassVar, Unpack
 
-from airflow_provider_azbackup.core import calls, flows, matching, replies
+from airflow_provider_azbackup.core import calls, flows, matching
 from airflow_provider_azbackup.core.jobs import Job, is_proven
-from airflow_provider_azbackup.core.names import REQUESTS
+from airflow_provider_azbackup.core.names import REQUESTS, SCHEDULED_TYPES, management_of
 from airflow_provider_azbackup.core.replies import FoundItem
 from airflow_provider_azbackup.core.resources import BackupInstance, JobRef, OperationRef, ProtectedItem
 from airflow_provider_azbackup.core.wire import Call, Flow, JsonObject
@@ -223,7 +223,7 @@ class BackupIntent(Intent):
         if not (wanted := self.backup_type):
             return True
         shown = "".join(filter(str.isalpha, job.backup_type)).casefold()
-        known = {backup_type.casefold() for _, types in REQUESTS.values() for backup_type in types}
+        known = {name.casefold() for name in SCHEDULED_TYPES.union(*(each for _, each in REQUESTS.values()))}
         return shown == wanted.casefold() if shown in known else None
 
 
@@ -500,7 +500,7 @@ class _Search(flows.Heard):
 
     def _list(self, **wanted: Unpack[calls.JobFilter]) -> Call:
         if not self.intent.item.vault.is_backup_vault:
-            wanted["backup_management_type"] = self._kind()[0]
+            wanted["backup_management_type"] = management_of(self.intent.item.kind)
         return calls.list_jobs(self.intent.item.vault, **wanted)
 
     def _find(
@@ -530,9 +530,8 @@ class _Search(flows.Heard):
         return found, unclear
 
     def _names(self, until: float) -> Flow[Sequence[FoundItem]]:
-        first = calls.list_protected_items(self.intent.item.vault, *self._kind())
-        pages = yield from flows.insist(lambda: flows.all_pages(first), since=0.0, until=until)
-        return [found for page in pages for found in replies.read_items(page)]
+        item = self.intent.item
+        return (yield from flows.insist(lambda: matching.alike(item), since=0.0, until=until))
 
     def _is_ours(self, job: Job, names: Sequence[FoundItem]) -> bool | None:
         """Whether a job is one of the item, by what a list shows of it; None for "may be"."""
@@ -547,9 +546,6 @@ class _Search(flows.Heard):
         if len(meant) > 1:
             return None
         return self.intent.fits(job)
-
-    def _kind(self) -> tuple[str, str]:
-        return matching.LISTS[self.intent.item.kind]
 
     def _look(self, ref: JobRef, since: float, pause: float) -> Flow[Job]:
         return (

@@ -12,6 +12,7 @@ from typing import TypedDict, Unpack
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from airflow_provider_azbackup.core.names import (
+    COMPRESSED,
     DATA_PROTECTION,
     RECOVERY_SERVICES,
     REQUESTS,
@@ -34,15 +35,6 @@ from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBa
 # the same from 2016-12-01 on, so a connection may name another one. Each type of vault counts its own.
 API_VERSION = "2024-04-01"
 API_VERSIONS = MappingProxyType({RECOVERY_SERVICES: API_VERSION, DATA_PROTECTION: "2024-04-01"})
-
-# The lists in which a friendly name is looked up: management type and item type of each.
-ITEM_LISTS = (
-    ("AzureIaasVM", "VM"),
-    ("AzureStorage", "AzureFileShare"),
-    ("AzureWorkload", "SQLDataBase"),
-    ("AzureWorkload", "SAPHanaDatabase"),
-)
-
 
 # Clocks differ by minutes, and Azure tells the time of its answers in seconds.
 SLACK = 600.0
@@ -155,7 +147,7 @@ def backup_request(item: ProtectedItem, **options: Unpack[BackupOptions]) -> Jso
     if request == WORKLOAD:
         properties["backupType"] = backup_type
     if compression is not None:
-        if request != WORKLOAD:
+        if item.kind not in COMPRESSED:
             raise AzureBackupConfigError(f"enable_compression is for SQL and SAP HANA, not {item.name!r}")
         properties["enableCompression"] = compression
     if expiry is not None:
@@ -265,12 +257,15 @@ def list_jobs(vault: Vault, **wanted: Unpack[JobFilter]) -> Call:
     )
 
 
-def list_protected_items(vault: Vault, backup_management_type: str, item_type: str) -> Call:
-    """List the protected items of one type in a vault."""
+def list_protected_items(vault: Vault, backup_management_type: str) -> Call:
+    """List the protected items of one management type in a vault: of ``AzureWorkload`` databases of any kind.
+
+    Source: https://learn.microsoft.com/rest/api/backup/backup-protected-items/list
+    """
     return Call(
         method="GET",
         path=f"{vault.path}/backupProtectedItems",
-        query=_filter(backupManagementType=backup_management_type, itemType=item_type),
+        query=_filter(backupManagementType=backup_management_type),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Unpack
 from airflow_provider_azbackup.core import calls, replies
 from airflow_provider_azbackup.core.jobs import BUSY_ERRORS, Job
 from airflow_provider_azbackup.core.names import (
+    MANAGEMENT_TYPES,
     RECOVERY_SERVICES,
     WaitFor,
     check_item,
@@ -567,8 +568,8 @@ def _lists_of(vault: Vault, kind: str) -> list[Call]:
     if vault.is_backup_vault:
         return [calls.list_instances(vault)]
     return [
-        calls.list_protected_items(vault, management_type, item_type)
-        for management_type, item_type in calls.ITEM_LISTS
+        calls.list_protected_items(vault, management_type)
+        for management_type in MANAGEMENT_TYPES
         if kind in ("", management_type.casefold())
     ]
 

@@ -99,7 +99,7 @@ class Job:
     worker, where the same reader reads it again. ``operation`` is Azure's word for what the job does, such as
     ``Backup (Full)``; ``category`` is the ``operationCategory`` of a Backup vault's job, such as ``Backup``.
     ``item`` is the friendly name of what is backed up, ``owner`` its container or its storage account, or the
-    ARM id of a backup instance.
+    ARM id of a backup instance; ``workload`` is the kind of a database, such as ``SQLDataBase``.
     """
 
     ref: JobRef
@@ -109,6 +109,7 @@ class Job:
     item: str = ""
     owner: str = ""
     backup_management_type: str = ""
+    workload: str = ""
     activity_id: str = ""
     start_time: str | None = None
     end_time: str | None = None

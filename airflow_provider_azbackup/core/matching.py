@@ -11,17 +11,11 @@ from dataclasses import asdict, dataclass
 
 from airflow_provider_azbackup.core import calls, flows, replies
 from airflow_provider_azbackup.core.jobs import Job, Outcome
+from airflow_provider_azbackup.core.names import MANAGEMENT_TYPES, REQUESTS, management_of
 from airflow_provider_azbackup.core.replies import FoundItem
 from airflow_provider_azbackup.core.resources import BackupInstance, ProtectedItem, Vault
 from airflow_provider_azbackup.core.wire import Flow, JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
-
-# Every kind of item with a list of its own: management type and item type, by the first part of its name.
-LISTS = {
-    item_type.casefold(): (management_type, item_type)
-    for management_type, item_type in (*calls.ITEM_LISTS, ("AzureWorkload", "SAPHanaDBInstance"))
-}
-
 
 _WORTH = (Outcome.CANCELLED, Outcome.FAILED, Outcome.RUNNING, Outcome.WARNED, Outcome.SUCCEEDED)
 
@@ -58,12 +52,13 @@ class Subject:
     @property
     def key(self) -> str:
         """What :func:`key_of` reads from a job of this item, and perhaps from others."""
-        return self.owner or self.names[0].partition(" [")[0]
+        return self.owner or _bare(self.names[0])
 
     def has(self, job: Job) -> bool:
         """Whether it is a job of this item and of no other."""
         return (
             self.management.casefold() in ("", job.backup_management_type.casefold())
+            and _may_be(job, self.item)
             and self.owner in ("", job.owner.casefold())
             and (not self.names or job.item.casefold() in self.names)
         )
@@ -78,8 +73,40 @@ def key_of(body: JsonObject) -> str:
             or properties.get("storageAccountName")
             or properties.get("backupInstanceId")
         )
-        return str(owner or properties["entityFriendlyName"].partition(" [")[0]).casefold()
+        return str(owner or _bare(properties["entityFriendlyName"])).casefold()
     return ""
+
+
+def _bare(name: str) -> str:
+    """Return the name of a database without its server and, as jobs of SAP ASE have it, its system."""
+    return name.partition(" [")[0].rpartition(";")[2]
+
+
+def _may_be(job: Job, item: ProtectedItem) -> bool:
+    """Whether a job is of an item's kind; for some moments the job of a database does not show its kind."""
+    return job.workload.casefold() in ("", item.kind)
+
+
+def _names_of(found: FoundItem, *, with_server: bool = False) -> tuple[str, ...]:
+    """Return what the jobs of a share or a database call it, in lower case.
+
+    SAP ASE puts the system before the name, as the item's own name does: ``ab4;orders [asevm]``.
+
+    :param with_server: the names that no database of another server has.
+    """
+    names = dict.fromkeys((found.friendly_name.casefold(), found.item.name.partition(";")[2].casefold()))
+    server = f" [{found.server.casefold()}]"
+    return (*(f"{name}{server}" for name in names), *(() if with_server else names))
+
+
+def alike(item: ProtectedItem) -> Flow[list[FoundItem]]:
+    """Return the protected items that a vault lists together with an item, which is one of them.
+
+    :param item: of one of the kinds in :data:`~airflow_provider_azbackup.core.names.REQUESTS`.
+    """
+    first = calls.list_protected_items(item.vault, management_of(item.kind))
+    pages = yield from flows.all_pages(first)
+    return list(dict.fromkeys(found for page in pages for found in replies.read_items(page)))
 
 
 def subject_of(item: ProtectedItem) -> Flow[Subject]:
@@ -92,29 +119,35 @@ def subject_of(item: ProtectedItem) -> Flow[Subject]:
         return Subject.of_machine(item)
     if isinstance(item, BackupInstance):
         return Subject(item=item, owner=item.path.casefold())
-    if item.kind not in LISTS:
+    if item.kind not in REQUESTS:
         raise AzureBackupConfigError(
-            f"{item.name!r} is of no kind whose jobs can be told; expected an item whose name starts with "
-            f"one of {', '.join(LISTS)}"
+            f"{item.name!r} is of no kind whose jobs are known; expected an item whose name starts with "
+            f"one of {', '.join(REQUESTS)}"
         )
-    pages = yield from flows.all_pages(calls.list_protected_items(item.vault, *LISTS[item.kind]))
-    found = list(dict.fromkeys(found for page in pages for found in replies.read_items(page)))
+    found = yield from alike(item)
     ours = next((each for each in found if each.item.path.casefold() == item.path.casefold()), None)
     if ours is None:
         raise AzureBackupNotFoundError(f"vault {item.vault.name} does not protect {item.name}")
-    management, name = LISTS[item.kind][0], ours.friendly_name.casefold()
+    management, name = management_of(item.kind), ours.friendly_name.casefold()
     if item.kind == "azurefileshare":
         owner = item.container.rpartition(";")[2].casefold()
         return Subject(item=item, management=management, owner=owner, names=(name,))
-    others = [each for each in found if each.item != ours.item and each.friendly_name.casefold() == name]
-    if twins := [each for each in others if each.server.casefold() == ours.server.casefold()]:
+    names = set(_names_of(ours))
+    # A job names its kind, except in its first moments.
+    others = [each for each in found if each.item != ours.item and names.intersection(_names_of(each))]
+    of_kind = [each for each in others if each.item.kind == item.kind]
+    if twins := [each for each in of_kind if each.server.casefold() == ours.server.casefold()]:
         raise AzureBackupConfigError(
-            f"jobs do not tell {item.name} from {', '.join(each.item.name for each in twins)}, which has the "
-            f"same name on the same server; gate on a job id instead"
+            f"the jobs of {_placed(item)} cannot be distinguished from those of "
+            f"{', '.join(_placed(each.item) for each in twins)}, which has the same name on a server of the "
+            f"same name; give a job id instead"
         )
     # For some moments a job shows the name without the server.
-    names = (f"{name} [{ours.server.casefold()}]", *(() if others else (name,)))
-    return Subject(item=item, management=management, names=names)
+    return Subject(item=item, management=management, names=_names_of(ours, with_server=bool(others)))
+
+
+def _placed(item: ProtectedItem) -> str:
+    return f"{item.name} in {item.container}"
 
 
 def worth(job: Job) -> tuple[int, float]:
@@ -142,12 +175,11 @@ def shows(job: Job, found: FoundItem, elsewhere: str = "") -> bool:
 
     :param elsewhere: a storage account that the job may carry instead of the share's own.
     """
-    name = found.friendly_name.casefold()
     if found.item.kind == "azurefileshare":
         account = found.item.container.rpartition(";")[2]
         accounts = {account.casefold(), elsewhere.casefold() or account.casefold()}
-        return job.item.casefold() == name and job.owner.casefold() in accounts
-    return job.item.casefold() in {name, f"{name} [{found.server.casefold()}]"}
+        return job.item.casefold() == found.friendly_name.casefold() and job.owner.casefold() in accounts
+    return _may_be(job, found.item) and job.item.casefold() in _names_of(found)
 
 
 def backups_of(subject: Subject, after: float, now: float) -> Flow[list[Job]]:
@@ -177,12 +209,14 @@ def item_of(vault: Vault, job: Job) -> Flow[ProtectedItem]:
     if job.backup_management_type.casefold() == "azureiaasvm":
         name = job.owner
         return ProtectedItem(vault=vault, container=f"IaasVMContainer;{name}", name=f"VM;{name}")
-    found: list[FoundItem] = []
-    for management_type, item_type in LISTS.values():
-        if management_type.casefold() == job.backup_management_type.casefold():
-            pages = yield from flows.all_pages(calls.list_protected_items(vault, management_type, item_type))
-            found += [item for page in pages for item in replies.read_items(page)]
-    meant = [item.item for item in dict.fromkeys(found) if shows(job, item)]
+    if job.backup_management_type.casefold() not in map(str.casefold, MANAGEMENT_TYPES):
+        raise AzureBackupConfigError(
+            f"{job} is of management type {job.backup_management_type or 'unknown'}, whose items cannot be "
+            f"found by their jobs; expected one of {', '.join(MANAGEMENT_TYPES)}"
+        )
+    wanted = calls.ItemFilter(backup_management_type=job.backup_management_type, include_deleted=True)
+    found = yield from flows.list_protected_items(vault, **wanted)
+    meant = [item.item for item in found if shows(job, item)]
     if len(meant) == 1:
         return meant[0]
     if not meant:

@@ -39,20 +39,29 @@ SHARE = "AzureFileShareBackupRequest"
 WORKLOAD = "AzureWorkloadBackupRequest"
 
 # Kind of item (first part of its name): request type, and the backup types an on-demand backup of it knows.
+# SAP HANA runs Incremental backups by policy only. For SAP ASE Microsoft's clients refuse no type; these are
+# the ones that its policies have.
 REQUESTS = MappingProxyType(
     {
         "vm": (VM, {"Full"}),
         "azurefileshare": (SHARE, {"Full"}),
         "sqldatabase": (WORKLOAD, {"Full", "Differential", "Log", "CopyOnlyFull"}),
-        "saphanadatabase": (WORKLOAD, {"Full", "Differential", "Incremental"}),
+        "saphanadatabase": (WORKLOAD, {"Full", "Differential"}),
         "saphanadbinstance": (WORKLOAD, {"SnapshotFull", "SnapshotCopyOnlyFull"}),
+        "sapasedatabase": (WORKLOAD, {"Full", "Differential", "Log"}),
     }
 )
+# Kinds of which a backup can be asked for with or without compression.
+COMPRESSED = frozenset({"sqldatabase", "saphanadatabase", "saphanadbinstance"})
+# Backup types that jobs may have and that nobody can ask for.
+SCHEDULED_TYPES = frozenset({"Incremental"})
 
 # What a Backup vault calls an AKS cluster, in lower case.
 AKS = "microsoft.containerservice/managedclusters"
 
+# The lists of a Recovery Services vault's items: one shows every kind of its management type.
 MANAGEMENT_TYPES = ("AzureIaasVM", "AzureStorage", "AzureWorkload")
+_MANAGEMENT = MappingProxyType(dict(zip((VM, SHARE, WORKLOAD), MANAGEMENT_TYPES, strict=True)))
 
 # From the weakest up: how consistent the copy of a machine or a share is, and how far it is from there.
 CONSISTENCIES = ("CrashConsistent", "FileSystemConsistent", "AppConsistent")
@@ -72,6 +81,14 @@ _VM = rf"{_GROUP}/Microsoft\.Compute/virtualMachines/{_SEGMENT}"
 _SHARE = (
     rf"({_GROUP}/Microsoft\.Storage/storageAccounts/[^/]+)/fileServices/default/(?:file)?shares/{_SEGMENT}"
 )
+
+
+def management_of(kind: str) -> str:
+    """Return the backup management type of a kind of item.
+
+    :param kind: a key of :data:`REQUESTS`.
+    """
+    return _MANAGEMENT[REQUESTS[kind][0]]
 
 
 def decoded(arm_id: str) -> str:

@@ -331,6 +331,7 @@ def job_of(ref: JobRef, body: JsonObject) -> Job | None:
         item=_first(properties, "entityFriendlyName", "backupInstanceFriendlyName", "dataSourceName"),
         owner=_first(properties, "containerName", "storageAccountName", "backupInstanceId"),
         backup_management_type=_first(properties, "backupManagementType", "dataSourceType"),
+        workload=_text(properties.get("workloadType")),
         activity_id=_first(properties, "activityId", "activityID"),
         start_time=read_time(properties.get("startTime")),
         end_time=read_time(properties.get("endTime")),

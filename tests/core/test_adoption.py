@@ -604,7 +604,7 @@ def test_the_backup_of_a_hana_database_is_known_by_its_name_in_capitals() -> Non
         lists=[listed(a_database_job("SYSTEMDB [hanavm]", "Backup (Full)"))], items=[protected(item)]
     )
     assert a_try(item).secure(azure).adopted
-    assert "itemType eq 'SAPHanaDatabase'" in dict(azure.asked("items")[0].query)["$filter"]
+    assert dict(azure.asked("items")[0].query)["$filter"] == "backupManagementType eq 'AzureWorkload'"
 
 
 # --- the first look

@@ -22,7 +22,7 @@ MACHINE = f"{GROUP}/Microsoft.Compute/virtualMachines/shop-vm"
 ACCOUNTS = f"{GROUP}/Microsoft.Storage/storageAccounts"
 SHARE = f"{ACCOUNTS}/appdata/fileServices/default/shares/documents"
 NONE = answered(200, {"value": []})
-LISTS = (ok("items_machines"), ok("items_shares"), ok("items_databases"), NONE)
+LISTS = (ok("items_machines"), ok("items_shares"), ok("items_databases"))
 
 
 def find(name: str, vault: Vault | None = VAULT) -> Any:
@@ -171,11 +171,10 @@ def test_what_must_be_looked_for_needs_a_vault(name: str) -> None:
 def test_a_friendly_name_is_looked_for_among_all_kinds() -> None:
     played = play(find("MSDB"), *LISTS)
     assert played.result.name == "SQLDataBase;mssqlserver;msdb"
-    assert [dict(call.query)["$filter"].split("'")[3] for call in played.calls] == [
-        "VM",
-        "AzureFileShare",
-        "SQLDataBase",
-        "SAPHanaDatabase",
+    assert [dict(call.query)["$filter"] for call in played.calls] == [
+        "backupManagementType eq 'AzureIaasVM'",
+        "backupManagementType eq 'AzureStorage'",
+        "backupManagementType eq 'AzureWorkload'",
     ]
 
 
@@ -217,7 +216,7 @@ def test_an_unknown_name_is_told_with_the_names_that_are_known() -> None:
     ):
         play(find("shop"), *LISTS)
     with pytest.raises(AzureBackupNotFoundError, match="it protects nothing of that kind"):
-        play(find("shop"), NONE, NONE, NONE, NONE)
+        play(find("shop"), NONE, NONE, NONE)
     with pytest.raises(AzureBackupNotFoundError, match="protects nothing called"):
         play(find(f"{ACCOUNTS}/other/fileServices/default/shares/documents"), ok("items_shares"))
 

@@ -133,9 +133,7 @@ def test_only_a_machine_names_its_item_without_being_looked_up() -> None:
     assert split_share_id(MACHINE) is None
 
 
-@pytest.mark.parametrize(
-    "name", ["Full", "Differential", "Log", "CopyOnlyFull", "Incremental", "SnapshotFull"]
-)
+@pytest.mark.parametrize("name", ["Full", "Differential", "Log", "CopyOnlyFull", "SnapshotFull"])
 def test_backup_types_of_any_workload_are_known(name: str) -> None:
     check_backup_type(name)
     with pytest.raises(AzureBackupConfigError, match=f"'{name.lower()}' is not known; expected one of"):

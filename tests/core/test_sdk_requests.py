@@ -173,10 +173,10 @@ SAME: dict[str, tuple[Call, Callable[[Any], Any]]] = {
         ),
     ),
     "list protected items": (
-        calls.list_protected_items(OLDER, "AzureWorkload", "SQLDataBase"),
+        calls.list_protected_items(OLDER, "AzureWorkload"),
         first_of(
             lambda az: az.backup.backup_protected_items.list(
-                *HERE, filter="backupManagementType eq 'AzureWorkload' and itemType eq 'SQLDataBase'"
+                *HERE, filter="backupManagementType eq 'AzureWorkload'"
             )
         ),
     ),
