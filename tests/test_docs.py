@@ -260,7 +260,7 @@ def without_ids(text: str) -> str:
     text = re.sub(r"Job: \S+", "Job: <job>", text)
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "<id>", text)
     text = re.sub(r"VM;\S+", "<item>", text)
-    text = re.sub(r"[\d.]+ GBs / [\d.]+ GBs Transferred", "<progress>", text)
+    text = re.sub(r"\b[\d.]+ %", "<percent>", text)
     return re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", "<moment>", text)
 
 

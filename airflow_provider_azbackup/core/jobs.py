@@ -286,7 +286,9 @@ class Job:
         # A VM's container is "iaasvmcontainerv2;<group>;<name>"; a database's name has its server already.
         within = f"in {self.container.split(';')[-2:][0]}" if self.container and self.owner else ""
         what = " ".join(part for part in (self.operation, item, within) if part)
-        state = ", ".join(part for part in (self.status, self.phase) if part)
+        shown = any(task.is_running and task.progress for task in self.tasks)
+        percent = f"{self.percent:g} %" if self.is_running and self.percent is not None and not shown else ""
+        state = ", ".join(part for part in (self.status, self.phase, percent) if part)
         return f"job {self.ref.job_id} ({what or 'unnamed'}): {state}"
 
     def story(self) -> str:

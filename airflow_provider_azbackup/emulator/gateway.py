@@ -100,6 +100,7 @@ class Arm:
     ) -> None:
         self.routes, self.world, self.clock = routes, world, clock
         self.job_read_budget = job_read_budget
+        self.newest_api_version: str | None = None
         self.budgets: dict[str, Budget] = {}
 
     def answer(self, ask: Ask, principal: Principal) -> Answer:
@@ -110,6 +111,7 @@ class Arm:
                 code="MissingApiVersionParameter",
                 message="The api-version query parameter (?api-version=) is required for all requests.",
             )
+        self._check_version(ask)
         path = re.sub("%3b", ";", ask.path, flags=re.IGNORECASE)
         for route in self.routes:
             match = route.pattern.fullmatch(path) if route.method == ask.method else None
@@ -119,6 +121,23 @@ class Arm:
             status=404,
             code="InvalidResourceType",
             message=f"The emulator has no {ask.method} {ask.path}.",
+            headers=GATEWAY,
+        )
+
+    def _check_version(self, ask: Ask) -> None:
+        """Refuse a version that is newer than this cloud, as it would."""
+        version, newest = ask.query["api-version"], self.newest_api_version
+        if newest is None or version[:10] <= newest:
+            return
+        named = re.search(r"/providers/([^/]+)/([^/]+)", ask.path)
+        region = self.world.region
+        provider, kind = named.groups() if named else ("Microsoft.Resources", "subscriptions")
+        raise RefusalError(
+            status=400,
+            code="NoRegisteredProviderFound",
+            message=f"No registered resource provider found for location '{region}' and API version "
+            f"'{version}' for type '{kind}' of '{provider}'. The supported api-versions are '2016-12-01, "
+            f"2024-04-01, {newest}'. The supported locations are '{region}'.",
             headers=GATEWAY,
         )
 

@@ -73,7 +73,7 @@ def instance(of: Instance, state: str) -> Json:
     source = of.workload
     described: Json = {
         "friendlyName": of.friendly_name,
-        "dataSourceInfo": _resource(of, of.source_id, source.resource_type, "Datasource"),
+        "dataSourceInfo": _resource(of, of.source_id, "Datasource"),
         "policyInfo": {"policyId": _policy_path(of, of.policy)},
         "protectionStatus": {"status": CONFIGURED if state in _STILL_CONFIGURED else state},
         "currentProtectionState": state,
@@ -83,9 +83,7 @@ def instance(of: Instance, state: str) -> Json:
     if state == "ProtectionError":
         described["protectionErrorDetails"] = error(None)
     if of.set_id:
-        described["dataSourceSetInfo"] = _resource(
-            of, of.set_id, source.resource_type.removesuffix("/databases"), "DatasourceSet"
-        )
+        described["dataSourceSetInfo"] = _resource(of, of.set_id, "DatasourceSet")
     if source.store == "OperationalStore":
         group = f"/subscriptions/{of.vault.subscription}/resourceGroups/{of.group}"
         described["policyInfo"]["policyParameters"] = {
@@ -97,6 +95,11 @@ def instance(of: Instance, state: str) -> Json:
                 }
             ]
         }
+    if of.kind == "ElasticSan":
+        chosen: Json = {"resourceSelectors": [of.name], "matchPattern": "Exact", "selectionType": "Include"}
+        described["policyInfo"]["policyParameters"]["backupDatasourceParametersList"] = [
+            {"objectType": "GenericBackupDatasourceParameters", **chosen}
+        ]
     if of.kind == "PostgreSQL":
         described["datasourceAuthCredentials"] = {
             "objectType": "SecretStoreBasedAuthCredentials",
@@ -114,13 +117,14 @@ def instance(of: Instance, state: str) -> Json:
     }
 
 
-def _resource(of: Instance, resource_id: str, resource_type: str, kind: str) -> Json:
+def _resource(of: Instance, resource_id: str, kind: str) -> Json:
+    provider, *path = resource_id.partition("/providers/")[2].split("/")
     return {
         "resourceID": resource_id,
         "resourceUri": "",
         "datasourceType": of.workload.source_type,
         "resourceName": resource_id.rpartition("/")[2],
-        "resourceType": resource_type,
+        "resourceType": "/".join((provider, *path[::2])),
         "resourceLocation": of.vault.region,
         "objectType": kind,
     }
@@ -232,7 +236,7 @@ def job(of: Job, now: float, source: Instance, *, vault_path: str, full: bool) -
         "policyName": source.policy,
         "sourceResourceGroup": source.group,
         "dataSourceSetName": source.set_id.rpartition("/")[2] or None,
-        "dataSourceName": source.name,
+        "dataSourceName": source.source_name,
         "sourceDataStoreName": None,
         "sourceDataStoreType": of.request.get("sourceDataStoreType", kind.store) if restores else None,
         "destinationDataStoreName": kind.destination if ending and not restores else None,
@@ -249,7 +253,7 @@ def job(of: Job, now: float, source: Instance, *, vault_path: str, full: bool) -
         "restoreType": None,
         "isUserTriggered": asked,
         "rehydrationPriority": None,
-        "supportedActions": [""] if asked else [],
+        "supportedActions": ["Cancellable" if kind.cancellable and not restores else ""] if asked else [],
         "duration": duration(lasted) if iso else clock_duration(lasted).removesuffix(".0000000"),
         "progressUrl": None,
         "isCrossRegionRestore": None,

@@ -24,6 +24,9 @@ _TARGETS: Mapping[str, tuple[str, ...]] = {
     "PostgreSQL": (_WHOLE, _FILES),
     "PostgreSQLFlexible": (_FILES,),
     "AKS": (_ITEMS,),
+    "MySQLFlexible": (_FILES,),
+    "ElasticSan": (_WHOLE,),
+    "ADLS": (_WHOLE, _ITEMS),
 }
 # Of the items to restore: what names them, and the fields each must have.
 _RANGES = {"RangeBasedItemLevelRestoreCriteria": ("minMatchingValue", "maxMatchingValue")}

@@ -18,9 +18,11 @@ _NO_PERMISSION = {
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource(Workload):
-    """One kind of data source. ``source_type`` is what Azure calls it, ``resource_type`` its resource.
+    """One kind of data source. ``source_type`` is what Azure calls it, ``resource`` the path of its resource.
 
-    ``store`` is where its recovery points lie, ``destination`` what a finished backup job says of that.
+    ``set_resource`` is the path of the set that it belongs to, where it does to one; both are templates of an
+    instance's fields. ``store`` is where its recovery points lie, ``destination`` what a finished backup job
+    says of that. ``separator`` stands between the parent and the name of what people see.
     """
 
     management: str = ""
@@ -30,7 +32,10 @@ class DataSource(Workload):
     restore_request: str = ""
     phases: Mapping[str, tuple[Phase, ...]]
     source_type: str
-    resource_type: str
+    resource: str
+    set_resource: str = ""
+    separator: str = "/"
+    cancellable: bool = False  # whether a backup job says so; there is no request that would do it
     store: str
     destination: str | None = None
     progress: bool = False
@@ -44,7 +49,7 @@ _PHASES = {"Backup": (Phase(task="Trigger Backup"),), "Restore": (Phase(task="Tr
 DATA_SOURCES: Mapping[str, DataSource] = {
     "Disk": DataSource(
         source_type="Microsoft.Compute/disks",
-        resource_type="Microsoft.Compute/disks",
+        resource="Microsoft.Compute/disks/{name}",
         store="OperationalStore",
         destination="OperationalTierStore",
         point_type="Incremental",
@@ -55,7 +60,7 @@ DATA_SOURCES: Mapping[str, DataSource] = {
     ),
     "Blob": DataSource(
         source_type="Microsoft.Storage/storageAccounts/blobServices",
-        resource_type="Microsoft.Storage/storageAccounts",
+        resource="Microsoft.Storage/storageAccounts/{name}",
         store="VaultStore",
         phases=_PHASES,
         seconds={"Backup": 120, "Restore": 120},  # no backup of blobs was recorded
@@ -64,7 +69,8 @@ DATA_SOURCES: Mapping[str, DataSource] = {
     ),
     "PostgreSQL": DataSource(
         source_type="Microsoft.DBforPostgreSQL/servers/databases",
-        resource_type="Microsoft.DBforPostgreSQL/servers/databases",
+        resource="Microsoft.DBforPostgreSQL/servers/{parent}/databases/{name}",
+        set_resource="Microsoft.DBforPostgreSQL/servers/{parent}",
         store="VaultStore",
         progress=True,
         phases=_PHASES,
@@ -72,11 +78,13 @@ DATA_SOURCES: Mapping[str, DataSource] = {
         point_after=35,
         operation_failed=_NO_PERMISSION,
     ),
-    # Its whole server, and restored as files only; no backup of one was recorded.
+    # Its whole server, and restored as files only. The one backup that was recorded failed.
     "PostgreSQLFlexible": DataSource(
         source_type="Microsoft.DBforPostgreSQL/flexibleServers",
-        resource_type="Microsoft.DBforPostgreSQL/flexibleServers",
+        resource="Microsoft.DBforPostgreSQL/flexibleServers/{name}",
         store="VaultStore",
+        destination="VaultStore",
+        cancellable=True,
         progress=True,
         phases=_PHASES,
         seconds={"Backup": 600, "Restore": 600},
@@ -85,7 +93,8 @@ DATA_SOURCES: Mapping[str, DataSource] = {
     ),
     "AKS": DataSource(
         source_type="Microsoft.ContainerService/managedClusters",
-        resource_type="Microsoft.ContainerService/managedClusters",
+        resource="Microsoft.ContainerService/managedClusters/{name}",
+        set_resource="Microsoft.ContainerService/managedClusters/{name}",
         store="OperationalStore",
         destination="OperationalTierStore",
         point_type="Incremental",
@@ -94,6 +103,45 @@ DATA_SOURCES: Mapping[str, DataSource] = {
         point_after=30,
         kept=None,
         completeness=True,
+        operation_failed=_NO_PERMISSION,
+    ),
+    "MySQLFlexible": DataSource(
+        source_type="Microsoft.DBforMySQL/flexibleServers",
+        resource="Microsoft.DBforMySQL/flexibleServers/{name}",
+        store="VaultStore",
+        destination="VaultStore",
+        progress=True,
+        cancellable=True,
+        phases=_PHASES,
+        seconds={"Backup": 600, "Restore": 94},
+        point_after=60,
+        operation_failed=_NO_PERMISSION,
+    ),
+    # A volume; its group is what Azure calls the data source, so two volumes of a group share its name.
+    "ElasticSan": DataSource(
+        source_type="Microsoft.ElasticSan/elasticSans/volumeGroups",
+        resource="Microsoft.ElasticSan/elasticSans/{parent}/volumeGroups/{instance}",
+        set_resource="Microsoft.ElasticSan/elasticSans/{parent}",
+        separator="\\",
+        store="OperationalStore",
+        progress=True,
+        cancellable=True,
+        phases=_PHASES,
+        seconds={"Backup": 340, "Restore": 300},
+        point_after=30,
+        point_type="Incremental",
+        operation_failed=_NO_PERMISSION,
+    ),
+    # No backup was recorded, a restore was.
+    "ADLS": DataSource(
+        source_type="Microsoft.Storage/storageAccounts/adlsBlobServices",
+        resource="Microsoft.Storage/storageAccounts/{name}",
+        set_resource="Microsoft.Storage/storageAccounts/{parent}",
+        separator="\\",
+        store="VaultStore",
+        phases=_PHASES,
+        seconds={"Backup": 120, "Restore": 381},
+        point_after=10,
         operation_failed=_NO_PERMISSION,
     ),
 }
@@ -128,13 +176,18 @@ class Instance(Item):
         return DATA_SOURCES[self.kind]
 
     @property
+    def source_name(self) -> str:
+        """What Azure calls the data source: the last name of its resource."""
+        return self.source_id.rpartition("/")[2]
+
+    @property
     def native_name(self) -> str:
         """Source set, source and a GUID, as portal and CLI make it."""
         text = hashlib.sha256(
             f"{self.vault.path}/{self.group}/{self.parent}/{self.name}".encode()
         ).hexdigest()
         guid = f"{text[:8]}-{text[8:12]}-11ee-{text[12:16]}-{text[16:28]}"
-        return f"{self.parent or self.name}-{self.name}-{guid}"
+        return f"{self.parent or self.name}-{self.source_name}-{guid}"
 
     @property
     def path(self) -> str:
@@ -143,19 +196,18 @@ class Instance(Item):
     @property
     def friendly_name(self) -> str:
         """What people see: of a database its server, too."""
-        return f"{self.parent}/{self.name}" if self.parent else self.name
+        return f"{self.parent}{self.workload.separator}{self.name}" if self.parent else self.name
 
     @property
     def set_id(self) -> str:
         """The ARM id of a database's server or of a cluster; an empty string for what is in no set."""
-        group = f"/subscriptions/{self.vault.subscription}/resourceGroups/{self.group}/providers"
-        if self.kind == "PostgreSQL":
-            return f"{group}/Microsoft.DBforPostgreSQL/servers/{self.parent}"
-        return f"{group}/{self.workload.resource_type}/{self.name}" if self.kind == "AKS" else ""
+        return self._resource(self.workload.set_resource) if self.workload.set_resource else ""
 
     @property
     def source_id(self) -> str:
-        group = f"/subscriptions/{self.vault.subscription}/resourceGroups/{self.group}/providers"
-        if self.kind == "PostgreSQL":
-            return f"{self.set_id}/databases/{self.name}"
-        return f"{group}/{self.workload.resource_type}/{self.name}"
+        return self._resource(self.workload.resource)
+
+    def _resource(self, template: str) -> str:
+        named = template.format(parent=self.parent, instance=self.instance, name=self.name)
+        group = f"/subscriptions/{self.vault.subscription}/resourceGroups/{self.group}"
+        return f"{group}/providers/{named}"

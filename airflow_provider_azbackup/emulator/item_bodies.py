@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_azbackup.emulator.items import SOFT_DELETED_DAYS, Item, Protection, Vault
+from airflow_provider_azbackup.emulator.items import SOFT_DELETED_DAYS, Database, Item, Protection, Vault
 from airflow_provider_azbackup.emulator.jobs import Job, Json, Point
 from airflow_provider_azbackup.emulator.restores import RANGE
 from airflow_provider_azbackup.emulator.times import clock_duration, moment
@@ -85,15 +85,19 @@ def _storage_container(of: Item) -> Json:
     }
 
 
+def _database(of: Item) -> Database:
+    database = of.workload.database
+    assert database
+    return database
+
+
 def _workload_container(of: Item) -> Json:
     detail = {"status": "Success", "errorDetail": {"code": "Success", "message": "", "recommendations": [""]}}
-    counts = (
-        {}
-        if of.kind == "SQLDataBase"
-        else {"protectableItemCount": {"SAPHanaSystem": 1, "SAPHanaDatabase": 2}}
-    )
+    database = _database(of)
+    hana = database.product == "SAPHana"
+    counts = {"protectableItemCount": {"SAPHanaSystem": 1, "SAPHanaDatabase": 2}} if hana else {}
     inquiry = {
-        "type": "SQL" if of.kind == "SQLDataBase" else "SAPHana",
+        "type": database.product,
         "itemCount": 4,
         "inquiryValidation": {**detail, "additionalDetail": "", **counts},
     }
@@ -208,12 +212,12 @@ def _workload_item(of: Item, done: list[Job], points: list[Job], expand: bool, n
     extended: Json = {"recoveryPointCount": len(points), "policyState": "Consistent"}
     extra: Json = {
         "serverName": of.parent,
-        "parentName": of.instance.upper() if sql else "HXE",
-        "parentType": "AzureVmWorkloadSQLInstance" if sql else "AzureVmWorkloadSAPHanaSystem",
+        "parentName": of.system.upper(),
+        "parentType": _database(of).system_type,
         "lastBackupStatus": health,
         "protectedItemDataSourceId": str(of.number()),
         "protectedItemHealthStatus": health,
-        "protectedItemType": "AzureVmWorkloadSQLDatabase" if sql else "AzureVmWorkloadSAPHanaDatabase",
+        "protectedItemType": _database(of).protected_type,
         "extendedInfo": {**extended, **({"recoveryModel": "SIMPLE"} if sql else {})},
     }
     if done:
@@ -327,13 +331,12 @@ def _disks(point: Point) -> Json:
 
 def log_range(of: Item, first: float, last: float) -> Json:
     """The entry that stands for a database's logs."""
-    sql = of.kind == "SQLDataBase"
     return {
         "id": f"{of.path}/recoveryPoints/{RANGE}",
         "name": RANGE,
         "type": f"{_ITEM_TYPE}/recoveryPoints",
         "properties": {
-            "objectType": f"AzureWorkload{'SQL' if sql else 'SAPHana'}PointInTimeRecoveryPoint",
+            "objectType": f"{_database(of).points}PointInTimeRecoveryPoint",
             "type": "Log",
             "timeRanges": [{"startTime": moment(first), "endTime": moment(last)}],
         },
@@ -374,12 +377,12 @@ def _storage_point(of: Job, at: float, whole: bool) -> Json:
 
 
 def _workload_point(of: Job, at: float, whole: bool) -> Json:
-    sql = of.item.kind == "SQLDataBase"
+    database = _database(of.item)
     return {
-        "objectType": f"AzureWorkload{'SQL' if sql else 'SAPHana'}RecoveryPoint",
+        "objectType": f"{database.points}RecoveryPoint",
         "recoveryPointTimeInUTC": moment(at),
         "type": of.backup_type.replace("CopyOnly", ""),
-        "recoveryPointTierDetails": _tiers(of, "HardenedRP"),
+        "recoveryPointTierDetails": _tiers(of, database.tier),
         "recoveryPointMoveReadinessInfo": _NOT_MOVABLE,
     }
 

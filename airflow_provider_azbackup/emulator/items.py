@@ -17,6 +17,17 @@ class Phase:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Database:
+    """What Azure calls a kind of database, its system and its recovery points, by its SDK."""
+
+    product: str  # of the inquiries of a container
+    protected_type: str
+    system_type: str
+    points: str  # with which the names of its recovery points begin
+    tier: str = "HardenedRP"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Workload:
     """One kind of protected item. Durations are medians of recorded jobs, in seconds, by operation."""
 
@@ -29,8 +40,11 @@ class Workload:
     point_after: float  # seconds from the job's start to the time of its recovery point
     named_after: float = 0.0  # seconds in which a job shows no task, workload type or server yet
     operation_failed: Mapping[str, str] | None = None  # the error of an operation that fails, if its own
+    backup_type: str = "Full"  # of a backup that nobody has named a type of
+    database: Database | None = None
 
 
+VALIDATION = "Validate Backup"  # the third task of a VM's backup, since 2026
 _TO_VAULT = (Phase(task="Transfer data to vault"),)
 _FROM_VAULT = (Phase(task="Transfer data from vault"),)
 WORKLOADS: Mapping[str, Workload] = {
@@ -42,7 +56,8 @@ WORKLOADS: Mapping[str, Workload] = {
         phases={
             "Backup": (
                 Phase(task="Take Snapshot", ends=0.186),
-                Phase(task="Transfer data to vault", begins=0.2),
+                Phase(task="Transfer data to vault", begins=0.2, ends=0.98),
+                Phase(task=VALIDATION, begins=0.98),
             ),
             "Restore": _FROM_VAULT,
         },
@@ -67,6 +82,12 @@ WORKLOADS: Mapping[str, Workload] = {
         seconds={"Backup": 182, "Restore": 272},
         point_after=20,
         named_after=10,  # recorded after 8 s: plain "msdb", operation plain "Backup", no task
+        database=Database(
+            product="SQL",
+            protected_type="AzureVmWorkloadSQLDatabase",
+            system_type="AzureVmWorkloadSQLInstance",
+            points="AzureWorkloadSQL",
+        ),
     ),
     "SAPHanaDatabase": Workload(
         management="AzureWorkload",
@@ -76,8 +97,49 @@ WORKLOADS: Mapping[str, Workload] = {
         phases={"Backup": _TO_VAULT, "Restore": _FROM_VAULT},
         seconds={"Backup": 182, "Restore": 272},
         point_after=20,
+        database=Database(
+            product="SAPHana",
+            protected_type="AzureVmWorkloadSAPHanaDatabase",
+            system_type="AzureVmWorkloadSAPHanaSystem",
+            points="AzureWorkloadSAPHana",
+        ),
+    ),
+    # Its snapshots were not recorded; what they take is a guess.
+    "SAPHanaDBInstance": Workload(
+        management="AzureWorkload",
+        item_type="SAPHanaDBInstance",
+        job_type="AzureWorkloadJob",
+        backup_request="AzureWorkloadBackupRequest",
+        phases={"Backup": (Phase(task="Take Snapshot"),), "Restore": _FROM_VAULT},
+        seconds={"Backup": 182, "Restore": 272},
+        point_after=20,
+        backup_type="SnapshotFull",
+        database=Database(
+            product="SAPHana",
+            protected_type="AzureVmWorkloadSAPHanaDBInstance",
+            system_type="AzureVmWorkloadSAPHanaSystem",
+            points="AzureWorkloadSAPHana",
+            tier="InstantRP",
+        ),
+    ),
+    "SAPAseDatabase": Workload(
+        management="AzureWorkload",
+        item_type="SAPAseDatabase",
+        job_type="AzureWorkloadJob",
+        backup_request="AzureWorkloadBackupRequest",
+        phases={"Backup": _TO_VAULT, "Restore": _FROM_VAULT},
+        seconds={"Backup": 182, "Restore": 272},
+        point_after=20,
+        database=Database(
+            product="SAPAse",
+            protected_type="AzureVmWorkloadSAPAseDatabase",
+            system_type="AzureVmWorkloadSAPAseSystem",
+            points="AzureWorkload",  # recorded; the SDK knows a longer name
+        ),
     ),
 }
+# The system in which a database lives, where it has a name of its own.
+_SYSTEMS = {"SAPHanaDatabase": "hxe", "SAPHanaDBInstance": "hxe", "SAPAseDatabase": "ase"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +177,11 @@ class Protection:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """A protected item. ``parent`` is the storage account or the machine a share or database lives in.
+    """A protected item. ``parent`` is the storage account or the VM that a share or database lives in.
 
-    An SQL database also lives in an ``instance``, which neither its friendly name nor its jobs tell.
+    An SQL database also lives in an ``instance``, which neither its friendly name nor its jobs show.
+
+    :param subscription: of the VM, where it is another one than the vault's.
     """
 
     vault: Vault
@@ -127,10 +191,16 @@ class Item:
     parent: str = ""
     instance: str = "mssqlserver"
     policy: str = "DefaultPolicy"
+    subscription: str = ""
 
     @property
     def workload(self) -> Workload:
         return WORKLOADS[self.kind]
+
+    @property
+    def system(self) -> str:
+        """The instance or system that a database lives in."""
+        return _SYSTEMS.get(self.kind, self.instance)
 
     @property
     def container(self) -> str:
@@ -145,9 +215,7 @@ class Item:
         return {
             "VM": f"VM;iaasvmcontainerv2;{self.group};{self.name}",
             "AzureFileShare": f"AzureFileShare;{share}",
-            "SQLDataBase": f"SQLDataBase;{self.instance};{self.name}",
-            "SAPHanaDatabase": f"SAPHanaDatabase;hxe;{self.name}",
-        }[self.kind]
+        }.get(self.kind, f"{self.kind};{self.system};{self.name}")
 
     @property
     def path(self) -> str:
@@ -158,13 +226,14 @@ class Item:
 
     @property
     def source_id(self) -> str:
-        """The ARM id of the machine or storage account; the small s is as recorded for storage accounts."""
+        """The ARM id of the VM or storage account; the small s is as recorded for storage accounts."""
         kind = (
             f"Microsoft.storage/storageAccounts/{self.parent}"
             if self.kind == "AzureFileShare"
             else f"Microsoft.Compute/virtualMachines/{self.parent or self.name}"
         )
-        return f"/subscriptions/{self.vault.subscription}/resourceGroups/{self.group}/providers/{kind}"
+        subscription = self.subscription or self.vault.subscription
+        return f"/subscriptions/{subscription}/resourceGroups/{self.group}/providers/{kind}"
 
     def number(self, salt: str = "") -> int:
         """A stable decimal number of this item, for the ids Azure counts in."""

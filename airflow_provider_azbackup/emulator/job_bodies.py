@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 from airflow_provider_azbackup.emulator.item_bodies import disk_names
-from airflow_provider_azbackup.emulator.jobs import Job, Json, Operation
+from airflow_provider_azbackup.emulator.jobs import Job, Json, Operation, older_vm_jobs
 from airflow_provider_azbackup.emulator.times import NEVER, american, clock_duration, duration, moment
 
 
@@ -156,6 +156,8 @@ def _operation_word(of: Job, now: float) -> str:
 def _entity(of: Job, now: float) -> str:
     if of.item.kind == "SAPHanaDatabase":
         return f"{of.item.name.upper()} [{of.item.parent}]"
+    if of.item.kind in ("SAPHanaDBInstance", "SAPAseDatabase"):
+        return f"{of.item.system};{of.item.name} [{of.item.parent}]"
     if of.item.kind == "SQLDataBase" and _settled(of, now):
         return f"{of.item.name} [{of.item.parent}]"
     return of.item.name
@@ -193,6 +195,8 @@ def _vm_extended(of: Job, now: float) -> Json:
         return {"tasksList": [], "propertyBag": {"VM Name": of.item.name, "Policy Name": "DefaultPolicy"}}
     ending = of.ended(now)
     bag = {"VM Name": of.item.name}
+    if of.item.subscription:
+        bag["VM Subscription ID"] = of.item.subscription
     if of.expiry is not None:
         bag["Recovery Point Expiry Time in UTC"] = american(of.expiry)
     if ending:
@@ -201,11 +205,14 @@ def _vm_extended(of: Job, now: float) -> Json:
         if of.point.disks > 1:
             disks = zip(("Backed-up disk(s)", "Excluded disk(s)"), disk_names(of.point), strict=True)
             bag |= {title: ", ".join(names) for title, names in disks if names}
-    return {
+    found: Json = {
         "tasksList": [_vm_task(of, now, *task) for task in of.tasks(now)],
         "propertyBag": bag,
         "internalPropertyBag": {"IsInstantRpJob": "True"},
     }
+    if ending in (None, "Completed") and not older_vm_jobs(of.quirks):
+        found["progressPercentage"] = _percentage(of, now)
+    return found
 
 
 def _vm_task(of: Job, now: float, name: str, status: str, begins: float | None, ends: float | None) -> Json:
@@ -219,9 +226,11 @@ def _vm_task(of: Job, now: float, name: str, status: str, begins: float | None, 
         "duration": duration(lasted),
         "status": status,
     }
-    if status == "InProgress" and name.startswith("Transfer"):
-        task["taskExecutionDetails"] = _transferred(of, now)
-    return task
+    return task if older_vm_jobs(of.quirks) else {**task, "taskType": "Normal"}
+
+
+def _percentage(of: Job, now: float) -> float:
+    return float(max(1, int(of.share_done(now) * 100)))
 
 
 def _transferred(of: Job, now: float) -> str:
@@ -246,7 +255,7 @@ def _vm_restore_extended(of: Job, now: float) -> Json:
     task: Json = {"taskId": "Transfer data from vault", "duration": "PT0S", "status": of.tasks(now)[0][1]}
     progress: Json = {}
     if ending in (None, "Completed"):
-        progress["progressPercentage"] = float(max(1, int(of.share_done(now) * 100)))
+        progress["progressPercentage"] = _percentage(of, now)
     if of.share_done(now) > 0.01:
         task["taskExecutionDetails"] = _transferred(of, now)
         left = 0.0 if ending else max(0.0, of.starts + of.lasts - now)

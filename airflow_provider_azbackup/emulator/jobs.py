@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from airflow_provider_azbackup.emulator.items import Item, Phase
+from airflow_provider_azbackup.emulator.items import VALIDATION, Item, Phase
 
 Json = dict[str, Any]
 OPERATION_SECONDS = 1.0
@@ -53,6 +53,7 @@ QUIRKS = (
     "no-category",
     "nested-errors",
     "numeric-tiers",
+    "older-vm-jobs",
 )
 # Of a job, its operation's family in a Backup vault; anything else is Management.
 CATEGORIES = ("Backup", "Restore", "Tiering")
@@ -62,6 +63,11 @@ THREATS = (None, "Unknown", "Healthy", "UnHealthy", "Warning", "NotAvailable")
 def one_of(what: str, value: str | None, allowed: Sequence[str | None] | Mapping[str, Any]) -> None:
     if value not in allowed:
         raise ValueError(f"{what} {value!r} is none of {', '.join(map(str, allowed))}")
+
+
+def older_vm_jobs(quirks: Sequence[str]) -> bool:
+    """Whether the backups of VMs look as they did before 2026."""
+    return "older-vm-jobs" in quirks or "integer-actions" in quirks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +213,12 @@ class Job:
     @property
     def phases(self) -> tuple[Phase, ...]:
         phases = self.item.workload.phases.get(self.operation.partition(":")[0], ())
+        if phases and phases[-1].task == VALIDATION:
+            # Without a validation the transfer is the last task, also where the backup does not get that far.
+            if older_vm_jobs(self.quirks):
+                phases = (*phases[:-2], replace(phases[-2], ends=1.0))
+            elif self.ending not in ("Completed", "Never"):
+                phases = (*phases[:-2], replace(phases[-2], ends=1.0), replace(phases[-1], begins=math.inf))
         # A backup that fails does so in its first task; the later ones never start.
         if self.ending == "Failed" and self.cancelled_at is None and len(phases) > 1:
             return (replace(phases[0], ends=1.0), *(replace(each, begins=math.inf) for each in phases[1:]))
@@ -254,9 +266,10 @@ class Job:
         return phase.task, "Completed" if ends < finish else ENDINGS[ending].task, begins, min(ends, finish)
 
     def share_done(self, now: float) -> float:
-        """How much of the last task is done, from 0 to 1. A job that never ends stops at 0.99."""
-        begins = self.phases[-1].begins if self.phases else 0.0
-        done = ((min(now, self.finish()[0]) - self.starts) / max(self.lasts, 1e-9) - begins) / (1 - begins)
+        """How much of the transfer is done, from 0 to 1. A job that never ends stops at 0.99."""
+        transfer = next((phase for phase in self.phases if phase.task.startswith("Transfer")), Phase(task=""))
+        begins, lasts = transfer.begins, transfer.ends - transfer.begins
+        done = ((min(now, self.finish()[0]) - self.starts) / max(self.lasts, 1e-9) - begins) / lasts
         return max(0.0, min(done, 1.0 if self.ended(now) else 0.99))
 
     def snapshot_taken(self, now: float) -> bool:

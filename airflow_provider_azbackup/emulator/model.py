@@ -172,6 +172,7 @@ class World:
             "point_after": min(item.workload.point_after, seconds) / self.speed,
             "named_after": min(item.workload.named_after, seconds / 2) / self.speed,
             "consistency": plan.consistency,
+            "backup_type": changes.pop("backup_type", None) or item.workload.backup_type,
             "visible_after": plan.visible_after / self.speed,
             "facts": in_real_seconds(changes.pop("point", None) or plan.point, self.speed),
         }

@@ -30,19 +30,22 @@ _TYPES: Mapping[str, Sequence[str]] = {
     "AzureFileShare": _SHARE,
     "SQLDataBase": _database("SQL"),
     "SAPHanaDatabase": _database("SAPHana"),
+    "SAPHanaDBInstance": _database("SAPHana"),
+    "SAPAseDatabase": _database("SAPAse"),
 }
+_DATABASES = ("SQLDataBase", "SAPHanaDatabase", "SAPHanaDBInstance", "SAPAseDatabase")
 _PLACES = {
     "VM": ("RestoreDisks", "OriginalLocation", "AlternateLocation"),
     "AzureFileShare": ("OriginalLocation", "AlternateLocation"),
-    "SQLDataBase": ("OriginalLocation", "AlternateLocation"),
-    "SAPHanaDatabase": ("OriginalLocation", "AlternateLocation"),
+    **dict.fromkeys(_DATABASES, ("OriginalLocation", "AlternateLocation")),
 }
 # What must be there for an alternate location; a dot leads into an object.
 _ASIDE = {
     "VM": ("targetVirtualMachineId", "targetResourceGroupId", "virtualNetworkId", "subnetId"),
     "AzureFileShare": ("targetDetails.name", "targetDetails.targetResourceId"),
-    "SQLDataBase": ("targetInfo.overwriteOption", "targetInfo.containerId", "targetInfo.databaseName"),
-    "SAPHanaDatabase": ("targetInfo.overwriteOption", "targetInfo.containerId", "targetInfo.databaseName"),
+    **dict.fromkeys(
+        _DATABASES, ("targetInfo.overwriteOption", "targetInfo.containerId", "targetInfo.databaseName")
+    ),
 }
 _WORDS = {
     "copyOptions": ("Overwrite", "Skip", "CreateCopy", "FailOnConflict"),

@@ -104,7 +104,9 @@ def back_up(call: Call) -> Answer:
             f"objectType must be {workload.backup_request} for a protected item of type {item.kind}."
         )
     _refuse_unprotected(call, item)
-    kind = asked.get("backupType", "Full")
+    kind = asked.get("backupType", workload.backup_type)
+    if item.kind == "SAPHanaDBInstance" and "Snapshot" not in kind:
+        raise invalid(f"backupType {kind!r} is not for an instance; expected SnapshotFull.")
     if workload.management == "AzureWorkload" and kind not in BACKUP_TYPES:
         raise invalid(f"backupType {kind!r} is none of {', '.join(BACKUP_TYPES)}.")
     expiry = _expiry(call, asked.get("recoveryPointExpiryTimeInUTC"))
@@ -239,13 +241,16 @@ def list_points(call: Call) -> Answer:
 
 
 # What a list of a database's recovery points shows, by what it is asked for.
-_ALL = ("Full", "Differential", "Incremental", "CopyOnlyFull")
+_SNAPSHOTS = ("SnapshotFull", "SnapshotCopyOnlyFull")
+_ALL = ("Full", "Differential", "Incremental", "CopyOnlyFull", *_SNAPSHOTS)
 QUERY_TYPES: Mapping[str, Sequence[str]] = {
     "": _ALL,
     "All": _ALL,
     "Full": ("Full", "CopyOnlyFull"),
     "Differential": ("Differential",),
     "Incremental": ("Incremental",),
+    "SnapshotFull": _SNAPSHOTS,
+    "SnapshotCopyOnlyFull": ("SnapshotCopyOnlyFull",),
     "FullAndDifferential": ("Full", "CopyOnlyFull", "Differential"),
     "Log": (),
 }

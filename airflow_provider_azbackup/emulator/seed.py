@@ -52,6 +52,10 @@ _VM_IS_OFF = {
 }
 
 
+# Of a VM that is protected in a vault of the emulated subscription, and lives in this one.
+OTHER_SUBSCRIPTION = "00000000-0000-0000-0000-00000000d3b0"
+
+
 def _machine(name: str, *, group: str = "demo-vms", vault: str = "demo-vault", **plan: Any) -> dict[str, Any]:
     return {"kind": "VM", "name": name, "group": group, "vault": vault, "plan": plan}
 
@@ -107,6 +111,9 @@ DEFAULT: Mapping[str, Any] = {
         },
         {"kind": "SQLDataBase", "name": "payroll", "group": "demo-vms", "parent": "sqlvm"},
         {"kind": "SAPHanaDatabase", "name": "systemdb", "group": "demo-vms", "parent": "hanavm"},
+        {"kind": "SAPHanaDBInstance", "name": "hdb-instance", "group": "demo-vms", "parent": "hanavm"},
+        {"kind": "SAPAseDatabase", "name": "asedb", "group": "demo-vms", "parent": "asevm"},
+        {**_machine("vm-abroad", group="abroad-vms"), "subscription": OTHER_SUBSCRIPTION},
     ],
     "backup_vaults": [{"name": "demo-backup-vault", "group": "demo-rg"}],
     # By name: the kind of data source, and the backup rules with the tags that each knows, its own first.
@@ -120,6 +127,9 @@ DEFAULT: Mapping[str, Any] = {
         "pg-flexible-policy": {"kind": "PostgreSQLFlexible", "rules": {"BackupWeekly": ["Default"]}},
         "aks-policy": {"kind": "AKS", "rules": {"BackupHourly": ["Default", "Daily"]}},
         "blob-policy": {"kind": "Blob", "rules": {"BackupDaily": ["Default"]}},
+        "mysql-policy": {"kind": "MySQLFlexible", "rules": {"BackupWeekly": ["Default"]}},
+        "san-policy": {"kind": "ElasticSan", "rules": {"BackupDaily": ["Default"]}},
+        "adls-policy": {"kind": "ADLS", "rules": {"BackupDaily": ["Default"]}},
         # Operational backup of blobs goes on all the time: there is no rule to run.
         "continuous-policy": {"kind": "Blob", "rules": {}},
     },
@@ -136,6 +146,14 @@ DEFAULT: Mapping[str, Any] = {
         _instance("PostgreSQL", "ledger", "pg-two-rules", parent="demo-pg"),
         _instance("PostgreSQLFlexible", "demo-pg-flexible", "pg-flexible-policy"),
         _instance("AKS", "demo-aks", "aks-policy"),
+        _instance("MySQLFlexible", "demo-mysql", "mysql-policy"),
+        *(
+            _instance(
+                "ElasticSan", f"volume-{number}", "san-policy", parent="demo-san", instance="demo-group"
+            )
+            for number in (1, 2)
+        ),
+        _instance("ADLS", "demoadls", "adls-policy", parent="demoadls"),
     ],
     # A principal without a secret gets one made at start.
     "principals": {

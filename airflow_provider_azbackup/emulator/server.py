@@ -188,7 +188,7 @@ class Emulator:
         operation: str = "Backup",
         ending: str = "Completed",
         seconds: float | None = None,
-        backup_type: str = "Full",
+        backup_type: str | None = None,
         ago: float = 0.0,
         point: Mapping[str, Any] | None = None,
         error: Mapping[str, Any] | None = None,
@@ -199,7 +199,8 @@ class Emulator:
             ``DisableBackup`` or ``ConfigureBackup``; in a Backup vault also ``Tiering:Backup``.
         :param ending: as in :meth:`plan`.
         :param seconds: how long it lasts, in emulated seconds.
-        :param backup_type: of a database: ``Full``, ``Differential``, ``Log``, ...
+        :param backup_type: of a database: ``Full`` (the default), ``Differential``, ``Log``, ...; of a HANA
+            instance ``SnapshotFull``.
         :param ago: how many emulated seconds ago it began. It may have ended since.
         :param point: what is special about its recovery point, in place of what is planned: fields of
             ``jobs.Point``.
@@ -252,6 +253,8 @@ class Emulator:
 
         :param settings: ``token_lifetime`` (seconds), ``job_read_budget``, ``page_size``, ``quirks``, and
             ``clock_skew``: seconds that Azure's clock (job times, ``Date``) is ahead of the one handed in.
+            ``newest_api_version``: a date such as ``2025-02-01``; any newer version is answered with 400
+            NoRegisteredProviderFound, as by a cloud that is behind. None knows all.
         """
         self.service.configure(**settings)
 

@@ -25,7 +25,7 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                             (Started, Success, SuccessWithWarning), pauses (Paused),
                                             other-casing and bare-job-id (of an operation's job id)
                                             no-category (operationCategory null) and nested-errors;
-                                            numeric-tiers of recovery points
+                                            numeric-tiers of recovery points; older-vm-jobs (as before 2026)
                                  point      of the recovery point: partial, soft_deleted, expires, threat,
                                             tiers, disks, excluded, before_start, after_end, vaulted_after
     POST /_emulator/start_job    {"item": "vm-good", "operation": "Backup", "ending": "Failed", "seconds": 60,
@@ -42,7 +42,8 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                  processed: the request takes effect, its answer is late, lost or replaced
     POST /_emulator/clear        forget the faults
     POST /_emulator/configure    {"token_lifetime": 60, "job_read_budget": 150, "page_size": 9, "quirks": [],
-                                 "clock_skew": -90}   seconds Azure's clock is ahead; set before the first job
+                                 "clock_skew": -90,   seconds Azure's clock is ahead; set before the first job
+                                 "newest_api_version": "2025-02-01"}   newer ones are answered with 400
     POST /_emulator/reset        back to the state at start
 """
 
@@ -125,7 +126,7 @@ class Service:
             self._begin()
 
     def configure(self, **settings: Any) -> None:
-        """Change ``token_lifetime``, ``job_read_budget``, ``page_size``, ``quirks`` or ``clock_skew``.
+        """Change the settings that :meth:`Emulator.configure` names.
 
         The skew puts Azure's clock so many seconds ahead of the one handed in, below 0 behind it. Set it
         before the first job: to a job that runs, it is a jump in time.
@@ -136,6 +137,7 @@ class Service:
             "page_size": (self.world, "page_size"),
             "quirks": (self.world, "quirks"),
             "clock_skew": (self, "skew"),
+            "newest_api_version": (self.arm, "newest_api_version"),
         }
         if unknown := [*(settings.keys() - places.keys()), *(set(settings.get("quirks", ())) - set(QUIRKS))]:
             raise ValueError(
@@ -153,7 +155,7 @@ class Service:
         operation: str = "Backup",
         ending: str = "Completed",
         seconds: float | None = None,
-        backup_type: str = "Full",
+        backup_type: str | None = None,
         ago: float = 0.0,
         point: Mapping[str, Any] | None = None,
         error: Mapping[str, Any] | None = None,

@@ -121,7 +121,12 @@ def test_items_are_filtered_by_management_and_item_type(client: Client) -> None:
         return {item["properties"]["workloadType"] for item in reply.json()["value"]}
 
     assert kinds("backupManagementType eq 'AzureIaasVM' and itemType eq 'VM'") == {"VM"}
-    assert kinds("backupManagementType eq 'AzureWorkload'") == {"SQLDataBase", "SAPHanaDatabase"}
+    assert kinds("backupManagementType eq 'AzureWorkload'") == {
+        "SQLDataBase",
+        "SAPHanaDatabase",
+        "SAPHanaDBInstance",
+        "SAPAseDatabase",
+    }
     assert kinds("itemType eq 'AzureFileShare'") == {"AzureFileShare"}
 
 

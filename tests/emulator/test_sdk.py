@@ -200,7 +200,7 @@ def test_the_vault_of_a_machine(azure: Emulator, sdk: RecoveryServicesBackupClie
     containers = sdk.backup_protection_containers.list(
         *HERE, filter="backupManagementType eq 'AzureWorkload'"
     )
-    assert sorted(each.properties.friendly_name for each in containers) == ["hanavm", "sqlvm"]
+    assert sorted(each.properties.friendly_name for each in containers) == ["asevm", "hanavm", "sqlvm"]
     assert list(sdk.resource_guard_proxies.get(*HERE)) == []
 
 
