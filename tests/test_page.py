@@ -422,7 +422,11 @@ def test_the_tab_looks_at_a_running_job_once_a_minute_for_who_may_read_the_conne
     assert looks() == 0
     for _ in range(5):
         shown = page.json(f"/api/dags/nightly/task?{RUN_1}")
-        assert [task["name"] for task in shown["job"]["tasks"]] == ["Take Snapshot", "Transfer data to vault"]
+        assert [task["name"] for task in shown["job"]["tasks"]] == [
+            "Take Snapshot",
+            "Transfer data to vault",
+            "Validate Backup",
+        ]
     assert looks() == 1
     clock.advance(61)
     page.json(f"/api/dags/nightly/task?{RUN_1}")
