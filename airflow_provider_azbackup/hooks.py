@@ -29,6 +29,7 @@ from airflow_provider_azbackup.core.replies import BackupStatus, FoundItem, Oper
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.restores import RestoreOptions, split_point_id
 from airflow_provider_azbackup.core.settings import Settings
+from airflow_provider_azbackup.core.tiers import check_tier, wait_for_tier
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
 from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS, UI_FIELD_BEHAVIOUR
 from airflow_provider_azbackup.story import Story
@@ -114,6 +115,12 @@ class _Target:
 
     def _point(self, item: ProtectedItem, recovery_point: str) -> Flow[RecoveryPoint]:
         return flows.get_recovery_point(item, split_point_id(recovery_point)[1])
+
+    def _tier(self, point: RecoveryPoint | str, min_tier: str, deadline: float) -> Flow[RecoveryPoint]:
+        if isinstance(point, str):
+            owner, point_id = split_point_id(point)
+            point = RecoveryPoint(item=ProtectedItem.parse(owner or ""), point_id=point_id)
+        return wait_for_tier(point, min_tier, since=clock.current().now(), deadline=deadline)
 
     def _cancel(self, job_id: str, patience: float) -> Flow[None]:
         ref, now = self.job_ref(job_id), clock.current().now()
@@ -489,6 +496,42 @@ class AzureBackupHook(_Target, BaseHook):
             protected_item = self.resolve_protected_item(protected_item)
         return self._play(self._point(protected_item, recovery_point))
 
+    def check_tier(
+        self, item: ProtectedItem, min_tier: str | None, *, on_demand: bool = True, deadline: float
+    ) -> None:
+        """Refuse a tier that no recovery point of an item can reach.
+
+        Costs one read for a backup instance, and none for anything else.
+
+        :param item: what is backed up, as :meth:`resolve_protected_item` returned it.
+        :param min_tier: ``InstantRP``, ``HardenedRP`` or None.
+        :param on_demand: whether the recovery point is to be that of an on-demand backup.
+        :param deadline: Unix time to which faults that may pass are waited out.
+        :raises AzureBackupConfigError: when waiting for it would be in vain.
+        """
+        now = clock.current().now()
+        self._play(
+            flows.insist(lambda: check_tier(item, min_tier, on_demand=on_demand), since=now, until=deadline)
+        )
+
+    def wait_for_tier(
+        self, recovery_point: RecoveryPoint | str, min_tier: str, *, deadline: float
+    ) -> RecoveryPoint:
+        """Read one recovery point again until it has reached a tier, and return it as it is then.
+
+        It is also returned once Azure marks it as deleted, expired, partial or infected: ask
+        :meth:`~airflow_provider_azbackup.core.points.RecoveryPoint.shortcoming` of what is returned.
+
+        :param recovery_point: as a method of this hook returned it, or its ARM id.
+        :param min_tier: ``InstantRP`` or ``HardenedRP``.
+        :param deadline: Unix time of the last look.
+        :raises AzureBackupTimeoutError: when it has not reached the tier by then.
+        :raises AzureBackupConfigError: for text that is no ARM id of a recovery point.
+
+        Source: https://learn.microsoft.com/rest/api/backup/recovery-points/get
+        """
+        return self._play(self._tier(recovery_point, min_tier, deadline))
+
     def _play(self, flow: Flow[T]) -> T:
         if self._driver is None:
             from airflow_provider_azbackup.transport import SyncDriver
@@ -619,6 +662,20 @@ class AzureBackupAsyncHook(_Target):
         if isinstance(protected_item, str):
             protected_item = await self.resolve_protected_item(protected_item)
         return await self._play(self._point(protected_item, recovery_point))
+
+    async def find_recovery_point(
+        self, job: Job, protected_item: str | ProtectedItem | None = None
+    ) -> RecoveryPoint:
+        """Return the recovery point of a backup, as :meth:`AzureBackupHook.find_recovery_point` does."""
+        if isinstance(protected_item, str):
+            protected_item = await self.resolve_protected_item(protected_item)
+        return await self._play(find_recovery_point(job, protected_item, clock.current().now()))
+
+    async def wait_for_tier(
+        self, recovery_point: RecoveryPoint | str, min_tier: str, *, deadline: float
+    ) -> RecoveryPoint:
+        """Wait for a recovery point to reach a tier, as :meth:`AzureBackupHook.wait_for_tier` does."""
+        return await self._play(self._tier(recovery_point, min_tier, deadline))
 
     async def cancel_job(self, job_id: str, *, patience: float = 0.0) -> None:
         """Ask Azure to cancel a job, as :meth:`AzureBackupHook.cancel_job` does."""

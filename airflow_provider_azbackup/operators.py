@@ -287,6 +287,7 @@ class AzureBackupOperator(StartOperator):
 
         wanted = self._wanted(context, hook, memory)
         self._check_kind(wanted["item"])
+        hook.check_tier(wanted["item"], self.min_tier, deadline=self.deadline(context, wanted["now"]))
         body = calls.backup_request(
             wanted["item"],
             backup_type=self.backup_type,

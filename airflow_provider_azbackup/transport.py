@@ -11,6 +11,7 @@ import base64
 import json
 import logging
 import random
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -53,6 +54,9 @@ _RETRIES = {"GET": (3, 30.0), "POST": (8, 330.0)}
 _REFUSALS = ("AADSTS", "authority configuration", "DefaultAzureCredential failed")
 # What the libraries stumble over in an answer that is not what they know, a token's above all.
 _NONSENSE = (ValueError, TypeError, KeyError)
+# How Azure Resource Manager refuses an api-version: InvalidApiVersionParameter, NoRegisteredProviderFound
+# ("... for location ... and API version ..."), InvalidResourceType ("... for api version ...").
+_UNKNOWN_VERSION = re.compile(r"api[ -]?version|NoRegisteredProviderFound|InvalidResourceType", re.IGNORECASE)
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -106,7 +110,29 @@ class _AsyncTransport(AioHttpTransport):  # type: ignore[misc]  # exported lazil
         await clock.current().pause(duration)
 
 
-class SyncDriver:
+class _Versions:
+    """Asks in a newer api-version where a call wants one, until the cloud turns out not to know it."""
+
+    _settings: Settings
+    _knows_newer = True
+
+    def _version(self, call: Call) -> str:
+        usual = self._settings.version_of(call.path)
+        return max(usual, call.api_version) if self._knows_newer else usual
+
+    def _is_too_new(self, call: Call, answer: Answer) -> bool:
+        """Whether the api-version was refused; no call of this client asks in a newer one again then."""
+        asked, usual = self._version(call), self._settings.version_of(call.path)
+        if asked == usual or isinstance(answer, Lost) or answer.status not in (400, 404):
+            return False
+        if not _UNKNOWN_VERSION.search(answer.text):
+            return False
+        self._knows_newer = False
+        log.info("This cloud does not know api-version %s yet; asking in %s", asked, usual)
+        return True
+
+
+class SyncDriver(_Versions):
     """Holds conversations with Azure from a worker, over ``requests``.
 
     :param settings: the connection.
@@ -150,9 +176,13 @@ class SyncDriver:
             return result
 
     def _send(self, call: Call, retry: bool) -> Answer:
+        answer = self._send_once(call, retry)
+        return self._send_once(call, retry) if self._is_too_new(call, answer) else answer
+
+    def _send_once(self, call: Call, retry: bool) -> Answer:
         try:
             response = self._client.send_request(
-                _request(self._settings, call), **_options(self._settings, call, retry)
+                _request(self._settings, call, self._version(call)), **_options(self._settings, call, retry)
             )
         except AzureError as error:
             # Here a failed request is a connection that was never made, not one that broke.
@@ -181,7 +211,7 @@ class SyncDriver:
         getattr(self.credential, "close", lambda: None)()
 
 
-class AsyncDriver:
+class AsyncDriver(_Versions):
     """Holds conversations with Azure from an event loop, over ``aiohttp``.
 
     :param settings: the connection.
@@ -221,9 +251,14 @@ class AsyncDriver:
 
     async def answer(self, call: Call) -> Answer:
         """Send one call now and return what came of it."""
+        answer = await self._send_once(call)
+        return await self._send_once(call) if self._is_too_new(call, answer) else answer
+
+    async def _send_once(self, call: Call) -> Answer:
         try:
             response = await self._client.send_request(
-                _request(self._settings, call), **_options(self._settings, call, retry=True)
+                _request(self._settings, call, self._version(call)),
+                **_options(self._settings, call, retry=True),
             )
         except AzureError as error:
             from aiohttp import ClientConnectorError
@@ -336,8 +371,8 @@ def _session(settings: Settings) -> ClientSession | None:
     )
 
 
-def _request(settings: Settings, call: Call) -> HttpRequest:
-    query = {"api-version": settings.version_of(call.path), **dict(call.query)}
+def _request(settings: Settings, call: Call, version: str) -> HttpRequest:
+    query = {"api-version": version, **dict(call.query)}
     return HttpRequest(
         call.method,
         settings.endpoint + quote(call.path),

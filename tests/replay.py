@@ -122,8 +122,17 @@ class Replay:
         return [r for r in self.requests if r.line.method == method and part.casefold() in r.line.path]
 
     def answer(self, method: str, uri: str, headers: dict[str, str], body: Any) -> dict[str, Any]:
-        """The next recorded answer to a request, or the refusal of one that was never made."""
+        """The next recorded answer to a request, or the refusal of one that was never made.
+
+        A recording knows its own api-version alone, as a cloud that is late does.
+        """
         line = Line.read(method, uri)
+        if _version(uri) > self.version and "/recoverypoints" in line.path:
+            error = {
+                "code": "InvalidApiVersionParameter",
+                "message": f"The api-version '{_version(uri)}' ...",
+            }
+            return {"status": 400, "headers": {}, "body": {"error": error}}
         with self._lock:
             index = self._next(line)
             if index is not None:

@@ -33,8 +33,13 @@ from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBa
 
 # The version whose published specification this package was written against; bodies and paths have been
 # the same from 2016-12-01 on, so a connection may name another one. Each type of vault counts its own.
+# Microsoft's newest clients (2026-10-01 and 2026-06-01) send the same requests and read the same fields, but
+# for the threat status of a recovery point. So the default stays: every cloud knows it, while a version that
+# a national cloud does not know yet would fail every request. What needs a newer one names it in its call.
 API_VERSION = "2024-04-01"
 API_VERSIONS = MappingProxyType({RECOVERY_SERVICES: API_VERSION, DATA_PROTECTION: "2024-04-01"})
+# From here on a recovery point says what the scan for malware has found; older versions write a 0.
+POINT_VERSION = "2026-07-01"
 
 # Clocks differ by minutes, and Azure tells the time of its answers in seconds.
 SLACK = 600.0
@@ -294,6 +299,7 @@ def list_recovery_points(item: ProtectedItem, **wanted: Unpack[PointFilter]) -> 
     return Call(
         method="GET",
         path=f"{item.path}/recoveryPoints",
+        api_version=POINT_VERSION,
         query=_filter(
             startDate=_twelve_hours(after),
             endDate=_twelve_hours(before),
@@ -323,7 +329,11 @@ def get_recovery_point(item: ProtectedItem, point_id: str) -> Call:
 
     Source: https://learn.microsoft.com/rest/api/backup/recovery-points/get
     """
-    return Call(method="GET", path=f"{item.path}/recoveryPoints/{point_id}")
+    return Call(
+        method="GET",
+        path=f"{item.path}/recoveryPoints/{point_id}",
+        api_version="" if item.vault.is_backup_vault else POINT_VERSION,
+    )
 
 
 def get_protected_item(item: ProtectedItem) -> Call:

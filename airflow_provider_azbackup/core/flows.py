@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain, repeat
 from typing import Unpack
@@ -440,7 +441,7 @@ def get_recovery_point(item: ProtectedItem, point_id: str) -> Flow[RecoveryPoint
 
     :raises AzureBackupNotFoundError: when the item has none of that id.
     """
-    return replies.read_point(item, (yield from ask(calls.get_recovery_point(item, point_id))))
+    return replies.read_point(item, (yield from ask(calls.get_recovery_point(item, point_id))), point_id)
 
 
 def get_source_id(item: ProtectedItem) -> Flow[str]:
@@ -751,7 +752,7 @@ def all_pages(first: Call) -> Flow[list[Page]]:
         pages.append(replies.read_page(reply))
         if not (link := pages[-1].next_link):
             return pages
-        call = calls.next_page(reply, link)
+        call = replace(calls.next_page(reply, link), api_version=first.api_version)
         if call in seen:
             raise AzureBackupTransientError(f"the pages of {first.path} go round in a circle")
         if len(pages) >= _MOST_PAGES:

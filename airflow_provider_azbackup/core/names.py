@@ -67,6 +67,17 @@ _MANAGEMENT = MappingProxyType(dict(zip((VM, SHARE, WORKLOAD), MANAGEMENT_TYPES,
 CONSISTENCIES = ("CrashConsistent", "FileSystemConsistent", "AppConsistent")
 TIERS = ("InstantRP", "HardenedRP")
 
+# Kinds of data, in lower case, whose recovery points never come into the vault, or not the on-demand ones.
+_NEVER_IN_VAULT = MappingProxyType(
+    {"microsoft.compute/disks": "Azure keeps the recovery points of disks in the operational store only"}
+)
+_NOT_ON_DEMAND = MappingProxyType(
+    {
+        "azurefileshare": "an on-demand backup of a file share is a snapshot in its storage account; even "
+        "a vaulted policy brings only the last scheduled snapshot of a day into the vault"
+    }
+)
+
 _SEGMENT = r"([^/?#\s][^/?#]*)"
 _GROUP = rf"/subscriptions/{_SEGMENT}/resourceGroups/{_SEGMENT}/providers"
 # Azure's internal test rings answer as Microsoft.RecoveryServicesBVTD; casing differs from answer to answer.
@@ -225,6 +236,24 @@ def check_backup_type(text: str) -> None:
     known = sorted(set().union(*(types for _, types in REQUESTS.values())))
     if text not in known:
         raise AzureBackupConfigError(f"backup_type {text!r} is not known; expected one of {', '.join(known)}")
+
+
+def check_min_tier(kind: str, name: str, min_tier: str | None, *, on_demand: bool) -> None:
+    """Refuse a tier that the recovery points of a kind of data never reach.
+
+    :param kind: in lower case: the first part of a protected item's name, or what a Backup vault calls a type
+        of data source.
+    :param name: what the item is called, for the error.
+    :param min_tier: a word of :data:`TIERS`, or None.
+    :param on_demand: whether the recovery point is to be that of an on-demand backup.
+    :raises AzureBackupConfigError: saying why.
+    """
+    reason = _NEVER_IN_VAULT.get(kind) or (_NOT_ON_DEMAND.get(kind) if on_demand else None)
+    if min_tier == TIERS[-1] and reason:
+        raise AzureBackupConfigError(
+            f"min_tier={min_tier!r} can never be met by {name}: {reason}. "
+            f"Ask for {TIERS[0]!r}, or drop min_tier"
+        )
 
 
 def check_vault_type(text: str) -> None:

@@ -18,7 +18,13 @@ from airflow_provider_azbackup.core.adoption import Intent, Prepared
 from airflow_provider_azbackup.core.instance_restores import instance_request
 from airflow_provider_azbackup.core.jobs import Job
 from airflow_provider_azbackup.core.names import read_moment
-from airflow_provider_azbackup.core.points import RecoveryPoint, choose_point, choose_range, list_points
+from airflow_provider_azbackup.core.points import (
+    MOST_LISTED,
+    RecoveryPoint,
+    choose_point,
+    choose_range,
+    list_points,
+)
 from airflow_provider_azbackup.core.replies import read_time
 from airflow_provider_azbackup.core.resources import BackupInstance, OperationRef, ProtectedItem, last_segment
 from airflow_provider_azbackup.core.restores import (
@@ -116,7 +122,7 @@ def prepare(item: ProtectedItem, order: Order, until: float | None = None) -> Fl
     """
     if isinstance(item, BackupInstance):
         return (yield from _prepare_instance(item, order, until))
-    point = yield from _choose(item, order, until)
+    point, passed_over = yield from _choose(item, order, until)
     body, place = order.body, order.place
     if place:
         source_id = region = ""
@@ -132,43 +138,46 @@ def prepare(item: ProtectedItem, order: Order, until: float | None = None) -> Fl
             region=region,
             point_in_time=order.point_in_time,
         )
-    facts = point.facts()
+    facts = _facts(point, passed_over)
     if order.point_in_time:
         facts["time"] = order.point_in_time.isoformat()
     return Prepared(call=calls.trigger_restore(item, point.point_id, body), point=facts)
 
 
 def _prepare_instance(item: BackupInstance, order: Order, until: float | None) -> Flow[Prepared]:
-    point, request = yield from (_by_place if order.place else _by_body)(item, order, until)
+    facts, request = yield from (_by_place if order.place else _by_body)(item, order, until)
     yield from _patiently(lambda: flows.validate_restore(item, request), until)
-    return Prepared(call=calls.restore_instance(item, request), point=point.facts())
+    return Prepared(call=calls.restore_instance(item, request), point=facts)
 
 
-def _by_place(
-    item: BackupInstance, order: Order, until: float | None
-) -> Flow[tuple[RecoveryPoint, JsonObject]]:
+def _by_place(item: BackupInstance, order: Order, until: float | None) -> Flow[tuple[JsonObject, JsonObject]]:
     place, moment = order.place, order.point_in_time
     source = yield from _patiently(partial(flows.get_data_source, item), until)
     check_fit(source.kind, item.name, place)
+    passed_over: list[str] = []
     if moment:
         kept = yield from _patiently(partial(flows.find_ranges, item), until)
         choose_range(item, [kept], moment, what="the versions that are kept")
         point = RecoveryPoint(item=item, point_id="", time=moment.isoformat())
     else:
-        point = yield from _choose(item, order, until)
+        point, passed_over = yield from _choose(item, order, until)
     region = place.get("region") or source.region
     if not region:
         region = yield from _patiently(partial(flows.get_region, item.vault), until)
-    return point, instance_request(source, place, point=point, region=region, point_in_time=moment)
+    request = instance_request(source, place, point=point, region=region, point_in_time=moment)
+    return _facts(point, passed_over), request
 
 
-def _by_body(
-    item: BackupInstance, order: Order, until: float | None
-) -> Flow[tuple[RecoveryPoint, JsonObject]]:
-    if told := order.request.get("recoveryPointTime"):
-        return RecoveryPoint(item=item, point_id="", time=read_time(told)), order.request
-    point = yield from _choose(item, order, until)
-    return point, {**order.request, "recoveryPointId": point.point_id}
+def _by_body(item: BackupInstance, order: Order, until: float | None) -> Flow[tuple[JsonObject, JsonObject]]:
+    if moment := order.request.get("recoveryPointTime"):
+        return RecoveryPoint(item=item, point_id="", time=read_time(moment)).facts(), order.request
+    point, passed_over = yield from _choose(item, order, until)
+    return _facts(point, passed_over), {**order.request, "recoveryPointId": point.point_id}
+
+
+def _facts(point: RecoveryPoint, passed_over: list[str]) -> JsonObject:
+    """Return the facts of the recovery point that a restore takes, with why it takes no newer one."""
+    return {**point.facts(), **({"passed_over": passed_over[:MOST_LISTED]} if passed_over else {})}
 
 
 def restore(item: ProtectedItem, **options: Unpack[RestoreOptions]) -> Flow[OperationRef]:
@@ -183,20 +192,26 @@ def restore(item: ProtectedItem, **options: Unpack[RestoreOptions]) -> Flow[Oper
     return (yield from flows.start(item, prepared.call, RestoreIntent.noun))
 
 
-def _choose(item: ProtectedItem, order: Order, until: float | None) -> Flow[RecoveryPoint]:
+def _choose(item: ProtectedItem, order: Order, until: float | None) -> Flow[tuple[RecoveryPoint, list[str]]]:
+    """Return the recovery point to restore from, and why it is none of the newer ones."""
     if order.point != LATEST:
-        return (yield from _find(item, order.point, until))
+        return (yield from _find(item, order, until)), []
     query_type = "Log" if order.point_in_time else None
     points = yield from _patiently(lambda: flows.list_recovery_points(item, query_type=query_type), until)
     if order.point_in_time:
-        return choose_range(item, points, order.point_in_time)
-    return choose_point(item, points, as_of=order.as_of, from_archive=order.from_archive)[0]
+        return choose_range(item, points, order.point_in_time), []
+    return choose_point(item, points, as_of=order.as_of, from_archive=order.from_archive)
 
 
-def _find(item: ProtectedItem, point_id: str, until: float | None) -> Flow[RecoveryPoint]:
-    """Return the recovery point that the author named; whether it can be restored is for Azure to say."""
+def _find(item: ProtectedItem, order: Order, until: float | None) -> Flow[RecoveryPoint]:
+    """Return the recovery point that the author named.
+
+    One that is partial or infected is restored only for those who write the request themselves: to look into
+    an attack, for example. Whether one in the archive can be restored is for Azure to say.
+    """
+    point_id = order.point
     try:
-        return (yield from _patiently(lambda: flows.get_recovery_point(item, point_id), until))
+        point = yield from _patiently(lambda: flows.get_recovery_point(item, point_id), until)
     except AzureBackupNotFoundError as error:
         points = yield from _patiently(lambda: flows.list_recovery_points(item), until)
         raise AzureBackupNotFoundError(
@@ -205,6 +220,16 @@ def _find(item: ProtectedItem, point_id: str, until: float | None) -> Flow[Recov
             code=error.code,
             request_id=error.request_id,
         ) from None
+    if point.is_deleted or point.is_expired:
+        raise AzureBackupConfigError(
+            f"{point} of {item.name} is not restored: {point.loss}; name another one"
+        )
+    if point.damage and not order.body:
+        raise AzureBackupConfigError(
+            f"{point} of {item.name} is not restored: {point.damage}. Name another one; if you want this one "
+            f"all the same, write the restore as request instead of restore_to"
+        )
+    return point
 
 
 def _patiently(make: Callable[[], Flow[T]], until: float | None) -> Flow[T]:

@@ -41,7 +41,7 @@ THREATS = MappingProxyType(
     {"": True, "unknown": True, "notavailable": True, "healthy": True, "warning": False, "unhealthy": False}
 )
 # How many recovery points an error lists.
-_MOST_LISTED = 10
+MOST_LISTED = 10
 # What the bag of a VM's job calls the disks that the backup left out, in lower case.
 _EXCLUDED = "excluded disk(s)"
 
@@ -308,8 +308,8 @@ def choose_range(
 def list_points(points: Sequence[RecoveryPoint]) -> str:
     """Say in a clause which recovery points there are, the newest first, and what is wrong with each."""
     known = sorted(points, key=lambda point: point.time or "", reverse=True)
-    more = f" and {len(known) - _MOST_LISTED} more" if len(known) > _MOST_LISTED else ""
-    each = (f"{p}{f' ({p.loss or p.damage})' if p.loss or p.damage else ''}" for p in known[:_MOST_LISTED])
+    more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
+    each = (f"{p}{f' ({p.loss or p.damage})' if p.loss or p.damage else ''}" for p in known[:MOST_LISTED])
     return f"there are: {'; '.join(each)}{more}" if known else "there are none at all"
 
 

@@ -422,14 +422,15 @@ def read_points(item: ProtectedItem, page: Page) -> list[RecoveryPoint]:
     return [_point(item, body, page.at) for body in page.values if _name(body)]
 
 
-def read_point(item: ProtectedItem, reply: Reply) -> RecoveryPoint:
+def read_point(item: ProtectedItem, reply: Reply, point_id: str) -> RecoveryPoint:
     """Read one recovery point.
 
-    :raises AzureBackupTransientError: when the body is not one.
+    :param point_id: the one that was asked for.
+    :raises AzureBackupTransientError: when the body is not a recovery point, or another one.
     """
     body = _object(reply)
-    if not _name(body):
-        raise _unreadable(reply, "a recovery point")
+    if _name(body).casefold() != point_id.casefold():
+        raise _unreadable(reply, f"recovery point {point_id}")
     return _point(item, body, _said_at(reply))
 
 

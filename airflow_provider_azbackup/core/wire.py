@@ -23,7 +23,9 @@ class Call:
     """One request to the configured ARM endpoint, as a value: built first, compared in tests, sent later.
 
     ``path`` starts with ``/``, is not percent-encoded and names no host: a token can only go to the
-    endpoint of the connection. ``after`` are the seconds to let pass before it is sent.
+    endpoint of the connection. ``after`` are the seconds to let pass before it is sent. ``api_version`` is
+    the one from which on the answer holds all that is wanted; a cloud that does not know it yet is asked in
+    the version of the connection. Empty: the version of the connection has everything.
     """
 
     method: str
@@ -31,6 +33,7 @@ class Call:
     query: tuple[tuple[str, str], ...] = ()
     body: JsonObject | None = None
     after: float = 0.0
+    api_version: str = ""
 
     def later(self, seconds: float) -> Call:
         """Return the same call, to be sent once ``seconds`` have passed."""

@@ -347,3 +347,48 @@ def test_the_job_id_may_differ_from_the_operation() -> None:
     other = answered(200, {"status": "Succeeded", "properties": {"jobId": OPERATION.operation_id}})
     played, _ = secure(an_intent(), NONE, listed(point("1", 1)), SOURCE, ACCEPTED, other)
     assert played.result.ref == JobRef(vault=VAULT, job_id=OPERATION.operation_id)
+
+
+# --- what Azure says against a recovery point
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"isPartialRP": True}, "marks it as partial"),
+    ({"threatStatus": "UnHealthy"}, "threat status as UnHealthy"),
+]
+GONE: list[tuple[dict[str, Any], str]] = [
+    ({"recoveryPointProperties": {"isSoftDeleted": True}}, "marked it as deleted"),
+    ({"recoveryPointProperties": {"expiryTime": "2026-09-19T00:00:00Z"}}, "expired at 2026-09-19"),
+]
+
+
+@pytest.mark.parametrize(("flaw", "told"), [*BAD, *GONE])
+@pytest.mark.parametrize("as_of", [None, "2026-09-20"])
+def test_one_that_azure_speaks_against_is_passed_over_and_the_facts_say_why(
+    flaw: dict[str, Any], told: str, as_of: str | None
+) -> None:
+    points = listed(point("9", 9, **flaw), point("1", 1))
+    taken = prepared(points, SOURCE, as_of=as_of).result.point
+    assert taken["recovery_point_id"] == "1"
+    (why,) = taken["passed_over"]
+    assert "point 9 of" in why and told in why
+    assert "passed_over" not in prepared(listed(point("1", 1)), SOURCE).result.point
+    with pytest.raises(AzureBackupNotFoundError, match=told):
+        prepared(listed(point("9", 9, **flaw)), as_of=as_of)
+
+
+@pytest.mark.parametrize(("flaw", "told"), [*BAD, *GONE])
+def test_one_that_azure_speaks_against_is_refused_when_it_is_named(flaw: dict[str, Any], told: str) -> None:
+    with pytest.raises(AzureBackupConfigError, match=f"is not restored: .*{told}"):
+        prepared(answered(200, point("7", 7, **flaw)), recovery_point="7")
+
+
+@pytest.mark.parametrize("flaw", [flaw for flaw, _ in BAD])
+def test_a_request_of_ones_own_restores_even_one_that_is_partial_or_infected(flaw: dict[str, Any]) -> None:
+    played = prepared(answered(200, point("7", 7, **flaw)), recovery_point="7", restore_to=None, request=RAW)
+    assert played.result.call.path.endswith("/recoveryPoints/7/restore")
+
+
+@pytest.mark.parametrize("flaw", [flaw for flaw, _ in GONE])
+def test_no_request_restores_what_is_gone(flaw: dict[str, Any]) -> None:
+    with pytest.raises(AzureBackupConfigError, match="is not restored"):
+        prepared(answered(200, point("7", 7, **flaw)), recovery_point="7", restore_to=None, request=RAW)
