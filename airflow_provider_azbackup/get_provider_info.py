@@ -26,10 +26,10 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     },
     "cloud_environment": {
         "label": "Cloud",
-        "description": "The Azure cloud: it decides the endpoint, the token's scope and the portal.",
+        "description": "Azure cloud: endpoint, authority, token scope and portal. Default: AzurePublicCloud.",
         "schema": {
             "type": ["string", "null"],
-            "enum": ["AzurePublicCloud", "AzureUSGovernment", "AzureChinaCloud", None],
+            "enum": ["AzurePublicCloud", "AzureUSGovernment", "AzureChinaCloud", "AzureBleuCloud", None],
         },
     },
     "managed_identity_client_id": _text(
@@ -43,6 +43,10 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     ),
     "endpoint": _text("ARM endpoint", "Instead of the cloud's; https, or http on loopback."),
     "authority": _text("Entra ID authority", "Instead of the cloud's; https."),
+    "scope": _text(
+        "Token scope", "Scope of the tokens instead of the cloud's, such as https://<host>/.default."
+    ),
+    "portal": _text("Portal", "Azure portal that links lead to, instead of the cloud's; https."),
     "ca_bundle": _text(
         "CA bundle", "PEM file of the certificate authorities to trust instead of the system's."
     ),

@@ -52,6 +52,11 @@ _TIMEOUTS = {"connection_timeout": 10, "read_timeout": 60}
 _RETRIES = {"GET": (3, 30.0), "POST": (8, 330.0)}
 # What a refusal says: Entra ID's codes, msal of a tenant that is not there, a chain that found no identity.
 _REFUSALS = ("AADSTS", "authority configuration", "DefaultAzureCredential failed")
+# What to do about a client secret that Entra ID refuses, by its code.
+_HINTS = {
+    "AADSTS7000215": "the client secret (the connection's password) is wrong; it takes the value, not the id",
+    "AADSTS7000222": "the client secret has expired; create another one and put it into the password",
+}
 # What the libraries stumble over in an answer that is not what they know, a token's above all.
 _NONSENSE = (ValueError, TypeError, KeyError)
 # How Azure Resource Manager refuses an api-version: InvalidApiVersionParameter, NoRegisteredProviderFound
@@ -155,7 +160,7 @@ class SyncDriver(_Versions):
         import azure.identity as identity
 
         self.credential: TokenCredential = _credential(identity, self._settings, self._transport)
-        tokens = BearerTokenCredentialPolicy(self.credential, self._settings.cloud.scope, enable_cae=True)
+        tokens = BearerTokenCredentialPolicy(self.credential, self._settings.scope, enable_cae=True)
         self._client: PipelineClient[Any, Any] = PipelineClient(
             self._settings.endpoint, transport=self._transport, policies=_policies(_SyncRetries(), tokens)
         )
@@ -230,9 +235,7 @@ class AsyncDriver(_Versions):
         import azure.identity.aio as identity
 
         self.credential: AsyncTokenCredential = _credential(identity, self._settings, self._transport)
-        tokens = AsyncBearerTokenCredentialPolicy(
-            self.credential, self._settings.cloud.scope, enable_cae=True
-        )
+        tokens = AsyncBearerTokenCredentialPolicy(self.credential, self._settings.scope, enable_cae=True)
         self._client: AsyncPipelineClient[Any, Any] = AsyncPipelineClient(
             self._settings.endpoint, transport=self._transport, policies=_policies(_AsyncRetries(), tokens)
         )
@@ -313,7 +316,7 @@ def identity_of(credential: TokenCredential, settings: Settings) -> str:
     :raises AzureBackupError: when there is no token.
     """
     try:
-        token = credential.get_token(settings.cloud.scope).token
+        token = credential.get_token(settings.scope).token
     except AzureError as error:
         lost = _lost(error, sent=False)
         raise lost.kind(lost.reason) from None
@@ -409,7 +412,9 @@ def _lost(error: AzureError, *, sent: bool) -> Lost:
         return Lost(reason=f"{type(error).__name__}: {error}", at=at, sent=sent)
     if _is_outage(error):
         return Lost(reason=f"no token: {error}", at=at, sent=False)
-    return Lost(reason=str(error), at=at, sent=False, kind=AzureBackupAuthError)
+    hints = (hint for code, hint in _HINTS.items() if f"{code}:" in str(error))
+    reason = "; ".join((str(error).rstrip(), *hints))
+    return Lost(reason=reason, at=at, sent=False, kind=AzureBackupAuthError)
 
 
 def _unread(error: Exception) -> Lost:

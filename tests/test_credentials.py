@@ -127,6 +127,31 @@ def test_an_identity_that_entra_refuses_is_one_clear_error_and_azure_is_not_aske
     assert azure.count(path_contains="/subscriptions/") == 0
 
 
+@pytest.mark.parametrize(
+    ("expired", "password", "says"),
+    [
+        (
+            ["operator"],
+            None,
+            "AADSTS7000222: .* are expired.*; the client secret has expired; create another",
+        ),
+        (
+            [],
+            "not-the-secret",
+            r"AADSTS7000215: .*; the client secret .* is wrong; it takes",
+        ),
+    ],
+)
+def test_a_secret_that_is_refused_comes_with_what_to_do(
+    azure: Emulator, call: Call, connect: Any, expired: list[str], password: str | None, says: str
+) -> None:
+    azure.configure(expired_secrets=expired)
+    connection = azure.connection()
+    connect({**connection, "password": password or connection["password"]})
+    with pytest.raises(AzureBackupAuthError, match=f"(?s){says}"):
+        call("list_jobs")
+
+
 def test_a_certificate_that_is_not_registered_is_refused_by_entra(
     azure: Emulator, call: Call, connect: Any
 ) -> None:

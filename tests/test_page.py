@@ -474,6 +474,30 @@ def test_a_link_that_leads_elsewhere_is_not_shown(
     assert (shown["job"]["job_id"], shown["portal"]) == (job_id, None)
 
 
+def test_a_job_of_a_backup_vault_has_its_own_page_in_the_portal(
+    page: Page, azure: Emulator, records: Records
+) -> None:
+    job_id = azure.start_job("disk-good")
+    with AzureBackupHook(vault_name="demo-backup-vault", vault_type="DataProtection") as hook:
+        link = hook.settings.portal_link(hook.job_ref(job_id).path)
+    assert "JobDetailsBlade" in link
+    records.task("nightly", azure_backup_job_url=link, job={"status": "Completed"})
+    shown = page.json(f"/api/dags/nightly/task?{RUN_1}")
+    assert (shown["job"]["job_id"], shown["job"]["vault"]) == (job_id, "demo-backup-vault")
+    assert shown["portal"] == link
+
+
+@pytest.mark.parametrize("portal", [None, "https://portal.example"])
+def test_a_portal_that_the_connection_names_is_linked_to(
+    page: Page, azure: Emulator, records: Records, connect: Any, portal: str | None
+) -> None:
+    job_id = azure.start_job("vm-good")
+    link = link_of(job_id).replace("https://portal.azure.com", "https://portal.example")
+    connect(azure.connection(**({"portal": portal} if portal else {})))
+    records.task("nightly", azure_backup_job_url=link, job={"status": "Completed"})
+    assert page.json(f"/api/dags/nightly/task?{RUN_1}")["portal"] == (link if portal else None)
+
+
 # That it does no harm
 
 

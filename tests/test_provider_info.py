@@ -103,6 +103,7 @@ def test_every_field_of_the_form_changes_what_the_hook_does(field: str) -> None:
         "cloud_environment": ("AzurePublicCloud", "AzureChinaCloud"),
         "vault_type": ("RecoveryServices", "DataProtection"),
         "job_read_share": ("0.5", "0.6"),
+        "scope": ("https://one.test/.default", "https://other.test/.default"),
     }
     one, other = values.get(field, ("https://one.test", "https://other.test"))
     assert read(**{field: one}) != read(**{field: other})

@@ -1,7 +1,7 @@
 """What a connection says, checked and made complete: cloud, endpoint, identity, vault.
 
-Source of the clouds: https://learn.microsoft.com/azure/azure-government/documentation-government-developer-guide
-and azure-core's AzureClouds.
+Source of the clouds: https://learn.microsoft.com/azure/azure-government/documentation-government-developer-guide,
+azure-core's AzureClouds, and azure-cli for AzureBleuCloud.
 """
 
 from __future__ import annotations
@@ -11,10 +11,16 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from airflow_provider_azbackup.core.calls import API_VERSION, API_VERSIONS
-from airflow_provider_azbackup.core.names import RECOVERY_SERVICES, VAULT_TYPES, check_vault_type, type_of
+from airflow_provider_azbackup.core.names import (
+    DATA_PROTECTION,
+    RECOVERY_SERVICES,
+    VAULT_TYPES,
+    check_vault_type,
+    type_of,
+)
 from airflow_provider_azbackup.core.resources import Vault
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
@@ -24,7 +30,10 @@ JOB_READ_SHARE = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class Cloud:
-    """Where one Azure cloud lives. The token scope is not always the endpoint's host."""
+    """Where one Azure cloud lives. The token scope is not always the endpoint's host.
+
+    ``portal`` is empty where no public page names it; the connection can.
+    """
 
     endpoint: str
     scope: str
@@ -52,6 +61,12 @@ CLOUDS = MappingProxyType(
             authority="https://login.chinacloudapi.cn",
             portal="https://portal.azure.cn",
         ),
+        "AzureBleuCloud": Cloud(
+            endpoint="https://management.sovcloud-api.fr",
+            scope="https://management.sovcloud-api.fr/.default",
+            authority="https://login.sovcloud-identity.fr",
+            portal="",
+        ),
     }
 )
 
@@ -69,6 +84,8 @@ _EXTRAS = MappingProxyType(
         "certificate_path": ("certificate_path",),
         "endpoint": ("endpoint",),
         "authority": ("authority",),
+        "scope": ("scope",),
+        "portal": ("portal",),
         "ca_bundle": ("ca_bundle",),
         "api_version": ("api_version",),
         "job_read_share": ("job_read_share",),
@@ -87,6 +104,8 @@ class Settings:
     endpoint: str
     authority: str
     has_own_authority: bool
+    scope: str
+    portal: str
     tenant_id: str = ""
     subscription_id: str = ""
     resource_group_name: str = ""
@@ -125,6 +144,8 @@ class Settings:
             endpoint=_safe_url(conn_id, "endpoint", given["endpoint"] or cloud.endpoint),
             authority=_safe_url(conn_id, "authority", given["authority"] or cloud.authority),
             has_own_authority=bool(given["authority"]),
+            scope=_scope(conn_id, given["scope"] or cloud.scope),
+            portal=_portal(conn_id, given["portal"] or cloud.portal),
             tenant_id=given["tenant_id"],
             subscription_id=given["subscription_id"],
             resource_group_name=given["resource_group_name"],
@@ -188,8 +209,23 @@ class Settings:
         return self.endpoint.startswith("http://")
 
     def portal_link(self, arm_id: str) -> str:
-        """Return the Azure portal's page of a resource, in the portal of this cloud."""
-        return f"{self.cloud.portal}/#@{self.tenant_id}/resource{arm_id}"
+        """Return the Azure portal's page of a vault or a job, in the portal of this cloud.
+
+        A job of a Backup vault has a page of its own. For one of a Recovery Services vault no address is
+        documented, so its link has the form that serves any resource.
+
+        :param arm_id: of a vault or a job.
+        :returns: the address, or an empty string where the portal of the cloud is not known.
+        """
+        if not self.portal:
+            return ""
+        if "/backupJobs/" in arm_id and type_of(arm_id) == DATA_PROTECTION:
+            return f"{self.portal}/{JOB_PAGE}{quote(arm_id, safe='')}"
+        return f"{self.portal}/#@{self.tenant_id}/resource{arm_id}"
+
+
+# Seen in public links to jobs of Backup vaults; the ARM id of the job follows, percent-encoded.
+JOB_PAGE = "#view/Microsoft_Azure_DataProtection/JobDetailsBlade/jobId/"
 
 
 def _credential(
@@ -260,6 +296,18 @@ def _safe_url(conn_id: str, name: str, url: str) -> str:
             conn_id, name, url, "https: plain http, accepted for loopback hosts alone, would show the token"
         )
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _scope(conn_id: str, scope: str) -> str:
+    if not scope.endswith("/.default") or any(character.isspace() for character in scope):
+        raise _wrong(conn_id, "scope", scope, "the scope of a token, such as https://<host>/.default")
+    return scope
+
+
+def _portal(conn_id: str, url: str) -> str:
+    if url.startswith("http://"):
+        raise _wrong(conn_id, "portal", url, "https://<host> without a path")
+    return _safe_url(conn_id, "portal", url) if url else ""
 
 
 def _is_loopback(host: str) -> bool:

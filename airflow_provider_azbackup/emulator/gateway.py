@@ -125,7 +125,7 @@ class Arm:
         )
 
     def _check_version(self, ask: Ask) -> None:
-        """Refuse a version that is newer than this cloud, as it would."""
+        """Refuse a version that this cloud does not know yet."""
         version, newest = ask.query["api-version"], self.newest_api_version
         if newest is None or version[:10] <= newest:
             return

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 AUDIENCES = (
     "https://management.azure.com",
+    "https://management.sovcloud-api.fr",
     "https://management.core.windows.net",
     "https://management.usgovcloudapi.net",
     "https://management.core.usgovcloudapi.net",
@@ -77,6 +78,7 @@ class Identity:
         self.public_keys: dict[str, RSAPublicKey] = {}
         self.revoked = set(store.all("revoked"))
         self.lifetime = 3599.0
+        self.expired_secrets: Sequence[str] = ()
 
     def by_client_id(self, client_id: str) -> Principal | None:
         return next((p for p in self.principals.values() if p.client_id == client_id.lower()), None)
@@ -132,6 +134,15 @@ class Identity:
                 7000215,
                 "Invalid client secret provided. Ensure the secret being sent in the request is the client "
                 f"secret value, not the client secret ID, for a secret added to app '{principal.client_id}'.",
+            )
+
+        elif principal.name in self.expired_secrets:
+            raise _refuse(
+                401,
+                "invalid_client",
+                7000222,
+                f"The provided client secret keys for app '{principal.client_id}' are expired. Visit the "
+                "Azure portal to create new keys for your app, or consider using certificate credentials.",
             )
 
     def _check_assertion(self, principal: Principal, assertion: str) -> None:

@@ -254,7 +254,8 @@ class Emulator:
         :param settings: ``token_lifetime`` (seconds), ``job_read_budget``, ``page_size``, ``quirks``, and
             ``clock_skew``: seconds that Azure's clock (job times, ``Date``) is ahead of the one handed in.
             ``newest_api_version``: a date such as ``2025-02-01``; any newer version is answered with 400
-            NoRegisteredProviderFound, as by a cloud that is behind. None knows all.
+            NoRegisteredProviderFound, as by a cloud that is older. None knows all.
+            ``expired_secrets``: names of principals whose client secret has expired.
         """
         self.service.configure(**settings)
 

@@ -43,7 +43,8 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
     POST /_emulator/clear        forget the faults
     POST /_emulator/configure    {"token_lifetime": 60, "job_read_budget": 150, "page_size": 9, "quirks": [],
                                  "clock_skew": -90,   seconds Azure's clock is ahead; set before the first job
-                                 "newest_api_version": "2025-02-01"}   newer ones are answered with 400
+                                 "newest_api_version": "2025-02-01",   newer ones are answered with 400
+                                 "expired_secrets": ["reader"]}   principals whose secret has expired
     POST /_emulator/reset        back to the state at start
 """
 
@@ -113,7 +114,7 @@ class Service:
         self.skew = 0.0
         self.world = World(self.seed, self.speed, self.store)
         self.arm = Arm(ROUTES, self.world, self.clock, JOB_READS_AN_HOUR)
-        self.identity.lifetime = TOKEN_LIFETIME
+        self.identity.lifetime, self.identity.expired_secrets = TOKEN_LIFETIME, ()
         self.faults = Faults(self.store)
         self.log = Log(self.store)
         self.configure(**self.store.all("setting"))
@@ -133,6 +134,7 @@ class Service:
         """
         places: dict[str, tuple[object, str]] = {
             "token_lifetime": (self.identity, "lifetime"),
+            "expired_secrets": (self.identity, "expired_secrets"),
             "job_read_budget": (self.arm, "job_read_budget"),
             "page_size": (self.world, "page_size"),
             "quirks": (self.world, "quirks"),

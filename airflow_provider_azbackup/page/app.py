@@ -163,15 +163,17 @@ def make_app(reads: Reads | None = None) -> FastAPI:
         ref = gates.ref_of(link)
         if ref is None:
             return {"job": None}
-        job = pushed.get("job")
-        if not isinstance(job, dict):
+        job, safe = pushed.get("job"), gates.is_portal(link)
+        if not (isinstance(job, dict) and safe):
             find = partial(_settings_for, ref, user)
             settings = await run_in_threadpool(_and_done, session, find)
-            seen = await reads.job(settings, ref) if settings else None
-            job = board.phases(seen) if seen else None
+            safe = safe or (settings is not None and gates.is_portal(link, settings.portal))
+            if not isinstance(job, dict):
+                seen = await reads.job(settings, ref) if settings else None
+                job = board.phases(seen) if seen else None
         return {
             "job": {"job_id": ref.job_id, "vault": ref.vault.name, **_shown(job)},
-            "portal": gates.safe_link(link),
+            "portal": link if safe else None,
             "progress": _scalars(pushed.get(PROGRESS)),
             "recovery_point": _scalars(pushed.get("recovery_point")),
         }

@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
@@ -19,7 +19,7 @@ from sqlalchemy.orm import aliased
 
 from airflow_provider_azbackup.core.progress import PROGRESS
 from airflow_provider_azbackup.core.resources import JobRef
-from airflow_provider_azbackup.core.settings import CLOUDS
+from airflow_provider_azbackup.core.settings import CLOUDS, JOB_PAGE
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from airflow_provider_azbackup.links import AzureBackupJobLink
 
@@ -107,18 +107,22 @@ def of_task(session: Session, dag_id: str, run_id: str, task_id: str, map_index:
 def ref_of(link: Any) -> JobRef | None:
     """Read which job a portal's address is of; None when it is of none."""
     try:
-        return JobRef.parse(str(link).partition("/resource")[2])
+        text, page, quoted = str(link).partition(JOB_PAGE)
+        return JobRef.parse(unquote(quoted) if page else text.partition("/resource")[2])
     except AzureBackupConfigError:
         return None
 
 
-def safe_link(link: Any) -> str | None:
-    """Return a link that whoever wrote a Dag has pushed, if it leads to a portal of Azure."""
+def is_portal(link: Any, portal: str = "") -> bool:
+    """Whether a link, which any author of a Dag can have pushed, leads to a portal of Azure.
+
+    :param portal: of the connection, where it names one of its own.
+    """
     try:
         parts = urlsplit(str(link))
     except ValueError:
-        return None
-    return str(link) if parts.scheme == "https" and parts.netloc in _PORTALS else None
+        return False
+    return parts.scheme == "https" and parts.netloc in _PORTALS | {urlsplit(portal).netloc} - {""}
 
 
 def _of_task() -> Any:

@@ -109,16 +109,24 @@ def test_half_an_identity_is_told_with_the_half_that_is_missing(
             "chinacloudapi.cn",
             "azure.cn",
         ),
+        (
+            "AzureBleuCloud",
+            "management.sovcloud-api.fr",
+            "management.sovcloud-api.fr",
+            "sovcloud-identity.fr",
+            None,
+        ),
     ],
 )
 def test_each_cloud_has_its_own_hosts(
-    name: str, endpoint: str, scope: str, authority: str, portal: str
+    name: str, endpoint: str, scope: str, authority: str, portal: str | None
 ) -> None:
     settings = read(cloud_environment=name, tenant_id="t")
     assert settings.endpoint == f"https://{endpoint}"
-    assert settings.cloud.scope == f"https://{scope}/.default"
+    assert settings.scope == f"https://{scope}/.default"
     assert settings.authority == f"https://login.{authority}"
-    assert settings.portal_link(JOB.path) == f"https://portal.{portal}/#@t/resource{JOB.path}"
+    link = f"https://portal.{portal}/#@t/resource{JOB.path}" if portal else ""
+    assert settings.portal_link(JOB.path) == link
     assert not settings.has_own_authority
     assert not settings.is_plain_http
 
@@ -126,8 +134,9 @@ def test_each_cloud_has_its_own_hosts(
 def test_the_public_cloud_is_meant_when_none_is_named_and_an_unknown_one_is_told() -> None:
     assert read().cloud == CLOUDS["AzurePublicCloud"]
     assert "'AzureGermanCloud' in the extra" in complaint(cloud_environment="AzureGermanCloud")
-    assert "expected one of AzurePublicCloud, AzureUSGovernment, AzureChinaCloud" in complaint(
-        cloud_environment="azurepubliccloud"
+    assert (
+        "expected one of AzurePublicCloud, AzureUSGovernment, AzureChinaCloud, AzureBleuCloud"
+        in complaint(cloud_environment="azurepubliccloud")
     )
 
 
@@ -179,6 +188,44 @@ def test_a_url_that_could_lose_the_token_or_means_nothing_is_told(field: str, ur
     words = complaint(**{field: url})
     assert f"{field} {url!r} in the extra" in words
     assert "expected https" in words
+
+
+def test_scope_and_portal_can_be_of_ones_own() -> None:
+    scope, portal = "https://management.example/.default", "https://portal.example"
+    settings = read(cloud_environment="AzureBleuCloud", scope=scope, portal=f"{portal}/", tenant_id="t")
+    assert (settings.scope, settings.portal) == (scope, portal)
+    assert settings.portal_link(VAULT.path) == f"{portal}/#@t/resource{VAULT.path}"
+    assert settings.endpoint == CLOUDS["AzureBleuCloud"].endpoint
+
+
+@pytest.mark.parametrize("scope", ["https://management.example", "https://a.example/.default more/.default"])
+def test_a_scope_that_is_none_is_refused(scope: str) -> None:
+    assert f"scope {scope!r} in the extra" in complaint(scope=scope)
+
+
+@pytest.mark.parametrize(
+    "portal",
+    ["http://portal.azure.com", "http://localhost", "https://portal.example/path", "javascript:alert(1)"],
+)
+def test_a_portal_must_be_https_and_a_host_alone(portal: str) -> None:
+    words = complaint(portal=portal)
+    assert f"portal {portal!r} in the extra" in words
+    assert "expected https://<host> without a path" in words
+
+
+def test_a_job_of_a_backup_vault_has_a_page_of_its_own_in_the_portal() -> None:
+    vault = (
+        "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/rg"
+        "/providers/Microsoft.DataProtection/backupVaults/v"
+    )
+    settings = read(tenant_id="t", portal="portal.example")
+    page = "https://portal.example/#view/Microsoft_Azure_DataProtection/JobDetailsBlade/jobId/"
+    job = settings.portal_link(f"{vault}/backupJobs/{JOB.job_id}")
+    assert job.startswith(f"{page}%2Fsubscriptions%2F11111111-")
+    assert job.endswith(f"%2FbackupVaults%2Fv%2FbackupJobs%2F{JOB.job_id}")
+    # A page that lists jobs puts their ids behind the link of none.
+    assert settings.portal_link(f"{vault}/backupJobs/") + JOB.job_id == job
+    assert settings.portal_link(vault) == f"https://portal.example/#@t/resource{vault}"
 
 
 def test_a_connection_of_type_azure_works_as_it_is() -> None:

@@ -1,4 +1,4 @@
-"""Kinds of item beyond the usual ones, a VM of another subscription, and a cloud that is behind."""
+"""Kinds of item beyond the usual ones, a VM of another subscription, and an older cloud."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_the_backup_of_a_flexible_server_looks_as_recorded(
     assert shape(without(error, "details", "isRetryable")) == shape(without(theirs, "details", "isRetryable"))
 
 
-def test_a_cloud_that_is_behind_refuses_newer_versions(azure: Emulator, client: Client) -> None:
+def test_an_older_cloud_refuses_newer_versions(azure: Emulator, client: Client) -> None:
     azure.configure(newest_api_version="2025-02-01")
     refused = client.get(VAULT, version="2026-07-01")
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "NoRegisteredProviderFound")
