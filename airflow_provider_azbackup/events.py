@@ -40,17 +40,20 @@ class JobEvent:
         :raises AzureBackupError: when it is not one of ours: a gate must not open on what it cannot read.
         """
         version = payload.get("version") if isinstance(payload, dict) else None
-        if isinstance(version, int) and version > _VERSION:
+        if type(version) is int and version > _VERSION:
             raise AzureBackupError(
                 f"the trigger's event was written by a newer release of airflow-provider-azbackup (version "
                 f"{version}, this release reads {_VERSION}): upgrade the worker, then retry the task"
             )
-        if not isinstance(payload, dict) or version != _VERSION:
+        if not isinstance(payload, dict) or type(version) is not int or version != _VERSION:
             raise AzureBackupError(f"the trigger's event is not a job's: {str(payload)[:200]!r}")
-        if error := payload.get("error"):
+        error, found = payload.get("error"), payload.get("job")
+        if isinstance(error, dict) and found is None:
             return cls(error=AzureBackupError.from_facts(error))
-        found = payload.get("job") or {}
-        job = job_of(JobRef.parse(str(found.get("arm_id"))), found.get("body") or {})
-        if job is None:
-            raise AzureBackupError(f"the trigger's event holds no job: {str(payload)[:200]!r}")
-        return cls(job=job)
+        body = found.get("body") if isinstance(found, dict) else None
+        arm_id = found.get("arm_id") if isinstance(found, dict) else None
+        if error is None and isinstance(body, dict) and isinstance(arm_id, str):
+            job = job_of(JobRef.parse(arm_id), body)
+            if job is not None:
+                return cls(job=job)
+        raise AzureBackupError(f"the trigger's event holds no job: {str(payload)[:200]!r}")

@@ -92,6 +92,13 @@ class AzureBackupRecoveryPointError(AzureBackupJobFailedError):
     """The backup has made a recovery point that is not as good as the gate asks for."""
 
 
+class AzureBackupWrongJobError(AzureBackupJobFailedError):
+    """The job is not the one that the task asks for: another vault, item, job or kind of operation.
+
+    The message shows both sides. Such a job never opens a gate, however it ended.
+    """
+
+
 class AzureBackupTimeoutError(AzureBackupError):
     """The deadline passed before the job was over; the job itself goes on in Azure."""
 

@@ -22,8 +22,9 @@ from airflow_provider_azbackup.compat import connection_form
 from airflow_provider_azbackup.core import adoption, calls, flows, matching, orders
 from airflow_provider_azbackup.core.jobs import Job, is_proven
 from airflow_provider_azbackup.core.matching import Subject
-from airflow_provider_azbackup.core.names import RECOVERY_SERVICES, told_type
+from airflow_provider_azbackup.core.names import RECOVERY_SERVICES, check_vault_of, told_type
 from airflow_provider_azbackup.core.points import RecoveryPoint
+from airflow_provider_azbackup.core.proof import Action, check_job
 from airflow_provider_azbackup.core.recovery_point_of_job import find_recovery_point
 from airflow_provider_azbackup.core.replies import BackupStatus, FoundItem, Operation
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_azbackup.core.adoption import Intent, Note, Secured
-    from airflow_provider_azbackup.core.names import WaitFor
+    from airflow_provider_azbackup.core.names import AcceptWarnings, WaitFor
     from airflow_provider_azbackup.core.wire import Answer, Call, Flow
     from airflow_provider_azbackup.transport import AsyncDriver, SyncDriver
 
@@ -46,6 +47,8 @@ T = TypeVar("T")
 DEFAULT_CONN_ID = "azure_backup_default"
 # The connection test answers within this many seconds, whatever Entra ID or Azure do.
 TEST_LIMIT = 10.0
+# Seconds in which faults that may pass are waited out when the item of a job that is over is looked up.
+_PATIENCE = 300.0
 # Seconds between the tries of a trigger to read its connection: less than a minute in all.
 _CONNECTION_PAUSES = (5.0, 15.0, 30.0)
 log = logging.getLogger(__name__)
@@ -79,9 +82,26 @@ class _Target:
     def job_ref(self, job_id: str) -> JobRef:
         """Return the job and vault that a GUID or an ARM id means. No request is sent.
 
-        :raises AzureBackupConfigError: when it is neither, or a GUID comes without a vault.
+        :raises AzureBackupConfigError: when it is neither, a GUID comes without a vault, or the ARM id names
+            another vault than this hook was given.
         """
+        self._check_vault("job_id", job_id)
         return JobRef.parse(job_id, self._vault())
+
+    def _check_vault(self, name: str, text: str) -> None:
+        """Refuse an ARM id of another vault; that of the connection is only a default."""
+        check_vault_of(
+            name,
+            text,
+            vault_name=self.vault_name,
+            resource_group_name=self.resource_group_name,
+            subscription_id=self.subscription_id,
+            vault_type=self.vault_type,
+        )
+
+    def _item(self, protected_item: str) -> Flow[ProtectedItem]:
+        self._check_vault("protected_item", protected_item)
+        return flows.resolve_protected_item(self._vault(), protected_item)
 
     def _vault(self) -> Vault | None:
         return self.settings.vault(
@@ -102,7 +122,7 @@ class _Target:
         return flows.trigger_backup(item, calls.backup_request(item, **options))
 
     def _subject(self, protected_item: str) -> Flow[Subject]:
-        item = yield from flows.resolve_protected_item(self._vault(), protected_item)
+        item = yield from self._item(protected_item)
         return (yield from matching.subject_of(item))
 
     def _points(self, item: ProtectedItem, wanted: calls.PointFilter) -> Flow[list[RecoveryPoint]]:
@@ -112,6 +132,11 @@ class _Target:
         if before and not after:
             wanted["after"] = calls.moment(0.0)
         return flows.list_recovery_points(item, **wanted)
+
+    def _checked(self, job: Job, protected_item: str | None, **wanted: Any) -> Flow[ProtectedItem | None]:
+        item = None if protected_item is None else (yield from self._item(protected_item))
+        yield from check_job(job, item, source=protected_item or "", **wanted)
+        return item
 
     def _point(self, item: ProtectedItem, recovery_point: str) -> Flow[RecoveryPoint]:
         return flows.get_recovery_point(item, split_point_id(recovery_point)[1])
@@ -218,7 +243,7 @@ class AzureBackupHook(_Target, BaseHook):
         :raises AzureBackupNotFoundError: when the vault protects nothing of that name.
         :raises AzureBackupConfigError: when several items share the name; lists them.
         """
-        return self._play(flows.resolve_protected_item(self._vault(), protected_item))
+        return self._play(self._item(protected_item))
 
     def trigger_backup(
         self, protected_item: str | ProtectedItem, **options: Unpack[calls.BackupOptions]
@@ -366,14 +391,20 @@ class AzureBackupHook(_Target, BaseHook):
         )
 
     def wait_for_job(
-        self, job_id: str, *, poll_interval: float = 60.0, timeout: float, accept_warnings: bool = False
+        self,
+        job_id: str,
+        *,
+        poll_interval: float = 60.0,
+        timeout: float,
+        accept_warnings: AcceptWarnings = False,
     ) -> Job:
         """Wait for a job and return it only when it proves a backup.
 
         :param job_id: GUID or ARM id.
         :param poll_interval: seconds between looks.
         :param timeout: seconds the wait may last.
-        :param accept_warnings: let ``CompletedWithWarnings`` pass.
+        :param accept_warnings: let ``CompletedWithWarnings`` pass; a set of Azure's error codes lets only
+            these warnings pass.
         :raises AzureBackupJobFailedError: when it is over and proves none.
         :raises AzureBackupTimeoutError: when it still runs after ``timeout`` seconds.
         """
@@ -426,6 +457,26 @@ class AzureBackupHook(_Target, BaseHook):
         Source: https://learn.microsoft.com/rest/api/backup/backup-status/get
         """
         return self._play(flows.protection_of(vm_id, region))
+
+    def check_job(
+        self, job: Job, protected_item: str | None, *, action: Action, elsewhere: str = "", after: float = 0.0
+    ) -> ProtectedItem | None:
+        """Refuse a job that is not what a gate waits for; return the item that it is of.
+
+        :param job: the job, read by itself or from a list.
+        :param protected_item: as in :meth:`resolve_protected_item`; None where the task names only the job.
+        :param action: ``backup``, ``log backup``, ``restore`` or ``anything``.
+        :param elsewhere: a storage account that the job may carry instead of the item's own.
+        :param after: Unix time by Azure's clock before which it must not have begun; 0 for any time.
+        :raises AzureBackupWrongJobError: when it is another job; shows both sides.
+        """
+        now = clock.current().now()
+        flow = flows.insist(
+            lambda: self._checked(job, protected_item, action=action, elsewhere=elsewhere, after=after),
+            since=now,
+            until=now + _PATIENCE,
+        )
+        return self._play(flow)
 
     def find_recovery_point(
         self, job: Job, protected_item: str | ProtectedItem | None = None
@@ -592,7 +643,7 @@ class AzureBackupAsyncHook(_Target):
 
     async def resolve_protected_item(self, protected_item: str) -> ProtectedItem:
         """Find a protected item, as :meth:`AzureBackupHook.resolve_protected_item` does."""
-        return await self._play(flows.resolve_protected_item(self._vault(), protected_item))
+        return await self._play(self._item(protected_item))
 
     async def trigger_backup(
         self, protected_item: str | ProtectedItem, **options: Unpack[calls.BackupOptions]
@@ -717,7 +768,12 @@ class AzureBackupAsyncHook(_Target):
         return await self._open_driver().answer(call)
 
     async def wait_for_job(
-        self, job_id: str, *, poll_interval: float = 60.0, timeout: float, accept_warnings: bool = False
+        self,
+        job_id: str,
+        *,
+        poll_interval: float = 60.0,
+        timeout: float,
+        accept_warnings: AcceptWarnings = False,
     ) -> Job:
         """Wait for a job and return it only when it proves a backup, as the other hook does."""
         since = clock.current().now()

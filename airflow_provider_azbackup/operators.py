@@ -33,14 +33,22 @@ from airflow_provider_azbackup.exceptions import (
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 from airflow_provider_azbackup.memory import Memory
 from airflow_provider_azbackup.starting import StartOperator
-from airflow_provider_azbackup.waiting import JobWait, check_gate, check_literal, check_seconds
+from airflow_provider_azbackup.waiting import (
+    JobWait,
+    check_booleans,
+    check_gate,
+    check_literal,
+    check_seconds,
+    check_vaults,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_azbackup.core.adoption import Intent, Secured
     from airflow_provider_azbackup.core.jobs import Job
-    from airflow_provider_azbackup.core.names import WaitFor
+    from airflow_provider_azbackup.core.names import AcceptWarnings, WaitFor
+    from airflow_provider_azbackup.core.proof import Action
     from airflow_provider_azbackup.core.resources import ProtectedItem
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
@@ -66,7 +74,9 @@ class AzureBackupOperator(StartOperator):
     :param protected_item: what to back up: ARM id of the protected item, ARM id of the virtual machine or of
         the file share, or a friendly name; in a Backup vault ARM id, name or friendly name of the backup
         instance. Exactly one of this and ``job_id``.
-    :param job_id: a job that already runs: GUID or ARM id.
+    :param job_id: a backup job that was started already: GUID or ARM id. A job of any other kind is refused:
+        a restore, the backup of a log, ``ConfigureBackup``, ``DeleteBackupData``, ... An ARM id must be of
+        the vault that the next four arguments name, where they are given.
     :param vault_name: the vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
@@ -94,21 +104,30 @@ class AzureBackupOperator(StartOperator):
         failed, succeeded or skipped. A Clear, a restart and a hand-over never cancel.
     :param cancel_on_timeout: ask Azure to cancel the job when the wait for it has taken too long. Neither is
         for Backup vaults: nobody can cancel a job there.
-    :param accept_warnings: let a job pass that ended ``CompletedWithWarnings``. For a VM that means a
-        snapshot exists, but it never reached the vault.
+    :param accept_warnings: which backups that ended ``CompletedWithWarnings`` to accept: True for all, or a
+        set of Azure's error codes, by symbol or number, that has to contain every warning of the job. A job
+        that was cancelled is never accepted, nor, with ``require_recovery_point``, is a recovery point that
+        Azure marks as partial. What the status means is documented only for AKS: volumes were skipped or not
+        snapshotted, or hooks failed. For VMs there are four recordings: the VM was gone, or the job was
+        cancelled, and the data did not reach the vault. For SQL, SAP HANA, file shares, MARS and DPM no
+        source says what it means.
     :param require_recovery_point: also find the recovery point that the backup has made, and push its facts
         as the XCom ``recovery_point``: id, time, consistency, tiers, expiry.
     :param min_consistency: refuse a recovery point that is less: ``CrashConsistent``,
         ``FileSystemConsistent`` or ``AppConsistent``. Azure tells it of machines and shares.
     :param min_tier: refuse a recovery point that lies in less: ``InstantRP`` (a snapshot beside the source)
         or ``HardenedRP`` (in the vault).
+    :param require_all_disks: refuse a backup that left out disks of a VM or volumes of an AKS cluster; needs
+        ``require_recovery_point``.
     :param wait_for: ``snapshot`` opens behind the snapshot of a machine's backup, in minutes: it can be
         restored from, but is kept beside the machine, and the transfer to the vault, hours long, may still
         fail. A sensor on the same job can wait for that later. Other backups have no such moment.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
-    :raises AzureBackupConfigError: at construction, for both or none of item and job id, bad numbers, and
-        what the type of vault does not know; before any request where only the connection tells the type.
+    :raises AzureBackupConfigError: at construction, for both or none of item and job id, bad numbers, an ARM
+        id of another vault than the task names, and what the type of vault does not know; before any request
+        where only the connection tells the type.
     :raises AzureBackupJobFailedError: when the job is over and proves no backup; a retry takes a new backup.
+    :raises AzureBackupWrongJobError: when the job is of another item, another vault or no backup.
     :raises AzureBackupRecoveryPointError: when its recovery point is less than asked for; likewise.
     :raises AzureBackupNotFoundError: when its recovery point is not found; a retry looks again.
     :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
@@ -156,10 +175,11 @@ class AzureBackupOperator(StartOperator):
         if_running: Literal["adopt", "fail"] = "adopt",
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
-        accept_warnings: bool = False,
+        accept_warnings: AcceptWarnings = False,
         require_recovery_point: bool = False,
         min_consistency: str | None = None,
         min_tier: str | None = None,
+        require_all_disks: bool = False,
         wait_for: WaitFor = "completion",
         azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
@@ -185,17 +205,33 @@ class AzureBackupOperator(StartOperator):
                 f"task {self.task_id!r} was given {'neither' if job_id is None else 'both'} of "
                 f"protected_item and job_id; give exactly one"
             )
+        check_booleans(
+            self.task_id,
+            require_recovery_point=require_recovery_point,
+            require_all_disks=require_all_disks,
+            **({} if enable_compression is None else {"enable_compression": enable_compression}),
+        )
         check_gate(
             self.task_id,
             wait_for=wait_for,
             require_recovery_point=require_recovery_point,
             min_consistency=min_consistency,
             min_tier=min_tier,
+            require_all_disks=require_all_disks,
         )
         check_literal(backup_type, check_backup_type)
         check_literal(recovery_point_expiry, lambda text: read_expiry(text, 0.0))
         check_literal(job_id, split_job_id)
         check_literal(protected_item, check_item)
+        check_vaults(
+            self.task_id,
+            vault_name=vault_name,
+            resource_group_name=resource_group_name,
+            subscription_id=subscription_id,
+            vault_type=vault_type,
+            protected_item=protected_item,
+            job_id=job_id,
+        )
         self.protected_item = protected_item
         self.job_id = job_id
         self.recovery_point_expiry = recovery_point_expiry
@@ -206,8 +242,14 @@ class AzureBackupOperator(StartOperator):
         self.require_recovery_point = require_recovery_point
         self.min_consistency = min_consistency
         self.min_tier = min_tier
+        self.require_all_disks = require_all_disks
         self.wait_for = wait_for
         self._check_options(told_type(vault_type, protected_item, job_id))
+
+    def action(self) -> Action:
+        """Return what a job must have done to open the gate; a log backup only if it was asked for."""
+        asked = self.protected_item is not None and self.backup_type.casefold() == "log"
+        return "log backup" if asked else "backup"
 
     def _check_options(self, kind: str | None) -> None:
         super()._check_options(kind)
@@ -353,7 +395,10 @@ class AzureBackupRestoreOperator(StartOperator):
         failed, succeeded or skipped. A Clear, a restart and a hand-over never cancel.
     :param cancel_on_timeout: ask Azure to cancel the job when the wait for it has taken too long. Neither is
         for Backup vaults: nobody can cancel a job there.
-    :param accept_warnings: let a job pass that ended ``CompletedWithWarnings``.
+    :param accept_warnings: which restores that ended ``CompletedWithWarnings`` to accept: True for all, or a
+        set of Azure's error codes that has to contain every warning of the job. No source says what the
+        status means for a restore: files may have been skipped, so compare the restored data before you use
+        it. A restore that was cancelled is never accepted.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
     :raises AzureBackupConfigError: at construction, for what can be no restore, and what the type of vault
         does not know; before any request where only the connection tells the type.
@@ -406,7 +451,7 @@ class AzureBackupRestoreOperator(StartOperator):
         if_running: Literal["adopt", "fail"] = "fail",
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
-        accept_warnings: bool = False,
+        accept_warnings: AcceptWarnings = False,
         azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
     ) -> None:
@@ -430,6 +475,14 @@ class AzureBackupRestoreOperator(StartOperator):
         from airflow_provider_azbackup.core.restores import check_restore
 
         check_literal(protected_item, check_item)
+        check_vaults(
+            self.task_id,
+            vault_name=vault_name,
+            resource_group_name=resource_group_name,
+            subscription_id=subscription_id,
+            vault_type=vault_type,
+            protected_item=protected_item,
+        )
         kind = told_type(vault_type, protected_item)
         check_restore(
             restore_to=restore_to,
@@ -446,6 +499,15 @@ class AzureBackupRestoreOperator(StartOperator):
         self.recovery_point = recovery_point
         self.as_of = as_of
         self.point_in_time = point_in_time
+
+    def action(self) -> Action:
+        """Return what a job must have done to open the gate."""
+        return "restore"
+
+    def _elsewhere(self) -> str:
+        from airflow_provider_azbackup.core.orders import account_of
+
+        return account_of(self.restore_to, self.request)
 
     def execute(self, context: Context) -> str:
         """Find or start the restore, say which it is, and wait for it as asked."""
@@ -519,8 +581,17 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         check_seconds(self.task_id, poll_interval=poll_interval, timeout=timeout)
+        check_booleans(self.task_id, deferrable=deferrable)
         check_literal(job_id, split_job_id)
         check_literal(vault_type, check_vault_type)
+        check_vaults(
+            self.task_id,
+            vault_name=vault_name,
+            resource_group_name=resource_group_name,
+            subscription_id=subscription_id,
+            vault_type=vault_type,
+            job_id=job_id,
+        )
         if told_type(vault_type, job_id) == DATA_PROTECTION:
             raise refuse_cancel(f"task {self.task_id!r}")
         self.job_id = job_id
@@ -565,8 +636,10 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         """Take the wait back from the triggerer."""
         if self.is_stale(context, try_number):
             return self.execute(context)
+        with self.hook() as hook:
+            expected = hook.job_ref(self.job_id).path
         try:
-            job = self.resume(context, event)
+            job = self.resume(context, event, expected)
         except AzureBackupTimeoutError as error:
             self.overdue(context, error)
         return self._finish(context, job)

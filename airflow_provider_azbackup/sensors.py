@@ -23,6 +23,7 @@ from airflow_provider_azbackup.core.names import (
     check_item,
     check_vault_type,
     read_moment,
+    read_warnings,
     split_job_id,
 )
 from airflow_provider_azbackup.exceptions import (
@@ -32,17 +33,26 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupNotFoundError,
     AzureBackupTimeoutError,
     AzureBackupTransientError,
+    AzureBackupWrongJobError,
 )
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 from airflow_provider_azbackup.story import Story
-from airflow_provider_azbackup.waiting import JobWait, check_gate, check_literal, check_seconds
+from airflow_provider_azbackup.waiting import (
+    JobWait,
+    check_booleans,
+    check_gate,
+    check_literal,
+    check_seconds,
+    check_vaults,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_azbackup.core.jobs import Job
     from airflow_provider_azbackup.core.matching import Subject
-    from airflow_provider_azbackup.core.names import WaitFor
+    from airflow_provider_azbackup.core.names import AcceptWarnings, WaitFor
+    from airflow_provider_azbackup.core.proof import Action
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 
@@ -52,7 +62,7 @@ _PATIENCE = 300.0
 
 
 class AzureBackupGateShutError(AzureBackupJobFailedError, AirflowFailException):
-    """The awaited job is over and proves no backup; no retry of the sensor can change that."""
+    """The job is over and proves no backup, or is not the job asked for; no retry of the sensor helps."""
 
 
 class _Gate(JobWait, BaseSensorOperator):
@@ -65,6 +75,18 @@ class _Gate(JobWait, BaseSensorOperator):
     _story: Story | None = None
     _since = 0.0
     _asked_to_wait = 0.0
+
+    def _check_booleans(
+        self, deferrable: bool, require_recovery_point: bool, require_all_disks: bool
+    ) -> None:
+        check_booleans(
+            self.task_id,
+            deferrable=deferrable,
+            require_recovery_point=require_recovery_point,
+            require_all_disks=require_all_disks,
+            soft_fail=self.soft_fail,
+            never_fail=self.never_fail,
+        )
 
     def _look(self, context: Context, look: Callable[[AzureBackupHook], T]) -> T | None:
         """Look at Azure; None when a fault that may pass leaves the wait going."""
@@ -79,17 +101,24 @@ class _Gate(JobWait, BaseSensorOperator):
                 self._story.tell(None, error)
                 return None
 
-    def _passes(self, context: Context, job: Job, protected_item: str | None = None) -> bool:
+    def _passes(self, context: Context, job: Job) -> bool:
         try:
-            opens = self.settle(context, job, protected_item)
+            opens = self.settle(context, job)
         except AzureBackupJobFailedError as error:
-            # Airflow reads these flags in more places than one, and differently in each: they forgive a
-            # wait, never a failed backup.
-            self.soft_fail = self.never_fail = False
-            raise AzureBackupGateShutError(str(error), code=error.code, job=error.job) from None
+            self._shut(error)
         if opens:
             self.publish(context, job)
         return opens
+
+    def _shut(self, error: AzureBackupJobFailedError) -> NoReturn:
+        """Keep the gate shut for good.
+
+        :raises AzureBackupGateShutError: always.
+        """
+        # Airflow reads these flags in more places than one, and differently in each: they forgive a wait,
+        # never a failed backup.
+        self.soft_fail = self.never_fail = False
+        raise AzureBackupGateShutError(str(error), code=error.code, job=error.job) from None
 
     def _time_is_up(self, context: Context, message: str, job: dict[str, Any] | None) -> NoReturn:
         self.soft_fail = self.never_fail = False  # what was to be forgiven has been
@@ -119,6 +148,11 @@ class _Gate(JobWait, BaseSensorOperator):
 class AzureBackupJobSensor(_Gate):
     """Opens when a job has succeeded; fails, without a retry, when it ended in any other way.
 
+    It accepts a job of **any** operation of the vault: a backup, a restore, but also ``ConfigureBackup`` or
+    ``DeleteBackupData``. It proves that this very job has ended well, not that there is a backup. Where a
+    backup must be proven, use :class:`~airflow_provider_azbackup.operators.AzureBackupOperator` with
+    ``job_id``, which accepts backups only, or :class:`AzureBackupFreshnessSensor`.
+
     ``mode="poke"``, ``mode="reschedule"`` and ``deferrable=True`` mean the same by ``timeout`` (seconds from
     the start of the wait), ``soft_fail`` and ``never_fail``: both forgive a wait that took too long, and the
     task is skipped; ``never_fail`` also forgives not being able to look. Neither forgives a failed job.
@@ -128,13 +162,16 @@ class AzureBackupJobSensor(_Gate):
     the portal links of job and vault.
 
     :param job_id: GUID or ARM id of the job. A GUID is looked up in the vault of the task or the connection.
+        An ARM id must be of the vault that the next four arguments name, where they are given.
     :param vault_name: the vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
     :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
         connection's. An ARM id tells it by itself.
-    :param accept_warnings: let a job pass that ended ``CompletedWithWarnings``. For a VM backup that means a
-        snapshot exists, but it never reached the vault.
+    :param accept_warnings: which jobs that ended ``CompletedWithWarnings`` to accept: True for all, or a set
+        of Azure's error codes that has to contain every warning of the job; see
+        :class:`~airflow_provider_azbackup.operators.AzureBackupOperator` for backups and
+        :class:`~airflow_provider_azbackup.operators.AzureBackupRestoreOperator` for restores.
     :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
         ``[operators] default_deferrable``.
     :param require_recovery_point: also find the recovery point that the backup has made, and push its facts
@@ -143,13 +180,17 @@ class AzureBackupJobSensor(_Gate):
         ``FileSystemConsistent`` or ``AppConsistent``. Azure tells it of machines and shares.
     :param min_tier: refuse a recovery point that lies in less: ``InstantRP`` (a snapshot beside the source)
         or ``HardenedRP`` (in the vault).
+    :param require_all_disks: refuse a backup that left out disks of a VM or volumes of an AKS cluster; needs
+        ``require_recovery_point``.
     :param wait_for: ``snapshot`` opens behind the snapshot of a machine's backup, in minutes: it can be
         restored from, but is kept beside the machine, and the transfer to the vault, hours long, may still
         fail. Another sensor can wait for that later. Of other jobs it waits for the end.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
     :param kwargs: of Airflow's sensors: ``poke_interval`` and ``timeout`` in seconds, ``mode``,
         ``soft_fail``, ``never_fail``, ...
-    :raises AzureBackupGateShutError: when the job is over and proves no backup.
+    :raises AzureBackupGateShutError: when the job is over and proves no backup, or when the trigger reports
+        another job.
+    :raises AzureBackupConfigError: for an ARM id of another vault than the task names.
     :raises AzureBackupNotFoundError: when a recovery point is asked for and none is found.
     :raises AirflowSensorTimeout: when it still runs after ``timeout`` seconds.
     :raises AzureBackupError: when Azure will not let this identity look.
@@ -174,26 +215,38 @@ class AzureBackupJobSensor(_Gate):
         resource_group_name: str | None = None,
         subscription_id: str | None = None,
         vault_type: str | None = None,
-        accept_warnings: bool = False,
+        accept_warnings: AcceptWarnings = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         require_recovery_point: bool = False,
         min_consistency: str | None = None,
         min_tier: str | None = None,
+        require_all_disks: bool = False,
         wait_for: WaitFor = "completion",
         azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_seconds(self.task_id, poke_interval=self.poke_interval, timeout=self.timeout)
+        self._check_booleans(deferrable, require_recovery_point, require_all_disks)
+        read_warnings(f"accept_warnings of task {self.task_id!r}", accept_warnings)
         check_gate(
             self.task_id,
             wait_for=wait_for,
             require_recovery_point=require_recovery_point,
             min_consistency=min_consistency,
             min_tier=min_tier,
+            require_all_disks=require_all_disks,
         )
         check_literal(job_id, split_job_id)
         check_literal(vault_type, check_vault_type)
+        check_vaults(
+            self.task_id,
+            vault_name=vault_name,
+            resource_group_name=resource_group_name,
+            subscription_id=subscription_id,
+            vault_type=vault_type,
+            job_id=job_id,
+        )
         self.job_id = job_id
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
@@ -203,6 +256,7 @@ class AzureBackupJobSensor(_Gate):
         self.require_recovery_point = require_recovery_point
         self.min_consistency = min_consistency
         self.min_tier = min_tier
+        self.require_all_disks = require_all_disks
         self.wait_for = wait_for
         self.deferrable = deferrable
         self.azure_backup_conn_id = azure_backup_conn_id
@@ -248,8 +302,12 @@ class AzureBackupJobSensor(_Gate):
         """Take the wait back from the triggerer: success only for a job that proves a backup."""
         if self.is_stale(context, try_number):
             return self.execute(context)
+        with self.hook() as hook:
+            expected = hook.job_ref(self.job_id).path
         try:
-            job = self.resume(context, event)
+            job = self.resume(context, event, expected)
+        except AzureBackupWrongJobError as error:
+            self._shut(error)
         except AzureBackupTimeoutError as error:
             self._since = since or 0.0
             message = f"{error}. It goes on in Azure"
@@ -291,8 +349,7 @@ class AzureBackupFreshnessSensor(_Gate):
     :param subscription_id: its subscription, instead of the connection's.
     :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
         connection's.
-    :param accept_warnings: let a backup pass that ended ``CompletedWithWarnings``. For a VM that means a
-        snapshot exists, but it never reached the vault.
+    :param accept_warnings: as in :class:`~airflow_provider_azbackup.operators.AzureBackupOperator`.
     :param deferrable: wait in the triggerer, without holding a worker slot, with lists of jobs that all such
         waits on the vault share. In the other modes each look lists the jobs for itself; with ``max_age`` it
         lists recovery points, of which Azure counts the reads apart. Default: Airflow's
@@ -300,6 +357,7 @@ class AzureBackupFreshnessSensor(_Gate):
     :param require_recovery_point: with ``since``: also find the recovery point that the backup has made.
     :param min_consistency: as in :class:`AzureBackupJobSensor`.
     :param min_tier: likewise.
+    :param require_all_disks: likewise.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
     :param kwargs: of Airflow's sensors: ``poke_interval`` and ``timeout`` in seconds, ``mode``,
         ``soft_fail``, ``never_fail``, ...
@@ -330,11 +388,12 @@ class AzureBackupFreshnessSensor(_Gate):
         resource_group_name: str | None = None,
         subscription_id: str | None = None,
         vault_type: str | None = None,
-        accept_warnings: bool = False,
+        accept_warnings: AcceptWarnings = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         require_recovery_point: bool = False,
         min_consistency: str | None = None,
         min_tier: str | None = None,
+        require_all_disks: bool = False,
         azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
     ) -> None:
@@ -343,6 +402,8 @@ class AzureBackupFreshnessSensor(_Gate):
             raise AzureBackupConfigError(
                 f"task {self.task_id!r} was given both of since and max_age; give one of them"
             )
+        self._check_booleans(deferrable, require_recovery_point, require_all_disks)
+        read_warnings(f"accept_warnings of task {self.task_id!r}", accept_warnings)
         age = max_age.total_seconds() if isinstance(max_age, timedelta) else max_age
         check_seconds(self.task_id, poke_interval=self.poke_interval, timeout=self.timeout)
         if age is not None:
@@ -353,10 +414,19 @@ class AzureBackupFreshnessSensor(_Gate):
             require_recovery_point=require_recovery_point or age is not None,
             min_consistency=min_consistency,
             min_tier=min_tier,
+            require_all_disks=require_all_disks,
         )
         check_literal(protected_item, check_item)
         check_literal(vault_type, check_vault_type)
         check_literal(since, lambda text: read_moment("since", text))
+        check_vaults(
+            self.task_id,
+            vault_name=vault_name,
+            resource_group_name=resource_group_name,
+            subscription_id=subscription_id,
+            vault_type=vault_type,
+            protected_item=protected_item,
+        )
         self.protected_item = protected_item
         self.since = "{{ data_interval_start }}" if since is None and age is None else since
         self.max_age = age
@@ -369,6 +439,7 @@ class AzureBackupFreshnessSensor(_Gate):
         self.require_recovery_point = require_recovery_point or age is not None
         self.min_consistency = min_consistency
         self.min_tier = min_tier
+        self.require_all_disks = require_all_disks
         # A recovery point is there, and found by a look at any time, as soon as the snapshot is.
         self.wait_for = "completion" if age is None or min_tier == TIERS[-1] else "snapshot"
         self.azure_backup_conn_id = azure_backup_conn_id
@@ -414,6 +485,10 @@ class AzureBackupFreshnessSensor(_Gate):
                 self._forgive_blindness(error)
                 raise
             return self._proven(context, hook, job) or self._go_on(context, hook)
+
+    def action(self) -> Action:
+        """Return what a job must have done to open the gate."""
+        return "backup"
 
     def _after(self) -> datetime:
         """Return the moment since which a backup is fresh."""
@@ -484,7 +559,8 @@ class AzureBackupFreshnessSensor(_Gate):
         """Return what the sensor returns if the job proves a backup; else remember that it does not."""
         self.announce(context, hook, job.ref)
         try:
-            if self.settle(context, job, self.protected_item):
+            after = self._after().timestamp()
+            if self.settle(context, job, self.protected_item, after=after):
                 self.publish(context, job)
                 return self._point.path if self.max_age and self._point else job.ref.job_id
         except (AzureBackupJobFailedError, AzureBackupNotFoundError) as error:

@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.core.names import check_vault_options, check_vault_type
+from airflow_provider_azbackup.core.names import (
+    AcceptWarnings,
+    check_vault_options,
+    check_vault_type,
+    read_warnings,
+)
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupConfigError,
     AzureBackupError,
     AzureBackupRecoveryPointError,
     AzureBackupTimeoutError,
+    AzureBackupWrongJobError,
 )
 from airflow_provider_azbackup.kill import Kill
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 from airflow_provider_azbackup.memory import Memory
-from airflow_provider_azbackup.waiting import JobWait, check_literal, check_seconds
+from airflow_provider_azbackup.waiting import JobWait, check_booleans, check_literal, check_seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -64,12 +70,20 @@ class StartOperator(JobWait, BaseOperator):
         if_running: Literal["adopt", "fail"],
         cancel_on_kill: bool,
         cancel_on_timeout: bool,
-        accept_warnings: bool,
+        accept_warnings: AcceptWarnings,
         azure_backup_conn_id: str,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_seconds(self.task_id, poll_interval=poll_interval, timeout=timeout)
+        check_booleans(
+            self.task_id,
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            cancel_on_kill=cancel_on_kill,
+            cancel_on_timeout=cancel_on_timeout,
+        )
+        read_warnings(f"accept_warnings of task {self.task_id!r}", accept_warnings)
         check_literal(vault_type, check_vault_type)
         if if_running not in ("adopt", "fail"):
             raise AzureBackupConfigError(
@@ -107,7 +121,7 @@ class StartOperator(JobWait, BaseOperator):
             return self.execute(context)
         since = clock.current().now() if since is None else since
         try:
-            job = self.resume(context, event)
+            job = self.resume(context, event, job_id)
         except AzureBackupTimeoutError as error:
             with self.hook() as hook:
                 return self._give_up(context, hook, job_id, since, error)
@@ -141,6 +155,10 @@ class StartOperator(JobWait, BaseOperator):
                 self._leave(context, secured)
             quiet = 0.0 if secured.adopted else self._quiet(secured.kind)
             return self._await(context, hook, secured.ref, secured.since, secured.over, quiet)
+
+    def _elsewhere(self) -> str:
+        """Return a storage account that the job may carry instead of the item's own."""
+        return ""
 
     def _leave(self, context: Context, secured: Secured) -> NoReturn:
         """Let the triggerer find the job; only who allows it has to."""
@@ -234,8 +252,8 @@ class StartOperator(JobWait, BaseOperator):
         if job.met_another and self.protected_item is not None:
             return self._join(context, job, since)
         try:
-            opens = self.settle(context, job, self.protected_item)
-        except AzureBackupRecoveryPointError:
+            opens = self.settle(context, job, self.protected_item, elsewhere=self._elsewhere())
+        except (AzureBackupRecoveryPointError, AzureBackupWrongJobError):
             Memory(context).keep(None)  # so that a retry takes another backup
             raise
         if not opens:

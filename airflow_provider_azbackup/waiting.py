@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from airflow_provider_azbackup import clock
 from airflow_provider_azbackup.compat import IS_AIRFLOW_3, LAST_WORD
-from airflow_provider_azbackup.core.names import CONSISTENCIES, TIERS, WaitFor, check_interval
+from airflow_provider_azbackup.core.names import (
+    CONSISTENCIES,
+    TIERS,
+    WaitFor,
+    check_interval,
+    check_vault_of,
+    is_template,
+)
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
@@ -21,8 +29,10 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_azbackup.core.jobs import Job
+    from airflow_provider_azbackup.core.names import AcceptWarnings
     from airflow_provider_azbackup.core.points import RecoveryPoint
-    from airflow_provider_azbackup.core.resources import JobRef
+    from airflow_provider_azbackup.core.proof import Action
+    from airflow_provider_azbackup.core.resources import JobRef, ProtectedItem
     from airflow_provider_azbackup.events import JobEvent
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
@@ -39,7 +49,7 @@ class JobWait:
     resource_group_name: str | None
     subscription_id: str | None
     vault_type: str | None = None
-    accept_warnings: bool
+    accept_warnings: AcceptWarnings
     wait_for: WaitFor = "completion"
     require_recovery_point: bool = False
     min_consistency: str | None = None
@@ -51,6 +61,10 @@ class JobWait:
     outlets: list[Any]
     defer: Callable[..., NoReturn]
     log: Any
+
+    def action(self) -> Action:
+        """Return what a job must have done to open the gate."""
+        return "anything"
 
     def hook(self) -> AzureBackupHook:
         """Return a hook on the connection and vault of this task."""
@@ -132,11 +146,22 @@ class JobWait:
         """
         return try_number is not None and try_number != context["ti"].try_number
 
-    def settle(self, context: Context, job: Job, protected_item: str | None = None) -> bool:
+    def settle(
+        self,
+        context: Context,
+        job: Job,
+        protected_item: str | None = None,
+        *,
+        elsewhere: str = "",
+        after: float = 0.0,
+    ) -> bool:
         """Push the facts of a job that is waited for no longer and decide whether it opens the gate.
 
-        :param protected_item: what it has backed up, where that is known.
+        :param protected_item: what it must be of; None where the task names only the job.
+        :param elsewhere: a storage account that the job may carry instead of the item's own.
+        :param after: Unix time by Azure's clock before which it must not have begun; 0 for any time.
         :return: False when it is still running.
+        :raises AzureBackupWrongJobError: when it is not a job of this item and kind in this vault.
         :raises AzureBackupJobFailedError: when it proves no backup, or not one as good as is asked for.
         :raises AzureBackupNotFoundError: when a recovery point is asked for and none is found.
         """
@@ -144,10 +169,13 @@ class JobWait:
 
         if job.is_enough(self.wait_for):
             context["ti"].xcom_push(key="job", value=job.facts())
-        opens = is_proven(job, accept_warnings=self.accept_warnings, wait_for=self.wait_for)
-        if opens and self.require_recovery_point:
-            self._judge_point(context, job, protected_item)
-        return opens
+        if not is_proven(job, accept_warnings=self.accept_warnings, wait_for=self.wait_for):
+            return False
+        with self.hook() as hook:
+            item = hook.check_job(job, protected_item, action=self.action(), elsewhere=elsewhere, after=after)
+            if self.require_recovery_point:
+                self._judge_point(context, hook, job, item)
+        return True
 
     def publish(self, context: Context, job: Job | None) -> None:
         """Put what was proved into the events of the task's outlets, where it has any.
@@ -167,16 +195,18 @@ class JobWait:
             except Exception as error:
                 self.log.debug("Outlet %s takes no facts: %s: %s", outlet, type(error).__name__, error)
 
-    def _judge_point(self, context: Context, job: Job, protected_item: str | None) -> None:
-        with self.hook() as hook:
-            point = self._point = hook.find_recovery_point(job, protected_item)
+    def _judge_point(
+        self, context: Context, hook: AzureBackupHook, job: Job, item: ProtectedItem | None
+    ) -> None:
+        point = self._point = hook.find_recovery_point(job, item)
         context["ti"].xcom_push(key="recovery_point", value=point.facts())
-        if flaw := point.shortcoming(
+        flaw = point.shortcoming(
             min_consistency=self.min_consistency,
             min_tier=self.min_tier,
             require_all_disks=self.require_all_disks,
             job=job,
-        ):
+        )
+        if flaw:
             raise AzureBackupRecoveryPointError(
                 f"{job} has made {point}, but {flaw}. Recovery point: {point.path}", job=job.facts()
             )
@@ -193,29 +223,35 @@ class JobWait:
             context["ti"].xcom_push(key="job", value=error.job)
         raise AzureBackupTimeoutError(f"{error}. {fate}", job=error.job) from None
 
-    def resume(self, context: Context, event: Any) -> Job:
+    def resume(self, context: Context, event: Any, expected: str | None = None) -> Job:
         """Read the trigger's event; push what is known of the job when the wait ended otherwise.
 
+        :param expected: ARM id of the job that is waited for; None where any job of the item will do.
+        :raises AzureBackupWrongJobError: when the event reports another job.
         :raises AzureBackupError: the error the trigger met, or that its event cannot be read.
         """
+        from airflow_provider_azbackup.core.proof import check_ref
+        from airflow_provider_azbackup.core.resources import JobRef
         from airflow_provider_azbackup.events import JobEvent
 
-        told = JobEvent.from_dict(event)
+        reported = JobEvent.from_dict(event)
+        if reported.job is not None and expected is not None:
+            check_ref(reported.job.ref, JobRef.parse(expected))
         if IS_AIRFLOW_3:
-            self._last_progress(context, told)
-        if told.job is not None:
-            return told.job
-        error = told.error or AzureBackupError("the trigger's event tells of neither a job nor an error")
+            self._last_progress(context, reported)
+        if reported.job is not None:
+            return reported.job
+        error = reported.error or AzureBackupError("the trigger's event holds neither a job nor an error")
         if error.job:
             context["ti"].xcom_push(key="job", value=error.job)
         raise error
 
-    def _last_progress(self, context: Context, told: JobEvent) -> None:
+    def _last_progress(self, context: Context, reported: JobEvent) -> None:
         """Leave no report behind that the end has overtaken."""
         from airflow_provider_azbackup.core.progress import PROGRESS, report
 
-        if told.job is not None:
-            value = report(told.job, None, clock.current().now())
+        if reported.job is not None:
+            value = report(reported.job, None, clock.current().now())
             context["ti"].xcom_push(key=PROGRESS, value=value)
 
 
@@ -228,6 +264,20 @@ def check_seconds(task_id: str, **arguments: float) -> None:
         check_interval(f"{name} of task {task_id!r}", value)
 
 
+def check_booleans(task_id: str, **arguments: object) -> None:
+    """Refuse what is not a boolean: text such as ``"False"`` is true to Python.
+
+    No boolean of this provider is a template field, so a template would never be rendered.
+
+    :raises AzureBackupConfigError: naming the argument and what it is.
+    """
+    for name, value in arguments.items():
+        if not isinstance(value, bool):
+            raise AzureBackupConfigError(
+                f"{name} of task {task_id!r} is {value!r}; expected True or False, not text or a template"
+            )
+
+
 def check_gate(
     task_id: str,
     *,
@@ -235,6 +285,7 @@ def check_gate(
     require_recovery_point: bool,
     min_consistency: str | None,
     min_tier: str | None,
+    require_all_disks: bool = False,
 ) -> None:
     """Refuse what no backup can ever be.
 
@@ -249,19 +300,47 @@ def check_gate(
             raise AzureBackupConfigError(
                 f"task {task_id!r}: {name} is {word!r}; expected one of {', '.join(words)}"
             )
-    if (min_consistency or min_tier) and not require_recovery_point:
+    if (min_consistency or min_tier or require_all_disks) and not require_recovery_point:
         raise AzureBackupConfigError(
-            f"task {task_id!r}: min_consistency and min_tier are about the recovery point; "
+            f"task {task_id!r}: min_consistency, min_tier and require_all_disks need the recovery point; "
             f"set require_recovery_point=True as well"
         )
     if wait_for == "snapshot" and min_tier == "HardenedRP":
         raise AzureBackupConfigError(
-            f"task {task_id!r}: behind the snapshot no recovery point is in the vault yet, so "
+            f"task {task_id!r}: right after the snapshot no recovery point is in the vault yet, so "
             f"min_tier='HardenedRP' would never pass; wait for 'completion', or ask for 'InstantRP'"
         )
 
 
+def check_vaults(
+    task_id: str,
+    *,
+    vault_name: str | None,
+    resource_group_name: str | None,
+    subscription_id: str | None,
+    vault_type: str | None,
+    **arm_ids: str | None,
+) -> None:
+    """Refuse ARM ids of another vault than the task's own arguments name, where both are known now.
+
+    The hook compares them once more, when templates are rendered and before any request.
+
+    :param arm_ids: the arguments that may be ARM ids, by name.
+    :raises AzureBackupConfigError: showing both.
+    """
+    for name, value in arm_ids.items():
+        check = partial(
+            check_vault_of,
+            f"{name} of task {task_id!r}",
+            vault_name=vault_name,
+            resource_group_name=resource_group_name,
+            subscription_id=subscription_id,
+            vault_type=vault_type,
+        )
+        check_literal(value, check)
+
+
 def check_literal(value: object, check: Callable[[str], object]) -> None:
     """Run ``check`` on an argument that is known now: text that is no template."""
-    if isinstance(value, str) and "{{" not in value and "{%" not in value:
+    if isinstance(value, str) and not is_template(value):
         check(value)

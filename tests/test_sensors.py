@@ -61,9 +61,18 @@ def test_a_job_that_is_over_opens_at_the_first_look(azure: Emulator, over: str, 
     assert {"job_id", "job", "azure_backup_job_url", "azure_backup_vault_url"} <= set(ti.xcoms)
 
 
-def test_an_arm_id_brings_its_own_vault(azure: Emulator, over: str) -> None:
+def test_an_arm_id_wins_over_the_vault_of_the_connection(
+    azure: Emulator, over: str, connect: Callable[..., None]
+) -> None:
+    connect(azure.connection(vault_name="demo-vault-2"))
     vault = azure.service.world.vaults[0].path
-    assert wait(f"{vault.upper()}/BACKUPJOBS/{over}", vault_name="demo-vault-2") == over
+    assert wait(f"{vault.upper()}/BACKUPJOBS/{over}") == over
+
+
+def test_an_arm_id_of_another_vault_than_the_task_names_is_refused(azure: Emulator, over: str) -> None:
+    vault = azure.service.world.vaults[0].path
+    with pytest.raises(AzureBackupConfigError, match="vault_name is 'demo-vault-2', not 'demo-vault'"):
+        wait(f"{vault}/backupJobs/{over}", vault_name="demo-vault-2")
 
 
 @pytest.mark.parametrize("operation", ["Backup", "Restore"])

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Unpack
 
 from airflow_provider_azbackup.core import calls, flows, matching
 from airflow_provider_azbackup.core.jobs import Job, is_proven
-from airflow_provider_azbackup.core.names import REQUESTS, SCHEDULED_TYPES, management_of
+from airflow_provider_azbackup.core.names import REQUESTS, SCHEDULED_TYPES, AcceptWarnings, management_of
 from airflow_provider_azbackup.core.replies import FoundItem
 from airflow_provider_azbackup.core.resources import BackupInstance, JobRef, OperationRef, ProtectedItem
 from airflow_provider_azbackup.core.wire import Call, Flow, JsonObject
@@ -142,7 +142,7 @@ class Intent:
     timeout: float
     earlier: float | None = None
     adopt_others: bool = True
-    accept_warnings: bool = False
+    accept_warnings: AcceptWarnings = False
 
     noun: ClassVar[str]
     # Whether the first request may be sent although the list cannot be had, because Azure runs one such job

@@ -12,7 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_azbackup.core.names import WaitFor
+from airflow_provider_azbackup.core.names import AcceptWarnings, WaitFor, read_warnings
 from airflow_provider_azbackup.core.resources import JobRef
 from airflow_provider_azbackup.core.wire import JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupJobFailedError
@@ -315,39 +315,59 @@ _OPERATION = re.compile(r"(\w+)(?: \(([^)]*)\)|:(.*))?")
 _SERVER = re.compile(r" \[([^\]]+)\]$")
 
 
-def is_proven(job: Job, *, accept_warnings: bool, wait_for: WaitFor = "completion") -> bool:
-    """Decide whether ``job`` opens the gate: the one decision of poke, deferral, operator and sensor.
+def is_proven(job: Job, *, accept_warnings: AcceptWarnings, wait_for: WaitFor = "completion") -> bool:
+    """Decide whether the end of ``job`` opens the gate: the one decision of operators, sensors and hooks.
 
     :param job: how the job stood at the last look.
-    :param accept_warnings: let ``CompletedWithWarnings`` pass. For a VM that means: a snapshot exists, but it
-        never reached the vault.
-    :param wait_for: ``snapshot`` lets a machine's backup pass that runs on behind its snapshot. Of a job that
-        is over the end counts all the same.
+    :param accept_warnings: which warnings to let pass; True is all, a collection holds the codes
+        to accept.
+    :param wait_for: ``snapshot`` lets a VM's backup pass that goes on after its snapshot. Of a job that is
+        over the end counts all the same.
     :return: True when it opens, False when the job is still running.
     :raises AzureBackupJobFailedError: when the job is over and proves no backup.
+    :raises AzureBackupConfigError: when ``accept_warnings`` is neither a boolean nor a collection of codes.
     """
-    if job.outcome is Outcome.SUCCEEDED or (job.outcome is Outcome.WARNED and accept_warnings):
+    accepted = read_warnings("accept_warnings", accept_warnings)
+    if job.outcome is Outcome.SUCCEEDED:
         return True
     if job.is_running:
         return job.is_enough(wait_for)
+    refusal = _refusal(job, accepted) if job.outcome is Outcome.WARNED else _ENDS[job.outcome]
+    if not refusal:
+        return True
     raise AzureBackupJobFailedError(
-        _obituary(job), code=next((e.title for e in job.errors if e.title), None), job=job.facts()
+        _obituary(job, refusal), code=next((e.title for e in job.errors if e.title), None), job=job.facts()
     )
 
 
-_ENDS = MappingProxyType(
-    {
-        Outcome.FAILED: "failed",
-        Outcome.CANCELLED: "was cancelled",
-        Outcome.WARNED: "ended with warnings, and accept_warnings is False",
-    }
-)
+def warnings_of(job: Job) -> list[str]:
+    """Return the codes of the warnings that a job has ended with, by symbol where it has one."""
+    if job.outcome is not Outcome.WARNED:
+        return []
+    return list(dict.fromkeys(error.title or error.code or "without a code" for error in job.errors))
 
 
-def _obituary(job: Job) -> str:
+def _refusal(job: Job, accepted: bool | tuple[str, ...]) -> str:
+    """Say why the warnings of a job are not accepted; an empty string when all are."""
+    if accepted is True:
+        return ""
+    if not accepted:
+        return f"ended with warnings, and accept_warnings is {'False' if accepted is False else 'empty'}"
+    if not job.errors:
+        return "ended with warnings, and Azure names no code for them that accept_warnings could contain"
+    known = set(accepted)
+    others = [e for e in job.errors if known.isdisjoint((e.title.casefold(), e.code.casefold()))]
+    if not others:
+        return ""
+    return f"ended with warnings that accept_warnings does not contain: {'; '.join(map(str, others))}"
+
+
+_ENDS = MappingProxyType({Outcome.FAILED: "failed", Outcome.CANCELLED: "was cancelled"})
+
+
+def _obituary(job: Job, end: str) -> str:
     lines = [
-        f"{job.operation or 'Job'} of {job.item or 'an unnamed item'} {_ENDS[job.outcome]} "
-        f"(status {job.status}).",
+        f"{job.operation or 'Job'} of {job.item or 'an unnamed item'} {end} (status {job.status}).",
         *(f"Error: {error}" for error in job.errors),
         *(f"Recommended: {text}" for error in job.errors for text in error.recommendations),
         f"Azure adds: {job.message}" if job.message else "",

@@ -9,6 +9,7 @@ Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-bac
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Literal, TypeAlias
@@ -30,6 +31,9 @@ VAULT_TYPES = (RECOVERY_SERVICES, DATA_PROTECTION)
 
 # What a wait is for: the end of the job, or the snapshot a machine's backup begins with.
 WaitFor: TypeAlias = Literal["completion", "snapshot"]
+
+# Which warnings of a job are accepted: all, none, or those of Azure's error codes, by symbol or by number.
+AcceptWarnings: TypeAlias = bool | Collection[str | int]
 
 # The ends that a backup can come to, the good one first.
 ENDS = ("succeeded", "warned", "failed", "cancelled")
@@ -217,6 +221,26 @@ def check_ends(ends: object) -> list[str]:
     return [end for end in ENDS if end in given]
 
 
+def read_warnings(name: str, value: object) -> bool | tuple[str, ...]:
+    """Read which warnings are accepted: all, none, or those of these codes, in lower case.
+
+    :param name: the argument, for the error.
+    :raises AzureBackupConfigError: for anything but a boolean or a collection of codes.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, set | frozenset | list | tuple):
+        codes = [
+            "" if isinstance(each, bool) or not isinstance(each, str | int) else str(each) for each in value
+        ]
+        if all(code.strip() and not is_template(code) for code in codes):
+            return tuple(sorted({code.strip().casefold() for code in codes}))
+    raise AzureBackupConfigError(
+        f"{name} is {value!r}; expected True, False, or a set of Azure's error codes such as "
+        f"{{'UserErrorVmNotInDesirableState', 400094}}"
+    )
+
+
 def check_interval(name: str, value: object) -> None:
     """Refuse what is no positive, finite number of seconds.
 
@@ -277,6 +301,63 @@ def told_type(vault_type: object, *texts: object) -> str | None:
         if isinstance(text, str) and "/providers/microsoft." in text.casefold():
             return type_of(text)
     return vault_type if isinstance(vault_type, str) and vault_type in VAULT_TYPES else None
+
+
+def is_template(text: str) -> bool:
+    """Whether Airflow has yet to render a text."""
+    return "{{" in text or "{%" in text
+
+
+def check_vault_of(
+    name: str,
+    text: str,
+    *,
+    vault_name: object = None,
+    resource_group_name: object = None,
+    subscription_id: object = None,
+    vault_type: object = None,
+) -> None:
+    """Refuse an ARM id of another vault than the one that the other arguments name.
+
+    Text without a vault, such as a GUID, a friendly name or the ARM id of a VM, passes.
+
+    :param name: the argument, for the error.
+    :param text: its value.
+    :param vault_name: the vault, or a part of its name; None and templates are not compared.
+    :param resource_group_name: likewise.
+    :param subscription_id: likewise.
+    :param vault_type: likewise.
+    :raises AzureBackupConfigError: showing both.
+    """
+    instance = split_instance_id(text)
+    below = match_item(text) or re.fullmatch(_JOB, text, re.IGNORECASE)
+    found = match_vault(instance[0] if instance else below.group(1) if below else "")
+    if not found:
+        return
+    parts = dict(
+        zip(
+            ("subscription_id", "resource_group_name", "vault_name", "vault_type"),
+            (*found.groups(), type_of(text)),
+            strict=True,
+        )
+    )
+    given = (vault_name, resource_group_name, subscription_id, vault_type)
+    names = ("vault_name", "resource_group_name", "subscription_id", "vault_type")
+    wrong = {
+        key: value
+        for key, value in zip(names, given, strict=True)
+        if isinstance(value, str)
+        and value
+        and not is_template(value)
+        and value.casefold() != parts[key].casefold()
+    }
+    if wrong:
+        raise AzureBackupConfigError(
+            f"{name} is {text!r}, which is not in the vault that the task names: "
+            + " and ".join(f"{key} is {value!r}, not {parts[key]!r}" for key, value in wrong.items())
+            + f". Drop {'these arguments' if len(wrong) > 1 else 'this argument'}, because the ARM id names "
+            "its vault by itself, or correct the ARM id"
+        )
 
 
 def refuse_cancel(what: str) -> AzureBackupConfigError:

@@ -6,12 +6,12 @@ Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-res
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar, Unpack
 
 from airflow_provider_azbackup.core import calls, flows
 from airflow_provider_azbackup.core.adoption import Intent, Prepared
@@ -264,10 +264,20 @@ class RestoreIntent(Intent):
     @property
     def elsewhere(self) -> str:
         """The storage account that a share is restored to, which its job may carry for its own."""
-        target = self.order.request.get("targetDetails")
-        account = target.get("targetResourceId") if isinstance(target, dict) else None
-        return last_segment(str(self.order.place.get("storage_account_id") or account or ""))
+        return account_of(self.order.place, self.order.request)
 
     def prepare(self) -> Flow[Prepared]:
         """Choose the recovery point and make the request."""
         return (yield from prepare(self.item, self.order, self.deadline))
+
+
+def account_of(restore_to: Mapping[str, Any] | None, request: Mapping[str, Any] | None) -> str:
+    """Return the storage account that a share is restored to, as its name; an empty string for its own.
+
+    :param restore_to: a place of :mod:`airflow_provider_azbackup.restore_to`.
+    :param request: a restore request in Azure's own words, with ``properties`` or without.
+    """
+    inner = (request or {}).get("properties", request or {})
+    target = inner.get("targetDetails") if isinstance(inner, Mapping) else None
+    account = target.get("targetResourceId") if isinstance(target, Mapping) else None
+    return last_segment(str((restore_to or {}).get("storage_account_id") or account or ""))
