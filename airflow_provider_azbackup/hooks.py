@@ -481,13 +481,17 @@ class AzureBackupHook(_Target, BaseHook):
     def find_recovery_point(
         self, job: Job, protected_item: str | ProtectedItem | None = None
     ) -> RecoveryPoint:
-        """Return the recovery point that a backup has made. Azure's job does not name it; its time tells.
+        """Return the recovery point that a backup has made.
+
+        A job of a Backup vault names it. Any other job does not, so it is found by its time, and never taken
+        for that of another backup of the item; to rule that out may cost a read of the vault's job list.
 
         :param job: the backup, over or past its snapshot.
         :param protected_item: what it has backed up, as in :meth:`resolve_protected_item`; None looks it up
             by the names that the job shows.
-        :raises AzureBackupNotFoundError: when none is listed within five minutes.
-        :raises AzureBackupConfigError: for a job that makes none.
+        :raises AzureBackupNotFoundError: when none is listed within five minutes, or when it is not clear
+            which one it is.
+        :raises AzureBackupConfigError: for a job that makes none, or none that Azure lists.
         """
         if isinstance(protected_item, str):
             protected_item = self.resolve_protected_item(protected_item)

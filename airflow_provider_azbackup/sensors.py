@@ -505,7 +505,10 @@ class AzureBackupFreshnessSensor(_Gate):
     def _find(self, context: Context, hook: AzureBackupHook) -> str | None:
         """Look at what there is now; return what the sensor returns, or None."""
         after = self._after()
-        subject = self._subject = self._subject or hook.find_subject(self.protected_item, deadline=0.0)
+        if (subject := self._subject) is None:
+            subject = hook.find_subject(self.protected_item, deadline=0.0)
+            hook.check_tier(subject.item, self.min_tier, on_demand=False, deadline=0.0)
+            self._subject = subject
         if self.max_age is not None:
             return self._fresh_point(context, hook, subject, after)
         from airflow_provider_azbackup.core.jobs import Outcome
@@ -529,9 +532,9 @@ class AzureBackupFreshnessSensor(_Gate):
         from airflow_provider_azbackup.triggers import AzureBackupFreshnessTrigger
 
         after, deadline = self._after(), self.deadline(context, self._since)
-        subject = hook.find_subject(
-            self.protected_item, deadline=min(deadline, clock.current().now() + _PATIENCE)
-        )
+        patient_until = min(deadline, clock.current().now() + _PATIENCE)
+        subject = hook.find_subject(self.protected_item, deadline=patient_until)
+        hook.check_tier(subject.item, self.min_tier, on_demand=False, deadline=patient_until)
         if self.max_age is not None:
             with suppress(AzureBackupTransientError):
                 if found := self._fresh_point(context, hook, subject, after):

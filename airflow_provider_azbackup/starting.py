@@ -151,6 +151,8 @@ class StartOperator(JobWait, BaseOperator):
             )
             if secured.point:
                 context["ti"].xcom_push(key="recovery_point", value=secured.point)
+                for flaw in secured.point.get("passed_over", ()):
+                    self.log.warning("Not restored from %s", flaw)
             if secured.ref is None:
                 self._leave(context, secured)
             quiet = 0.0 if secured.adopted else self._quiet(secured.kind)

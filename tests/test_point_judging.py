@@ -205,6 +205,31 @@ def test_a_tier_that_can_never_be_reached_is_refused_before_anything_is_started(
     assert not azure.count("POST", "/subscriptions/")
 
 
+@MODES
+@pytest.mark.parametrize(
+    "since", [{"max_age": 3600.0}, {"since": "2026-01-01T00:00:00Z", "require_recovery_point": True}]
+)
+def test_a_sensor_refuses_it_at_once_and_lets_a_policy_bring_a_share_into_the_vault(
+    azure: Emulator, clock: Any, since: dict[str, Any], mode: dict[str, Any]
+) -> None:
+    def fresh(item: str) -> Any:
+        over(azure, clock, item)
+        return run(
+            lambda: AzureBackupFreshnessSensor(
+                task_id="gate",
+                protected_item=azure.service.world.named(item)[0].path,
+                min_tier="HardenedRP",
+                **{"deferrable": False, "timeout": 0.05 if "poke_interval" in mode else 60, **since, **mode},
+            ),
+            TaskInstance(),
+        )
+
+    with pytest.raises(AzureBackupConfigError, match="operational store only"):
+        fresh("disk-good")
+    with pytest.raises(AirflowSensorTimeout):
+        fresh("documents")
+
+
 # The api-version
 
 

@@ -22,10 +22,10 @@ from azure.mgmt.recoveryservices import RecoveryServicesClient
 from azure.mgmt.recoveryservicesbackup import RecoveryServicesBackupClient
 from azure.mgmt.recoveryservicesbackup import models as sdk
 
-from airflow_provider_azbackup.core import calls
+from airflow_provider_azbackup.core import calls, replies
 from airflow_provider_azbackup.core.instance_restores import instance_request
-from airflow_provider_azbackup.core.points import RecoveryPoint
-from airflow_provider_azbackup.core.replies import DataSource
+from airflow_provider_azbackup.core.points import THREATS, RecoveryPoint
+from airflow_provider_azbackup.core.replies import DataSource, Page
 from airflow_provider_azbackup.core.resources import (
     BackupInstance,
     JobRef,
@@ -338,3 +338,38 @@ def test_every_call_is_compared() -> None:
     }
     text = Path(__file__).read_text()
     assert {name for name in makers if f"calls.{name}(" not in text} == {"next_page", "trigger_restore"}
+
+
+def test_what_a_recovery_point_says_is_spelt_as_microsofts_client_reads_it(microsoft: Microsoft) -> None:
+    """Fields and enumerations that are read by name, and the version from which threats are shown."""
+    whole = sdk.IaasVMRecoveryPoint(
+        {
+            "objectType": "IaasVMRecoveryPoint",
+            "recoveryPointTime": "2026-09-14T08:08:04.5606237Z",
+            "recoveryPointType": "AppConsistent",
+            "recoveryPointTierDetails": [{"type": "InstantRP", "status": "Valid"}],
+            "recoveryPointProperties": {"isSoftDeleted": True, "expiryTime": "2026-10-14T08:00:00Z"},
+            "recoveryPointDiskConfiguration": {
+                "numberOfDisksIncludedInBackup": 1,
+                "numberOfDisksAttachedToVm": 2,
+                "excludedDiskList": [{"lun": 0, "name": "logs"}],
+            },
+            "threatStatus": "UnHealthy",
+            "threatInfo": [{"threatTitle": "Petya", "threatState": "Active"}],
+        }
+    )
+    (ours,) = replies.read_points(
+        VM, Page(values=({"name": POINT, "properties": whole.as_dict()},), next_link=None)
+    )
+    disks = whole.recovery_point_disk_configuration
+    assert (ours.disks_included, ours.disks_attached) == (
+        disks.number_of_disks_included_in_backup,
+        disks.number_of_disks_attached_to_vm,
+    )
+    assert ours.excluded_disks == (disks.excluded_disk_list[0].name,)
+    assert ours.is_deleted is whole.recovery_point_properties.is_soft_deleted
+    assert ours.threat_status == whole.threat_status
+    assert ours.threats == (whole.threat_info[0].threat_title,)
+    assert {word.value.casefold() for word in sdk.ThreatStatus} == {*THREATS} - {""}
+    assert {word.value for word in protection.RecoveryPointCompletionState} == {"Completed", "Partial"}
+    assert microsoft.backup._config.api_version >= calls.POINT_VERSION
