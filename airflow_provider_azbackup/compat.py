@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, tzinfo
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
+
+from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_azbackup import clock
 
@@ -272,6 +275,44 @@ def wait_began(context: Context) -> float:
     # Airflow 2 keeps the date of the first poke in the task instance itself.
     began = first(context) if first else ti.start_date
     return float(began.timestamp()) if began else clock.current().now()
+
+
+def default_zone() -> tzinfo | None:
+    """Return the time zone of moments that name none: Airflow's ``[core] default_timezone``.
+
+    :return: None for ``system``, the zone of the computer that Airflow runs on.
+    """
+    name = conf.get("core", "default_timezone", fallback="utc")
+    if name.casefold() == "system":
+        return None
+    if name.casefold() == "utc":
+        return UTC
+    from zoneinfo import ZoneInfo
+
+    return ZoneInfo(name)
+
+
+def interval_start(context: Context) -> datetime | None:
+    """Return the start of a run's data interval, or the moment of a run that has none."""
+    return _of_run(context, "data_interval_start") or run_moment(context)
+
+
+def run_moment(context: Context) -> datetime | None:
+    """Return the moment a run is for: the latest of those that Airflow names; None when it names none.
+
+    A run from ``airflow dags trigger``, the REST API or an asset event has no logical date on Airflow 3 and
+    no data interval, only the moment after which it may run. The data interval of a run that a person starts
+    may have ended long before; the later moment asks more of a backup, so it is the safe one.
+    """
+    names = ("data_interval_end", "logical_date", "run_after")
+    known = [moment for name in names if (moment := _of_run(context, name))]
+    return max(known, default=None) or _of_run(context, "start_date")
+
+
+def _of_run(context: Context, name: str) -> datetime | None:
+    # Airflow 2 has all of them in the context, Airflow 3 some only where there is a logical date.
+    found = getattr(context["dag_run"], name, None) or context.get(name)
+    return found if isinstance(found, datetime) else None
 
 
 def connection_form(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

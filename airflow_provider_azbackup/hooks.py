@@ -18,11 +18,11 @@ from airflow.providers.common.compat.connection import get_async_connection, get
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.compat import connection_form
+from airflow_provider_azbackup.compat import connection_form, default_zone
 from airflow_provider_azbackup.core import adoption, calls, flows, matching, orders
 from airflow_provider_azbackup.core.jobs import Job, is_proven
 from airflow_provider_azbackup.core.matching import Subject
-from airflow_provider_azbackup.core.names import RECOVERY_SERVICES, check_vault_of, told_type
+from airflow_provider_azbackup.core.names import RECOVERY_SERVICES, check_vault_of, read_moment, told_type
 from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.proof import Action, check_job
 from airflow_provider_azbackup.core.recovery_point_of_job import find_recovery_point
@@ -118,7 +118,14 @@ class _Target:
         """
         return told_type(self.vault_type or self.settings.vault_type, text) or RECOVERY_SERVICES
 
+    def _found(self, protected_item: str | ProtectedItem, patience: float) -> Flow[FoundItem]:
+        if isinstance(protected_item, str):
+            self._check_vault("protected_item", protected_item)
+        vault, now = self._vault(), clock.current().now()
+        return flows.insist(lambda: flows.find_item(vault, protected_item), since=0.0, until=now + patience)
+
     def _backup(self, item: ProtectedItem, options: calls.BackupOptions) -> Flow[OperationRef]:
+        _localize(options, "recovery_point_expiry")
         return flows.trigger_backup(item, calls.backup_request(item, **options))
 
     def _subject(self, protected_item: str) -> Flow[Subject]:
@@ -153,6 +160,7 @@ class _Target:
 
     def _jobs(self, wanted: calls.JobFilter) -> Flow[list[Job]]:
         vault = self._needed_vault()
+        _localize(wanted, "started_after", "started_before")
         return flows.list_jobs(calls.list_jobs(vault, **wanted), vault, **wanted)
 
     def _needed_vault(self) -> Vault:
@@ -239,11 +247,25 @@ class AzureBackupHook(_Target, BaseHook):
 
         :param protected_item: ARM id of the protected item, ARM id of the virtual machine or of the file
             share, or a friendly name; in a Backup vault ARM id, name or friendly name of the backup instance.
-            Only share and names need requests.
-        :raises AzureBackupNotFoundError: when the vault protects nothing of that name.
-        :raises AzureBackupConfigError: when several items share the name; lists them.
+            All but the ARM id of an item need requests.
+        :raises AzureBackupNotFoundError: when the vault protects nothing of that name, or its backup data is
+            soft-deleted.
+        :raises AzureBackupConfigError: when several items share the name, which are listed, or when the item
+            that has a VM's resource group and name protects another VM.
         """
         return self._play(self._item(protected_item))
+
+    def get_protected_item(self, protected_item: str | ProtectedItem, *, patience: float = 0.0) -> FoundItem:
+        """Return a protected item as Azure shows it now: source, policy, state, whether its data is deleted.
+
+        :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
+        :param patience: seconds in which faults that may pass are waited out.
+        :raises AzureBackupError: as in :meth:`resolve_protected_item`; an item that is given by its own ARM
+            id is returned even if its data is soft-deleted.
+
+        Source: https://learn.microsoft.com/rest/api/backup/protected-items/get
+        """
+        return self._play(self._found(protected_item, patience))
 
     def trigger_backup(
         self, protected_item: str | ProtectedItem, **options: Unpack[calls.BackupOptions]
@@ -279,6 +301,7 @@ class AzureBackupHook(_Target, BaseHook):
         """
         if isinstance(protected_item, str):
             protected_item = self.resolve_protected_item(protected_item)
+        _localize(options, "as_of", "point_in_time")
         return self._play(orders.restore(protected_item, **options))
 
     def get_operation(self, operation: OperationRef) -> Operation:
@@ -649,6 +672,12 @@ class AzureBackupAsyncHook(_Target):
         """Find a protected item, as :meth:`AzureBackupHook.resolve_protected_item` does."""
         return await self._play(self._item(protected_item))
 
+    async def get_protected_item(
+        self, protected_item: str | ProtectedItem, *, patience: float = 0.0
+    ) -> FoundItem:
+        """Return a protected item, as :meth:`AzureBackupHook.get_protected_item` does."""
+        return await self._play(self._found(protected_item, patience))
+
     async def trigger_backup(
         self, protected_item: str | ProtectedItem, **options: Unpack[calls.BackupOptions]
     ) -> OperationRef:
@@ -669,6 +698,7 @@ class AzureBackupAsyncHook(_Target):
         """
         if isinstance(protected_item, str):
             protected_item = await self.resolve_protected_item(protected_item)
+        _localize(options, "as_of", "point_in_time")
         return await self._play(orders.restore(protected_item, **options))
 
     async def get_operation(self, operation: OperationRef) -> Operation:
@@ -795,6 +825,13 @@ class AzureBackupAsyncHook(_Target):
         if self._driver is None:
             raise RuntimeError("use AzureBackupAsyncHook in an 'async with' block: it opens the client")
         return self._driver
+
+
+def _localize(options: Any, *names: str) -> None:
+    """Give the moments among a call's options Airflow's time zone where they name none."""
+    for name in names:
+        if name in options:
+            options[name] = read_moment(name, options[name], zone=default_zone())
 
 
 async def _read_connection(conn_id: str) -> Connection:

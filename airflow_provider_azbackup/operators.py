@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_provider_azbackup import clock
+from airflow_provider_azbackup.compat import default_zone
 from airflow_provider_azbackup.core.names import (
     DATA_PROTECTION,
     MANAGEMENT_TYPES,
@@ -26,6 +28,7 @@ from airflow_provider_azbackup.core.names import (
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupConfigError,
+    AzureBackupNotFoundError,
     AzureBackupRefusedError,
     AzureBackupTimeoutError,
     AzureBackupUnconfirmedStartError,
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.jobs import Job
     from airflow_provider_azbackup.core.names import AcceptWarnings, WaitFor
     from airflow_provider_azbackup.core.proof import Action
+    from airflow_provider_azbackup.core.replies import FoundItem
     from airflow_provider_azbackup.core.resources import ProtectedItem
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
@@ -522,8 +526,8 @@ class AzureBackupRestoreOperator(StartOperator):
             restore_to=self.restore_to,
             request=self.request,
             recovery_point=self.recovery_point,
-            as_of=self.as_of,
-            point_in_time=self.point_in_time,
+            as_of=read_moment("as_of", self.as_of, zone=default_zone()),
+            point_in_time=read_moment("point_in_time", self.point_in_time, zone=default_zone()),
         )
         return RestoreIntent(**wanted, order=order)
 
@@ -657,10 +661,15 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
     ``AzureBackupOperator.partial(...).expand(protected_item=items.output)``. Pushes the XCom
     ``protected_items``: for each a dict with name, policy, state and the time of the last backup.
 
+    An empty list fails the task: a task mapped over nothing is skipped, so a gate over nothing would open.
+
     :param backup_management_type: ``AzureIaasVM``, ``AzureStorage`` or ``AzureWorkload``; default: all. A
         Backup vault knows none of them.
     :param policy: name of a backup policy.
-    :param state: such as ``Protected``, ``IRPending`` (never backed up) or ``ProtectionStopped``.
+    :param state: one or several of ``Protected``, ``IRPending`` (never backed up), ``ProtectionStopped``, ...
+    :param include_deleted: also list items whose backup data is soft-deleted. They cannot be backed up or
+        restored before an undelete.
+    :param allow_empty: return an empty list instead of failing when the vault protects no such item.
     :param vault_name: the Recovery Services vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
@@ -668,12 +677,15 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
         connection's.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
     :raises AzureBackupConfigError: at construction, for a management type that no item has.
+    :raises AzureBackupNotFoundError: when there is no such item; names the policies and states that items of
+        the vault have.
 
     Source: https://learn.microsoft.com/rest/api/backup/backup-protected-items/list
     """
 
     template_fields: Sequence[str] = (
         "policy",
+        "state",
         "vault_name",
         "resource_group_name",
         "subscription_id",
@@ -687,7 +699,9 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
         *,
         backup_management_type: str | None = None,
         policy: str | None = None,
-        state: str | None = None,
+        state: str | Collection[str] | None = None,
+        include_deleted: bool = False,
+        allow_empty: bool = False,
         vault_name: str | None = None,
         resource_group_name: str | None = None,
         subscription_id: str | None = None,
@@ -705,6 +719,8 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
         self.backup_management_type = backup_management_type
         self.policy = policy
         self.state = state
+        self.include_deleted = include_deleted
+        self.allow_empty = allow_empty
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
         self.subscription_id = subscription_id
@@ -713,25 +729,62 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
 
     def execute(self, context: Context) -> list[str]:
         """List the items."""
+        kind = self.backup_management_type
         with self.hook() as hook:
             found = hook.list_protected_items(
-                backup_management_type=self.backup_management_type, policy=self.policy, state=self.state
+                backup_management_type=kind,
+                policy=self.policy,
+                state=self.state,
+                include_deleted=self.include_deleted,
             )
+            if not found and not self.allow_empty:
+                everything = hook.list_protected_items(backup_management_type=kind, include_deleted=True)
+                raise AzureBackupNotFoundError(self._nothing(everything))
         found.sort(key=lambda each: (each.friendly_name.casefold(), each.item.path))
         context["ti"].xcom_push(key="protected_items", value=[each.facts() for each in found])
         self.log.info("The vault protects %d such items", len(found))
         return [each.item.path for each in found]
 
+    def _nothing(self, everything: Sequence[FoundItem]) -> str:
+        """Say what there is instead of what was asked for."""
+        wanted = {name: getattr(self, name) for name in ("backup_management_type", "policy", "state")}
+        given = ", ".join(f"{name} {value!r}" for name, value in wanted.items() if value)
+        live = [each for each in everything if not each.is_deleted]
+        policies = Counter(each.policy or "none" for each in live)
+        states = Counter(each.state or "none" for each in live)
+        deleted = len(everything) - len(live)
+        return (
+            f"task {self.task_id!r}: the vault protects nothing{f' with {given}' if given else ''}. "
+            f"Policies of its items: {_counted(policies, self.policy or '')}. "
+            f"States: {_counted(states, self.state if isinstance(self.state, str) else '')}."
+            f"{f' Items whose backup data is soft-deleted: {deleted}.' if deleted else ''} "
+            f"Give allow_empty=True if an empty list is right"
+        )
+
+
+def _counted(words: Counter[str], wanted: str) -> str:
+    """Return words with how often each is there: those like the wanted one first, then the frequent ones."""
+    from difflib import get_close_matches
+
+    by_case = {word.casefold(): word for word in words}
+    close = [by_case[word] for word in get_close_matches(wanted.casefold(), by_case)]
+    order = dict.fromkeys((*close, *(word for word, _ in words.most_common())))
+    return ", ".join(f"{word} ({words[word]})" for word in order) or "none"
+
 
 def read_expiry(value: datetime | timedelta | str | None, now: float) -> datetime | None:
     """Read when a recovery point may be deleted.
 
-    :param value: a moment, ISO 8601 text (UTC unless it says otherwise) or a time from now.
+    :param value: a moment, ISO 8601 text (in Airflow's default time zone unless it says otherwise) or a time
+        from now.
     :param now: Unix time.
     :raises AzureBackupConfigError: when it is no moment, or one that has passed.
     """
     today = datetime.fromtimestamp(now, UTC)
-    moment = today + value if isinstance(value, timedelta) else read_moment("recovery_point_expiry", value)
+    if isinstance(value, timedelta):
+        moment: datetime | None = today + value
+    else:
+        moment = read_moment("recovery_point_expiry", value, zone=default_zone())
     if moment and moment <= today:
         raise AzureBackupConfigError(f"recovery_point_expiry {value!r} has passed; expected a later moment")
     return moment

@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.compat import wait_began
+from airflow_provider_azbackup.compat import default_zone, interval_start, run_moment, wait_began
 from airflow_provider_azbackup.core.names import (
     TIERS,
     check_item,
@@ -27,6 +27,7 @@ from airflow_provider_azbackup.core.names import (
     split_job_id,
 )
 from airflow_provider_azbackup.exceptions import (
+    AzureBackupAuthError,
     AzureBackupConfigError,
     AzureBackupError,
     AzureBackupJobFailedError,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.matching import Subject
     from airflow_provider_azbackup.core.names import AcceptWarnings, WaitFor
     from airflow_provider_azbackup.core.proof import Action
+    from airflow_provider_azbackup.core.resources import ProtectedItem
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 
@@ -340,9 +342,12 @@ class AzureBackupFreshnessSensor(_Gate):
 
     :param protected_item: ARM id of the protected item, ARM id of the virtual machine or of the file share,
         or a friendly name.
-    :param since: a datetime or ISO 8601 text. Default: the start of the run's data interval; Airflow 3 gives
-        cron schedules intervals of no length (``create_cron_data_intervals``), and this the run's own moment.
-        Azure tells the jobs of 30 days.
+    :param since: a datetime, ISO 8601 text, or a timedelta before the moment of the run: the end of its data
+        interval or, where that is later or missing, the moment after which it may run. Text and datetimes
+        without a time zone are in Airflow's ``[core] default_timezone``. Default: the start of the run's data
+        interval; Airflow 3 gives cron schedules intervals of no length (``create_cron_data_intervals``), and
+        this is the run's own moment, as it is in a run without a data interval. Azure lists the jobs of 30
+        days.
     :param max_age: a timedelta or seconds; instead of ``since``.
     :param vault_name: the Recovery Services vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
@@ -382,7 +387,7 @@ class AzureBackupFreshnessSensor(_Gate):
         self,
         *,
         protected_item: str,
-        since: datetime | str | None = None,
+        since: datetime | timedelta | str | None = None,
         max_age: timedelta | float | None = None,
         vault_name: str | None = None,
         resource_group_name: str | None = None,
@@ -427,8 +432,12 @@ class AzureBackupFreshnessSensor(_Gate):
             vault_type=vault_type,
             protected_item=protected_item,
         )
+        if isinstance(since, timedelta) and since < timedelta(0):
+            raise AzureBackupConfigError(
+                f"since of task {self.task_id!r} is {since!r}; expected a timedelta that is not negative"
+            )
         self.protected_item = protected_item
-        self.since = "{{ data_interval_start }}" if since is None and age is None else since
+        self.since = since
         self.max_age = age
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
@@ -471,6 +480,7 @@ class AzureBackupFreshnessSensor(_Gate):
         since: float = 0.0,
         tried: Sequence[str] = (),
         try_number: int | None = None,
+        item: str | None = None,
     ) -> Any:
         """Take the wait back from the triggerer, and wait on if the backup proves nothing."""
         if self.is_stale(context, try_number):
@@ -484,30 +494,58 @@ class AzureBackupFreshnessSensor(_Gate):
             except AzureBackupError as error:
                 self._forgive_blindness(error)
                 raise
-            return self._proven(context, hook, job) or self._go_on(context, hook)
+            return self._proven(context, hook, job, item) or self._go_on(context, hook)
 
     def action(self) -> Action:
         """Return what a job must have done to open the gate."""
         return "backup"
 
-    def _after(self) -> datetime:
+    def _check_kept(self, hook: AzureBackupHook, item: ProtectedItem | str) -> None:
+        """Refuse an item whose backup data is soft-deleted: no backup of it is fresh.
+
+        :raises AzureBackupNotFoundError: says when the data is purged.
+        """
+        try:
+            found = hook.get_protected_item(item, patience=_PATIENCE if self.deferrable else 0.0)
+        except AzureBackupAuthError as error:
+            self._forgive_blindness(error)
+            raise
+        if found.is_deleted:
+            self.soft_fail = self.never_fail = False  # they forgive a wait
+            raise AzureBackupNotFoundError(
+                f"the gate stays shut, as nothing of {self.protected_item} can be restored before an "
+                f"undelete: {found.trouble}"
+            )
+        if found.trouble:
+            self.log.warning("%s may not be backed up any more: %s", self.protected_item, found.trouble)
+
+    def _after(self, context: Context) -> datetime:
         """Return the moment since which a backup is fresh."""
         if self.max_age is not None:
             return datetime.fromtimestamp(self._since - self.max_age, UTC)
-        moment = read_moment("since", None if self.since == "None" else self.since)
+        if isinstance(self.since, timedelta):
+            now = run_moment(context)
+            moment = now - self.since if now else None
+        elif self.since is None:
+            moment = interval_start(context)
+        else:
+            # A template of something that is not there may come to "None".
+            text = None if self.since == "None" else self.since
+            moment = read_moment("since", text, zone=default_zone())
         if moment is None:
             raise AzureBackupConfigError(
-                f"since of task {self.task_id!r} is empty, as this run has no data interval; "
-                f"give since or max_age"
+                f"since of task {self.task_id!r} came to nothing in this run ({self.since!r}); expected a "
+                f"datetime, ISO 8601 text, or a timedelta before the run; or leave it out"
             )
-        return moment
+        return moment.astimezone(UTC)
 
     def _find(self, context: Context, hook: AzureBackupHook) -> str | None:
         """Look at what there is now; return what the sensor returns, or None."""
-        after = self._after()
+        after = self._after(context)
         if (subject := self._subject) is None:
             subject = hook.find_subject(self.protected_item, deadline=0.0)
             hook.check_tier(subject.item, self.min_tier, on_demand=False, deadline=0.0)
+            self._check_kept(hook, subject.item)
             self._subject = subject
         if self.max_age is not None:
             return self._fresh_point(context, hook, subject, after)
@@ -523,7 +561,7 @@ class AzureBackupFreshnessSensor(_Gate):
                 if job.outcome is Outcome.WARNED and self.accept_warnings:
                     # A list may leave out that it was cancelled.
                     job = hook.look_at_job(job.ref.path, since=self._since)
-                if found := self._proven(context, hook, job):
+                if found := self._proven(context, hook, job, subject.item):
                     return found
         return None
 
@@ -531,10 +569,11 @@ class AzureBackupFreshnessSensor(_Gate):
         """Give the worker slot back until the next backup is over."""
         from airflow_provider_azbackup.triggers import AzureBackupFreshnessTrigger
 
-        after, deadline = self._after(), self.deadline(context, self._since)
+        after, deadline = self._after(context), self.deadline(context, self._since)
         patient_until = min(deadline, clock.current().now() + _PATIENCE)
         subject = hook.find_subject(self.protected_item, deadline=patient_until)
         hook.check_tier(subject.item, self.min_tier, on_demand=False, deadline=patient_until)
+        self._check_kept(hook, subject.item)
         if self.max_age is not None:
             with suppress(AzureBackupTransientError):
                 if found := self._fresh_point(context, hook, subject, after):
@@ -554,15 +593,23 @@ class AzureBackupFreshnessSensor(_Gate):
                 wait_for=self.wait_for,
             ),
             method_name="execute_complete",
-            kwargs={"since": self._since, "tried": self._tried, "try_number": context["ti"].try_number},
+            kwargs={
+                "since": self._since,
+                "tried": self._tried,
+                "try_number": context["ti"].try_number,
+                "item": subject.item.path,
+            },
             timeout=self.backstop(deadline + 2 * self.poke_interval),
         )
 
-    def _proven(self, context: Context, hook: AzureBackupHook, job: Job) -> str | None:
+    def _proven(
+        self, context: Context, hook: AzureBackupHook, job: Job, item: ProtectedItem | str | None
+    ) -> str | None:
         """Return what the sensor returns if the job proves a backup; else remember that it does not."""
         self.announce(context, hook, job.ref)
+        self._check_kept(hook, item or self.protected_item)
         try:
-            after = self._after().timestamp()
+            after = self._after(context).timestamp()
             if self.settle(context, job, self.protected_item, after=after):
                 self.publish(context, job)
                 return self._point.path if self.max_age and self._point else job.ref.job_id
@@ -601,7 +648,7 @@ class AzureBackupFreshnessSensor(_Gate):
 
         :raises AirflowSensorTimeout: or what stands for it.
         """
-        after = self._after()
+        after = self._after(context)
         try:
             backups = hook.list_backups(self.protected_item, since=after)
         except AzureBackupError as error:

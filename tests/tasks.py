@@ -35,6 +35,10 @@ class Store(dict[str, Any]):
 @dataclass
 class DagRun:
     start_date: datetime
+    run_after: datetime | None = None
+    logical_date: datetime | None = None
+    data_interval_start: datetime | None = None
+    data_interval_end: datetime | None = None
 
 
 class TaskInstance:

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_azbackup.core.calls import moment
 from airflow_provider_azbackup.emulator import Emulator
-from airflow_provider_azbackup.exceptions import AzureBackupConfigError
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.operators import AzureBackupListProtectedItemsOperator
 from tests.tasks import TaskInstance, run
@@ -102,6 +102,50 @@ def test_the_operator_returns_ids_to_map_over(azure: Emulator) -> None:
     (told,) = ti.xcoms["protected_items"]
     assert told["friendly_name"] == "documents"
     assert told["item"] == found[0]
+
+
+def test_a_deleted_item_is_left_out_unless_asked_for(azure: Emulator, call: Callable[..., Any]) -> None:
+    azure.protect("vm-good", state="ProtectionStopped", deleted_ago=60.0)
+    assert "vm-good" not in names(call("list_protected_items"))
+    found = {each.friendly_name: each for each in call("list_protected_items", include_deleted=True)}
+    assert (found["vm-good"].is_deleted, found["vm-fails"].is_deleted) == (True, False)
+    assert found["vm-good"].facts()["purged_at"] == found["vm-good"].purged_at
+    item = call("get_protected_item", azure.service.world.named("vm-good")[0].path)
+    assert (item.is_deleted, item.purged_at) == (True, found["vm-good"].purged_at)
+
+
+def test_several_states_narrow_the_list(azure: Emulator, call: Callable[..., Any]) -> None:
+    azure.protect("vm-good", state="ProtectionStopped")
+    stopped = names(call("list_protected_items", state="protectionstopped"))
+    pending = names(call("list_protected_items", state="IRPending"))
+    assert stopped == ["vm-good"]
+    assert "vm-fails" in pending
+    assert names(call("list_protected_items", state=["ProtectionStopped", "IRPending"])) == sorted(
+        stopped + pending
+    )
+
+
+def fleet(**arguments: Any) -> Any:
+    return run(lambda: AzureBackupListProtectedItemsOperator(task_id="fleet", **arguments), TaskInstance())
+
+
+def test_a_fleet_of_nothing_is_an_error_that_names_the_nearest_policy_first(azure: Emulator) -> None:
+    with pytest.raises(
+        AzureBackupNotFoundError,
+        match=r"nothing with policy 'fleeet'\. Policies of its items: fleet \(\d+\), .*States: IRPending",
+    ) as caught:
+        fleet(policy="fleeet")
+    assert "allow_empty=True" in str(caught.value)
+    with pytest.raises(AzureBackupNotFoundError, match=r"state 'Protectd'"):
+        fleet(state="Protectd")
+    azure.protect("documents", deleted_ago=60.0)
+    with pytest.raises(AzureBackupNotFoundError, match="Items whose backup data is soft-deleted: 1"):
+        fleet(backup_management_type="AzureStorage")
+    assert len(fleet(backup_management_type="AzureStorage", include_deleted=True)) == 1
+
+
+def test_a_fleet_of_nothing_may_be_allowed(azure: Emulator) -> None:
+    assert fleet(policy="fleeet", allow_empty=True) == []
 
 
 def test_a_management_type_that_no_item_has_is_refused_when_the_dag_is_parsed() -> None:

@@ -10,16 +10,14 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from airflow.providers.common.compat.sdk import DAG
-from jinja2 import Template
 
 from airflow_provider_azbackup import restore_to
 from airflow_provider_azbackup.emulator import Emulator
@@ -203,10 +201,9 @@ def test_a_run_finds_the_backup_of_the_night_before_it(azure: Emulator, clock: A
     sensor.protected_item = "vm-good"
     job_id = azure.start_job("vm-good")
     clock.advance(6 * 3600)
-    run_at = datetime.fromtimestamp(clock(), UTC)
-    words = {"data_interval_end": run_at, "macros": SimpleNamespace(timedelta=timedelta)}
-    sensor.since = Template(sensor.since).render(words)
-    assert run(lambda: sensor, TaskInstance()) == job_id
+    scheduled, triggered = TaskInstance(), TaskInstance()
+    scheduled.dag_run.data_interval_end = triggered.dag_run.run_after = datetime.fromtimestamp(clock(), UTC)
+    assert run(lambda: sensor, scheduled) == run(lambda: sensor, triggered) == job_id
 
 
 def test_the_report_of_the_hook_says_what_it_promises(azure: Emulator) -> None:

@@ -12,7 +12,11 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, TaskDeferred
 
 from airflow_provider_azbackup.emulator import Emulator
-from airflow_provider_azbackup.exceptions import AzureBackupAuthError, AzureBackupConfigError
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupAuthError,
+    AzureBackupConfigError,
+    AzureBackupNotFoundError,
+)
 from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor
 from tests.tasks import TaskInstance, fire, run
 
@@ -156,7 +160,9 @@ def test_a_restore_or_the_backup_of_another_item_is_no_backup_of_this_one(
 
 @BOTH
 def test_databases_that_jobs_do_not_tell_apart_are_refused(azure: Emulator, mode: dict[str, Any]) -> None:
-    with pytest.raises(AzureBackupConfigError, match="same name on the same server"):
+    with pytest.raises(
+        AzureBackupConfigError, match="cannot be distinguished from those of SQLDataBase;reports;msdb in "
+    ):
         gate(azure.service.world.named("msdb")[0].path, since="2026-01-01", **mode)
 
 
@@ -230,11 +236,11 @@ def test_an_outage_is_waited_out(azure: Emulator, clock: Any, mode: dict[str, An
 
 
 @BOTH
-def test_who_may_not_list_jobs_is_told_so(
+def test_who_may_not_look_is_told_which_right_is_missing(
     azure: Emulator, connect: Callable[..., None], mode: dict[str, Any]
 ) -> None:
     connect(azure.connection(principal="nobody"))
-    with pytest.raises(AzureBackupAuthError, match="backupJobs/read"):
+    with pytest.raises(AzureBackupAuthError, match="protectedItems/read"):
         gate(azure.service.world.named("vm-good")[0].path, since="2026-01-01", **mode)
 
 
@@ -273,17 +279,112 @@ def _deferred(machine: str, since: datetime) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("since", ["", "None"])
-def test_a_run_without_a_data_interval_is_told_what_to_give(azure: Emulator, since: str) -> None:
-    with pytest.raises(AzureBackupConfigError, match="no data interval; give since or max_age"):
-        sensor = AzureBackupFreshnessSensor(task_id="gate", protected_item="vm-good", deferrable=False)
-        sensor.since = since  # as Airflow renders a data_interval_start that is not there
+def test_a_template_that_comes_to_nothing_is_no_default(azure: Emulator, since: str) -> None:
+    with pytest.raises(AzureBackupConfigError, match="since of task 'gate' came to nothing in this run"):
+        sensor = AzureBackupFreshnessSensor(
+            task_id="gate", protected_item="vm-good", since="{{ x }}", deferrable=False
+        )
+        sensor.since = since  # as Airflow renders what is not there
         sensor.execute(TaskInstance().context)
 
 
-def test_since_is_the_start_of_the_data_interval() -> None:
-    sensor = AzureBackupFreshnessSensor(task_id="gate", protected_item="vm-good")
-    assert sensor.since == "{{ data_interval_start }}"
-    assert "since" in sensor.template_fields
+NOON = datetime(2026, 9, 20, 12, tzinfo=UTC)
+
+
+def looked_since(since: Any = None, **of_run: datetime) -> datetime:
+    """Return since when a gate looks for a backup, in a run that has such moments."""
+    ti = TaskInstance()
+    for name, moment in of_run.items():
+        setattr(ti.dag_run, name, moment)
+    sensor = AzureBackupFreshnessSensor(
+        task_id="gate", protected_item="vm-good", since=since, deferrable=True, timeout=7200
+    )
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute(ti.context)
+    return datetime.fromtimestamp(deferred.value.trigger.serialize()[1]["after"], UTC)
+
+
+@pytest.mark.parametrize(
+    ("since", "of_run", "expected"),
+    [
+        # A scheduled run, and one that a person starts at a later moment of the same day.
+        (None, {"data_interval_start": -24, "data_interval_end": 0, "run_after": 0}, -24),
+        (None, {"data_interval_start": -24, "data_interval_end": 0, "run_after": 3}, -24),
+        # airflow dags trigger, the REST API and assets on Airflow 3: no logical date, no data interval.
+        (None, {"run_after": 3}, 3),
+        (12, {"run_after": 3}, -9),
+        (12, {"data_interval_start": -24, "data_interval_end": 0, "run_after": 0}, -12),
+        (12, {"data_interval_start": -24, "data_interval_end": 0, "run_after": 3}, -9),
+        # Airflow 2: a run that a person starts has the moment as its logical date.
+        (12, {"data_interval_start": -24, "data_interval_end": 0, "logical_date": 3}, -9),
+        (12, {"data_interval_start": -24, "data_interval_end": 0, "logical_date": -24}, -12),
+        (0, {"run_after": 3}, 3),
+    ],
+)
+def test_every_run_has_a_moment_since_which_a_backup_counts(
+    azure: Emulator, since: int | None, of_run: dict[str, int], expected: int
+) -> None:
+    ago = None if since is None else timedelta(hours=since)
+    moments = {name: NOON + timedelta(hours=hours) for name, hours in of_run.items()}
+    assert looked_since(ago, **moments) == NOON + timedelta(hours=expected)
+
+
+def test_a_run_of_which_only_its_start_is_known_begins_there(azure: Emulator) -> None:
+    assert looked_since() == TaskInstance().dag_run.start_date
+
+
+@pytest.mark.parametrize(
+    ("zone", "hour"), [("utc", 12), ("Europe/Berlin", 10), ("America/New_York", 16), ("Asia/Kolkata", 6.5)]
+)
+@pytest.mark.parametrize("since", ["2026-09-20T12:00", datetime(2026, 9, 20, 12)])
+def test_a_moment_without_a_time_zone_is_in_airflows(
+    azure: Emulator, monkeypatch: pytest.MonkeyPatch, since: Any, zone: str, hour: float
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__DEFAULT_TIMEZONE", zone)
+    assert looked_since(since) == datetime(2026, 9, 20, tzinfo=UTC) + timedelta(hours=hour)
+    assert looked_since("2026-09-20T12:00+00:00") == NOON
+
+
+def test_a_moment_without_a_time_zone_is_in_that_of_the_computer_when_airflow_says_so(
+    azure: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__DEFAULT_TIMEZONE", "system")
+    naive = NOON.replace(tzinfo=None)
+    assert looked_since(naive.isoformat()) == naive.astimezone(UTC)
+
+
+@pytest.mark.parametrize("name", ["vm-good", "by VM", "by item"])
+@pytest.mark.parametrize("what", [{"since": timedelta(days=30)}, {"max_age": timedelta(days=1)}], ids=str)
+@BOTH
+def test_a_gate_on_an_item_whose_data_is_soft_deleted_stays_shut_and_says_when_it_is_purged(
+    azure: Emulator, clock: Any, name: str, what: dict[str, Any], mode: dict[str, Any]
+) -> None:
+    over(azure, clock, "vm-good", "Completed")
+    item = azure.service.world.named("vm-good")[0]
+    azure.protect("vm-good", state="ProtectionStopped", deleted_ago=1800.0)
+    given = {"vm-good": "vm-good", "by VM": item.source_id, "by item": item.path}[name]
+    purged = datetime.fromtimestamp(clock() - 1800.0, UTC) + timedelta(days=14)
+    with pytest.raises(
+        AzureBackupNotFoundError, match=f"soft-deleted and is purged at {purged:%Y-%m-%dT%H:%M}"
+    ):
+        gate(item=given, soft_fail=True, **what, **mode)
+
+
+def test_a_gate_stays_shut_when_the_data_is_deleted_while_it_waits(azure: Emulator, clock: Any) -> None:
+    azure.start_job("vm-good", seconds=900)
+    sensor = AzureBackupFreshnessSensor(
+        task_id="gate", protected_item="vm-good", since=ago(clock, 3600), deferrable=True, timeout=7200
+    )
+    ti = TaskInstance()
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute(ti.context)
+    path, kwargs = deferred.value.trigger.serialize()
+    event = asyncio.run(fire(path, json.loads(json.dumps(kwargs))))
+    azure.protect("vm-good", deleted_ago=0.0)
+    with pytest.raises(
+        AzureBackupNotFoundError, match="nothing of vm-good can be restored before an undelete"
+    ):
+        sensor.execute_complete(ti.context, event=event, **deferred.value.kwargs)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +392,7 @@ def test_since_is_the_start_of_the_data_interval() -> None:
     [
         ({"since": "2026-01-01", "max_age": 60}, "both of since and max_age"),
         ({"max_age": 0}, "max_age"),
+        ({"since": timedelta(seconds=-1)}, "a timedelta that is not negative"),
         ({"max_age": timedelta(seconds=-5)}, "max_age"),
         ({"since": "yesterday"}, "'yesterday' is not a moment"),
         ({"protected_item": " "}, "protected_item"),

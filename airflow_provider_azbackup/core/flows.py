@@ -465,17 +465,39 @@ def get_region(vault: Vault) -> Flow[str]:
 
 
 def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem]:
-    """Find the protected item that a DAG author means.
+    """Find the protected item that a DAG author means. The ARM id of an item is taken as it is.
 
     :param vault: where to look; an ARM id of a protected item brings its own.
     :param name: ARM id of the protected item, ARM id of the virtual machine or file share, or friendly name;
         in a Backup vault ARM id, name or friendly name of the backup instance.
-    :raises AzureBackupNotFoundError: when the vault protects nothing of that name.
+    :raises AzureBackupNotFoundError: when the vault protects nothing of that name, or its data is deleted.
     :raises AzureBackupConfigError: for an ARM id of something else, or a name that several items share.
     """
+    if item := _read_item_id(name):
+        return item
+    return (yield from _look_up(vault, name)).item
+
+
+def find_item(vault: Vault | None, name: str | ProtectedItem) -> Flow[FoundItem]:
+    """Return the protected item that a DAG author means as Azure shows it now, also if its data is deleted.
+
+    :param vault: as in :func:`resolve_protected_item`.
+    :param name: likewise, or what that returned.
+    :raises AzureBackupError: as there.
+    """
+    item = _read_item_id(name) if isinstance(name, str) else name
+    if item is None:
+        return (yield from _look_up(vault, str(name)))
+    return replies.read_item(item, (yield from ask(calls.get_protected_item(item))))
+
+
+def _read_item_id(name: str) -> ProtectedItem | None:
     check_item(name)
-    if "/protecteditems/" in name.casefold() or "/backupinstances/" in name.casefold():
-        return ProtectedItem.parse(name)
+    is_item = "/protecteditems/" in name.casefold() or "/backupinstances/" in name.casefold()
+    return ProtectedItem.parse(name) if is_item else None
+
+
+def _look_up(vault: Vault | None, name: str) -> Flow[FoundItem]:
     if vault is None:
         raise AzureBackupConfigError(
             f"protected item {name!r} comes without a vault; give vault_name, resource_group_name and "
@@ -504,7 +526,7 @@ def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem
     )
 
 
-def _item_of_vm(guess: ProtectedItem, vm_id: str) -> Flow[ProtectedItem]:
+def _item_of_vm(guess: ProtectedItem, vm_id: str) -> Flow[FoundItem]:
     """Return the item whose source is a VM, as the vault says.
 
     The names of an item hold the VM's resource group and name but not its subscription, and a vault may
@@ -538,7 +560,7 @@ def _item_of_vm(guess: ProtectedItem, vm_id: str) -> Flow[ProtectedItem]:
     )
 
 
-def _only_one(meant: Sequence[FoundItem], name: str) -> ProtectedItem:
+def _only_one(meant: Sequence[FoundItem], name: str) -> FoundItem:
     """Return the one item that is meant; one whose data is soft-deleted is meant only if no other is.
 
     :param meant: at least one item.
@@ -549,7 +571,7 @@ def _only_one(meant: Sequence[FoundItem], name: str) -> ProtectedItem:
     vault = meant[0].item.vault.name
     live = [item for item in meant if not item.is_deleted]
     if len(live) == 1:
-        return live[0].item
+        return live[0]
     told = "; ".join(f"{each.item.path}{f' ({each.trouble})' if each.trouble else ''}" for each in meant)
     if not live:
         raise AzureBackupNotFoundError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -190,11 +190,12 @@ def check_item(text: str) -> None:
     )
 
 
-def read_moment(name: str, value: object) -> datetime | None:
-    """Read a moment; None for nothing.
+def read_moment(name: str, value: object, *, zone: tzinfo | None = UTC) -> datetime | None:
+    """Read a moment, as UTC; None for nothing.
 
     :param name: the argument, for the error.
-    :param value: a datetime or ISO 8601 text, in UTC unless it says otherwise.
+    :param value: a datetime or ISO 8601 text.
+    :param zone: the time zone of a value that names none; None takes that of this computer.
     :raises AzureBackupConfigError: when it is no moment.
     """
     if value is None or value == "":
@@ -207,7 +208,9 @@ def read_moment(name: str, value: object) -> datetime | None:
         raise AzureBackupConfigError(
             f"{name} {value!r} is not a moment; expected a datetime or ISO 8601, such as 2026-01-31T00:00:00Z"
         )
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if moment.tzinfo is None and zone is not None:
+        moment = moment.replace(tzinfo=zone)
+    return moment.astimezone(UTC)
 
 
 def check_ends(ends: object) -> list[str]:
