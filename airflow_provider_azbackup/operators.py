@@ -710,6 +710,7 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_booleans(self.task_id, include_deleted=include_deleted, allow_empty=allow_empty)
         check_literal(vault_type, check_vault_type)
         if backup_management_type not in (None, *MANAGEMENT_TYPES):
             raise AzureBackupConfigError(

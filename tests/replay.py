@@ -9,6 +9,10 @@ What our requests may differ in from the recorded ones is said here, in code, an
   narrowed by the type of item;
 * a friendly name is looked for in lists that the recorded client, which knew the type, never asked for: they
   are empty, and the test names them;
+* a list of recovery points may be narrowed by dates where the recorded one is not, and one of them may be
+  read by its id, which the recorded clients looked for in the list;
+* the jobs beside one whose recovery point is looked for are a list that no recorded client asked for: it is
+  empty where the test names it;
 * an expiry has whole seconds, and a request without a body is recorded as null or as empty text.
 """
 
@@ -22,6 +26,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -36,6 +41,7 @@ from airflow_provider_azbackup.core.wire import Reply
 from airflow_provider_azbackup.hooks import AzureBackupAsyncHook, AzureBackupHook
 
 RECORDINGS = Path(__file__).resolve().parents[1].parent / "shared" / "recordings"
+RECORDINGS_2 = RECORDINGS.with_name("recordings-2")
 
 needs_recordings = pytest.mark.skipif(
     not RECORDINGS.is_dir(), reason="recordings are kept beside the project, not in it"
@@ -49,6 +55,21 @@ _EXPIRY = "recoveryPointExpiryTimeInUTC"
 def exchanges(name: str) -> list[dict[str, Any]]:
     """The exchanges of a recording of Recovery Services vaults."""
     found: list[dict[str, Any]] = json.loads((RECORDINGS / f"{name}.json").read_text())["exchanges"]
+    return found
+
+
+def newer_exchanges(name: str) -> list[dict[str, Any]]:
+    """The exchanges of a recording of the second set, in the order of their dates where all have one."""
+    found: list[dict[str, Any]] = [
+        {
+            "request": {"method": each["method"], "uri": each["uri"], "body": each.get("request")},
+            "response": {"status": each["status"], "headers": each["headers"], "body": each["body"]},
+        }
+        for each in json.loads((RECORDINGS_2 / f"{name}.json").read_text())["exchanges"]
+    ]
+    dates = [each["response"]["headers"].get("date") for each in found]
+    if all(dates):
+        found.sort(key=lambda each: parsedate_to_datetime(each["response"]["headers"]["date"]))
     return found
 
 
@@ -75,6 +96,8 @@ class Line:
             return False
         if self.path.endswith("/backupprotecteditems"):
             return self.filter <= recorded.filter
+        if self.path.endswith("/recoverypoints"):
+            return self.filter >= recorded.filter
         return self.filter == recorded.filter
 
 
@@ -138,7 +161,9 @@ class Replay:
             if index is not None:
                 self._served[index] = self._served.get(index, 0) + 1
                 found = self.exchanges[index]["response"]
-            elif any(f"backupManagementType eq '{each}'" in line.filter for each in self.empty_lists):
+            elif point := self._listed_point(line):
+                found = {"status": 200, "headers": {}, "body": point}
+            elif self._is_empty(line):
                 found = {"status": 200, "headers": {}, "body": {"value": []}}
             else:
                 found = {"status": 400, "headers": {}, "body": {"error": {"code": "NotRecorded"}}}
@@ -167,6 +192,19 @@ class Replay:
             assert request.headers["authorization"].startswith("Bearer ")
             bodies = _whole_seconds(request.body), _whole_seconds(recorded.get("body"))
             assert bodies[0] == bodies[1], bodies
+
+    def _listed_point(self, line: Line) -> Any:
+        """The recovery point that a request reads by its id, out of a recorded list."""
+        for recorded, exchange in zip(self.lines, self.exchanges, strict=True):
+            if recorded.path.endswith("/recoverypoints") and line.path.startswith(f"{recorded.path}/"):
+                points = exchange["response"]["body"]["value"]
+                return next((each for each in points if unquote(each["id"]).casefold() == line.path), None)
+        return None
+
+    def _is_empty(self, line: Line) -> bool:
+        if line.path.endswith("/backupjobs"):
+            return "backupJobs" in self.empty_lists
+        return any(f"backupManagementType eq '{each}'" in line.filter for each in self.empty_lists)
 
     def _next(self, line: Line) -> int | None:
         for index, recorded in enumerate(self.lines):

@@ -148,6 +148,12 @@ def test_a_fleet_of_nothing_may_be_allowed(azure: Emulator) -> None:
     assert fleet(policy="fleeet", allow_empty=True) == []
 
 
+@pytest.mark.parametrize("name", ["allow_empty", "include_deleted"])
+def test_text_is_no_permission(name: str) -> None:
+    with pytest.raises(AzureBackupConfigError, match=f"{name} of task 'fleet' is 'False'"):
+        AzureBackupListProtectedItemsOperator(task_id="fleet", **{name: "False"})
+
+
 def test_a_management_type_that_no_item_has_is_refused_when_the_dag_is_parsed() -> None:
     with pytest.raises(AzureBackupConfigError, match="'VM'; expected one of AzureIaasVM"):
         AzureBackupListProtectedItemsOperator(task_id="fleet", backup_management_type="VM")

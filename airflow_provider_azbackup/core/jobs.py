@@ -155,8 +155,8 @@ class Job:
 
     @property
     def is_restore(self) -> bool:
-        """Whether it is a restore, from the archive or not."""
-        return self.action in ("restore", "restorewithrehydrate")
+        """Whether it is a restore: from the archive or not, in the same region or in another one."""
+        return self.action in ("restore", "restorewithrehydrate", "crossregionrestore")
 
     @property
     def container(self) -> str:

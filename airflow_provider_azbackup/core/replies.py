@@ -589,8 +589,12 @@ def _warnings(extended: JsonObject) -> list[JsonObject]:
 
 def _details(extended: JsonObject) -> JsonObject:
     """Return what a job tells of itself beyond its state: sizes, names, the recovery point that it made."""
+    moved = extended.get("dataTransferredInBytes")
+    if moved is None:  # a database server's restore has it in its phases
+        phases = [_dict(each.get("additionalDetails")) for each in _dicts(extended.get("subTasks"))]
+        moved = next(filter(None, (each.get("DataTransferredInBytes") for each in phases)), None)
     more = {
-        "dataTransferredInBytes": extended.get("dataTransferredInBytes"),
+        "dataTransferredInBytes": moved,
         "recoveryPointID": _dict(extended.get("targetRecoverPoint")).get("recoveryPointID"),
         "recoveryDestination": extended.get("recoveryDestination"),
     }
