@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core import calls, flows
+from airflow_provider_azbackup.core import calls, flows, matching, replies
 from airflow_provider_azbackup.core.resources import ProtectedItem, Vault
 from airflow_provider_azbackup.core.wire import Call, Reply
 from airflow_provider_azbackup.exceptions import (
@@ -15,7 +15,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupNotFoundError,
     AzureBackupTransientError,
 )
-from tests.core.play import ITEM, LOST, VAULT, answered, ok, play, sample
+from tests.core.play import ITEM, JOB, LOST, VAULT, answered, ok, play, sample
 
 GROUP = "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/apps-rg/providers"
 MACHINE = f"{GROUP}/Microsoft.Compute/virtualMachines/shop-vm"
@@ -290,3 +290,65 @@ def test_every_item_in_a_list_can_be_found_by_its_full_name() -> None:
     for body in (sample("items_machines"), sample("items_shares")):
         for each in body["value"]:
             assert play(find(each["name"]), *LISTS).result == ProtectedItem.parse(each["id"])
+
+
+def database(group: str, name: str = "SQLDataBase;mssqlserver;payroll") -> ProtectedItem:
+    return ProtectedItem(vault=VAULT, container=f"VMAppContainer;compute;{group};sql01", name=name)
+
+
+def databases(*items: ProtectedItem, friendly: str = "payroll", server: str = "sql01") -> Reply:
+    properties = {"friendlyName": friendly, "serverName": server}
+    return answered(200, {"value": [{"id": each.path, "properties": properties} for each in items]})
+
+
+def job_named(name: str, workload: str) -> dict[str, Any]:
+    properties = {
+        "status": "Completed",
+        "operation": "Backup (Full)",
+        "entityFriendlyName": name,
+        "backupManagementType": "AzureWorkload",
+        "workloadType": workload,
+    }
+    return {"name": JOB.job_id, "properties": properties}
+
+
+def test_databases_on_servers_of_one_name_are_named_with_their_containers() -> None:
+    old, new = database("prod-a"), database("prod-b")
+    with pytest.raises(
+        AzureBackupConfigError, match=r"compute;prod-a;sql01 cannot be .*compute;prod-b;sql01"
+    ):
+        play(matching.subject_of(old), databases(old, new))
+
+
+@pytest.mark.parametrize(
+    ("job", "is_it"),
+    [
+        (("payroll [sql01]", "SQLDataBase"), True),
+        (("PAYROLL [SQL01]", "sqldatabase"), True),
+        (("payroll [sql01]", ""), True),
+        (("payroll", "SQLDataBase"), True),
+        (("payroll [sql01]", "SAPHanaDatabase"), False),
+        (("payroll [sql02]", "SQLDataBase"), False),
+        (("mssqlserver;payroll [sql01]", "SQLDataBase"), True),
+    ],
+)
+def test_a_job_is_of_a_database_by_its_name_its_server_and_its_kind(
+    job: tuple[str, str], is_it: bool
+) -> None:
+    item = database("prod-a")
+    subject = play(matching.subject_of(item), databases(item)).result
+    body = job_named(*job)
+    found = replies.job_of(JOB, body)
+    assert found
+    assert subject.has(found) is is_it
+    assert matching.key_of(body) == subject.key
+
+
+def test_a_job_of_sap_ase_names_the_system_before_the_database() -> None:
+    item = database("prod-a", "SAPAseDatabase;ab4;orders")
+    subject = play(matching.subject_of(item), databases(item, friendly="orders")).result
+    body = job_named("ab4;orders [sql01]", "SAPAseDatabase")
+    found = replies.job_of(JOB, body)
+    assert found
+    assert subject.has(found)
+    assert matching.key_of(body) == subject.key
