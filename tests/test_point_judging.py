@@ -35,21 +35,21 @@ FLAWS: list[tuple[str, dict[str, Any], str]] = [
 
 
 @BOTH
-@pytest.mark.parametrize(("item", "point", "told"), FLAWS)
+@pytest.mark.parametrize(("item", "point", "reason"), FLAWS)
 def test_a_backup_whose_point_azure_speaks_against_proves_nothing(
-    azure: Emulator, item: str, point: dict[str, Any], told: str, deferrable: bool
+    azure: Emulator, item: str, point: dict[str, Any], reason: str, deferrable: bool
 ) -> None:
     azure.plan(item, point=point)
-    with pytest.raises(AzureBackupRecoveryPointError, match=told):
+    with pytest.raises(AzureBackupRecoveryPointError, match=reason):
         back_up(item, deferrable=deferrable)
 
 
 @MODES
-@pytest.mark.parametrize(("item", "point", "told"), FLAWS)
+@pytest.mark.parametrize(("item", "point", "reason"), FLAWS)
 def test_nor_does_somebody_elses(
-    azure: Emulator, clock: Any, item: str, point: dict[str, Any], told: str, mode: dict[str, Any]
+    azure: Emulator, clock: Any, item: str, point: dict[str, Any], reason: str, mode: dict[str, Any]
 ) -> None:
-    with pytest.raises(AzureBackupGateShutError, match=told):
+    with pytest.raises(AzureBackupGateShutError, match=reason):
         gate(over(azure, clock, item, point=point), require_recovery_point=True, **mode)
 
 
@@ -62,7 +62,7 @@ def test_a_scan_that_found_nothing_or_was_never_made_is_accepted(azure: Emulator
 
 
 @MODES
-@pytest.mark.parametrize(("item", "point", "told"), FLAWS)
+@pytest.mark.parametrize(("item", "point", "reason"), FLAWS)
 def test_freshness_passes_over_a_newer_point_and_says_why(
     azure: Emulator,
     clock: Any,
@@ -70,7 +70,7 @@ def test_freshness_passes_over_a_newer_point_and_says_why(
     capsys: pytest.CaptureFixture[str],
     item: str,
     point: dict[str, Any],
-    told: str,
+    reason: str,
     mode: dict[str, Any],
 ) -> None:
     over(azure, clock, item)
@@ -89,7 +89,7 @@ def test_freshness_passes_over_a_newer_point_and_says_why(
     fresh(timedelta(hours=1).total_seconds())
     assert datetime.fromisoformat(ti.xcoms["recovery_point"]["time"]) < good
     logged = caplog.text + capsys.readouterr().out
-    assert "Not fresh enough" in logged and told in logged
+    assert "Not fresh enough" in logged and reason in logged
     with pytest.raises(AirflowSensorTimeout):
         fresh(500.0, timeout=0.05 if "poke_interval" in mode else 600)
 
@@ -171,6 +171,24 @@ def test_disks_that_were_left_out_are_in_the_facts(azure: Emulator) -> None:
     back_up(ti=ti)
     point = ti.xcoms["recovery_point"]
     assert (point["disks_included"], point["disks_attached"], point["excluded_disks"]) == (2, 3, ["logs"])
+
+
+@BOTH
+def test_disks_or_volumes_that_were_left_out_keep_the_gate_shut_on_request(
+    azure: Emulator, deferrable: bool
+) -> None:
+    azure.plan("vm-good", point={"disks": 3, "excluded": ["logs"]})
+    with pytest.raises(
+        AzureBackupRecoveryPointError, match="2 of 3 attached disks are in it; left out: logs"
+    ):
+        back_up(require_all_disks=True, deferrable=deferrable)
+    azure.plan("vm-good")
+    back_up(require_all_disks=True, deferrable=deferrable)
+    cluster = azure.service.world.named("demo-aks")[0].path
+    azure.plan(cluster, ending="CompletedWithWarnings")
+    back_up(cluster, accept_warnings=True, deferrable=deferrable)
+    with pytest.raises(AzureBackupRecoveryPointError, match="volumes may have been left out"):
+        back_up(cluster, accept_warnings=True, require_all_disks=True, deferrable=deferrable)
 
 
 # Tiers

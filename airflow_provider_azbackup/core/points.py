@@ -1,4 +1,4 @@
-"""Recovery points: what a backup leaves behind, and whether one is good enough.
+"""Recovery points: what a backup makes, and whether one is good enough.
 
 One place decides. :meth:`RecoveryPoint.shortcoming` is asked by the gates, :attr:`RecoveryPoint.loss` and
 :attr:`RecoveryPoint.damage` by restores.
@@ -209,19 +209,18 @@ def left_out(point: RecoveryPoint | None, job: Job | None = None) -> str:
 
     :param point: the recovery point, where one was read: it counts the disks of a VM.
     :param job: the backup; read by itself, not from a list, which holds neither its details nor its warnings.
+
+    Source: https://learn.microsoft.com/azure/backup/selective-disk-backup-restore
     """
-    if point is not None:
-        names = f": {', '.join(point.excluded_disks)}" if point.excluded_disks else ""
-        included, attached = point.disks_included, point.disks_attached
-        if included is not None and attached is not None and included < attached:
-            return f"{included} of {attached} attached disks are in it{names and f'; left out{names}'}"
-        if names:
-            return f"disks were left out{names}"
-    if job is None:
-        return ""
-    named = next((value for name, value in job.details if name.casefold() == _EXCLUDED), "").strip()
-    if named and named.casefold() != "none":
-        return f"disks were left out: {named}"
+    # A list of recovery points counts the disks and does not name them; the VM's job does, with semicolons.
+    bag = next((value for name, value in job.details if name.casefold() == _EXCLUDED), "") if job else ""
+    names = ", ".join(point.excluded_disks if point else ()) or bag.strip().replace("; ", ", ")
+    named = f"left out: {names}" if names and names.casefold() != "none" else ""
+    included, attached = (point.disks_included, point.disks_attached) if point else (None, None)
+    if included is not None and attached is not None and included < attached:
+        return "; ".join(filter(None, (f"{included} of {attached} attached disks are in it", named)))
+    if named or job is None:
+        return f"disks were {named}" if named else ""
     if job.backup_management_type.casefold() == AKS and (job.errors or job.outcome is Outcome.WARNED):
         warnings = "; ".join(map(str, job.errors)) or "its warnings are not known"
         return f"the backup of the cluster ended with warnings, so volumes may have been left out: {warnings}"

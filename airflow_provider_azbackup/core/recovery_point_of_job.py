@@ -55,7 +55,7 @@ def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flo
     :raises AzureBackupConfigError: for a job that makes no recovery point that can be listed: a restore, the
         backup of a log, the backup of a MARS agent.
     :raises AzureBackupNotFoundError: when no list shows it within :data:`POINT_LIMIT` seconds, or when it
-        cannot be told from those of the item's other jobs; lists them.
+        cannot be distinguished from those of the item's other jobs; lists them.
     """
     vault = job.ref.vault
     if not job.is_backup or not job.began:
