@@ -105,9 +105,12 @@ class _Gate(JobWait, BaseSensorOperator):
 
     def _passes(self, context: Context, job: Job) -> bool:
         try:
-            opens = self.settle(context, job)
+            opens = self.settle(context, job, since=self._since or None, attempt_began=self._since or None)
         except AzureBackupJobFailedError as error:
             self._shut(error)
+        except AzureBackupTimeoutError as error:
+            self._forgive_timeout(str(error))
+            self._time_is_up(context, str(error), error.job)
         if opens:
             self.publish(context, job)
         return opens
@@ -318,9 +321,10 @@ class AzureBackupJobSensor(_Gate):
         except AzureBackupError as error:
             self._forgive_blindness(error)
             raise
+        self._since = since or 0.0
+        self.log.info("Azure Backup %s", job.story())
         if not self._passes(context, job):
             raise AzureBackupError(f"the trigger gave up on a job that still runs: {job}", job=job.facts())
-        self.log.info("Azure Backup %s", job.story())
         return job.ref.job_id
 
 
@@ -610,10 +614,18 @@ class AzureBackupFreshnessSensor(_Gate):
         self._check_kept(hook, item or self.protected_item)
         try:
             after = self._after(context).timestamp()
-            if self.settle(context, job, self.protected_item, after=after):
+            opens = self.settle(
+                context,
+                job,
+                self.protected_item,
+                after=after,
+                since=self._since,
+                attempt_began=self._since,
+            )
+            if opens:
                 self.publish(context, job)
                 return self._point.path if self.max_age and self._point else job.ref.job_id
-        except (AzureBackupJobFailedError, AzureBackupNotFoundError) as error:
+        except (AzureBackupJobFailedError, AzureBackupNotFoundError, AzureBackupTimeoutError) as error:
             self.log.warning("It proves nothing, so the wait goes on: %s", error)
         self._tried.append(job.ref.job_id)
         return None
@@ -622,6 +634,7 @@ class AzureBackupFreshnessSensor(_Gate):
         self, context: Context, hook: AzureBackupHook, subject: Subject, after: datetime
     ) -> str | None:
         from airflow_provider_azbackup.core.points import freshest
+        from airflow_provider_azbackup.core.proof import prove
 
         point, passed_over = freshest(
             hook.list_recovery_points(subject.item, after=after),
@@ -638,6 +651,7 @@ class AzureBackupFreshnessSensor(_Gate):
         context["ti"].xcom_push(key="recovery_point", value=point.facts())
         self.log.info("There is %s", point)
         self._point = point
+        self._proof = prove(None, point, subject.item, started_by="found", attempt_began=self._since or None)
         self.publish(context, None)
         return point.path
 

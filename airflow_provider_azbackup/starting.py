@@ -254,7 +254,7 @@ class StartOperator(JobWait, BaseOperator):
         if job.met_another and self.protected_item is not None:
             return self._join(context, job, since)
         try:
-            opens = self.settle(context, job, self.protected_item, elsewhere=self._elsewhere())
+            opens = self.settle(context, job, self.protected_item, elsewhere=self._elsewhere(), since=since)
         except (AzureBackupRecoveryPointError, AzureBackupWrongJobError):
             Memory(context).keep(None)  # so that a retry takes another backup
             raise

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_azbackup.core.jobs import Job
-    from airflow_provider_azbackup.core.names import AcceptWarnings
+    from airflow_provider_azbackup.core.names import AcceptWarnings, StartedBy
     from airflow_provider_azbackup.core.points import RecoveryPoint
-    from airflow_provider_azbackup.core.proof import Action
+    from airflow_provider_azbackup.core.proof import Action, Proof
     from airflow_provider_azbackup.core.resources import JobRef, ProtectedItem
     from airflow_provider_azbackup.events import JobEvent
     from airflow_provider_azbackup.hooks import AzureBackupHook
@@ -56,6 +56,7 @@ class JobWait:
     min_tier: str | None = None
     require_all_disks: bool = False
     _point: RecoveryPoint | None = None
+    _proof: Proof | None = None
     timeout: float
     execution_timeout: timedelta | None
     outlets: list[Any]
@@ -154,18 +155,26 @@ class JobWait:
         *,
         elsewhere: str = "",
         after: float = 0.0,
+        since: float | None = None,
+        started_by: StartedBy = "found",
+        attempt_began: float | None = None,
     ) -> bool:
         """Push the facts of a job that is waited for no longer and decide whether it opens the gate.
 
         :param protected_item: what it must be of; None where the task names only the job.
         :param elsewhere: a storage account that the job may carry instead of the item's own.
         :param after: Unix time by Azure's clock before which it must not have begun; 0 for any time.
+        :param since: Unix time the wait began, for the deadline of ``min_tier``; None is now.
+        :param started_by: who started the job, for the proof.
+        :param attempt_began: Unix time by Azure's clock at which this attempt began, for the proof.
         :return: False when it is still running.
         :raises AzureBackupWrongJobError: when it is not a job of this item and kind in this vault.
         :raises AzureBackupJobFailedError: when it proves no backup, or not one as good as is asked for.
         :raises AzureBackupNotFoundError: when a recovery point is asked for and none is found.
+        :raises AzureBackupTimeoutError: when its recovery point does not reach ``min_tier`` in time.
         """
         from airflow_provider_azbackup.core.jobs import is_proven
+        from airflow_provider_azbackup.core.proof import prove
 
         if job.is_enough(self.wait_for):
             context["ti"].xcom_push(key="job", value=job.facts())
@@ -174,19 +183,23 @@ class JobWait:
         with self.hook() as hook:
             item = hook.check_job(job, protected_item, action=self.action(), elsewhere=elsewhere, after=after)
             if self.require_recovery_point:
-                self._judge_point(context, hook, job, item)
+                start = clock.current().now() if since is None else since
+                self._judge_point(context, hook, job, item, self.deadline(context, start))
+        self._proof = prove(job, self._point, item, started_by=started_by, attempt_began=attempt_began)
         return True
 
     def publish(self, context: Context, job: Job | None) -> None:
-        """Put what was proved into the events of the task's outlets, where it has any.
+        """Push the proof, put what was proved into the events of the task's outlets, and log it last.
 
         :param job: what has succeeded; None where the recovery point is all that is known.
         """
-        if not self.outlets:
-            return
+        proof = self._proof.to_dict() if self._proof else None
+        if proof:
+            context["ti"].xcom_push(key="proof", value=proof)
         proved = {
             **(job.digest() if job else {}),
             **({"recovery_point": self._point.facts()} if self._point else {}),
+            **({"proof": proof} if proof else {}),
         }
         for outlet in self.outlets:
             # Airflow 2 lets anything be an outlet, and whatever goes wrong here, the backup is good.
@@ -194,22 +207,39 @@ class JobWait:
                 context["outlet_events"][outlet].extra.update(proved)
             except Exception as error:
                 self.log.debug("Outlet %s takes no facts: %s: %s", outlet, type(error).__name__, error)
+        if self._proof:
+            self.log.info("Proof: %s", self._proof)
 
     def _judge_point(
-        self, context: Context, hook: AzureBackupHook, job: Job, item: ProtectedItem | None
+        self,
+        context: Context,
+        hook: AzureBackupHook,
+        job: Job,
+        item: ProtectedItem | None,
+        deadline: float,
     ) -> None:
-        point = self._point = hook.find_recovery_point(job, item)
-        context["ti"].xcom_push(key="recovery_point", value=point.facts())
-        flaw = point.shortcoming(
+        from airflow_provider_azbackup.core.points import RecoveryPoint, left_out
+
+        point = hook.find_recovery_point(job, item)
+        asked = partial(
+            RecoveryPoint.shortcoming,
             min_consistency=self.min_consistency,
-            min_tier=self.min_tier,
             require_all_disks=self.require_all_disks,
             job=job,
         )
+        flaw = asked(point)
+        if self.min_tier and not flaw and not point.has_reached(self.min_tier):
+            self.log.info("Waiting for %s to reach %s", point, self.min_tier)
+            point = hook.wait_for_tier(point, self.min_tier, deadline=deadline)
+            flaw = asked(point, min_tier=self.min_tier)
+        self._point = point
+        context["ti"].xcom_push(key="recovery_point", value=point.facts())
         if flaw:
             raise AzureBackupRecoveryPointError(
                 f"{job} has made {point}, but {flaw}. Recovery point: {point.path}", job=job.facts()
             )
+        if missing := left_out(point, job):
+            self.log.warning("Not everything is in %s: %s", point, missing)
         self.log.info("It has made %s", point)
 
     def overdue(

@@ -457,3 +457,54 @@ def test_a_job_that_a_sensor_refuses_is_not_tried_again(azure: Emulator, clock: 
             lambda: AzureBackupJobSensor(task_id="g", job_id=job_id, require_recovery_point=True),
             TaskInstance(),
         )
+
+
+def job_of(azure: Emulator, clock: Any, item: str, operation: str = "Backup") -> Callable[[Any], Any]:
+    """Put a job that has completed into a note."""
+    job_id = over(azure, clock, item, operation=operation)
+    return lambda note: {**note, "job": job_id}
+
+
+# What is done to the note that a try has left, by an emulator and its clock.
+NOTES: dict[str, Callable[[Emulator, Any], Callable[[Any], Any]]] = {
+    "another VM's job": lambda azure, clock: job_of(azure, clock, "vm-patched"),
+    "the job of another vault": lambda azure, clock: job_of(azure, clock, "vm-elsewhere"),
+    "a share's job": lambda azure, clock: job_of(azure, clock, "documents"),
+    "the job of a Backup vault": lambda azure, clock: job_of(azure, clock, "disk-good"),
+    "a deletion": lambda azure, clock: job_of(azure, clock, "vm-good", "DeleteBackupData"),
+    "a restore": lambda azure, clock: job_of(azure, clock, "vm-good", "Restore"),
+    "a change of protection": lambda azure, clock: job_of(azure, clock, "vm-good", "ConfigureBackup"),
+    "another item": lambda *_: lambda note: {**note, "item": note["item"].replace("vm-good", "vm-patched")},
+    "a number for a version": lambda *_: lambda note: {**note, "version": -1},
+    "no version": lambda *_: lambda note: {k: v for k, v in note.items() if k != "version"},
+    "text": lambda *_: lambda _: "done",
+    "a list": lambda *_: lambda note: [note],
+}
+
+
+@BOTH
+@pytest.mark.parametrize("forge", NOTES.values(), ids=NOTES)
+def test_a_forged_note_never_opens_a_gate(
+    azure: Emulator, clock: Any, forge: Callable[..., Callable[[Any], Any]], deferrable: bool
+) -> None:
+    ti = TaskInstance(store=Store(), retries=5)
+    assert ti.store is not None
+    wait = deferred(backup_of(azure), ti)
+    mine = ti.xcoms["job_id"]
+    assert wait.method_name == "execute_complete"
+    forged = forge(azure, clock)
+    (key,) = ti.store
+    ti.store.set(key, forged(ti.store[key]))
+    before = set(azure.service.world.jobs) - {mine}
+    vm_id = VM.format(azure.service.world.subscription)
+    for _ in range(3):
+        ti.retry()
+        try:
+            result = run(
+                lambda: AzureBackupOperator(task_id="b", protected_item=vm_id, deferrable=deferrable), ti
+            )
+            break
+        except AzureBackupWrongJobError:
+            assert "proof" not in ti.xcoms
+    assert result not in before
+    assert azure.service.world.jobs[result].item.name == "vm-good"

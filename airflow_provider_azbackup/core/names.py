@@ -29,6 +29,10 @@ RECOVERY_SERVICES = "RecoveryServices"
 DATA_PROTECTION = "DataProtection"
 VAULT_TYPES = (RECOVERY_SERVICES, DATA_PROTECTION)
 
+# Who started a job: this task, as Azure's answer to its request says; somebody else, before this attempt; or
+# it was found in a list, and began after this attempt did.
+StartedBy: TypeAlias = Literal["this task", "adopted", "found"]
+
 # What a wait is for: the end of the job, or the snapshot a machine's backup begins with.
 WaitFor: TypeAlias = Literal["completion", "snapshot"]
 

@@ -176,6 +176,7 @@ def make_app(reads: Reads | None = None) -> FastAPI:
             "portal": link if safe else None,
             "progress": _scalars(pushed.get(PROGRESS)),
             "recovery_point": _scalars(pushed.get("recovery_point")),
+            "proof": _scalars(pushed.get("proof")),
         }
 
     return app

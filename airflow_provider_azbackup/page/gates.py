@@ -33,7 +33,7 @@ MOST = 1000
 _LONGEST = 50_000
 _PORTALS = frozenset(urlsplit(cloud.portal).netloc for cloud in CLOUDS.values())
 # What a tab shows of its task.
-_SHOWN = (AzureBackupJobLink.key, "job", PROGRESS, "recovery_point")
+_SHOWN = (AzureBackupJobLink.key, "job", PROGRESS, "recovery_point", "proof")
 
 
 def recent(session: Session, dag_ids: Collection[str], since: datetime) -> list[JsonObject]:

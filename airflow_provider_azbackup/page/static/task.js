@@ -45,6 +45,8 @@ function phase(task) {
 const IN_WORDS = {
   job_id: () => "",
   status: () => "",
+  version: () => "",
+  age_at_start_seconds: (value) => `${value} s`,
   percent: (value) => `${value} %`,
   elapsed_seconds: duration,
   bytes_done: size,
@@ -65,7 +67,7 @@ const named = (facts) =>
   ]);
 
 function tell(answer) {
-  const { job, progress, recovery_point: point, portal } = answer;
+  const { job, progress, recovery_point: point, proof, portal } = answer;
   show("told", false);
   show("task", true);
   const outcome = job.outcome || "running";
@@ -103,6 +105,7 @@ function tell(answer) {
     ["Activity id", job.activity_id],
   ]);
   show("progress-part", outcome === "running" && fill("progress", named(progress)));
+  show("proof-part", fill("proof", named(proof)));
   show("point-part", fill("point", named(point)));
 }
 
