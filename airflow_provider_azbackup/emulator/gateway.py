@@ -142,7 +142,7 @@ class Arm:
         )
 
     def _serve(self, route: Route, call: Call) -> Answer:
-        principal, subscription = call.principal, call.parts.get("sub", self.world.subscription)
+        subscription = call.parts.get("sub", self.world.subscription)
         if subscription.lower() != self.world.subscription.lower():
             raise RefusalError(
                 status=404,
@@ -151,15 +151,8 @@ class Arm:
                 headers=GATEWAY,
             )
         action = route.action and f"{route.provider}/{route.action}"
-        if action and not principal.may(action):
-            raise RefusalError(
-                status=403,
-                code="AuthorizationFailed",
-                message=f"The client '{principal.client_id}' with object id '{principal.object_id}' does not "
-                f"have authorization to perform action '{action}' over scope '{call.scope}' or the scope is "
-                "invalid. If access was recently granted, please refresh your credentials.",
-                headers=GATEWAY,
-            )
+        if action:
+            call.need(action)
         spent = self.spend(action, route.method, route.reads)
         answer = route.handler(call)
         answer.headers = {**spent, **answer.headers}
@@ -215,6 +208,19 @@ class Call:
             or self.parts.get("vault_path")
             or f"/subscriptions/{self.parts['sub']}"
         )
+
+    def need(self, action: str) -> None:
+        """Refuse the caller who lacks a right."""
+        principal = self.principal
+        if not principal.may(action):
+            raise RefusalError(
+                status=403,
+                code="AuthorizationFailed",
+                message=f"The client '{principal.client_id}' with object id '{principal.object_id}' does not "
+                f"have authorization to perform action '{action}' over scope '{self.scope}' or the scope is "
+                "invalid. If access was recently granted, please refresh your credentials.",
+                headers=GATEWAY,
+            )
 
     def vault(self) -> Vault:
         group, name = self.parts["group"], self.parts["vault"]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from airflow_provider_azbackup.emulator import item_bodies, job_bodies, restores
+from airflow_provider_azbackup.emulator import gateway, item_bodies, job_bodies, restores
 from airflow_provider_azbackup.emulator.gateway import Answer, Call, Route, invalid
 from airflow_provider_azbackup.emulator.instance_routes import DATA_PROTECTION
 from airflow_provider_azbackup.emulator.items import WORKLOADS, Item
@@ -265,6 +265,8 @@ def get_point(call: Call) -> Answer:
 
 def restore(call: Call) -> Answer:
     item, name = call.item(), call.parts["point"]
+    for action in _RESTORES_VM if item.kind == "VM" else ():
+        call.need(action)
     log = call.log(item)
     at: float | None = None
     if name != restores.RANGE or log is None:
@@ -314,6 +316,8 @@ ITEM = (
 )
 OPERATION = r"(?P<operation>[^/]+)"
 _ITEMS = "vaults/backupFabrics/protectionContainers/protectedItems"
+# What the restore of a VM needs besides its own right: without it, the answer was seen to be 403.
+_RESTORES_VM = (f"{gateway.RECOVERY_SERVICES}/{_ITEMS}/read", f"{gateway.RECOVERY_SERVICES}/vaults/read")
 
 
 def _route(method: str, path: str, action: str, handler: Callable[[Call], Answer]) -> Route:

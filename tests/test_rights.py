@@ -1,0 +1,350 @@
+"""The least rights for everything that is done: they suffice, and none of them can be left out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_azbackup.emulator import Emulator
+from airflow_provider_azbackup.emulator.seed import BACKUP_VAULT_JOBS, OPERATOR_ACTIONS, READER_ACTIONS
+from airflow_provider_azbackup.exceptions import AzureBackupAuthError
+from airflow_provider_azbackup.operators import (
+    AzureBackupCancelJobOperator,
+    AzureBackupListProtectedItemsOperator,
+    AzureBackupOperator,
+    AzureBackupRestoreOperator,
+)
+from airflow_provider_azbackup.restore_to import (
+    disks,
+    new_disk,
+    original_blobs,
+    original_database,
+    original_share,
+)
+from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor, AzureBackupJobSensor
+from tests.tasks import Store, TaskInstance, run
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "rights.md"
+GROUP = "/subscriptions/00000000-0000-0000-0000-00000000d3a0/resourceGroups/demo-rg"
+ACCOUNT = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/staging"
+DISK_ID = f"{GROUP}/providers/Microsoft.Compute/disks/drill"
+BACKUP_VAULT = {"vault_name": "demo-backup-vault", "vault_type": "DataProtection"}
+
+
+class Desk:
+    """What a DAG author does, as one principal."""
+
+    def __init__(self, azure: Emulator, clock: Any) -> None:
+        self.azure, self.clock = azure, clock
+
+    def path(self, name: str) -> str:
+        """The ARM id of a protected item or backup instance."""
+        return str(self.azure.service.world.named(name)[0].path)
+
+    def task(self, kind: Callable[..., Any], **arguments: Any) -> Any:
+        return run(lambda: kind(**{"task_id": "task", **arguments}), TaskInstance(store=Store()))
+
+    def list_items(self, **vault: str) -> None:
+        self.task(AzureBackupListProtectedItemsOperator, **vault)
+
+    def back_up(self, item: str, **more: Any) -> None:
+        self.task(AzureBackupOperator, protected_item=item, deferrable=False, **more)
+
+    def wait(self, item: str, **vault: str) -> None:
+        job_id = self._over(item)
+        self.task(AzureBackupJobSensor, job_id=job_id, deferrable=False, poke_interval=0.001, **vault)
+
+    def cancel(self, item: str) -> None:
+        job_id = self.azure.start_job(item)
+        self.task(AzureBackupCancelJobOperator, job_id=job_id, deferrable=False)
+
+    def check_freshness(self, item: str, *, name: str | None = None, points: bool = False) -> None:
+        self._over(name or item)
+        when: dict[str, Any] = {"since": datetime.fromtimestamp(self.clock() - 3600, UTC)}
+        self.task(
+            AzureBackupFreshnessSensor,
+            protected_item=item if name is None else self.path(name),
+            deferrable=False,
+            poke_interval=0.001,
+            timeout=10,
+            **({"max_age": timedelta(hours=1)} if points else when),
+        )
+
+    def restore(self, name: str, place: Any, **more: Any) -> None:
+        self._over(name)
+        self.task(
+            AzureBackupRestoreOperator,
+            protected_item=self.path(name),
+            restore_to=place,
+            deferrable=False,
+            **more,
+        )
+
+    def watch(self, **arguments: Any) -> None:
+        """Let a trigger of events read its first list; fail as it does."""
+        from tests import test_events as events
+
+        airflow = events.task_runner.SUPERVISOR_COMMS
+        triggerer = events.Triggerer(airflow, {"backups": events.arguments(**arguments)})
+
+        def refused() -> bool:
+            return any(entry["status"] == 403 for entry in self.azure.requests)
+
+        asyncio.run(triggerer.live(lambda _: bool(refused() or airflow.states)))
+        if refused():
+            raise AzureBackupAuthError(self._last_refusal())
+
+    def _last_refusal(self) -> str:
+        # A watch that is refused goes on asking, and logs why; what was asked for shows the right.
+        paths = [entry["path"] for entry in self.azure.requests if entry["status"] == 403]
+        kind = "Microsoft.DataProtection/backupVaults" if "backupVaults" in paths[-1] else f"{RSV}/vaults"
+        return f"Missing right: {kind}/{paths[-1].rpartition('/')[2]}/read."
+
+    def _over(self, name: str) -> str:
+        """Somebody else's backup, which has just ended."""
+        job_id = self.azure.start_job(name, seconds=30)
+        self.clock.advance(60)
+        return job_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One thing to do, and the actions that it needs, under the provider of its type of vault."""
+
+    do: str
+    actions: Sequence[str]
+    by: Callable[[Desk], None]
+
+
+RSV, DPP = "Microsoft.RecoveryServices", "Microsoft.DataProtection"
+_ITEMS = "Vaults/backupFabrics/protectionContainers/protectedItems"
+_INSTANCES = "backupVaults/backupInstances"
+_WAIT = "Vaults/backupJobs/read"
+_LIST = "Vaults/backupProtectedItems/read"
+_POINTS = f"{_ITEMS}/recoveryPoints/read"
+_START = (_WAIT, f"{_ITEMS}/backup/action", "Vaults/backupOperations/read")
+_RESTORE = (_WAIT, _POINTS, f"{_ITEMS}/recoveryPoints/restore/action", "Vaults/backupOperations/read")
+_INSTANCE_WAIT = "backupVaults/backupJobs/read"
+_INSTANCE_POINTS = f"{_INSTANCES}/recoveryPoints/read"
+_INSTANCE_START = (
+    _INSTANCE_WAIT,
+    f"{_INSTANCES}/read",
+    f"{_INSTANCES}/backup/action",
+    "backupVaults/backupPolicies/read",
+    "backupVaults/operationStatus/read",
+)
+_INSTANCE_RESTORE = (
+    _INSTANCE_WAIT,
+    f"{_INSTANCES}/read",
+    f"{_INSTANCES}/validateRestore/action",
+    f"{_INSTANCES}/restore/action",
+    "backupVaults/operationStatus/read",
+)
+RIGHTS: dict[str, Sequence[Row]] = {
+    RSV: (
+        Row(do="List the protected items", actions=(_LIST,), by=Desk.list_items),
+        Row(do="Wait for a job", actions=(_WAIT,), by=lambda desk: desk.wait("vm-good")),
+        Row(
+            do="Back up a VM, given the ARM id of its protected item, and wait",
+            actions=_START,
+            by=lambda desk: desk.back_up(desk.path("vm-good")),
+        ),
+        Row(
+            do="Back up a VM, given its own ARM id, and wait",
+            actions=(*_START, f"{_ITEMS}/read"),
+            by=lambda desk: desk.back_up(desk.azure.service.world.named("vm-good")[0].source_id),
+        ),
+        Row(
+            do="Back up an item, given its name, and wait",
+            actions=(*_START, _LIST),
+            by=lambda desk: desk.back_up("vm-good"),
+        ),
+        Row(
+            do="Back up a file share or a database, given the ARM id of its protected item, and wait",
+            actions=(*_START, _LIST),
+            by=lambda desk: [desk.back_up(desk.path(name)) for name in ("documents", "payroll")] and None,
+        ),
+        Row(
+            do="Back up a VM and check its recovery point",
+            actions=(*_START, _POINTS),
+            by=lambda desk: desk.back_up(desk.path("vm-good"), require_recovery_point=True),
+        ),
+        Row(
+            do="Check the freshness by jobs, given an ARM id",
+            actions=(_WAIT,),
+            by=lambda desk: desk.check_freshness("", name="vm-good"),
+        ),
+        Row(
+            do="Check the freshness by jobs, given a name",
+            actions=(_WAIT, _LIST),
+            by=lambda desk: desk.check_freshness("vm-good"),
+        ),
+        Row(
+            do="Check the freshness by recovery points (`max_age`), given an ARM id",
+            actions=(_POINTS,),
+            by=lambda desk: desk.check_freshness("", name="vm-good", points=True),
+        ),
+        Row(
+            do="Cancel a job",
+            actions=(_WAIT, "Vaults/backupJobs/cancel/action"),
+            by=lambda desk: desk.cancel("vm-good"),
+        ),
+        Row(
+            do="Restore a VM",
+            actions=(*_RESTORE, f"{_ITEMS}/read", "Vaults/read"),
+            by=lambda desk: desk.restore("vm-good", disks(storage_account_id=ACCOUNT)),
+        ),
+        Row(
+            do="Restore a file share",
+            actions=(*_RESTORE, f"{_ITEMS}/read", _LIST),
+            by=lambda desk: desk.restore("documents", original_share(copy_options="Overwrite")),
+        ),
+        Row(
+            do="Restore a database",
+            actions=(*_RESTORE, _LIST),
+            by=lambda desk: desk.restore("payroll", original_database()),
+        ),
+        Row(
+            do="Start a DAG when a backup ends (`AzureBackupEventTrigger`)",
+            actions=(_WAIT,),
+            by=lambda desk: desk.watch(),
+        ),
+    ),
+    DPP: (
+        Row(
+            do="List the backup instances",
+            actions=(f"{_INSTANCES}/read",),
+            by=lambda desk: desk.list_items(**BACKUP_VAULT),
+        ),
+        Row(
+            do="Wait for a job",
+            actions=(_INSTANCE_WAIT,),
+            by=lambda desk: desk.wait("disk-good", **BACKUP_VAULT),
+        ),
+        Row(
+            do="Back up an instance, given its name or ARM id, and wait",
+            actions=_INSTANCE_START,
+            by=lambda desk: desk.back_up(desk.path("disk-good")),
+        ),
+        Row(
+            do="Back up an instance and check its recovery point",
+            actions=(*_INSTANCE_START, _INSTANCE_POINTS),
+            by=lambda desk: desk.back_up(desk.path("disk-good"), require_recovery_point=True),
+        ),
+        Row(
+            do="Check the freshness by jobs, given an ARM id",
+            actions=(_INSTANCE_WAIT,),
+            by=lambda desk: desk.check_freshness("", name="disk-good"),
+        ),
+        Row(
+            do="Check the freshness by recovery points (`max_age`), given an ARM id",
+            actions=(_INSTANCE_POINTS,),
+            by=lambda desk: desk.check_freshness("", name="disk-good", points=True),
+        ),
+        Row(
+            do="Restore an instance",
+            actions=(*_INSTANCE_RESTORE, _INSTANCE_POINTS),
+            by=lambda desk: desk.restore("disk-good", new_disk(disk_id=DISK_ID)),
+        ),
+        Row(
+            do="Restore blobs to a moment",
+            actions=(*_INSTANCE_RESTORE, f"{_INSTANCES}/findRestorableTimeRanges/action"),
+            by=lambda desk: desk.restore(
+                "democontinuous",
+                original_blobs(),
+                point_in_time=datetime.fromtimestamp(int(desk.clock()) - 86400, UTC),
+            ),
+        ),
+        Row(
+            do="Start a DAG when a backup ends (`AzureBackupEventTrigger`)",
+            actions=(_INSTANCE_WAIT,),
+            by=lambda desk: desk.watch(**BACKUP_VAULT),
+        ),
+    ),
+}
+ROWS = [
+    pytest.param(provider, row, id=f"{provider}: {row.do}") for provider in RIGHTS for row in RIGHTS[provider]
+]
+MISSING = [
+    pytest.param(provider, row, action, id=f"{provider}: {row.do} without {action}")
+    for provider in RIGHTS
+    for row in RIGHTS[provider]
+    for action in row.actions
+]
+
+
+def whole(provider: str, actions: Sequence[str]) -> list[str]:
+    return [f"{provider}/{action}" for action in actions]
+
+
+@pytest.fixture
+def desk_of(
+    azure: Emulator, clock: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Callable[[Sequence[str]], Desk]]:
+    """A desk of somebody who may do exactly this."""
+    principals = azure.service.identity.principals
+    usual = principals["operator"]
+
+    def desk_of(actions: Sequence[str]) -> Desk:
+        principals["operator"] = replace(usual, actions=actions)
+        return Desk(azure, clock)
+
+    if "Start a DAG" in request.node.name:
+        events = pytest.importorskip("tests.test_events", reason="Airflow below 3.3 has no shared streams")
+        monkeypatch.setattr(events.task_runner, "SUPERVISOR_COMMS", events.Airflow(), raising=False)
+    yield desk_of
+    principals["operator"] = usual
+
+
+@pytest.mark.parametrize(("provider", "row"), ROWS)
+def test_these_rights_suffice(desk_of: Callable[[Sequence[str]], Desk], provider: str, row: Row) -> None:
+    row.by(desk_of(whole(provider, row.actions)))
+
+
+@pytest.mark.parametrize(("provider", "row", "action"), MISSING)
+def test_none_of_these_rights_can_be_left_out(
+    desk_of: Callable[[Sequence[str]], Desk], provider: str, row: Row, action: str
+) -> None:
+    desk = desk_of(whole(provider, [each for each in row.actions if each != action]))
+    with pytest.raises(AzureBackupAuthError, match=f"(?i)Missing right: {provider}/{action}"):
+        row.by(desk)
+
+
+def table(provider: str) -> str:
+    """The rows of a provider as the page shows them."""
+    lines = [f"| To | Actions of `{provider}/` |", "| --- | --- |"]
+    lines += [f"| {row.do} | {', '.join(f'`{each}`' for each in row.actions)} |" for row in RIGHTS[provider]]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("provider", RIGHTS)
+def test_the_page_shows_these_rights(provider: str) -> None:
+    assert table(provider) in PAGE.read_text(encoding="utf-8"), table(provider)
+
+
+@pytest.mark.parametrize(("provider", "row"), ROWS)
+def test_backup_operator_may_do_it_all_with_one_right_more(
+    desk_of: Callable[[Sequence[str]], Desk], provider: str, row: Row
+) -> None:
+    desk = desk_of(OPERATOR_ACTIONS)
+    if _INSTANCE_WAIT not in row.actions:
+        row.by(desk)
+        return
+    with pytest.raises(AzureBackupAuthError, match=BACKUP_VAULT_JOBS):
+        row.by(desk)
+    desk = desk_of((*OPERATOR_ACTIONS, BACKUP_VAULT_JOBS))
+    desk.azure.reset()
+    row.by(desk)
+
+
+def test_backup_reader_waits_and_starts_nothing(desk_of: Callable[[Sequence[str]], Desk]) -> None:
+    desk = desk_of(READER_ACTIONS)
+    desk.wait("vm-good")
+    with pytest.raises(AzureBackupAuthError, match="backup/action"):
+        desk.back_up(desk.path("vm-good"))
