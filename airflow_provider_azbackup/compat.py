@@ -268,6 +268,20 @@ def task_state_store(context: Context) -> Any:
     return context.get("task_state_store")
 
 
+def attempt_of(context: Context, retries: int | None) -> str:
+    """Return what a retry of a task keeps and a Clear changes.
+
+    A Clear sets ``max_tries`` to the number of the try plus ``retries``, so the two together differ, even
+    when somebody has lowered ``retries`` in between. A Clear of a *running* task changes neither, but it
+    raises the run's number of Clears. What this cannot show: a Clear of a running task that leaves the run
+    alone, which only the REST API can ask for (``reset_dag_runs=false``).
+
+    :param retries: of the operator.
+    """
+    ti, clears = context["ti"], getattr(context["dag_run"], "clear_number", None) or 0
+    return f"max_tries={ti.max_tries} retries={retries or 0} clears={clears}"
+
+
 def wait_began(context: Context) -> float:
     """Return the Unix time at which a sensor began to wait: before the first of all reschedules."""
     ti = context["ti"]

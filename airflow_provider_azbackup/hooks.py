@@ -334,12 +334,19 @@ class AzureBackupHook(_Target, BaseHook):
             adoption.secure_job(intent, note, remember=remember, tell=tell, may_leave=may_leave)
         )
 
-    def find_other(self, intent: Intent, failed: Job) -> Job | None:
-        """Return the job of the intent's kind and item that was in the way of another, running or over.
+    def join_other(
+        self,
+        intent: Intent,
+        failed: Job,
+        *,
+        remember: Callable[[Note | None], None],
+        tell: Callable[[str], None],
+    ) -> Secured:
+        """Decide about the job that was in the way of another one.
 
-        :param failed: the job that failed because of it.
+        Parameters and errors: :func:`~airflow_provider_azbackup.core.adoption.join_other`.
         """
-        return self._play(adoption.find_other(intent, failed))
+        return self._play(adoption.join_other(intent, failed, remember=remember, tell=tell))
 
     def stop_job(self, job_id: str, *, deadline: float) -> Job:
         """Ask Azure to cancel a job, unless it is over or being cancelled, and return how it stands then.
@@ -530,20 +537,23 @@ class AzureBackupHook(_Target, BaseHook):
         now = clock.current().now()
         return self._play(flows.insist(lambda: self._subject(protected_item), since=now, until=deadline))
 
-    def list_backups(self, protected_item: str | Subject, *, since: datetime) -> list[Job]:
+    def list_backups(
+        self, protected_item: str | Subject, *, since: datetime, deadline: float = 0.0
+    ) -> list[Job]:
         """Return the backups of one item that began since a moment, whoever has started them.
 
         Costs a read of the vault's job list, which Azure limits for the whole subscription.
 
         :param protected_item: as in :meth:`resolve_protected_item`, or what :meth:`find_subject` returned.
         :param since: at most 30 days ago; a longer time is cut to that.
+        :param deadline: Unix time to which faults that may pass are waited out.
         """
         now = clock.current().now()
         if isinstance(protected_item, str):
             protected_item = self.find_subject(protected_item, deadline=now)
         subject, after = protected_item, since.timestamp()
         return self._play(
-            flows.insist(lambda: matching.backups_of(subject, after, now), since=now, until=now)
+            flows.insist(lambda: matching.backups_of(subject, after, now), since=now, until=deadline)
         )
 
     def list_recovery_points(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_azbackup.compat import task_state_store
+from airflow_provider_azbackup.compat import attempt_of, task_state_store
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -19,10 +19,13 @@ class Memory:
     """The notes of one task instance; below Airflow 3.3 there is no store, and nothing is kept.
 
     :param context: Airflow's, of the running try.
+    :param retries: of the operator.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, retries: int | None) -> None:
         from airflow_provider_azbackup.core.adoption import Note
+
+        self.attempt = attempt_of(context, retries)
 
         self._store: Any = task_state_store(context)
         found = None if self._store is None else self._store.get(KEY)
@@ -33,6 +36,7 @@ class Memory:
 
     def keep(self, note: Note | None) -> None:
         """Keep a note for later tries; None forgets the last one."""
+        self.note = note
         if self._store is None:
             return
         if note is None:

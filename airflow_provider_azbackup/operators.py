@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
@@ -28,6 +28,7 @@ from airflow_provider_azbackup.core.names import (
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupConfigError,
+    AzureBackupJobFailedError,
     AzureBackupNotFoundError,
     AzureBackupRefusedError,
     AzureBackupTimeoutError,
@@ -35,7 +36,7 @@ from airflow_provider_azbackup.exceptions import (
 )
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 from airflow_provider_azbackup.memory import Memory
-from airflow_provider_azbackup.starting import StartOperator
+from airflow_provider_azbackup.starting import StartOperator, Wait
 from airflow_provider_azbackup.waiting import (
     JobWait,
     check_booleans,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_azbackup.core.adoption import Intent, Secured
     from airflow_provider_azbackup.core.jobs import Job
-    from airflow_provider_azbackup.core.names import AcceptWarnings, WaitFor
+    from airflow_provider_azbackup.core.names import AcceptWarnings, IfRunning, StartedBy, WaitFor
     from airflow_provider_azbackup.core.proof import Action
     from airflow_provider_azbackup.core.replies import FoundItem
     from airflow_provider_azbackup.core.resources import ProtectedItem
@@ -68,9 +69,11 @@ _FIRST_LOOKS_OF_RESTORES = MappingProxyType({"vm": 1.0, "azurefileshare": 0.5, "
 class AzureBackupOperator(StartOperator):
     """Backs up one protected item, or takes a job somebody else started, and waits for a proven backup.
 
-    One intent makes one backup: a retry takes up the backup that an earlier try has started, and so does a
-    Clear while it runs; a Clear after its end takes a new one. On Airflow 3.3 and later a note in the task
-    state store tells which backup that is; on earlier releases a running backup of the item is taken for it.
+    One attempt makes one backup: a retry takes up the backup that an earlier try has started. A Clear is a
+    new attempt, because it may have run the tasks upstream again: it waits for the end of an earlier backup
+    that still runs, and then takes a new one. On Airflow 3.3 and later a note in the task state store says
+    which backup a retry takes up. On earlier releases nothing does, so a retry there waits for the end of a
+    backup that runs, and takes a new one, unless ``if_running="adopt"``.
 
     Returns the job id. Pushes XComs: ``job_id`` before the wait, ``job`` (a dict of facts: status, outcome,
     item, times, errors, tasks, sizes) at its end, good or bad, and the portal links of job and vault.
@@ -102,12 +105,20 @@ class AzureBackupOperator(StartOperator):
         subscription, to everybody together.
     :param timeout: seconds from the start of the backup, through retries that take it up; Airflow's
         ``execution_timeout`` ends the wait as well, deferred or not.
-    :param if_running: what to do about a running backup of the item that somebody else has started:
-        ``adopt`` waits for that one, ``fail`` raises. Azure runs one backup of an item at a time.
+    :param if_running: what to do about a running backup of the item that this task did not start. Azure runs
+        one backup of an item at a time, and a backup that began before this task lacks what the tasks
+        upstream of it did. ``wait`` waits for its end, within ``timeout``, and then starts a backup of this
+        task's own, however the other one ended. ``adopt`` accepts it as it is; the log and the XCom ``proof``
+        say how long before this task it began. ``fail`` raises. A backup that began after the first try of
+        this attempt counts as the task's own.
+    :param unless_fresh: make sure that there is a backup no older than this: when a proven backup that meets
+        all other conditions began at most this timedelta before this attempt, the task succeeds without
+        asking for another one.
     :param cancel_on_kill: ask Azure to cancel the job when a person marks the running or deferred task as
-        failed, succeeded or skipped. A Clear, a restart and a hand-over never cancel.
-    :param cancel_on_timeout: ask Azure to cancel the job when the wait for it has taken too long. Neither is
-        for Backup vaults: nobody can cancel a job there.
+        failed, succeeded or skipped. A Clear, a restart and a hand-over never cancel, and a job that this
+        task did not start is never cancelled.
+    :param cancel_on_timeout: ask Azure to cancel the job that this task has started when the wait for it has
+        taken too long. Azure cannot cancel jobs of Backup vaults, so both are rejected there.
     :param accept_warnings: which backups that ended ``CompletedWithWarnings`` to accept: True for all, or a
         set of Azure's error codes, by symbol or number, that has to contain every warning of the job. A job
         that was cancelled is never accepted, nor, with ``require_recovery_point``, is a recovery point that
@@ -176,7 +187,8 @@ class AzureBackupOperator(StartOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 60.0,
         timeout: float = 24 * 3600.0,
-        if_running: Literal["adopt", "fail"] = "adopt",
+        if_running: IfRunning = "wait",
+        unless_fresh: timedelta | None = None,
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
         accept_warnings: AcceptWarnings = False,
@@ -215,6 +227,17 @@ class AzureBackupOperator(StartOperator):
             require_all_disks=require_all_disks,
             **({} if enable_compression is None else {"enable_compression": enable_compression}),
         )
+        if job_id is not None and (cancel_on_kill or cancel_on_timeout or unless_fresh is not None):
+            raise AzureBackupConfigError(
+                f"task {self.task_id!r}: cancel_on_kill and cancel_on_timeout cancel only a backup that the "
+                f"task has started, and unless_fresh is about starting one; drop them beside job_id"
+            )
+        if unless_fresh is not None and not (
+            isinstance(unless_fresh, timedelta) and unless_fresh > timedelta()
+        ):
+            raise AzureBackupConfigError(
+                f"task {self.task_id!r}: unless_fresh is {unless_fresh!r}; expected a positive timedelta"
+            )
         check_gate(
             self.task_id,
             wait_for=wait_for,
@@ -248,6 +271,7 @@ class AzureBackupOperator(StartOperator):
         self.min_tier = min_tier
         self.require_all_disks = require_all_disks
         self.wait_for = wait_for
+        self.unless_fresh = unless_fresh
         self._check_options(told_type(vault_type, protected_item, job_id))
 
     def action(self) -> Action:
@@ -271,15 +295,16 @@ class AzureBackupOperator(StartOperator):
     def execute(self, context: Context) -> str:
         """Find or start the backup, or take the job, say which it is, and wait for it as asked."""
         if self.job_id is None:
-            # What a list shows may be another's, if both began in the same second.
-            adopts = self.if_running == "adopt"
-            return self._secure(context, may_leave=adopts and self.deferrable and self.wait_for_completion)
+            # What a list shows may be somebody else's, if both began in the same second: good enough to wait
+            # for, but not to cancel.
+            cancels = self.cancel_on_kill or self.cancel_on_timeout
+            leaves = self.deferrable and self.wait_for_completion and not cancels
+            return self._secure(context, may_leave=leaves and self.if_running != "fail")
         with self.hook() as hook:
-            self._be_ready_to_cancel(context, hook)
+            self._check_options(hook.type_of(self.job_id))
             ref = hook.job_ref(self.job_id)
-            if self._kill:
-                self._kill.target = ref
-            return self._await(context, hook, ref, clock.current().now(), None)
+            now = clock.current().now()
+            return self._await(context, hook, ref, Wait(since=now, began=now, started_by="found"), None)
 
     def execute_found(self, context: Context, event: Any, note: Any, try_number: int) -> str:
         """Take an accepted backup back from the triggerer, with its job if a list has told it."""
@@ -293,9 +318,10 @@ class AzureBackupOperator(StartOperator):
         target = JobRef.parse(told) if told else accepted.target
         with self.hook() as hook:
             self._be_ready_to_cancel(context, hook)
-            memory = Memory(context)
+            memory = Memory(context, self.retries)
             self._remember(memory, accepted)
             try:
+                is_named = isinstance(target, OperationRef)
                 ref = hook.wait_for_operation(target) if isinstance(target, OperationRef) else target
             except (AzureBackupBusyError, AzureBackupUnconfirmedStartError) as error:
                 self.log.info("%s", error)
@@ -304,10 +330,12 @@ class AzureBackupOperator(StartOperator):
                 self._remember(memory, None)
                 raise
             if ref is not None:
-                self._remember(memory, replace(accepted, job=ref.path))
+                started_by: StartedBy = "this task" if is_named else "found"
+                self._remember(memory, replace(accepted, job=ref.path, started_by=started_by))
                 self.log.info("The backup is job %s", ref.job_id)
-                return self._await(context, hook, ref, accepted.since, None, self._quiet("vm"))
-        return self._secure(context, accepted)
+                wait = Wait(since=accepted.since, began=accepted.began, started_by=started_by)
+                return self._await(context, hook, ref, wait, None, self._quiet("vm"))
+        return self._secure(context, accepted, since=accepted.since, began=accepted.began)
 
     def _leave(self, context: Context, secured: Secured) -> NoReturn:
         """Let the triggerer find the job, together with those of all others that begin now."""
@@ -321,17 +349,18 @@ class AzureBackupOperator(StartOperator):
                 note=note,
                 azure_backup_conn_id=self.azure_backup_conn_id,
                 deadline=deadline,
-                cancel_on_kill=self.cancel_on_kill,
             ),
             method_name="execute_found",
             kwargs={"note": note, "try_number": context["ti"].try_number},
             timeout=self.backstop(deadline),
         )
 
-    def _intent(self, context: Context, hook: AzureBackupHook, memory: Memory) -> Intent:
+    def _intent(
+        self, context: Context, hook: AzureBackupHook, memory: Memory, began: float | None = None
+    ) -> Intent:
         from airflow_provider_azbackup.core import adoption, calls
 
-        wanted = self._wanted(context, hook, memory)
+        wanted = self._wanted(context, hook, memory, began)
         self._check_kind(wanted["item"])
         hook.check_tier(wanted["item"], self.min_tier, deadline=self.deadline(context, wanted["now"]))
         body = calls.backup_request(
@@ -343,6 +372,47 @@ class AzureBackupOperator(StartOperator):
             retention_tag=self.retention_tag,
         )
         return adoption.BackupIntent(**wanted, body=body)
+
+    def _fresh_enough(
+        self, context: Context, hook: AzureBackupHook, memory: Memory, intent: Intent
+    ) -> str | None:
+        from airflow_provider_azbackup.core.calls import moment
+        from airflow_provider_azbackup.core.matching import worth
+
+        asked = memory.note is not None and memory.note.attempt == memory.attempt
+        if self.unless_fresh is None or asked:
+            return None
+        began = intent.now if intent.began is None else intent.began
+        subject = hook.find_subject(intent.item.path, deadline=intent.deadline)
+        backups = hook.list_backups(
+            subject, since=moment(began) - self.unless_fresh, deadline=intent.deadline
+        )
+        for job in sorted(backups, key=worth, reverse=True):
+            if job.is_running or intent.fits(job) is False:
+                continue
+            try:
+                # A list may leave out why a job ended with warnings.
+                job = hook.look_at_job(job.ref.path, since=intent.now)
+                self.announce(context, hook, job.ref)
+                self.settle(
+                    context,
+                    job,
+                    self.protected_item,
+                    # What its recovery point has not reached by now is not there.
+                    since=intent.now - self.timeout,
+                    attempt_began=began,
+                )
+            except (
+                AzureBackupJobFailedError,
+                AzureBackupNotFoundError,
+                AzureBackupTimeoutError,
+            ) as error:
+                self.log.info("%s does not make another backup unnecessary: %s", job, error)
+                continue
+            self.log.info("%s is fresh enough, so no other backup is asked for", job)
+            self.publish(context, job)
+            return job.ref.job_id
+        return None
 
     def _check_kind(self, item: ProtectedItem) -> None:
         """Refuse to ask of an item what its backups never are, before any is started."""
@@ -360,9 +430,9 @@ class AzureBackupOperator(StartOperator):
 class AzureBackupRestoreOperator(StartOperator):
     """Restores one protected item from a recovery point, and waits for a proven restore.
 
-    One intent makes one restore, by the rules of :class:`AzureBackupOperator`: a retry takes up the restore
-    that an earlier try has started, and so does a Clear while it runs. A restore that anybody else has
-    started may go elsewhere, and one of this task whose arguments have changed does: neither is taken for it.
+    One attempt makes one restore, by the rules of :class:`AzureBackupOperator`: a retry takes up the restore
+    that an earlier try has started. A restore that this attempt did not start may go elsewhere, or restore an
+    older recovery point: it is not taken for this one unless ``if_running="adopt"``.
 
     What a Backup vault keeps is restored only after Azure has said that the restore would work; if it says
     that it would not, nothing is started.
@@ -393,12 +463,14 @@ class AzureBackupRestoreOperator(StartOperator):
         ``[operators] default_deferrable``.
     :param poll_interval: seconds between two looks at the job.
     :param timeout: seconds from the start of the restore, through retries that take it up.
-    :param if_running: what to do about a running restore of the item that is not this task's: ``fail``
-        raises, ``adopt`` waits for that one, wherever it goes.
+    :param if_running: what to do about a running restore of the item that this attempt did not start:
+        ``fail`` raises, ``wait`` waits for its end and then starts this one, ``adopt`` accepts it, wherever
+        it goes.
     :param cancel_on_kill: ask Azure to cancel the job when a person marks the running or deferred task as
-        failed, succeeded or skipped. A Clear, a restart and a hand-over never cancel.
-    :param cancel_on_timeout: ask Azure to cancel the job when the wait for it has taken too long. Neither is
-        for Backup vaults: nobody can cancel a job there.
+        failed, succeeded or skipped. A Clear, a restart and a hand-over never cancel, and a job that this
+        task did not start is never cancelled.
+    :param cancel_on_timeout: ask Azure to cancel the job that this task has started when the wait for it has
+        taken too long. Azure cannot cancel jobs of Backup vaults, so both are rejected there.
     :param accept_warnings: which restores that ended ``CompletedWithWarnings`` to accept: True for all, or a
         set of Azure's error codes that has to contain every warning of the job. No source says what the
         status means for a restore: files may have been skipped, so compare the restored data before you use
@@ -452,7 +524,7 @@ class AzureBackupRestoreOperator(StartOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 60.0,
         timeout: float = 24 * 3600.0,
-        if_running: Literal["adopt", "fail"] = "fail",
+        if_running: IfRunning = "fail",
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
         accept_warnings: AcceptWarnings = False,
@@ -517,10 +589,12 @@ class AzureBackupRestoreOperator(StartOperator):
         """Find or start the restore, say which it is, and wait for it as asked."""
         return self._secure(context)
 
-    def _intent(self, context: Context, hook: AzureBackupHook, memory: Memory) -> Intent:
+    def _intent(
+        self, context: Context, hook: AzureBackupHook, memory: Memory, began: float | None = None
+    ) -> Intent:
         from airflow_provider_azbackup.core.orders import Order, RestoreIntent
 
-        wanted = self._wanted(context, hook, memory)
+        wanted = self._wanted(context, hook, memory, began)
         order = Order.read(
             wanted["item"],
             restore_to=self.restore_to,
@@ -627,6 +701,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
                         poll_interval=self.poll_interval,
                         since=since,
                         deadline=deadline,
+                        kwargs={"job_id": ref.path},
                     )
                 try:
                     job = hook.watch_job(ref.path, poll_interval=self.poll_interval, deadline=deadline)

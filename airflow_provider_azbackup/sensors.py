@@ -285,6 +285,8 @@ class AzureBackupJobSensor(_Gate):
             poll_interval=self.poke_interval,
             since=self._since,
             deadline=deadline,
+            wait_for=self.wait_for,
+            kwargs={"job_id": ref.path},
         )
 
     def poke(self, context: Context) -> PokeReturnValue | bool:

@@ -1,15 +1,17 @@
-"""What the operators that start a job have in common: secure it, wait for it, give it up, cancel it."""
+"""What the operators that start a job have in common: start it once, wait for it, give it up, cancel it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_azbackup import clock
 from airflow_provider_azbackup.core.names import (
+    IF_RUNNING,
     AcceptWarnings,
     check_vault_options,
     check_vault_type,
@@ -33,11 +35,35 @@ if TYPE_CHECKING:
 
     from airflow_provider_azbackup.core.adoption import Intent, Note, Secured
     from airflow_provider_azbackup.core.jobs import Job
+    from airflow_provider_azbackup.core.names import IfRunning, StartedBy
     from airflow_provider_azbackup.core.resources import JobRef
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 # Seconds a worker spends on cancelling what took too long.
 _STOP_LIMIT = 120.0
+# Azure's clock is read in whole seconds.
+_SECONDS = 2.0
+# Seconds between the end of a job that was in the way and the next request.
+_BREATH = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """A wait for a job.
+
+    :param since: Unix time it began.
+    :param began: Unix time by Azure's clock at which this attempt of the task had begun.
+    :param started_by: who started the job.
+    """
+
+    since: float
+    began: float
+    started_by: StartedBy
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this task may cancel the job: Azure has named it in its answer to this task's request."""
+        return self.started_by == "this task"
 
 
 class StartOperator(JobWait, BaseOperator):
@@ -67,7 +93,7 @@ class StartOperator(JobWait, BaseOperator):
         deferrable: bool,
         poll_interval: float,
         timeout: float,
-        if_running: Literal["adopt", "fail"],
+        if_running: IfRunning,
         cancel_on_kill: bool,
         cancel_on_timeout: bool,
         accept_warnings: AcceptWarnings,
@@ -85,9 +111,10 @@ class StartOperator(JobWait, BaseOperator):
         )
         read_warnings(f"accept_warnings of task {self.task_id!r}", accept_warnings)
         check_literal(vault_type, check_vault_type)
-        if if_running not in ("adopt", "fail"):
+        if if_running not in IF_RUNNING:
             raise AzureBackupConfigError(
-                f"task {self.task_id!r}: if_running is {if_running!r}; expected 'adopt' or 'fail'"
+                f"task {self.task_id!r}: if_running is {if_running!r}; "
+                f"expected one of {', '.join(IF_RUNNING)}"
             )
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
@@ -115,48 +142,142 @@ class StartOperator(JobWait, BaseOperator):
         job_id: str | None = None,
         since: float | None = None,
         try_number: int | None = None,
+        began: float | None = None,
+        started_by: StartedBy = "found",
     ) -> str:
         """Take the wait back from the triggerer: success only for a proven end."""
         if self.is_stale(context, try_number):
             return self.execute(context)
         since = clock.current().now() if since is None else since
+        wait = Wait(since=since, began=since if began is None else began, started_by=started_by)
         try:
             job = self.resume(context, event, job_id)
         except AzureBackupTimeoutError as error:
             with self.hook() as hook:
-                return self._give_up(context, hook, job_id, since, error)
-        return self._finish(context, job, since)
+                return self._give_up(context, hook, job_id, wait, error)
+        return self._finish(context, job, wait)
+
+    def execute_after_other(
+        self,
+        context: Context,
+        event: Any = None,
+        since: float | None = None,
+        try_number: int | None = None,
+        began: float | None = None,
+    ) -> str:
+        """Go on once the job that was in the way is over, however it ended: Azure is asked again anyway."""
+        if self.is_stale(context, try_number) or since is None:
+            return self.execute(context)
+        return self._secure(context, since=since, began=began)
 
     def on_kill(self) -> None:
         """Cancel the job of a running task, if ``cancel_on_kill`` asks for it and a person ended the task."""
         if self._kill:
             self._kill.run()
 
-    def _secure(self, context: Context, note: Note | None = None, *, may_leave: bool = False) -> str:
+    def _secure(
+        self,
+        context: Context,
+        note: Note | None = None,
+        *,
+        since: float | None = None,
+        began: float | None = None,
+        may_leave: bool = False,
+    ) -> str:
+        """Find or start the job and wait for it.
+
+        :param note: of a request that Azure has accepted.
+        :param since: Unix time the wait began; None when it begins now.
+        :param began: Unix time by Azure's clock at which this attempt had begun, where that is known.
+        """
         with self.hook() as hook:
             self._be_ready_to_cancel(context, hook)
-            memory = Memory(context)
+            memory = Memory(context, self.retries)
             if memory.is_foreign:
                 self.log.warning(
                     "An earlier try has left a note that this release of airflow-provider-azbackup cannot "
-                    "read, a newer one's perhaps; looking for its %s among Azure's jobs instead",
+                    "read, perhaps a newer one's; looking for its %s among Azure's jobs instead",
                     self.noun,
                 )
-            secured = hook.secure_job(
-                self._intent(context, hook, memory),
-                note or memory.note,
-                remember=partial(self._remember, memory),
-                tell=self.log.info,
-                may_leave=may_leave,
+            while True:
+                intent = self._intent(context, hook, memory, began)
+                since = intent.now if since is None else since
+                self._check_time(intent, since, context)
+                if found := self._fresh_enough(context, hook, memory, intent):
+                    return found
+                secured = hook.secure_job(
+                    intent,
+                    note or memory.note,
+                    remember=partial(self._remember, memory),
+                    tell=self.log.info,
+                    may_leave=may_leave,
+                )
+                if secured.other is None:
+                    return self._go_on(context, hook, secured, since)
+                self._wait_out(context, hook, secured.other, since, secured.began)
+                note, began = None, secured.began
+
+    def _fresh_enough(
+        self, context: Context, hook: AzureBackupHook, memory: Memory, intent: Intent
+    ) -> str | None:
+        """Return the id of a job that makes another one unnecessary; None when there is none."""
+        return None
+
+    def _go_on(self, context: Context, hook: AzureBackupHook, secured: Secured, since: float) -> str:
+        if secured.point:
+            context["ti"].xcom_push(key="recovery_point", value=secured.point)
+            for flaw in secured.point.get("passed_over", ()):
+                self.log.warning("Not restored from %s", flaw)
+        # A job that an earlier try has started is waited for since then.
+        wait = Wait(since=min(since, secured.since), began=secured.began, started_by=secured.started_by)
+        if secured.ref is None:
+            self._leave(context, secured)
+        # Nothing is known of when a job that was found is to end.
+        quiet = self._quiet(secured.kind) if secured.kind else 0.0
+        return self._await(context, hook, secured.ref, wait, secured.over, quiet)
+
+    def _wait_out(
+        self, context: Context, hook: AzureBackupHook, other: Job, since: float, began: float
+    ) -> None:
+        """Wait until a job is over that this task did not start, however it ends; it is never cancelled.
+
+        :raises AzureBackupTimeoutError: when it still runs at the deadline of the task.
+        """
+        deadline = self.deadline(context, since)
+        if not other.is_running:
+            clock.current().sleep(_BREATH)  # Azure may take a moment to let go of it
+            return
+        if self.deferrable and clock.current().now() < deadline:
+            self.wait_in_triggerer(
+                context,
+                other.ref,
+                poll_interval=self.poll_interval,
+                since=since,
+                deadline=deadline,
+                method_name="execute_after_other",
+                kwargs={"began": began},
             )
-            if secured.point:
-                context["ti"].xcom_push(key="recovery_point", value=secured.point)
-                for flaw in secured.point.get("passed_over", ()):
-                    self.log.warning("Not restored from %s", flaw)
-            if secured.ref is None:
-                self._leave(context, secured)
-            quiet = 0.0 if secured.adopted else self._quiet(secured.kind)
-            return self._await(context, hook, secured.ref, secured.since, secured.over, quiet)
+        try:
+            hook.watch_job(other.ref.path, poll_interval=self.poll_interval, deadline=deadline)
+        except AzureBackupTimeoutError as error:
+            self._in_the_way(error, error.job)
+
+    def _check_time(self, intent: Intent, since: float, context: Context) -> None:
+        """Start nothing once the time is up that was spent on waiting for another job.
+
+        :raises AzureBackupTimeoutError: then.
+        """
+        if since < intent.now and intent.now >= self.deadline(context, since):
+            self._in_the_way(
+                AzureBackupTimeoutError(f"the wait is over after {intent.now - since:.0f} s"), None
+            )
+
+    def _in_the_way(self, error: AzureBackupError, job: dict[str, Any] | None) -> NoReturn:
+        raise AzureBackupTimeoutError(
+            f"{error}. This task has started no {self.noun} of {self.protected_item}, because another one "
+            f"that it did not start was in the way",
+            job=job,
+        ) from None
 
     def _elsewhere(self) -> str:
         """Return a storage account that the job may carry instead of the item's own."""
@@ -193,29 +314,35 @@ class StartOperator(JobWait, BaseOperator):
         """Return the seconds in which there is nothing to see of a job that was just started."""
         return self.first_looks.get(kind, 2.0) * self.poll_interval
 
-    def _intent(self, context: Context, hook: AzureBackupHook, memory: Memory) -> Intent:
-        """Return what this task wants."""
+    def _intent(
+        self, context: Context, hook: AzureBackupHook, memory: Memory, began: float | None = None
+    ) -> Intent:
+        """Return what this task wants.
+
+        :param began: Unix time by Azure's clock at which this attempt had begun; None when it begins now.
+        """
         raise NotImplementedError
 
-    def _wanted(self, context: Context, hook: AzureBackupHook, memory: Memory) -> dict[str, Any]:
+    def _wanted(
+        self, context: Context, hook: AzureBackupHook, memory: Memory, began: float | None
+    ) -> dict[str, Any]:
         """Return what any intent of this task holds."""
-        ti, now = context["ti"], clock.current().now()
-        # A try that knows nothing of the one before takes for its job what began since the run did.
-        blind = ti.try_number > 1 and memory.is_blind
-        began = context["dag_run"].start_date if blind else None
+        now = clock.current().now()
         return {
             "item": hook.resolve_protected_item(str(self.protected_item)),
-            "attempt": ti.max_tries,
+            "attempt": memory.attempt,
             "now": now,
             "timeout": self.timeout,
-            "earlier": began.timestamp() if began else None,
-            "adopt_others": self.if_running == "adopt",
+            "began": began,
+            "is_blind": memory.is_blind and context["ti"].try_number > 1,
+            "if_running": self.if_running,
             "accept_warnings": self.accept_warnings,
         }
 
     def _remember(self, memory: Memory, note: Note | None) -> None:
         if self._kill:  # first: Airflow may be asking to end in this moment
-            self._kill.target = note.target if note else None
+            ours = note is not None and note.started_by == "this task"
+            self._kill.target = note.target if note and ours else None
         memory.keep(note)
 
     def _await(
@@ -223,40 +350,53 @@ class StartOperator(JobWait, BaseOperator):
         context: Context,
         hook: AzureBackupHook,
         ref: JobRef,
-        since: float,
+        wait: Wait,
         job: Job | None,
         nothing_for: float = 0.0,
     ) -> str:
         self.announce(context, hook, ref)
         if not self.wait_for_completion:
             return ref.job_id
-        deadline = self.deadline(context, since)
+        deadline = self.deadline(context, wait.since)
         if job is None:
             if self.deferrable and clock.current().now() < deadline:
                 self.wait_in_triggerer(
                     context,
                     ref,
                     poll_interval=self.poll_interval,
-                    since=since,
+                    since=wait.since,
                     deadline=deadline,
                     first_pause=nothing_for,
-                    cancel_on_kill=self.cancel_on_kill,
+                    cancel_on_kill=self.cancel_on_kill and wait.is_ours,
+                    wait_for=self.wait_for,
+                    kwargs={"job_id": ref.path, "began": wait.began, "started_by": wait.started_by},
                 )
             try:
                 job = hook.watch_job(
                     ref.path, poll_interval=self.poll_interval, deadline=deadline, wait_for=self.wait_for
                 )
             except AzureBackupTimeoutError as error:
-                return self._give_up(context, hook, ref.path, since, error)
-        return self._finish(context, job, since)
+                return self._give_up(context, hook, ref.path, wait, error)
+        return self._finish(context, job, wait)
 
-    def _finish(self, context: Context, job: Job, since: float) -> str:
+    def _finish(self, context: Context, job: Job, wait: Wait) -> str:
         if job.met_another and self.protected_item is not None:
-            return self._join(context, job, since)
+            return self._join(context, job, wait)
         try:
-            opens = self.settle(context, job, self.protected_item, elsewhere=self._elsewhere(), since=since)
+            # A job that a list has shown counts only if it began after this attempt did.
+            after = wait.began - _SECONDS if wait.started_by == "found" and self.protected_item else 0.0
+            opens = self.settle(
+                context,
+                job,
+                self.protected_item,
+                elsewhere=self._elsewhere(),
+                after=after,
+                since=wait.since,
+                started_by=wait.started_by,
+                attempt_began=wait.began,
+            )
         except (AzureBackupRecoveryPointError, AzureBackupWrongJobError):
-            Memory(context).keep(None)  # so that a retry takes another backup
+            Memory(context, self.retries).keep(None)  # so that a retry takes another backup
             raise
         if not opens:
             raise AzureBackupTimeoutError(f"the wait ended while the job still runs: {job}", job=job.facts())
@@ -264,32 +404,33 @@ class StartOperator(JobWait, BaseOperator):
         self.publish(context, job)
         return job.ref.job_id
 
-    def _join(self, context: Context, failed: Job, since: float) -> str:
-        """Wait for the job of the same kind that was in the way of ours."""
+    def _join(self, context: Context, failed: Job, wait: Wait) -> str:
+        """Go on after Azure has refused our job because of another one of the item."""
         with self.hook() as hook:
-            memory = Memory(context)
-            intent = self._intent(context, hook, memory)
-            other = hook.find_other(intent, failed) if self.if_running == "adopt" else None
-            if other is None:
-                context["ti"].xcom_push(key="job", value=failed.facts())
-                raise AzureBackupBusyError(
-                    f"Azure made no {self.noun} of {intent.item.name} beside another job of it: {failed}",
-                    code=next((error.title for error in failed.errors), None),
-                    job=failed.facts(),
+            self._be_ready_to_cancel(context, hook)
+            memory = Memory(context, self.retries)
+            intent = self._intent(context, hook, memory, wait.began)
+            try:
+                secured = hook.join_other(
+                    intent, failed, remember=partial(self._remember, memory), tell=self.log.info
                 )
-            self.log.info("%s failed because of another; waiting for that: %s", failed, other)
-            self._remember(memory, intent.note(other.ref, since))
-            return self._await(context, hook, other.ref, since, None if other.is_running else other)
+            except AzureBackupBusyError:
+                context["ti"].xcom_push(key="job", value=failed.facts())
+                raise
+            if secured.other is None:
+                return self._go_on(context, hook, secured, wait.since)
+            self._wait_out(context, hook, secured.other, wait.since, wait.began)
+        return self._secure(context, since=wait.since, began=wait.began)
 
     def _give_up(
         self,
         context: Context,
         hook: AzureBackupHook,
         job_id: str | None,
-        since: float,
+        wait: Wait,
         error: AzureBackupError,
     ) -> str:
-        if not (self.cancel_on_timeout and job_id):
+        if not (self.cancel_on_timeout and wait.is_ours and job_id):
             self.overdue(context, error)
         try:
             job = hook.stop_job(job_id, deadline=clock.current().now() + _STOP_LIMIT)
@@ -298,4 +439,4 @@ class StartOperator(JobWait, BaseOperator):
         if job.is_running:
             fate = f"Azure was asked to cancel it, as cancel_on_timeout says: {job.status}"
             self.overdue(context, error, fate)
-        return self._finish(context, job, since)  # it ended in the last moment
+        return self._finish(context, job, wait)  # it ended in the last moment

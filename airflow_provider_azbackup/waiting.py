@@ -112,10 +112,15 @@ class JobWait:
         deadline: float,
         first_pause: float = 0.0,
         cancel_on_kill: bool = False,
+        wait_for: WaitFor = "completion",
+        method_name: str = "execute_complete",
+        kwargs: dict[str, Any],
     ) -> NoReturn:
         """Give the worker slot back until the job is over.
 
         :param first_pause: seconds in which there is nothing to see; the first look comes after 15 at least.
+        :param method_name: resumes the task.
+        :param kwargs: what it is handed besides the event, ``since`` and ``try_number``.
         """
         from airflow_provider_azbackup.triggers import LEAST_PAUSE, AzureBackupJobTrigger
 
@@ -128,11 +133,11 @@ class JobWait:
                 deadline=deadline,
                 since=since,
                 cancel_on_kill=cancel_on_kill,
-                wait_for=self.wait_for,
+                wait_for=wait_for,
             ),
-            method_name="execute_complete",
+            method_name=method_name,
             # The new instance that resumes knows nothing of this one but what it is handed here.
-            kwargs={"job_id": ref.path, "since": since, "try_number": context["ti"].try_number},
+            kwargs={"since": since, "try_number": context["ti"].try_number, **kwargs},
             timeout=self.backstop(deadline + 2 * poll_interval),
         )
 

@@ -1,8 +1,8 @@
 """Airflow as operator and trigger see it: in one process, in simulated time, and whatever can break does.
 
 A :class:`Schedule` says what is to happen and is drawn from a seed. :class:`Airflow` runs a task through it:
-workers, triggerers, retries and people on one side, the emulated Azure on the other. :meth:`Airflow.breaches`
-tells what must never be, whatever happened.
+workers, triggerers, retries, people and the task upstream on one side, the emulated Azure and other people's
+backups on the other. :meth:`Airflow.breaches` returns what must never be, whatever happened.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ ENDINGS = ("Completed",) * 6 + (
 OF_TRIGGERS = ("the trigger is lost", "the triggerer dies", "hand-over")
 KINDS = (
     *("outage", "answers break", "answers break", "a request is lost", "a request is lost"),
-    *("a stranger backs up", "a neighbour is backed up", "somebody cancels", "plans change", "plans change"),
+    *("a stranger backs up",) * 4,
+    *("a neighbour is backed up", "somebody cancels", "plans change", "plans change", "retries change"),
     *("the worker dies",) * 3,
     *("the worker dies behind a request",) * 3,
     *("Airflow does not answer", "the trigger is lost", "the items move", "mark failed"),
@@ -139,7 +140,7 @@ def draw(seed: int) -> Schedule:
             "deferrable": rng.random() < 0.6,
             "poll_interval": rng.choice((60, 60, 300, 600)),
             "timeout": rng.choice((24 * HOUR, 3 * HOUR, HOUR)),
-            "if_running": rng.choice(("adopt", "adopt", "adopt", "fail")),
+            "if_running": rng.choice(("wait", "wait", "wait", "wait", "adopt", "fail")),
             "cancel_on_kill": rng.random() < 0.3,
         },
         events=tuple(sorted(Event(at=at, kind=rng.choice(KINDS)) for at in moments)),
@@ -293,8 +294,9 @@ class Airflow:
     unhandled: list[str] = field(default_factory=list)
     held: list[tuple[int, float, str]] = field(default_factory=list)
     strangers: set[str] = field(default_factory=set)
-    # The moment, by Azure's clock, at which each attempt began.
+    # The moment, by Azure's clock, at which each attempt began, and at which the task upstream ended.
     attempts: list[float] = field(default_factory=list)
+    loaded: float = 0.0
     marked: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -307,6 +309,7 @@ class Airflow:
         self.dies_in, self.fails_in, self.dies_behind = 0, 0, float("inf")
         self.azure.configure(clock_skew=schedule.skew)
         self.item, self.moves = self._named(schedule.item), False
+        self.retries = schedule.retries
         self.plan()
         store = _Store(self) if schedule.store else None
         self.ti = _TaskInstance(self, retries=schedule.retries, store=store)
@@ -397,6 +400,8 @@ class Airflow:
             self.pending.append(event.kind)  # nobody is deferred now, but somebody will be
         elif event.kind == "the items move":
             self.moves = True
+        elif event.kind == "retries change":
+            self.retries = self.rng.randint(0, 4)
         elif event.kind == "the worker dies":
             self.dies_in = self.rng.randint(1, 30)
         elif event.kind == "the worker dies behind a request":
@@ -461,7 +466,8 @@ class Airflow:
         if in_worker and self.task:
             with self.undisturbed():
                 self.task.on_kill()
-        # A Clear of a task that runs in a worker keeps max_tries; any other raises it.
+        # A Clear of a task that runs in a worker keeps max_tries and counts as one of the run; any other
+        # raises max_tries, too.
         raise GoneError("restarted" if in_worker and does == "Clear" else does)
 
     # A task's life
@@ -494,12 +500,16 @@ class Airflow:
         return max((event.at for event in self.events), default=self.clock()) - self.clock()
 
     def _begin(self, why: str) -> str:
-        if why == "Clear":
+        if why in ("Clear", "restarted"):
+            self._load()
             self.attempts.append(self.azure_now())
             self._move()
         if why == "Clear" and self.ti.try_number:
+            # What somebody changes in the DAG file counts from a Clear on.
+            self.ti.retries = self.retries
             self.ti.clear()
         else:
+            self.ti.dag_run.clear_number += why == "restarted"
             self.ti.retry()
         self.marked = [(at, min(until, self.azure_now())) for at, until in self.marked]
         self.tell(f"a try begins: {self.ti.try_number} of {self.ti.max_tries + 1}, by {why}")
@@ -510,6 +520,15 @@ class Airflow:
             self._on_loop(self.killed.pop().on_kill())
         return self._work(lambda task: task.execute(self.ti.context))
 
+    def _load(self) -> None:
+        """Run the task upstream, as a Clear of it and all that follows does; a policy's backup may begin."""
+        self.state = "none"
+        self.let_pass(self.rng.random() * self.rng.choice((0, 5, 60, 600)))
+        if self.rng.random() < 0.4:
+            self._back_up(self.item)
+            self.let_pass(self.rng.choice((0, 0.4, 2, 30)))
+        self.loaded = self.azure_now()
+
     def _move(self) -> None:
         """Let the task's map index mean another item from this attempt on, if the items have moved."""
         if self.moves:
@@ -518,7 +537,8 @@ class Airflow:
             self.plan()
 
     def _work(self, do: Callable[[Any], Any]) -> str:
-        self.task = self.make(task_id="backup", protected_item=self.item.path, **self.schedule.options)
+        options = {**self.schedule.options, "retries": self.ti.retries}
+        self.task = self.make(task_id="backup", protected_item=self.item.path, **options)
         self.state, self.where = "running", "worker"
         try:
             job_id = do(self.task)
@@ -545,6 +565,11 @@ class Airflow:
             self.unhandled.append(f"success by job {job_id}, which is {ended}")
         if job.finish()[0] < self.attempts[-1]:
             self.unhandled.append(f"success by job {job_id}, which was over before this attempt")
+        if job.starts < self.loaded and self.schedule.options.get("if_running") != "adopt":
+            self.unhandled.append(
+                f"success by job {job_id}, which began {self.loaded - job.starts:.1f} s before the task "
+                f"upstream ended"
+            )
         return "success"
 
     # Deferral
@@ -643,6 +668,8 @@ class Airflow:
                 yield "a job was cancelled and nobody had asked for that"
             elif not any(at <= entry["at"] <= until for at, until in self.marked):
                 yield "a job was cancelled that nobody had ended"
+            elif any(stranger in entry["path"] for stranger in self.strangers):
+                yield "a job was cancelled that this task had not started"
 
     def _hasty(self) -> Iterator[str]:
         moments = sorted(entry["at"] for entry in self.azure.requests)

@@ -39,6 +39,7 @@ class DagRun:
     logical_date: datetime | None = None
     data_interval_start: datetime | None = None
     data_interval_end: datetime | None = None
+    clear_number: int = 0
 
 
 class TaskInstance:
@@ -80,6 +81,7 @@ class TaskInstance:
     def clear(self) -> TaskInstance:
         """Begin a new attempt, as a person's Clear does: ``max_tries`` rises."""
         self.max_tries = self.try_number + self.retries
+        self.dag_run.clear_number += 1
         self.dag_run.start_date = datetime.fromtimestamp(clocks.current().now(), UTC)
         return self.retry()
 

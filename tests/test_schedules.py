@@ -17,7 +17,7 @@ task_runner = pytest.importorskip(
     "airflow.sdk.execution_time.task_runner", reason="Airflow 2 asks its database, not a supervisor"
 )
 
-SEEDS = 80
+SEEDS = 400
 BATCH = 10
 
 

@@ -4,6 +4,10 @@ Azure's requests for a backup and for a restore are not idempotent, so before ea
 what an earlier try left behind: its own note, and Azure's list of jobs. Whatever leaves open whether a job
 was started is settled by looking, never by asking again.
 
+A job counts as the task's own only if it began after the first try of this attempt did, by Azure's clock: an
+older one shows the item as it was before the tasks upstream of this one. So that no doubt remains, a request
+is sent some seconds after the attempt began, and a job that began earlier is never one of ours.
+
 Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-backupazurevms
 """
 
@@ -19,10 +23,17 @@ from typing import Any, ClassVar, Unpack
 
 from airflow_provider_azbackup.core import calls, flows, matching
 from airflow_provider_azbackup.core.jobs import Job, is_proven
-from airflow_provider_azbackup.core.names import REQUESTS, SCHEDULED_TYPES, AcceptWarnings, management_of
+from airflow_provider_azbackup.core.names import (
+    REQUESTS,
+    SCHEDULED_TYPES,
+    AcceptWarnings,
+    IfRunning,
+    StartedBy,
+    management_of,
+)
 from airflow_provider_azbackup.core.replies import FoundItem
 from airflow_provider_azbackup.core.resources import BackupInstance, JobRef, OperationRef, ProtectedItem
-from airflow_provider_azbackup.core.wire import Call, Flow, JsonObject
+from airflow_provider_azbackup.core.wire import Answer, Call, Flow, JsonObject
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupError,
@@ -44,14 +55,15 @@ BUSY_LIMIT = 300.0
 CROWD = 25
 # The time Azure tells with its answers is in whole seconds.
 _SECOND = 2.0
+# Azure's time is rounded down, so it may be this much later than it says.
+_ROUNDING = 1.0
 # Where no answer told a time: how far the clock of a worker may be off.
 _SKEW = 300.0
 # Azure's clock and Airflow's differ a little.
 _MINUTE = 60.0
 _DAY = 24 * 3600.0
 _PAUSES = (5.0, 10.0, 20.0, 40.0)
-_VERSION = 1
-
+_VERSION = 2
 
 Remember = Callable[["Note | None"], None]
 Tell = Callable[[str], None]
@@ -63,21 +75,26 @@ class Note:
 
     :param item: ARM id of what is backed up or restored. A mapped task's index is only a position: items
         move.
-    :param attempt: Airflow's ``max_tries``, which a retry keeps and a Clear raises.
+    :param attempt: what a retry keeps and a Clear changes, as
+        :func:`~airflow_provider_azbackup.compat.attempt_of` returns it.
     :param since: Unix time the wait for this job began.
+    :param began: Unix time by Azure's clock at which the first try of the attempt had begun.
     :param asked: Unix time by Azure's clock before the request was sent.
     :param operation: id of the operation, once Azure named it.
     :param job: ARM id of the job, once Azure named it.
+    :param started_by: who started the job.
     :param mark: what tells this intent from others of the item; see :class:`Intent`.
     :param point: facts of the recovery point that is restored from.
     """
 
     item: str
-    attempt: int
+    attempt: str
     since: float
+    began: float
     asked: float = 0.0
     operation: str = ""
     job: str = ""
+    started_by: StartedBy = "this task"
     mark: str = ""
     point: JsonObject = field(default_factory=dict)
 
@@ -109,7 +126,8 @@ class Note:
 
 
 _FIELDS: dict[str, Any] = {
-    "item": str, "attempt": int, "since": float, "asked": float, "operation": str, "job": str
+    "item": str, "attempt": str, "since": float, "began": float, "asked": float, "operation": str, "job": str,
+    "started_by": str,
 }  # fmt: skip
 _OF_RESTORES: dict[str, Any] = {"mark": str, "point": dict}
 
@@ -130,18 +148,19 @@ class Intent:
     :param attempt: as in :class:`Note`.
     :param now: Unix time.
     :param timeout: seconds the job may take.
-    :param earlier: Unix time since when an earlier try may have started it without leaving a note, or None
-        when none can have: a running job of this kind that is younger counts as our own.
-    :param adopt_others: whether a running job of this kind that somebody else started will do.
+    :param began: Unix time by Azure's clock at which the attempt had begun; None when it begins now.
+    :param is_blind: whether an earlier try may have started a job and left no note.
+    :param if_running: what to do about a running job of this kind that began before this attempt.
     :param accept_warnings: as everywhere.
     """
 
     item: ProtectedItem
-    attempt: int
+    attempt: str
     now: float
     timeout: float
-    earlier: float | None = None
-    adopt_others: bool = True
+    began: float | None = None
+    is_blind: bool = False
+    if_running: IfRunning = "wait"
     accept_warnings: AcceptWarnings = False
 
     noun: ClassVar[str]
@@ -163,17 +182,6 @@ class Intent:
     def elsewhere(self) -> str:
         """A storage account that the jobs of this intent may carry instead of the item's own."""
         return ""
-
-    def note(self, job: JobRef, since: float, point: JsonObject | None = None) -> Note:
-        """Return the note to leave of a job that is waited for since a Unix time."""
-        return Note(
-            item=self.item.path,
-            attempt=self.attempt,
-            since=since,
-            job=job.path,
-            mark=self.mark,
-            point=point or {},
-        )
 
     def prepare(self) -> Flow[Prepared]:
         """Make the request, reading what it takes. Nothing is started."""
@@ -231,16 +239,19 @@ class BackupIntent(Intent):
 class Secured:
     """The job of an intent: itself and the kind of item, since when it is waited for, its end if over.
 
-    One that was left in a crowd has no job yet, but the note of its request.
+    One that was left in a crowd has no job yet, but the note of its request. Where another job has to end
+    first, there is nothing but ``other``. ``began`` is as in :class:`Note`.
     """
 
     ref: JobRef | None
     since: float
-    adopted: bool
+    began: float
+    started_by: StartedBy = "this task"
     kind: str = ""
     over: Job | None = None
     note: Note | None = None
     point: JsonObject = field(default_factory=dict)
+    other: Job | None = None
 
 
 def secure_job(
@@ -253,7 +264,9 @@ def secure_job(
     :param tell: told in a sentence what is found and done.
     :param may_leave: whether a machine's accepted backup may be left without its job in a crowd, when many
         others have begun within a minute. Whoever allows it finds the job by the returned note.
-    :raises AzureBackupBusyError: when another such job of the item runs and is not, or cannot be, adopted.
+    :return: with ``other`` set when that job has to end before this intent can go on; then ask again.
+    :raises AzureBackupBusyError: when another such job of the item runs and ``if_running`` is ``fail``, or
+        when Azure refuses the request because of one that no list shows.
     :raises AzureBackupUnconfirmedStartError: when it stays unknown whether a job was started.
     :raises AzureBackupError: when Azure refused it; then nothing was started.
     """
@@ -262,17 +275,19 @@ def secure_job(
     search = _Search(intent, remember, tell, may_leave=may_leave and intent.item.kind == "vm")
     if note and (secured := (yield from search.listen(search.recall(note)))):
         return secured
-    fresh = intent.may_start_unseen and note is None and intent.earlier is None
+    fresh = intent.may_start_unseen and note is None and not intent.is_blind
     return (yield from search.listen(search.start(fresh=fresh)))
 
 
-def find_other(intent: Intent, failed: Job) -> Flow[Job | None]:
-    """Return the job of the intent's kind and item that was in the way of another, running or over by now.
+def join_other(intent: Intent, failed: Job, *, remember: Remember, tell: Tell) -> Flow[Secured]:
+    """Decide about the job of the intent's kind and item that was in the way of another one.
 
     :param failed: the job that failed because of it.
+    :return: as :func:`secure_job` does; a job under ``other`` may be over by now.
+    :raises AzureBackupBusyError: when there is none, or ``if_running`` is ``fail``.
     """
-    search = _Search(intent, lambda _: None, lambda _: None)
-    return (yield from search.listen(search.beside(failed)))
+    search = _Search(intent, remember, tell)
+    return (yield from search.listen(search.join(failed)))
 
 
 class _Search(flows.Heard):
@@ -285,6 +300,19 @@ class _Search(flows.Heard):
         self.intent = intent
         self.remember = remember
         self.tell = tell
+        self._began = intent.began
+
+    @property
+    def began(self) -> float:
+        """Unix time by Azure's clock at which this attempt had certainly begun."""
+        return self.intent.now + _SKEW if self._began is None else self._began
+
+    def hear(self, answer: Answer) -> None:
+        """Take the time from one answer; the first that names it shows when the attempt had begun."""
+        super().hear(answer)
+        if self._began is None and self.ahead is not None:
+            since = max(0.0, self.sent_at - self.intent.now)
+            self._began = self.at + self.ahead + _ROUNDING - since
 
     def azure_time(self) -> float:
         """Return Azure's time at the last answer; not later than that when no answer told it."""
@@ -293,12 +321,13 @@ class _Search(flows.Heard):
     def recall(self, note: Note) -> Flow[Secured | None]:
         """Follow a note to the job it speaks of; None when that is none, or is over and will not do."""
         intent, same = self.intent, note.attempt == self.intent.attempt
+        if same:
+            self._began = note.began
         ref = note.target
         if not isinstance(ref, JobRef):
             ref = yield from self._trace_note(note, ref)
         if ref is None:
             return None
-        since = note.since if same else intent.now
         pause = 0.0
         while True:
             try:
@@ -306,29 +335,54 @@ class _Search(flows.Heard):
             except AzureBackupNotFoundError:
                 # The list may know it all the same, and another one is not to be had back.
                 self.tell(f"Azure does not know job {ref.job_id} any more; looking for it among all jobs")
-                found = (yield from self._trace(note.asked)) if note.asked else None
+                found = (yield from self._trace(note)) if note.asked else None
                 if found is None:
                     return None
                 job, ref = found, found.ref
-            if not job.is_being_cancelled:
+            if flaw := (yield from self._flaw(job, note if same else None)):
+                self.tell(f"What an earlier try noted is not believed, because {flaw}: {job}")
+                return None
+            if not job.is_being_cancelled or intent.if_running == "wait":
                 break
             # Neither a job to wait for, nor out of the way of another.
             self.tell(f"This task has started {job}; waiting until it is cancelled")
             if self.at >= intent.deadline:
                 raise AzureBackupBusyError(f"still being cancelled: {job}", job=job.facts())
             pause = flows.spread_pause(30.0)
+        if job.is_running and (not same or job.is_being_cancelled):
+            whose = "Somebody cancels it" if same else "An earlier attempt of this task started it"
+            return self._meet(job, whose)
         if job.is_running or (same and self._is_proven(job)):
-            self.remember(replace(note, job=ref.path, attempt=intent.attempt, since=since))
+            self.remember(replace(note, job=ref.path))
             self.tell(f"This task has started it before, so no {intent.noun} is asked for: {job}")
             return Secured(
                 ref=ref,
-                since=since,
-                adopted=True,
+                since=note.since,
+                began=self.began,
+                started_by=note.started_by,
                 over=None if job.is_running else job,
                 point=note.point,
             )
         self.tell(f"An earlier {job}; this {'retry' if same else 'new attempt'} takes a new {intent.noun}")
         return None
+
+    def _flaw(self, job: Job, note: Note | None) -> Flow[str]:
+        """Return why a job cannot be the one that this task has started; an empty string when it can.
+
+        :param note: of this attempt, which speaks of the job; None when it is of an earlier one.
+        """
+        item = self.intent.item
+        if job.ref.vault.path.casefold() != item.vault.path.casefold():
+            return f"it is of vault {job.ref.vault.path}, not of {item.vault.path}"
+        if not self.intent.is_kind_of(job):
+            return f"it is no {self.intent.noun}"
+        known = item.kind in ("vm", "backupinstance")
+        names = () if known else (yield from self._names(self.intent.deadline))
+        if self._is_ours(job, names) is False:
+            return f"it is no {self.intent.noun} of {item.name} of the type that is wanted"
+        if note and note.started_by != "adopted" and job.began < (note.asked or note.began) - _SECOND:
+            return f"it began at {job.start_time}, before this attempt asked for it"
+        return ""
 
     def start(self, *, fresh: bool) -> Flow[Secured]:
         """Adopt the job that runs, or start one.
@@ -344,25 +398,26 @@ class _Search(flows.Heard):
         blind = intent.now if fresh else intent.deadline
         while True:
             try:
-                running = yield from self.running(blind, pause)
+                running = yield from self.running(blind, pause, any_type=bool(busy_since))
             except AzureBackupTransientError as error:
                 if not fresh:
                     raise
                 self.tell(f"Cannot see whether a {intent.noun} of {item.name} is running: {error}")
                 running, self.crowd = None, CROWD
             if running:
-                return self._adopt(running)
+                return self._meet(running)
             if ready is None:
                 looked = self.at
                 ready = yield from intent.prepare()
                 if self.at - looked > _MINUTE:
                     continue  # so long ago that another may have begun since
             # A request of unknown fate may show its job late, so the search always begins at the first one.
-            asked = asked or self.azure_time()
+            asked = asked or self._send_at()
             asking = Note(
                 item=item.path,
                 attempt=intent.attempt,
                 since=intent.now,
+                began=self.began,
                 asked=asked,
                 mark=intent.mark,
                 point=ready.point,
@@ -370,20 +425,21 @@ class _Search(flows.Heard):
             accepted: Note | None = None
             self.remember(asking)
             try:
-                operation = yield from flows.start(item, ready.call, intent.noun)
-                accepted = replace(asking, operation=operation.operation_id)
+                call = ready.call.later(asked - self.azure_time())
+                operation = yield from flows.start(item, call, intent.noun)
+                accepted = replace(asking, operation=operation.operation_id, began=self.began)
                 self.remember(accepted)
                 self.tell(
                     f"Azure accepted the {intent.noun} of {item.name} as operation {operation.operation_id}"
                 )
                 if self.may_leave and self.crowd >= CROWD:
-                    return Secured(ref=None, since=intent.now, adopted=False, note=accepted)
+                    return Secured(ref=None, since=intent.now, began=self.began, note=accepted)
                 ref = yield from flows.wait_for_operation(operation, intent.noun)
             except AzureBackupBusyError as error:
                 # What is in the way may be what a request of unknown fate has started.
                 self.remember(asking if sent else None)
                 busy_since = busy_since or self.at
-                if not intent.adopt_others or self.at - busy_since >= BUSY_LIMIT:
+                if intent.if_running == "fail" or self.at - busy_since >= BUSY_LIMIT:
                     raise
                 self.tell(f"{error}. Looking for that {intent.noun}")
                 # It may not be in the list yet, and one that has just ended is in nobody's way.
@@ -392,9 +448,12 @@ class _Search(flows.Heard):
             except AzureBackupUnconfirmedStartError as error:
                 sent += 1
                 self.tell(f"{error} Looking for {SETTLED:g} s whether it was")
+                asking = replace(asking, began=self.began)
                 found = yield from self._settle(asking, error)
                 if found:
-                    return self._adopt(found, ours=True, point=ready.point)
+                    self.remember(replace(asking, job=found.ref.path, started_by="found"))
+                    self.tell(f"One {intent.noun} began after the request was sent: {found}")
+                    return self._take(found, "found", ready.point)
                 if accepted or sent >= SENDS:
                     raise
                 self.tell(f"No {intent.noun} of {item.name} was started; asking again")
@@ -405,44 +464,103 @@ class _Search(flows.Heard):
             else:
                 self.remember(replace(accepted, job=ref.path))
                 self.tell(f"The {intent.noun} of {item.name} is job {ref.job_id}")
-                return Secured(ref=ref, since=intent.now, adopted=False, kind=item.kind, point=ready.point)
+                return Secured(ref=ref, since=intent.now, began=self.began, kind=item.kind, point=ready.point)
 
-    def running(self, until: float, pause: float = 0.0) -> Flow[Job | None]:
+    def _send_at(self) -> float:
+        """Return Azure's time at which to send the request, so that no older job can be taken for its job."""
+        if self.ahead is None:
+            return self.azure_time()
+        return max(self.azure_time(), self.began + _SECOND)
+
+    def running(self, until: float, pause: float = 0.0, *, any_type: bool = False) -> Flow[Job | None]:
         """Return the running job of the item that began last.
 
         :param until: Unix time to which faults are waited out.
         :param pause: seconds to let pass first.
+        :param any_type: whether a backup of another type counts: when it is in the way.
         """
-        found, _ = yield from self._find(partial(self._list, status="InProgress"), until, pause)
+        listed = partial(self._list, status="InProgress")
+        found, _ = yield from self._find(listed, until, pause, any_type=any_type)
         # A Backup vault's list shows what is over as well.
         found = [job for job in found if job.is_running and not job.is_being_cancelled]
         return max(found, key=attrgetter("began"), default=None)
 
-    def beside(self, failed: Job) -> Flow[Job | None]:
-        """Return the job of the item that went on when ``failed`` began; a list may show it late."""
+    def join(self, failed: Job) -> Flow[Secured]:
+        """Decide about the job of the item that was in the way of one of this intent.
+
+        :param failed: the job that failed because of it.
+        :raises AzureBackupBusyError: when there is none, or ``if_running`` is ``fail``.
+        """
+        intent = self.intent
+        other = None if intent.if_running == "fail" else (yield from self._beside(failed))
+        if other is None:
+            raise AzureBackupBusyError(
+                f"Azure did not start a {intent.noun} of {intent.item.name} because another job of it is "
+                f"running: {failed}",
+                code=next((error.title for error in failed.errors), None),
+                job=failed.facts(),
+            )
+        self.tell(f"{failed} failed because of another one")
+        return self._meet(other)
+
+    def _beside(self, failed: Job) -> Flow[Job | None]:
+        """Return the job of the item that was running when ``failed`` began; a list may show it late."""
         began, until = failed.began, self.intent.deadline
         for pause in (0.0, *_PAUSES):
-            running = yield from self.running(until, pause)
+            running = yield from self.running(until, pause, any_type=True)
             if running:
                 return running
-            jobs, _ = yield from self._find(partial(self._began_since, began - _DAY, 0.0), until, 0.0)
+            since = partial(self._began_since, began - _DAY, 0.0)
+            jobs, _ = yield from self._find(since, until, 0.0, any_type=True)
             met = [job for job in jobs if job.began <= began <= _seconds(job.end_time)]
             if met := [job for job in met if job.ref != failed.ref]:
                 return max(met, key=attrgetter("began"))
         return None
 
-    def _adopt(self, job: Job, *, ours: bool = False, point: JsonObject | None = None) -> Secured:
+    def _meet(self, job: Job, whose: str = "This task did not start it") -> Secured:
+        """Decide about a running job of the item that no answer to a request of this attempt has named.
+
+        :param whose: a clause about who started it.
+        """
         intent = self.intent
-        ours = ours or (intent.earlier is not None and job.began >= intent.earlier - _MINUTE)
-        if not (ours or intent.adopt_others):
+        what = f"{intent.noun} of {intent.item.name} that began at {job.start_time}"
+        if intent.if_running == "fail":
             raise AzureBackupBusyError(
-                f"a {intent.noun} of {intent.item.name} is running already, and if_running is 'fail': {job}",
-                job=job.facts(),
+                f"there is a {what}, and if_running is 'fail': {job}. {whose}", job=job.facts()
             )
-        since = min(intent.now, job.began) if ours else intent.now
-        self.remember(intent.note(job.ref, since, point))
-        self.tell(f"There is a {intent.noun} of {intent.item.name}, so no other is asked for: {job}")
-        return Secured(ref=job.ref, since=since, adopted=True, point=point or {})
+        fits = not job.is_being_cancelled and intent.fits(job) is not False
+        young = job.began >= self.began
+        if fits and (young or intent.if_running == "adopt"):
+            when = "after this attempt" if young else f"{self.began - job.began:.0f} s before this attempt"
+            self.tell(f"There is a {what}, {when}, so no other is asked for: {job}")
+            started_by: StartedBy = "found" if young else "adopted"
+            self.remember(
+                Note(
+                    item=intent.item.path,
+                    attempt=intent.attempt,
+                    since=intent.now,
+                    began=self.began,
+                    job=job.ref.path,
+                    started_by=started_by,
+                    mark=intent.mark,
+                )
+            )
+            return self._take(job, started_by)
+        self.tell(
+            f"There is a {what}: {job}. {whose}, and it may lack what the tasks before this one have done. "
+            f"Waiting for its end; then this task starts its own {intent.noun}"
+        )
+        return Secured(ref=None, since=intent.now, began=self.began, other=job)
+
+    def _take(self, job: Job, started_by: StartedBy, point: JsonObject | None = None) -> Secured:
+        return Secured(
+            ref=job.ref,
+            since=self.intent.now,
+            began=self.began,
+            started_by=started_by,
+            over=None if job.is_running else job,
+            point=point or {},
+        )
 
     def _trace_note(self, note: Note, operation: OperationRef | None) -> Flow[JobRef | None]:
         """Find the job of a try that broke off before it knew one."""
@@ -458,35 +576,39 @@ class _Search(flows.Heard):
             f"An earlier try broke off while it asked for a {self.intent.noun}; "
             f"looking whether one was started"
         )
-        job = yield from self._trace(note.asked)
+        job = yield from self._trace(note)
         return job.ref if job else None
 
     def _settle(self, asking: Note, doubt: AzureBackupError) -> Flow[Job | None]:
         try:
-            return (yield from self._trace(asking.asked))
+            return (yield from self._trace(asking))
         except AzureBackupError as error:
             raise AzureBackupUnconfirmedStartError(
                 f"{doubt} Looking for it failed, too: {error}", status=doubt.status
             ) from None
 
-    def _trace(self, asked: float) -> Flow[Job | None]:
-        """Return the first job of the item that began since ``asked``, running or over.
+    def _trace(self, note: Note) -> Flow[Job | None]:
+        """Return the first job of the item that began since a request, running or over.
 
-        :param asked: Unix time by Azure's clock. While it is not long ago, one may still come to light.
+        :param note: of the request. While it is not long ago, a job may still come to light.
         """
+        asked = note.asked
         began, pause, pauses = self.at, 0.0, chain(_PAUSES, repeat(_PAUSES[-1]))
         while True:
             found, unclear = yield from self._find(
                 partial(self._began_since, asked, pause), self.intent.deadline, pause, asked - _SECOND
             )
-            if found:
+            # Only where no answer named a time: then nothing shows what was first, the attempt or the job.
+            early = [job for job in found if job.began < note.began - _ROUNDING]
+            if found := [job for job in found if job not in early]:
                 return min(found, key=attrgetter("began"))
             long_ago = self.azure_time() - asked >= SETTLED + 2 * _SKEW
             if long_ago or self.at - began >= SETTLED:
-                if unclear:
+                if unclear or early:
+                    doubt = "another item of that name" if unclear else "a time before this attempt"
                     raise AzureBackupUnconfirmedStartError(
-                        f"a {self.intent.noun} that began since may be one of {self.intent.item.name}, or "
-                        f"of another item of that name: {', '.join(map(str, unclear))}"
+                        f"a {self.intent.noun} that began since may be one of {self.intent.item.name}, or of "
+                        f"{doubt}: {', '.join(map(str, (*unclear, *early)))}"
                     )
                 return None
             pause = min(next(pauses), began + SETTLED - self.at)
@@ -504,7 +626,13 @@ class _Search(flows.Heard):
         return calls.list_jobs(self.intent.item.vault, **wanted)
 
     def _find(
-        self, make: Callable[[], Call], until: float, pause: float, since: float = 0.0
+        self,
+        make: Callable[[], Call],
+        until: float,
+        pause: float,
+        since: float = 0.0,
+        *,
+        any_type: bool = False,
     ) -> Flow[tuple[list[Job], list[Job]]]:
         """List jobs, and return those that are of the intent's kind and item, and those that may be.
 
@@ -521,7 +649,7 @@ class _Search(flows.Heard):
             jobs = [job for job in jobs if job.began >= since and self.intent.is_kind_of(job)]
             told = self.intent.item.kind in ("vm", "backupinstance")
             names = () if told or not jobs else (yield from self._names(until))
-            verdicts = [(job, self._is_ours(job, names)) for job in jobs]
+            verdicts = [(job, self._is_ours(job, names, any_type=any_type)) for job in jobs]
             found = [job for job, verdict in verdicts if verdict]
             unclear = [job for job, verdict in verdicts if verdict is None]
             if found or not unclear or not again:
@@ -533,7 +661,7 @@ class _Search(flows.Heard):
         item = self.intent.item
         return (yield from flows.insist(lambda: matching.alike(item), since=0.0, until=until))
 
-    def _is_ours(self, job: Job, names: Sequence[FoundItem]) -> bool | None:
+    def _is_ours(self, job: Job, names: Sequence[FoundItem], *, any_type: bool = False) -> bool | None:
         """Whether a job is one of the item, by what a list shows of it; None for "may be"."""
         item = self.intent.item
         if item.kind == "backupinstance":
@@ -545,7 +673,7 @@ class _Search(flows.Heard):
             return False
         if len(meant) > 1:
             return None
-        return self.intent.fits(job)
+        return any_type or self.intent.fits(job)
 
     def _look(self, ref: JobRef, since: float, pause: float) -> Flow[Job]:
         return (

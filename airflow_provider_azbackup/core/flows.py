@@ -661,7 +661,7 @@ class Heard:
     """
 
     def __init__(self, at: float) -> None:
-        self.at = at
+        self.at = self.sent_at = at
         self.ahead: float | None = None
         self.answers = 0
 
@@ -670,6 +670,7 @@ class Heard:
         try:
             call = next(flow)
             while True:
+                self.sent_at = self.at + call.after
                 answer = yield call
                 self.hear(answer)
                 call = flow.send(answer)

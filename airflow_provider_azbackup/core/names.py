@@ -39,6 +39,10 @@ WaitFor: TypeAlias = Literal["completion", "snapshot"]
 # Which warnings of a job are accepted: all, none, or those of Azure's error codes, by symbol or by number.
 AcceptWarnings: TypeAlias = bool | Collection[str | int]
 
+# What to do about a running job of the item that this task did not start.
+IfRunning: TypeAlias = Literal["wait", "adopt", "fail"]
+IF_RUNNING = ("wait", "adopt", "fail")
+
 # The ends that a backup can come to, the good one first.
 ENDS = ("succeeded", "warned", "failed", "cancelled")
 

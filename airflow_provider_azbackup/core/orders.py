@@ -241,12 +241,9 @@ class RestoreIntent(Intent):
     """One restore that somebody wants.
 
     :param order: from which recovery point, and where to.
-    :param adopt_others: as in :class:`~airflow_provider_azbackup.core.adoption.Intent`, but false unless
-        asked for: a restore of somebody else's may go to another place.
     """
 
     order: Order
-    adopt_others: bool = False
 
     noun: ClassVar[str] = "restore"
     # Azure was never seen to refuse a restore beside another.

@@ -1,4 +1,4 @@
-"""Whatever goes wrong while a backup is started and waited for: one backup per intent, and the gate is right.
+"""Whatever befalls a backup that is started and waited for: one backup per attempt, and the gate is right.
 
 Each run has a vault to itself, so whatever Azure was asked there was asked by that run.
 """
@@ -197,6 +197,18 @@ def goes_on(case: Case) -> Iterator[Condition]:
     yield lambda: case.is_over
 
 
+def begins_after_it(case: Case) -> Iterator[Condition]:
+    """A new attempt waits for the end of the backup that runs, and then takes one of its own."""
+    waits = "running" if case.task.run.dag_id.startswith("chaos_working") else "deferred"
+    yield lambda: case.state == waits
+    seen = case.looks
+    yield lambda: case.looks > seen
+    case.complete()
+    yield lambda: len(case.jobs) == 2 and case.state == waits
+    case.complete()
+    yield lambda: case.is_over
+
+
 def begins_anew(case: Case) -> Iterator[Condition]:
     """A later try takes a backup of its own."""
     yield lambda: len(case.jobs) == 2 and case.is_over
@@ -222,7 +234,8 @@ FAILED = End(then=stays_so, state="failed", gate="upstream_failed")
 PASSED = End(then=stays_so, state="success", gate="success")
 SKIPPED = End(then=stays_so, state="skipped", gate="skipped")
 WENT_ON = End(then=goes_on, state="success", gate="success", jobs=("Completed",))
-ADOPTED = replace(WENT_ON, tries=2)
+TAKEN_UP = replace(WENT_ON, tries=2)
+TAKEN_AGAIN = replace(TAKEN_UP, then=begins_after_it, jobs=("Completed", "Completed"))
 
 
 def unasked(end: End) -> End:
@@ -243,10 +256,10 @@ SCENES: dict[str, Scene] = {
     # Nothing was asked of Azure yet.
     "held, marked failed": (held, mark("failed"), unasked(FAILED)),
     "held, marked success": (held, mark("success"), unasked(PASSED)),
-    "held, cleared": (soon_freed, clear_and_free, ADOPTED),
+    "held, cleared": (soon_freed, clear_and_free, TAKEN_UP),
     "asking, marked failed": (asking, mark("failed"), unasked(FAILED)),
     "asking, marked success": (asking, mark("success"), unasked(PASSED)),
-    "asking, cleared": (asking, clear, ADOPTED),
+    "asking, cleared": (asking, clear, TAKEN_UP),
     # Which job it is, is not known yet.
     "accepted, marked failed": (accepted("chaos_working", seconds=20), mark("failed"), FAILED),
     "accepted, marked failed, cancels": (
@@ -254,7 +267,7 @@ SCENES: dict[str, Scene] = {
         mark("failed"),
         cancelled(FAILED),
     ),
-    "accepted, cleared, cancels": (accepted("chaos_deferred_cancels", seconds=20), clear, ADOPTED),
+    "accepted, cleared, cancels": (accepted("chaos_deferred_cancels", seconds=20), clear, TAKEN_AGAIN),
     # A worker waits.
     "watched, marked failed": (watched("chaos_working"), mark("failed"), FAILED),
     "watched, marked failed, cancels": (watched("chaos_working_cancels"), mark("failed"), cancelled(FAILED)),
@@ -263,8 +276,8 @@ SCENES: dict[str, Scene] = {
         mark("success"),
         cancelled(PASSED),
     ),
-    "watched, cleared": (watched("chaos_working"), clear, ADOPTED),
-    "watched, cleared, cancels": (watched("chaos_working_cancels"), clear, ADOPTED),
+    "watched, cleared": (watched("chaos_working"), clear, TAKEN_AGAIN),
+    "watched, cleared, cancels": (watched("chaos_working_cancels"), clear, TAKEN_AGAIN),
     # The triggerer waits.
     "deferred, marked failed": (deferred("chaos_deferred"), mark("failed"), FAILED),
     "deferred, marked failed, cancels": (
@@ -288,8 +301,8 @@ SCENES: dict[str, Scene] = {
         fail_the_run,
         replace(cancelled(FAILED), gate="skipped"),
     ),
-    "deferred, cleared": (deferred("chaos_deferred"), clear, ADOPTED),
-    "deferred, cleared, cancels": (deferred("chaos_deferred_cancels"), clear, ADOPTED),
+    "deferred, cleared": (deferred("chaos_deferred"), clear, TAKEN_AGAIN),
+    "deferred, cleared, cancels": (deferred("chaos_deferred_cancels"), clear, TAKEN_AGAIN),
     # The task is over.
     "over, marked failed, cancels": (
         over("chaos_deferred_cancels"),
@@ -299,7 +312,7 @@ SCENES: dict[str, Scene] = {
     "over, cleared": (
         over("chaos_deferred"),
         clear,
-        replace(ADOPTED, then=begins_anew, jobs=("Completed", "Completed")),
+        replace(TAKEN_UP, then=begins_anew, jobs=("Completed", "Completed")),
     ),
     # Azure takes five seconds to cancel. The triggerer must wait for its answer; a worker has not the time.
     "deferred, marked failed, cancels slowly": (
@@ -313,10 +326,10 @@ SCENES: dict[str, Scene] = {
         cancelled(FAILED),
     ),
     # The worker's process is killed.
-    "posting, killed": (posting("chaos_deferred_cancels", seconds=60), kill, ADOPTED),
-    "accepted, killed": (accepted("chaos_deferred_cancels", seconds=20), kill, ADOPTED),
-    "watched, killed": (watched("chaos_working_cancels"), kill, ADOPTED),
-    "watched, orphaned": (watched("chaos_working_cancels"), kill_the_worker, ADOPTED),
+    "posting, killed": (posting("chaos_deferred_cancels", seconds=60), kill, TAKEN_UP),
+    "accepted, killed": (accepted("chaos_deferred_cancels", seconds=20), kill, TAKEN_UP),
+    "watched, killed": (watched("chaos_working_cancels"), kill, TAKEN_UP),
+    "watched, orphaned": (watched("chaos_working_cancels"), kill_the_worker, TAKEN_UP),
     # Azure starts the backup and says nothing of it.
     "answered 504": (
         met(deferred("chaos_deferred"), path=".*/backup$", method="POST", status=504, processed=True),
@@ -334,7 +347,7 @@ ALONE: dict[str, Scene] = {
     "answered, killed": (
         posting("chaos_working_cancels", seconds=8),
         kill_between_answer_and_note,
-        ADOPTED,
+        TAKEN_UP,
     ),
 }
 

@@ -57,6 +57,9 @@ CHECKED_AT_BOTH_ENDS = ("operators", "sensors")
 IN_TIME = {name for name in EXPECTED if not name.startswith("overdue")}
 IN_WORKER = {"failed-in-worker", "cleared-in-worker"}
 COMPLETED = {name for name, (state, _) in EXPECTED.items() if state == "success"} - CANCELLED
+# What begins anew: a Clear may have run the tasks upstream again, and below Airflow 3.3 nothing shows a retry
+# that the backup that runs is its own. Both wait for its end and take another one.
+ANEW = {"cleared", "cleared-in-worker", "retried"}
 # A machine that no task backs up; a Dag starts when its backup has ended.
 WATCHED = "watched"
 
@@ -113,10 +116,12 @@ class Telling:
         self._see_more("triggerer killed and back", self._starts)
         self._see_more("watching again", self._looks)
         self.story.progress = self.airflow.xcom(self._tasks()["restarted"], "backup_progress")
+        for name in ANEW:
+            self.azure.plan(name, seconds=240)
         for name in (*COMPLETED, WATCHED):
             if job := self._jobs().get(name):
                 self.azure.set_status(job, "Completed")
-        self._see("ended", lambda: self.airflow.state(self.run) in FINISHED, 90)
+        self._see("ended", lambda: self.airflow.state(self.run) in FINISHED, 180)
         if WATCHED in self.airflow.dag_ids():
             self._see("a Dag has heard of an end", lambda: bool(self._heard()), 60)
             self.story.heard = self._heard()
@@ -292,8 +297,8 @@ def test_a_task_and_its_gate_end_as_they_must(story: Story, name: str) -> None:
     assert states == EXPECTED[name], story.told
 
 
-def test_each_intent_makes_one_backup(story: Story) -> None:
-    assert story.posts == dict.fromkeys(EXPECTED, 1)
+def test_each_attempt_makes_one_backup(story: Story) -> None:
+    assert story.posts == {name: 1 + (name in ANEW) for name in EXPECTED}
 
 
 def test_only_what_was_to_be_cancelled_is_cancelled_and_once(story: Story) -> None:
@@ -315,9 +320,10 @@ def test_a_wait_that_took_too_long_says_what_becomes_of_the_job(story: Story) ->
     assert "Azure was asked to cancel it" in story.logs["overdue-and-cancelled"]
 
 
-def test_a_retry_takes_up_the_backup_of_the_try_before(story: Story) -> None:
+def test_a_retry_waits_for_the_backup_that_runs_and_takes_its_own(story: Story) -> None:
     assert story.tasks["retried"].try_number == 2
     assert "was answered 400" in story.logs["retried"]
+    assert "then this task starts its own backup" in story.logs["retried"]
 
 
 def test_the_links_lead_to_job_and_vault_while_the_task_is_deferred(story: Story) -> None:
