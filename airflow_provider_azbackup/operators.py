@@ -230,7 +230,7 @@ class AzureBackupOperator(StartOperator):
         if job_id is not None and (cancel_on_kill or cancel_on_timeout or unless_fresh is not None):
             raise AzureBackupConfigError(
                 f"task {self.task_id!r}: cancel_on_kill and cancel_on_timeout cancel only a backup that the "
-                f"task has started, and unless_fresh is about starting one; drop them beside job_id"
+                f"task has started, and unless_fresh is about starting one; drop them or job_id"
             )
         if unless_fresh is not None and not (
             isinstance(unless_fresh, timedelta) and unless_fresh > timedelta()

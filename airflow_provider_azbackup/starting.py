@@ -165,9 +165,17 @@ class StartOperator(JobWait, BaseOperator):
         try_number: int | None = None,
         began: float | None = None,
     ) -> str:
-        """Go on once the job that was in the way is over, however it ended: Azure is asked again anyway."""
+        """Go on once the job that was in the way is over, however it ended: Azure is asked again anyway.
+
+        :raises AzureBackupTimeoutError: when it still runs at the deadline of the task.
+        """
+        from airflow_provider_azbackup.events import JobEvent
+
         if self.is_stale(context, try_number) or since is None:
             return self.execute(context)
+        error = JobEvent.from_dict(event).error
+        if isinstance(error, AzureBackupTimeoutError):
+            self._in_the_way(error, error.job)
         return self._secure(context, since=since, began=began)
 
     def on_kill(self) -> None:

@@ -299,8 +299,9 @@ def proves(heard: list[Any]) -> bool:
 NOTES = st.builds(
     Note,
     item=st.just(ITEM.path),
-    attempt=st.sampled_from([1, 2]),
+    attempt=st.sampled_from(["first", "second"]),
     since=st.just(START - 60),
+    began=st.just(START - 63),
     asked=st.just(START - 60),
     operation=st.sampled_from(["", OPERATION]),
     job=st.sampled_from(["", JOB_REF.path]),
@@ -313,7 +314,7 @@ def test_whatever_is_heard_on_the_way_to_a_backup_ends_with_a_job_or_a_clear_err
     heard: list[Any], note: Note | None
 ) -> None:
     ends_with_a_job_or_an_error(
-        BackupIntent(item=ITEM, body=calls.backup_request(ITEM), attempt=1, now=START, timeout=1800),
+        BackupIntent(item=ITEM, body=calls.backup_request(ITEM), attempt="first", now=START, timeout=1800),
         heard,
         note,
     )
@@ -328,14 +329,14 @@ def test_whatever_is_heard_on_the_way_to_a_restore_ends_with_a_job_or_a_clear_er
     order = Order.read(ITEM, restore_to=disks(storage_account_id=account))
     note = note and replace(note, mark=order.mark)
     ends_with_a_job_or_an_error(
-        RestoreIntent(item=ITEM, order=order, attempt=1, now=START, timeout=1800), heard, note
+        RestoreIntent(item=ITEM, order=order, attempt="first", now=START, timeout=1800), heard, note
     )
 
 
 def ends_with_a_job_or_an_error(intent: Intent, heard: list[Any], note: Note | None) -> None:
     came, times = hold(adoption.secure_job(intent, note, remember=lambda _: None, tell=lambda _: None), heard)
     if isinstance(came, adoption.Secured):
-        assert came.ref.job_id
+        assert (came.ref is None) is (came.other is not None)
         assert came.over is None or proves(heard)
     else:
         assert isinstance(came, AzureBackupError) and str(came)

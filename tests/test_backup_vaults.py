@@ -10,6 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_azbackup.core import flows
+from airflow_provider_azbackup.core.names import IfRunning
 from airflow_provider_azbackup.core.resources import JobRef, Vault
 from airflow_provider_azbackup.core.wire import Call
 from airflow_provider_azbackup.emulator import Emulator
@@ -242,16 +243,18 @@ def test_the_missing_right_is_named_where_a_built_in_role_does_not_do(
 
 @BOTH
 @STORES
-def test_a_retry_takes_up_the_backup_of_the_try_before(
+def test_a_retry_takes_up_the_backup_of_the_try_before_if_it_can_know_it(
     azure: Emulator, clock: Any, store: bool, deferrable: bool
 ) -> None:
     azure.plan("disk-good", seconds=3600)
     ti = TaskInstance(retries=1, store=Store() if store else None)
     with pytest.raises(AzureBackupTimeoutError):
         back_up(ti=ti, deferrable=deferrable, timeout=600)
-    job_id = back_up(ti=ti.retry(), deferrable=deferrable, timeout=7200)
-    assert [*azure.service.world.jobs] == [job_id]
-    assert len(posts(azure)) == 1
+    job_id = back_up(ti=ti.retry(), deferrable=deferrable, timeout=9000)
+    found = list(azure.service.world.jobs.values())
+    assert found[-1].id == job_id
+    assert len(posts(azure)) == len(found) == (1 if store else 2)
+    assert store or found[1].starts >= found[0].finish()[0]
 
 
 @pytest.mark.parametrize("fault", [{"reset": True}, {"status": 504}, {"status": 500}], ids=str)
@@ -279,26 +282,42 @@ def test_a_request_that_never_arrived_is_sent_again(azure: Emulator) -> None:
     assert len(azure.service.world.jobs) == 1
 
 
-def test_a_running_backup_of_the_instance_is_adopted(azure: Emulator) -> None:
+@BOTH
+@pytest.mark.parametrize("if_running", ["wait", "adopt"])
+def test_a_running_backup_of_the_instance_is_waited_out_or_adopted(
+    azure: Emulator, clock: Any, if_running: IfRunning, deferrable: bool
+) -> None:
     running = azure.start_job("disk-good", seconds=900)
-    assert back_up() == running
-    assert posts(azure) == []
+    clock.advance(60)
+    job_id = back_up(if_running=if_running, deferrable=deferrable)
+    jobs = azure.service.world.jobs
+    if if_running == "adopt":
+        assert (job_id, posts(azure)) == (running, [])
+    else:
+        assert len(posts(azure)) == 1
+        assert jobs[job_id].starts >= jobs[running].finish()[0]
 
 
 def test_a_running_backup_is_not_adopted_where_that_is_not_wanted(azure: Emulator) -> None:
     azure.start_job("disk-good", seconds=900)
-    with pytest.raises(AzureBackupBusyError, match=r"a backup of disk-good-.* is running already"):
+    with pytest.raises(AzureBackupBusyError, match=r"a backup of disk-good-.* that began at .*if_running"):
         back_up(if_running="fail")
     assert posts(azure) == []
 
 
+@pytest.mark.parametrize("if_running", ["wait", "adopt"])
 @pytest.mark.parametrize("busy", ["job", "operation", "conflict"])
-def test_a_backup_that_is_in_the_way_and_shows_late_is_waited_for(azure: Emulator, busy: str) -> None:
+def test_a_backup_that_is_in_the_way_and_shows_late_is_waited_for(
+    azure: Emulator, busy: str, if_running: IfRunning
+) -> None:
     azure.plan("disk-good", visible_after=30)
     running = azure.start_job("disk-good", seconds=900)
     azure.plan("disk-good", busy=busy)
     ti = TaskInstance()
-    assert back_up(ti=ti) == running
+    job_id = back_up(ti=ti, if_running=if_running)
+    jobs = azure.service.world.jobs
+    assert (job_id == running) is (if_running == "adopt")
+    assert if_running == "adopt" or jobs[job_id].starts >= jobs[running].finish()[0]
     assert ti.xcoms["job"]["outcome"] == "succeeded"
 
 
@@ -313,13 +332,12 @@ def test_another_instances_backup_is_in_nobodys_way(azure: Emulator) -> None:
 
 
 @pytest.mark.parametrize("argument", ["cancel_on_kill", "cancel_on_timeout"])
-@pytest.mark.parametrize("told", ["an ARM id", "a job's ARM id", "the argument", "the connection"])
+@pytest.mark.parametrize("told", ["an ARM id", "the argument", "the connection"])
 def test_a_wish_to_cancel_is_refused_before_any_request(
     azure: Emulator, connect: Callable[..., None], argument: str, told: str
 ) -> None:
     arguments: dict[str, Any] = {
         "an ARM id": {"protected_item": path(azure, "disk-good")},
-        "a job's ARM id": {"job_id": f"{vault(azure)}/backupJobs/{GUID}"},
         "the argument": {"protected_item": "disk-good", **HERE},
         "the connection": {"protected_item": "disk-good"},
     }[told]
@@ -332,13 +350,10 @@ def test_a_wish_to_cancel_is_refused_before_any_request(
     assert azure.requests == []
 
 
-def test_a_job_id_of_a_backup_vault_by_connection_is_not_cancelled_either(
-    azure: Emulator, connect: Callable[..., None]
-) -> None:
-    connect(azure.connection(**HERE))
-    task = AzureBackupOperator(task_id="backup", job_id=GUID, cancel_on_kill=True)
-    with pytest.raises(AzureBackupConfigError, match="cancel_on_kill of task 'backup' cannot work"):
-        task.execute(TaskInstance().context)
+@pytest.mark.parametrize("argument", ["cancel_on_kill", "cancel_on_timeout"])
+def test_a_job_that_the_task_does_not_start_is_not_cancelled_either(azure: Emulator, argument: str) -> None:
+    with pytest.raises(AzureBackupConfigError, match="cancel only a backup that the task has started"):
+        AzureBackupOperator(task_id="backup", job_id=GUID, **{argument: True})
     assert azure.requests == []
 
 

@@ -42,7 +42,9 @@ async def play(azure: Azure, flow: Flow[T]) -> T:
 
 
 def secure(item: ProtectedItem, now: float) -> Flow[Secured]:
-    intent = BackupIntent(item=item, body=calls.backup_request(item), attempt=0, now=now, timeout=24 * HOUR)
+    intent = BackupIntent(
+        item=item, body=calls.backup_request(item), attempt="first", now=now, timeout=24 * HOUR
+    )
     return secure_job(intent, None, remember=lambda _: None, tell=lambda _: None, may_leave=True)
 
 
@@ -184,9 +186,19 @@ def test_in_a_crowd_the_triggerer_finds_the_job(
         (CROWD, {"deferrable": False}),
         (CROWD, {"wait_for_completion": False}),
         (CROWD, {"if_running": "fail"}),
+        (CROWD, {"cancel_on_kill": True}),
+        (CROWD, {"cancel_on_timeout": True}),
         (CROWD, {"protected_item": "payroll"}),
     ],
-    ids=["no crowd", "in the worker", "not waiting", "nobody else's", "a database"],
+    ids=[
+        "no crowd",
+        "in the worker",
+        "not waiting",
+        "nobody else's",
+        "cancelled with its task",
+        "cancelled at its timeout",
+        "a database",
+    ],
 )
 def test_elsewhere_the_worker_asks_for_the_operation(
     azure: Emulator, others: int, options: dict[str, Any]
@@ -221,7 +233,7 @@ def test_a_backup_that_azure_refuses_behind_its_operation_fails_the_task(
     assert azure.count("POST", BACKUP) == 1
 
 
-@pytest.mark.parametrize("if_running", ["adopt", "fail"])
+@pytest.mark.parametrize("if_running", ["wait", "adopt", "fail"])
 @pytest.mark.parametrize("busy", ["conflict", "operation", "job"])
 def test_a_backup_in_the_way_that_no_list_showed_is_met_as_ever(
     azure: Emulator, crowd: Callable[[], None], busy: str, if_running: str
@@ -229,11 +241,14 @@ def test_a_backup_in_the_way_that_no_list_showed_is_met_as_ever(
     azure.plan("vm-good", busy=busy, visible_after=30)
     other = azure.start_job("vm-good", seconds=3000)
     crowd()
-    if if_running == "adopt":
-        assert run(lambda: backup(if_running="adopt"), TaskInstance(store=Store())) == other
-    else:
+    if if_running == "fail":
         with pytest.raises(AzureBackupBusyError):
             run(lambda: backup(if_running="fail"), TaskInstance(store=Store()))
+        return
+    taken = run(lambda: backup(if_running=if_running), TaskInstance(store=Store()))
+    jobs = azure.service.world.jobs
+    assert (taken == other) is (if_running == "adopt")
+    assert if_running == "adopt" or jobs[taken].starts >= jobs[other].finish()[0]
 
 
 def test_a_retry_of_a_task_that_left_its_backup_takes_it_up(
@@ -274,7 +289,7 @@ def test_an_event_that_tells_no_job_starts_no_second_backup(
 
 
 @pytest.mark.parametrize(("state", "cancels"), [("failed", 1), ("deferred", 0)])
-def test_a_person_who_ends_the_task_meanwhile_has_its_backup_cancelled(
+def test_a_trigger_that_cancels_asks_first_whether_a_person_has_ended_the_task(
     azure: Emulator,
     crowd: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
@@ -288,9 +303,8 @@ def test_a_person_who_ends_the_task_meanwhile_has_its_backup_cancelled(
     comms = SimpleNamespace(asend=asend, send=lambda _: None)
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
     crowd()
-    with pytest.raises(TaskDeferred) as left:
-        backup(cancel_on_kill=True).execute(TaskInstance().context)
-    trigger = AzureBackupStartTrigger(**left.value.trigger.serialize()[1])
+    left = deferral(TaskInstance()).trigger.serialize()[1]
+    trigger = AzureBackupStartTrigger(**{**left, "cancel_on_kill": True})
     trigger.task_instance = SimpleNamespace(  # type: ignore[assignment]  # what the trigger uses of it
         dag_id="nightly", task_id="backup", run_id="monday", map_index=-1
     )

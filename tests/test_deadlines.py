@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
+from airflow_provider_azbackup.core.names import IfRunning
 from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.exceptions import AzureBackupTimeoutError
 from airflow_provider_azbackup.operators import AzureBackupOperator
@@ -154,7 +155,7 @@ def test_a_retry_that_adopts_ends_when_the_first_try_would_have(
 
 
 @BOTH
-def test_a_person_who_clears_the_task_gives_the_backup_its_full_time_again(
+def test_a_person_who_clears_the_task_gives_it_its_full_time_again_to_wait_for_the_backup_before(
     azure: Emulator, clock: Any, upon: Callable[..., None], deferrable: bool
 ) -> None:
     def die() -> None:
@@ -165,7 +166,7 @@ def test_a_person_who_clears_the_task_gives_the_backup_its_full_time_again(
     with pytest.raises(WorkerLostError):
         back_up(ti, deferrable=deferrable, timeout=HOUR)
     cleared = clock()
-    with pytest.raises(AzureBackupTimeoutError):
+    with pytest.raises(AzureBackupTimeoutError, match=r"InProgress.*has started no backup of vm-good"):
         back_up(ti.clear(), deferrable=deferrable, timeout=HOUR)
     assert clock() - cleared == pytest.approx(HOUR, abs=1)
     assert azure.count("POST", "/backup") == 1
@@ -255,6 +256,28 @@ def test_cancel_on_timeout_cancels_and_the_error_says_so(
 
 
 @BOTH
+@pytest.mark.parametrize("if_running", ["wait", "adopt"])
+def test_what_this_task_did_not_start_is_never_cancelled(
+    azure: Emulator, clock: Any, deferrable: bool, if_running: IfRunning
+) -> None:
+    azure.start_job("vm-good", ending="Never")
+    clock.advance(60)
+    said = "goes on in Azure" if if_running == "adopt" else "has started no backup of vm-good"
+    with pytest.raises(AzureBackupTimeoutError, match=said):
+        back_up(deferrable=deferrable, cancel_on_timeout=True, timeout=1800, if_running=if_running)
+    assert azure.count("POST", "/cancel") == 0
+
+
+@BOTH
+def test_a_backup_that_was_only_found_is_never_cancelled(azure: Emulator, deferrable: bool) -> None:
+    """What began after the request was sent is good enough to wait for, but may be somebody else's."""
+    azure.fault(method="POST", path=r"/backup\?", processed=True, status=504)
+    with pytest.raises(AzureBackupTimeoutError, match="goes on in Azure"):
+        back_up(deferrable=deferrable, cancel_on_timeout=True, timeout=1800)
+    assert azure.count("POST", "/cancel") == 0
+
+
+@BOTH
 def test_a_cancel_that_is_declined_at_the_timeout_is_told_as_that(azure: Emulator, deferrable: bool) -> None:
     azure.plan("vm-good", ending="Never", cancel="declined")
     with pytest.raises(
@@ -279,7 +302,7 @@ def test_an_azure_out_of_reach_at_the_timeout_does_not_hide_the_timeout(
 def test_a_job_that_ended_in_the_last_moment_is_not_cancelled_but_proven(
     azure: Emulator, clock: Any, deferrable: bool, upon: Callable[..., None]
 ) -> None:
-    azure.plan("vm-good", seconds=1801)
+    azure.plan("vm-good", seconds=1798)  # it is asked for some seconds after the wait began
     began = clock()
     upon(lambda _: clock() > began + 1799, lambda: azure.fault(path=JOBS, times=4, status=503, retry_after=1))
     ti = TaskInstance()

@@ -58,10 +58,10 @@ FIELD: dict[str, tuple[str, ...]] = {
     "deadline survives a rebuilt trigger": (
         "tests/test_deadlines.py::test_a_trigger_that_is_rebuilt_again_and_again_keeps_its_deadline",
     ),
-    "retry adopts": ("tests/test_adoption.py::test_a_retry_and_a_clear_take_up_the_backup_that_runs",),
+    "retry takes up": ("tests/test_adoption.py::test_a_retry_takes_up_the_backup_that_runs",),
     "Clear starts anew": ("tests/test_adoption.py::test_a_clear_after_the_end_takes_a_new_backup",),
-    "Clear while running adopts": (
-        "tests/test_adoption.py::test_a_retry_and_a_clear_take_up_the_backup_that_runs",
+    "Clear while running waits and starts anew": (
+        "tests/test_adoption.py::test_a_new_attempt_waits_for_the_end_of_the_backup_that_runs_and_takes_its_own",
     ),
     "on_kill in each task state": (
         "tests/test_kill.py::test_only_a_task_that_a_person_ended_has_its_backup_cancelled",

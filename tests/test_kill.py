@@ -17,7 +17,12 @@ from airflow.triggers.base import BaseTrigger
 from airflow.utils.state import TaskInstanceState
 
 from airflow_provider_azbackup import clock as clocks
+from airflow_provider_azbackup.compat import attempt_of
+from airflow_provider_azbackup.core.adoption import Note
+from airflow_provider_azbackup.core.names import IfRunning
 from airflow_provider_azbackup.emulator import Emulator
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError
+from airflow_provider_azbackup.memory import KEY
 from airflow_provider_azbackup.operators import (
     AzureBackupCancelJobOperator,
     AzureBackupOperator,
@@ -90,13 +95,13 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
 
 @pytest.fixture
 def during(clock: Any) -> Iterator[Callable[..., None]]:
-    """Do something once, in the first wait of at least so many seconds."""
+    """Do something once, in the first wait of at least so many seconds in which something is so."""
     advance = clock.advance
 
-    def during(seconds: float, act: Callable[[], Any]) -> None:
+    def during(seconds: float, act: Callable[[], Any], when: Callable[[], bool] = lambda: True) -> None:
         def pass_by(pause: float) -> None:
             advance(pause)
-            if pause >= seconds:
+            if pause >= seconds and when():
                 clock.advance = advance
                 act()
 
@@ -201,6 +206,26 @@ def triggerer(azure: Emulator, clock: Any) -> Triggerer:
     return Triggerer(clock, f"{azure.service.world.vaults[0].path}/backupJobs/{job_id}")
 
 
+def item(azure: Emulator) -> str:
+    """The ARM id, which nobody has to look up, of the VM whose backup the triggerer waits for."""
+    return str(azure.service.world.named("vm-good")[0].path)
+
+
+def its_retry(azure: Emulator, triggerer: Triggerer) -> TaskInstance:
+    """The second try of a task whose first one has started the backup that the triggerer waits for."""
+    ti, began = TaskInstance(retries=1, store=Store()), triggerer.arguments["since"]
+    assert ti.store is not None
+    note = Note(
+        item=item(azure),
+        attempt=attempt_of(ti.context, 0),
+        since=began,
+        began=began,
+        job=triggerer.arguments["job_id"],
+    )
+    ti.store.set(KEY, note.to_dict())
+    return ti.retry()
+
+
 @pytest.fixture
 def killed(azure: Emulator, during: Callable[..., None], triggerer: Triggerer) -> Callable[..., None]:
     """Kill a task that waits for its backup, in the worker or in the triggerer."""
@@ -210,12 +235,10 @@ def killed(azure: Emulator, during: Callable[..., None], triggerer: Triggerer) -
             first()
             triggerer.kill(cancel_on_kill=cancel_on_kill)
             return
-        task = backup(
-            job_id=triggerer.arguments["job_id"], protected_item=None, cancel_on_kill=cancel_on_kill
-        )
+        task = backup(protected_item=item(azure), cancel_on_kill=cancel_on_kill)
         during(50, lambda: (first(), kill(task)))
         with pytest.raises(KilledError):
-            task.execute(TaskInstance().context)
+            task.execute(its_retry(azure, triggerer).context)
 
     return killed
 
@@ -501,7 +524,7 @@ def test_a_worker_killed_between_operation_and_job_cancels_the_job_of_the_operat
     supervisor.state = "failed"
     azure.plan("vm-good", operation_seconds=operation_seconds)
     task = backup()
-    during(0.5, lambda: kill(task))
+    during(0.5, lambda: kill(task), lambda: azure.count("GET", "/backupOperations/") > 0)
     with pytest.raises(KilledError):
         task.execute(TaskInstance(store=Store()).context)
     assert azure.count("GET", "/backupOperations/") >= 1
@@ -671,7 +694,7 @@ def test_a_worker_killed_after_its_connection_is_gone_cancels_with_the_one_it_ha
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     supervisor.state = "failed"
-    task = backup(job_id=triggerer.arguments["job_id"], protected_item=None)
+    task = backup(protected_item=item(azure))
 
     def lose_and_kill() -> None:
         monkeypatch.delenv("AIRFLOW_CONN_AZURE_BACKUP_DEFAULT")
@@ -679,7 +702,7 @@ def test_a_worker_killed_after_its_connection_is_gone_cancels_with_the_one_it_ha
 
     during(50, lose_and_kill)
     with pytest.raises(KilledError):
-        task.execute(TaskInstance().context)
+        task.execute(its_retry(azure, triggerer).context)
     assert azure.count("POST", CANCEL, 202) == 1
 
 
@@ -719,17 +742,52 @@ def test_a_task_that_cancels_asks_once_even_if_it_is_killed_itself(
 
 
 @WHERE
-def test_a_backup_that_somebody_else_started_is_cancelled_all_the_same_once_adopted(
-    azure: Emulator, supervisor: Supervisor, during: Callable[..., None], where: str, triggerer: Triggerer
+@pytest.mark.parametrize("if_running", ["wait", "adopt"])
+def test_a_backup_that_somebody_else_started_is_never_cancelled(
+    azure: Emulator,
+    supervisor: Supervisor,
+    during: Callable[..., None],
+    where: str,
+    triggerer: Triggerer,
+    clock: Any,
+    if_running: IfRunning,
 ) -> None:
     supervisor.state = "failed"
+    clock.advance(60)
+    task = backup(deferrable=where == "triggerer", if_running=if_running)
+    during(50, lambda: kill(task))
+    with pytest.raises((KilledError, TaskDeferred)) as left:
+        task.execute(TaskInstance(store=Store()).context)
+    if isinstance(left.value, TaskDeferred):
+        assert left.value.method_name == (
+            "execute_complete" if if_running == "adopt" else "execute_after_other"
+        )
+        triggerer.kill(**left.value.trigger.serialize()[1])
+    assert (azure.count("POST", "/protectedItems/"), azure.count("POST", CANCEL)) == (0, 0)
+
+
+@WHERE
+def test_a_backup_that_was_only_found_is_never_cancelled(
+    azure: Emulator, supervisor: Supervisor, during: Callable[..., None], where: str, clock: Any
+) -> None:
+    """What began after the request was sent is good enough to wait for, but may be somebody else's."""
+    supervisor.state = "failed"
+    azure.plan("vm-good", ending="Never")
+    azure.fault(method="POST", path=r"/backup\?", processed=True, status=504)
     task = backup(deferrable=where == "triggerer")
     during(50, lambda: kill(task))
     with pytest.raises((KilledError, TaskDeferred)) as left:
         task.execute(TaskInstance(store=Store()).context)
     if isinstance(left.value, TaskDeferred):
-        triggerer.kill(**left.value.trigger.serialize()[1])
-    assert (azure.count("POST", "/protectedItems/"), azure.count("POST", CANCEL, 202)) == (0, 1)
+        Triggerer(clock, "").kill(**left.value.trigger.serialize()[1])
+    assert (azure.count("POST", "/protectedItems/"), azure.count("POST", CANCEL)) == (1, 0)
+
+
+@pytest.mark.parametrize("option", ["cancel_on_kill", "cancel_on_timeout"])
+def test_a_backup_that_is_only_named_cannot_be_cancelled(triggerer: Triggerer, option: str) -> None:
+    options = {"cancel_on_kill": False, option: True}
+    with pytest.raises(AzureBackupConfigError, match="cancel only a backup that the task has started"):
+        backup(job_id=triggerer.arguments["job_id"], protected_item=None, **options)
 
 
 # What a kill shows

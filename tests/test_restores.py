@@ -15,6 +15,7 @@ from azure.mgmt.recoveryservicesbackup import RecoveryServicesBackupClient
 from azure.mgmt.recoveryservicesbackup import models as sdk
 
 from airflow_provider_azbackup import clock as clocks
+from airflow_provider_azbackup.core.names import IfRunning
 from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
@@ -37,7 +38,7 @@ from airflow_provider_azbackup.restore_to import (
     other_share,
 )
 from tests.tasks import Store, TaskInstance, run
-from tests.test_adoption import AGAIN, BOTH, LOSSES, STORES, Mortal, WorkerDiedError, an_instance
+from tests.test_adoption import AGAIN, BOTH, LOSSES, STORES, STRANGE, Mortal, WorkerDiedError, an_instance
 
 GROUP = "/subscriptions/00000000-0000-0000-0000-00000000d3a0/resourceGroups/demo-rg"
 ACCOUNT = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/staging"
@@ -332,33 +333,34 @@ def test_a_body_of_the_author_goes_to_azure_as_it_is(azure: Emulator) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize(
-    ("store", "again"),
-    [(True, TaskInstance.retry), (True, TaskInstance.clear), (False, TaskInstance.retry)],
-    ids=["retry", "Clear", "retry below 3.3"],
-)
-def test_a_retry_and_a_clear_take_up_the_restore_that_runs(
-    azure: Emulator, clock: Any, deferrable: bool, store: bool, again: Any
-) -> None:
-    ti, task = an_instance(store), restore(deferrable=deferrable)
+def test_a_retry_takes_up_the_restore_that_runs(azure: Emulator, clock: Any, deferrable: bool) -> None:
+    ti, task = an_instance(), restore(deferrable=deferrable)
     job_id = begin(azure, clock, task, ti)
     point = dict(ti.xcoms["recovery_point"])
     clock.advance(30)
-    assert run(task, again(ti)) == job_id
+    assert run(task, ti.retry()) == job_id
     assert (len(posts(azure)), ti.xcoms["job"]["outcome"]) == (1, "succeeded")
-    assert ti.xcoms.get("recovery_point") == (point if store else None)
+    assert ti.xcoms["recovery_point"] == point
 
 
-def test_below_3_3_a_clear_cannot_know_the_restore_that_runs_and_starts_none_beside_it(
-    azure: Emulator, clock: Any
+@BOTH
+@STRANGE
+@pytest.mark.parametrize("if_running", ["fail", "wait", "adopt"])
+def test_a_new_attempt_does_what_the_author_says_about_the_restore_that_runs(
+    azure: Emulator, clock: Any, deferrable: bool, store: bool, again: Any, if_running: IfRunning
 ) -> None:
-    azure.plan("vm-good", seconds=9000)
-    ti, task = an_instance(store=False), restore(deferrable=True)
-    begin(azure, clock, task, ti)
-    clock.advance(600)
-    with pytest.raises(AzureBackupBusyError):
-        run(task, ti.clear())
-    assert len(posts(azure)) == 1
+    ti, task = an_instance(store), restore(deferrable=deferrable, if_running=if_running)
+    first = begin(azure, clock, task, ti)
+    clock.advance(30)
+    if if_running == "fail":
+        with pytest.raises(AzureBackupBusyError):
+            run(task, again(ti))
+    else:
+        assert (run(task, again(ti)) == first) is (if_running == "adopt")
+    assert len(posts(azure)) == (2 if if_running == "wait" else 1)
+    if if_running == "wait":
+        one, two = restores(azure)
+        assert two.starts >= one.finish()[0]
 
 
 @BOTH
@@ -425,7 +427,11 @@ def test_a_crash_around_the_request_is_no_second_restore(
     with clocks.running_on(Mortal(clock, dies)), pytest.raises(WorkerDiedError):
         task().execute(ti.context)
     clock.advance(30)
-    assert run(task, ti.retry()) == restores(azure)[0].id
+    if store:
+        assert run(task, ti.retry()) == restores(azure)[0].id
+    else:  # nobody can say whose restore it is
+        with pytest.raises(AzureBackupBusyError):
+            run(task, ti.retry())
     assert (len(posts(azure)), len(restores(azure))) == (1, 1)
 
 
@@ -471,7 +477,7 @@ def test_a_request_of_unknown_fate_is_sent_three_times_and_then_told(azure: Emul
 @STORES
 def test_a_restore_of_somebody_else_is_refused(azure: Emulator, deferrable: bool, store: bool) -> None:
     azure.start_job("vm-good", operation="Restore")
-    with pytest.raises(AzureBackupBusyError, match=r"a restore of .* is running already"):
+    with pytest.raises(AzureBackupBusyError, match=r"a restore of .* that began at"):
         run(restore(deferrable=deferrable), an_instance(store))
     assert posts(azure) == []
 
@@ -491,22 +497,6 @@ def test_a_backup_that_runs_is_in_no_restores_way(azure: Emulator) -> None:
     assert len(posts(azure)) == 1
 
 
-def test_below_3_3_a_restore_of_this_run_is_our_own_and_an_older_one_is_not(
-    azure: Emulator, clock: Any
-) -> None:
-    azure.plan("vm-good", seconds=9000)
-    ti, task = an_instance(store=False), restore(deferrable=True)
-    first = begin(azure, clock, task, ti)
-    assert run(task, ti.retry()) == first
-    azure.start_job("vm-good", operation="Restore", seconds=9000)
-    clock.advance(600)
-    late = an_instance(store=False)
-    for begin_try in (lambda: late, late.retry):
-        with pytest.raises(AzureBackupBusyError):
-            run(task, begin_try())
-    assert len(posts(azure)) == 1
-
-
 @BOTH
 @AGAIN
 def test_a_task_whose_place_has_changed_does_not_take_up_what_goes_to_the_old_one(
@@ -515,7 +505,7 @@ def test_a_task_whose_place_has_changed_does_not_take_up_what_goes_to_the_old_on
     ti = an_instance()
     begin(azure, clock, restore(deferrable=deferrable), ti)
     moved = restore(restore_to=disks(storage_account_id=f"{ACCOUNT}2"), deferrable=deferrable)
-    with pytest.raises(AzureBackupBusyError, match=r"a restore of .* is running already"):
+    with pytest.raises(AzureBackupBusyError, match=r"a restore of .* that began at"):
         run(moved, again(ti))
     assert len(posts(azure)) == 1
     clock.advance(600)
@@ -565,7 +555,10 @@ def test_a_retry_keeps_the_deadline_of_the_first_start(azure: Emulator, clock: A
         ({"restore_to": DISKS, "as_of": "soon"}, "as_of 'soon' is not a moment"),
         ({"restore_to": DISKS, "point_in_time": "2026-01-01"}, "point_in_time is for databases"),
         ({"restore_to": DISKS, "recovery_point": "1", "as_of": "2026-01-01"}, "give one"),
-        ({"restore_to": DISKS, "if_running": "wait"}, "if_running is 'wait'"),
+        (
+            {"restore_to": DISKS, "if_running": "hope"},
+            "if_running is 'hope'; expected one of wait, adopt, fail",
+        ),
         ({"restore_to": DISKS, "timeout": -1}, "timeout of task 'restore' is -1"),
         ({"restore_to": DISKS, "poll_interval": "60"}, "poll_interval of task 'restore' is '60'"),
     ],

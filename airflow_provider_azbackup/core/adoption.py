@@ -211,7 +211,7 @@ class BackupIntent(Intent):
     @property
     def backup_type(self) -> str:
         """``Full`` and so on for a database, an empty string for what knows one kind of backup only."""
-        return str(self.body["properties"].get("backupType", ""))
+        return str(self.body.get("properties", {}).get("backupType", ""))
 
     def prepare(self) -> Flow[Prepared]:
         """Return the request; of a backup instance its policy may have to say by which rule."""
@@ -341,6 +341,7 @@ class _Search(flows.Heard):
                 job, ref = found, found.ref
             if flaw := (yield from self._flaw(job, note if same else None)):
                 self.tell(f"What an earlier try noted is not believed, because {flaw}: {job}")
+                self._began = intent.began
                 return None
             if not job.is_being_cancelled or intent.if_running == "wait":
                 break
@@ -380,7 +381,8 @@ class _Search(flows.Heard):
         names = () if known else (yield from self._names(self.intent.deadline))
         if self._is_ours(job, names) is False:
             return f"it is no {self.intent.noun} of {item.name} of the type that is wanted"
-        if note and note.started_by != "adopted" and job.began < (note.asked or note.began) - _SECOND:
+        adopts = note and note.started_by == "adopted" and self.intent.if_running == "adopt"
+        if note and not adopts and job.began < (note.asked or note.began) - _SECOND:
             return f"it began at {job.start_time}, before this attempt asked for it"
         return ""
 

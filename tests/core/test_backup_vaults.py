@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from airflow_provider_azbackup.core import adoption, calls, flows, replies
 from airflow_provider_azbackup.core.adoption import BackupIntent, Note
 from airflow_provider_azbackup.core.jobs import JobError, JobTask, Outcome, is_proven
-from airflow_provider_azbackup.core.names import check_item, split_job_id, told_type, type_of
+from airflow_provider_azbackup.core.names import IfRunning, check_item, split_job_id, told_type, type_of
 from airflow_provider_azbackup.core.resources import (
     BackupInstance,
     JobRef,
@@ -459,8 +460,8 @@ OTHER = "11111111-aaaa-4bbb-8ccc-000000000002"
 
 
 def intent(**changes: Any) -> BackupIntent:
-    given = {"item": DISK, "body": NIGHTLY, "attempt": 0, "now": START, "timeout": 6 * 3600.0, **changes}
-    return BackupIntent(**given)
+    timing = {"attempt": "max_tries=0 retries=0 clears=0", "now": START, "timeout": 6 * 3600.0}
+    return BackupIntent(**{"item": DISK, "body": NIGHTLY, **timing, **changes})
 
 
 def secure(wanted: BackupIntent, note: Note | None, *answers: Answer, then: Answer | None = None) -> Any:
@@ -475,12 +476,16 @@ def at(seconds: float) -> str:
     return datetime.fromtimestamp(START + seconds, UTC).isoformat()
 
 
-def test_a_running_backup_of_the_instance_is_adopted_and_another_instances_is_not() -> None:
+@pytest.mark.parametrize("if_running", ["wait", "adopt"])
+def test_a_running_backup_of_the_instance_is_met_and_another_instances_is_not(if_running: IfRunning) -> None:
     theirs = in_list(job_id=OTHER, backupInstanceId=f"{VAULT.path}/backupInstances/other", startTime=at(-5))
     over = in_list("Completed", job_id=OTHER, startTime=at(-9))
     running = in_list("Paused", backupInstanceId=DISK.path.replace("resourceGroups", "resourcegroups"))
-    found, asked, _ = secure(intent(), None, listed(theirs, over, running))
-    assert (found.ref, found.adopted) == (JOB, True)
+    found, asked, _ = secure(intent(if_running=if_running), None, listed(theirs, over, running))
+    if if_running == "adopt":
+        assert (found.ref, found.started_by) == (JOB, "adopted")
+    else:
+        assert (found.ref, found.other.ref) == (None, JOB)
     assert [call.query for call in asked] == [()]
 
 
@@ -488,27 +493,31 @@ def test_a_restore_that_runs_is_no_backup() -> None:
     restore = in_list(operation="Restore", operationCategory="Restore", startTime=at(-5))
     answers = (listed(restore), ok("backup_instance"), ACCEPTED, ok("vault_operation_succeeded"))
     found, asked, _ = secure(intent(), None, *answers)
-    assert (found.ref, found.adopted, found.kind) == (JOB, False, "backupinstance")
+    assert (found.ref, found.started_by, found.kind) == (JOB, "this task", "backupinstance")
     assert [call.method for call in asked].count("POST") == 1
 
 
 def test_a_lost_answer_is_settled_by_looking_for_the_instances_own_job() -> None:
-    later = in_list(startTime=at(3))
-    theirs = in_list(job_id=OTHER, backupInstanceId=f"{DISK.path}-2", startTime=at(2))
-    answers = (listed(), ok("backup_instance"), LOST, listed(theirs), listed(theirs, later))
+    later = in_list(startTime=at(6))
+    theirs = in_list(job_id=OTHER, backupInstanceId=f"{DISK.path}-2", startTime=at(5))
+    dated = answered(200, {"value": []}, date=formatdate(START))
+    answers = (dated, ok("backup_instance"), LOST, listed(theirs), listed(theirs, later))
     found, asked, kept = secure(intent(), None, *answers)
-    assert (found.ref, found.adopted) == (JOB, True)
+    assert (found.ref, found.started_by) == (JOB, "found")
     assert [call.method for call in asked].count("POST") == 1
-    assert kept[-1] == Note(item=DISK.path, attempt=0, since=kept[-1].since, job=JOB.path)
+    assert kept[-1] == replace(kept[0], job=JOB.path, started_by="found")
 
 
 def test_a_note_leads_back_to_the_backup_it_speaks_of() -> None:
-    note = Note.from_dict(Note(item=DISK.path, attempt=0, since=START - 60, job=JOB.path).to_dict())
-    found, asked, _ = secure(intent(), note, ok("vault_job_running"))
-    assert (found.ref, found.adopted, found.since) == (JOB, True, START - 60)
+    running = answered(200, in_list(startTime=at(-50)))
+    attempt = intent().attempt
+    kept = Note(item=DISK.path, attempt=attempt, since=START - 60, began=START - 60, job=JOB.path)
+    note = Note.from_dict(kept.to_dict())
+    found, asked, _ = secure(intent(), note, running)
+    assert (found.ref, found.started_by, found.since) == (JOB, "this task", START - 60)
     assert [call.path for call in asked] == [JOB.path]
-    behind = Note(item=DISK.path, attempt=0, since=START, asked=START, operation=OPERATION.operation_id)
-    answers = (ok("vault_operation_succeeded"), ok("vault_job_running"))
+    behind = replace(kept, asked=START - 55, operation=OPERATION.operation_id, job="")
+    answers = (ok("vault_operation_succeeded"), running)
     found, asked, _ = secure(intent(), behind, *answers)
     assert found.ref == JOB
     assert asked[0].path == OPERATION.path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -765,7 +766,15 @@ def test_a_validation_that_cannot_be_asked_for_is_never_a_restore_of_unknown_fat
 def an_intent(**changes: Any) -> RestoreIntent:
     order = Order.read(DISK, restore_to=PLACE)
     return RestoreIntent(
-        **{"item": DISK, "order": order, "attempt": 1, "now": START, "timeout": 3600.0, **changes}
+        **{
+            "item": DISK,
+            "order": order,
+            "attempt": "max_tries=0 retries=0 clears=0",
+            "now": START,
+            "timeout": 3600.0,
+            "if_running": "fail",
+            **changes,
+        }
     )
 
 
@@ -806,35 +815,39 @@ def test_faults_of_a_validation_are_waited_out_and_it_is_asked_for_again() -> No
 
 
 def test_a_restore_whose_answer_is_lost_is_looked_for_and_not_validated_again() -> None:
-    played, _ = secure(an_intent(), NONE, *READY, LOST, listed(a_job()))
-    assert (played.result.ref, played.result.adopted) == (JOB, True)
+    ours = answered(200, {"value": [a_job()]}, date=formatdate(START))
+    first = answered(200, {"value": []}, date=formatdate(START - 60))
+    played, _ = secure(an_intent(), first, *READY, LOST, ours)
+    assert (played.result.ref, played.result.started_by) == (JOB, "found")
     assert sum(call.method == "POST" for call in played.calls) == 2
 
 
 def test_a_running_restore_of_somebody_else_is_in_the_way_before_anything_is_validated() -> None:
     asked: list[Call] = []
-    with pytest.raises(AzureBackupBusyError, match=r"a restore of .* is running already"):
+    with pytest.raises(AzureBackupBusyError, match=r"a restore of .* that began at .*if_running"):
         secure(an_intent(), listed(a_job()), calls=asked)
     assert [call.method for call in asked] == ["GET"]
-    assert secure(an_intent(adopt_others=True), listed(a_job()))[0].result.ref == JOB
+    assert secure(an_intent(if_running="adopt"), listed(a_job()))[0].result.ref == JOB
+    assert secure(an_intent(if_running="wait"), listed(a_job()))[0].result.other.ref == JOB
 
 
 def test_a_restore_that_began_during_a_long_validation_is_in_the_way() -> None:
     asked: list[Call] = []
     slow = [ok("vault_operation_in_progress")] * 15
     answers = (NONE, INSTANCE, listed(point("1", 1)), ACCEPTED, *slow, PASSED, listed(a_job()))
-    with pytest.raises(AzureBackupBusyError, match=r"a restore of .* is running already"):
+    with pytest.raises(AzureBackupBusyError, match=r"a restore of .* that began at .*if_running"):
         secure(an_intent(), *answers, calls=asked)
     assert [call.path.rpartition("/")[2] for call in asked if call.method == "POST"] == ["validateRestore"]
     played, _ = secure(an_intent(), *answers[:-1], NONE, ACCEPTED, NAMED)
-    assert (played.result.ref, played.result.adopted) == (JOB, False)
+    assert (played.result.ref, played.result.started_by) == (JOB, "this task")
 
 
 @pytest.mark.parametrize(
     "other", [a_job("Backup"), a_job(status="Completed"), a_job(backupInstanceId=f"{DISK.path}-2")]
 )
 def test_other_jobs_of_the_vault_are_in_nobodys_way(other: dict[str, Any]) -> None:
-    assert secure(an_intent(), listed(other), *READY, ACCEPTED, NAMED)[0].result.adopted is False
+    secured = secure(an_intent(), listed(other), *READY, ACCEPTED, NAMED)[0].result
+    assert (secured.ref, secured.started_by) == (JOB, "this task")
 
 
 def test_a_place_of_the_other_type_of_vault_is_refused_for_an_item_of_either() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -227,11 +226,25 @@ def an_intent(**changes: Any) -> RestoreIntent:
         **{
             "item": item,
             "order": Order.read(item, **options),
-            "attempt": 1,
+            "attempt": "max_tries=0 retries=0 clears=0",
             "now": START,
             "timeout": 6 * 3600.0,
+            "if_running": "fail",
             **changes,
         }
+    )
+
+
+def a_note(intent: RestoreIntent, **changes: Any) -> Note:
+    """What a try leaves behind that has started a restore."""
+    return Note(
+        item=intent.item.path,
+        attempt=intent.attempt,
+        since=START,
+        began=START - 60,
+        job=JOB.path,
+        mark=intent.mark,
+        **changes,
     )
 
 
@@ -262,27 +275,33 @@ def test_a_restore_is_looked_for_then_prepared_then_sent() -> None:
     played, notes = secure(an_intent(), NONE, listed(point("1", 1)), SOURCE, ACCEPTED, NAMED)
     assert [call.method for call in played.calls] == ["GET", "GET", "GET", "POST", "GET"]
     secured: Secured = played.result
-    assert (secured.ref, secured.adopted, secured.point["recovery_point_id"]) == (JOB, False, "1")
+    assert (secured.ref, secured.started_by) == (JOB, "this task")
+    assert secured.point["recovery_point_id"] == "1"
     assert notes[-1] is not None
     assert (notes[-1].job, notes[-1].point, notes[-1].mark) == (JOB.path, secured.point, an_intent().mark)
 
 
 @pytest.mark.parametrize("word", ["Restore", "Restore (Full)", "Restore (Invalid)", "RestoreWithRehydrate"])
 def test_a_running_restore_of_somebody_else_is_in_the_way(word: str) -> None:
-    with pytest.raises(AzureBackupBusyError, match=r"a restore of .* is running already.*if_running") as told:
+    with pytest.raises(AzureBackupBusyError, match=r"a restore of .* that began at .*if_running") as told:
         secure(an_intent(), listed(a_job(word)))
     assert told.value.job is not None
 
 
 def test_a_running_restore_of_somebody_else_is_adopted_where_the_author_says_so() -> None:
-    played, _ = secure(an_intent(adopt_others=True), listed(a_job()))
-    assert (played.result.ref, played.result.adopted, played.result.point) == (JOB, True, {})
+    played, _ = secure(an_intent(if_running="adopt"), listed(a_job()))
+    assert (played.result.ref, played.result.started_by, played.result.point) == (JOB, "adopted", {})
+
+
+def test_a_running_restore_of_somebody_else_has_to_end_first_where_the_author_says_so() -> None:
+    played, notes = secure(an_intent(if_running="wait"), listed(a_job()))
+    assert (played.result.ref, played.result.other.ref, notes) == (None, JOB, [])
 
 
 @pytest.mark.parametrize("word", ["Backup", "Backup (Full)", "CrossRegionRestore", "ConfigureBackup"])
 def test_other_jobs_of_the_item_are_in_nobodys_way(word: str) -> None:
     answers = listed(a_job(word)), listed(point("1", 1)), SOURCE, ACCEPTED, NAMED
-    assert secure(an_intent(), *answers)[0].result.adopted is False
+    assert secure(an_intent(), *answers)[0].result.started_by == "this task"
 
 
 def test_a_restore_is_not_started_unseen() -> None:
@@ -302,7 +321,7 @@ def test_a_restore_is_not_started_unseen() -> None:
     ids=["another place", "another point", "another moment", "a body"],
 )
 def test_a_note_of_another_restore_is_not_followed(other: dict[str, Any]) -> None:
-    note = replace(an_intent().note(JOB, START), attempt=1)
+    note = a_note(an_intent())
     changed = an_intent(options=other)
     with pytest.raises(AzureBackupBusyError):
         secure(changed, listed(a_job()), note=note)
@@ -311,26 +330,28 @@ def test_a_note_of_another_restore_is_not_followed(other: dict[str, Any]) -> Non
 
 
 def test_a_note_outlives_its_way_through_the_store() -> None:
-    note = an_intent().note(JOB, START, {"recovery_point_id": "1"})
+    note = a_note(an_intent(), point={"recovery_point_id": "1"})
     assert Note.from_dict(note.to_dict()) == note
 
 
-def test_the_note_of_a_backup_is_as_it_was() -> None:
-    note = Note(item=ITEM.path, attempt=1, since=1.0, asked=2.0, operation="o", job=JOB.path)
+def test_the_note_of_a_backup_holds_nothing_of_restores() -> None:
+    note = Note(item=ITEM.path, attempt="a", since=1.0, began=1.5, asked=2.0, operation="o", job=JOB.path)
     assert note.to_dict() == {
-        "version": 1,
+        "version": 2,
         "item": ITEM.path,
-        "attempt": 1,
+        "attempt": "a",
         "since": 1.0,
+        "began": 1.5,
         "asked": 2.0,
         "operation": "o",
         "job": JOB.path,
+        "started_by": "this task",
     }
 
 
 @pytest.mark.parametrize("point_", ["x", 5, [1]])
 def test_a_note_with_a_recovery_point_of_another_form_is_not_understood(point_: Any) -> None:
-    assert Note.from_dict({**an_intent().note(JOB, START).to_dict(), "point": point_}) is None
+    assert Note.from_dict({**a_note(an_intent()).to_dict(), "point": point_}) is None
 
 
 @pytest.mark.parametrize("account", ["shop", "staging", "stranger"])
@@ -338,9 +359,10 @@ def test_the_restore_of_a_share_may_carry_either_storage_account(account: str) -
     place = other_share(storage_account_id=ACCOUNT, share="drill", copy_options="Skip")
     job = a_job(entityFriendlyName="docs", storageAccountName=account, containerName=None)
     items = answered(200, {"value": [{"id": SHARE.path, "properties": {"friendlyName": "docs"}}]})
-    intent = an_intent(item=SHARE, options={"restore_to": place}, adopt_others=True)
+    intent = an_intent(item=SHARE, options={"restore_to": place}, if_running="adopt")
     sent = (listed(point("1", 1)), SOURCE, ACCEPTED, NAMED) if account == "stranger" else ()
-    assert secure(intent, listed(job), items, *sent)[0].result.adopted is (account != "stranger")
+    secured = secure(intent, listed(job), items, *sent)[0].result
+    assert secured.started_by == ("this task" if account == "stranger" else "adopted")
 
 
 def test_the_job_id_may_differ_from_the_operation() -> None:
