@@ -105,7 +105,14 @@ class _Gate(JobWait, BaseSensorOperator):
 
     def _passes(self, context: Context, job: Job) -> bool:
         try:
-            opens = self.settle(context, job, since=self._since or None, attempt_began=self._since or None)
+            since = self._since or None
+            opens = self.settle(
+                context,
+                job,
+                since=since,
+                attempt_began=since,
+                handed={"job_id": job.ref.path, "since": since},
+            )
         except AzureBackupJobFailedError as error:
             self._shut(error)
         except AzureBackupTimeoutError as error:
@@ -623,6 +630,7 @@ class AzureBackupFreshnessSensor(_Gate):
                 after=after,
                 since=self._since,
                 attempt_began=self._since,
+                handed={"since": self._since, "tried": self._tried, "item": getattr(item, "path", item)},
             )
             if opens:
                 self.publish(context, job)

@@ -402,6 +402,12 @@ class StartOperator(JobWait, BaseOperator):
                 since=wait.since,
                 started_by=wait.started_by,
                 attempt_began=wait.began,
+                handed={
+                    "job_id": job.ref.path,
+                    "since": wait.since,
+                    "began": wait.began,
+                    "started_by": wait.started_by,
+                },
             )
         except (AzureBackupRecoveryPointError, AzureBackupWrongJobError):
             Memory(context, self.retries).keep(None)  # so that a retry takes another backup

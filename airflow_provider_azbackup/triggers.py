@@ -412,6 +412,71 @@ class AzureBackupFreshnessTrigger(_Watch):
         )
 
 
+class AzureBackupTierTrigger(_Watch):
+    """Fires once, when a recovery point has reached a tier, or when it has not by its deadline.
+
+    Which of the two it was, the worker finds out: the event is one about the job that has made the point.
+
+    :param job_id: ARM id of the job.
+    :param recovery_point: ARM id of the recovery point.
+    :param min_tier: ``InstantRP`` or ``HardenedRP``.
+    :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
+    :param deadline: Unix time of the last look; it survives a restart of the triggerer.
+    :param version: as in :class:`AzureBackupJobTrigger`.
+    """
+
+    cancel_on_kill = False
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        recovery_point: str,
+        min_tier: str,
+        azure_backup_conn_id: str,
+        deadline: float,
+        version: int = VERSION,
+    ) -> None:
+        super().__init__()
+        self.job_id = job_id
+        self.recovery_point = recovery_point
+        self.what = f"recovery point {recovery_point}"
+        self.min_tier = min_tier
+        self.azure_backup_conn_id = azure_backup_conn_id
+        self.deadline = deadline
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments that rebuild an equal trigger."""
+        return (
+            "airflow_provider_azbackup.triggers.AzureBackupTierTrigger",
+            {
+                "job_id": self.job_id,
+                "recovery_point": self.recovery_point,
+                "min_tier": self.min_tier,
+                "azure_backup_conn_id": self.azure_backup_conn_id,
+                "deadline": self.deadline,
+                "version": VERSION,
+            },
+        )
+
+    async def _see(self, poller: Poller, notice: Notice, now: float) -> Job:
+        from airflow_provider_azbackup.core.resources import JobRef
+        from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
+
+        await clock.current().pause(LEAST_PAUSE)
+        async with AzureBackupAsyncHook(self.azure_backup_conn_id) as hook:
+            with suppress(AzureBackupError):  # the worker looks again, and says what it is
+                await hook.wait_for_tier(self.recovery_point, self.min_tier, deadline=self.deadline)
+        return await poller.watch_job(
+            JobRef.parse(self.job_id),
+            poll_interval=60.0,
+            deadline=max(self.deadline, clock.current().now()) + LEAST_PAUSE,
+            since=now,
+            notice=notice,
+            first_pause=0.0,
+        )
+
+
 class AzureBackupStartTrigger(_Trigger):
     """Fires once, when the job of an accepted backup is known, or is not to be found in lists.
 
@@ -421,9 +486,11 @@ class AzureBackupStartTrigger(_Trigger):
     :param note: what is known of the backup, a :class:`~airflow_provider_azbackup.core.adoption.Note`.
     :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
     :param deadline: Unix time of the end, found or not.
-    :param cancel_on_kill: ask Azure to cancel the job when a person ends the task while it waits here.
     :param version: as in :class:`AzureBackupJobTrigger`.
     """
+
+    # A task that cancels waits for the job of its own operation, in the worker.
+    cancel_on_kill = False
 
     def __init__(
         self,
@@ -431,14 +498,12 @@ class AzureBackupStartTrigger(_Trigger):
         note: dict[str, Any],
         azure_backup_conn_id: str,
         deadline: float,
-        cancel_on_kill: bool = False,
         version: int = VERSION,
     ) -> None:
         super().__init__()
         self.note = note
         self.azure_backup_conn_id = azure_backup_conn_id
         self.deadline = deadline
-        self.cancel_on_kill = cancel_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that rebuild an equal trigger."""
@@ -448,7 +513,6 @@ class AzureBackupStartTrigger(_Trigger):
                 "note": self.note,
                 "azure_backup_conn_id": self.azure_backup_conn_id,
                 "deadline": self.deadline,
-                "cancel_on_kill": self.cancel_on_kill,
                 "version": VERSION,
             },
         )
@@ -468,13 +532,6 @@ class AzureBackupStartTrigger(_Trigger):
             self.log.warning("Looking for the job of an accepted backup broke off: %s", error)
             ref = None
         return {"version": 1, "job_id": ref.path if ref else None}
-
-    async def _job(self, hook: AzureBackupAsyncHook) -> str:
-        from airflow_provider_azbackup.core.resources import OperationRef, ProtectedItem
-
-        vault = ProtectedItem.parse(self.note["item"]).vault
-        operation = OperationRef(vault=vault, operation_id=self.note["operation"])
-        return (await hook.wait_for_operation(operation)).path
 
 
 class AzureBackupEventTrigger(BaseEventTrigger):

@@ -58,6 +58,7 @@ class JobWait:
     _point: RecoveryPoint | None = None
     _proof: Proof | None = None
     timeout: float
+    deferrable: bool
     execution_timeout: timedelta | None
     outlets: list[Any]
     defer: Callable[..., NoReturn]
@@ -163,6 +164,7 @@ class JobWait:
         since: float | None = None,
         started_by: StartedBy = "found",
         attempt_began: float | None = None,
+        handed: dict[str, Any] | None = None,
     ) -> bool:
         """Push the facts of a job that is waited for no longer and decide whether it opens the gate.
 
@@ -172,6 +174,8 @@ class JobWait:
         :param since: Unix time the wait began, for the deadline of ``min_tier``; None is now.
         :param started_by: who started the job, for the proof.
         :param attempt_began: Unix time by Azure's clock at which this attempt began, for the proof.
+        :param handed: with what ``execute_complete`` goes on when a deferrable task waits for ``min_tier`` in
+            the triggerer; None waits here.
         :return: False when it is still running.
         :raises AzureBackupWrongJobError: when it is not a job of this item and kind in this vault.
         :raises AzureBackupJobFailedError: when it proves no backup, or not one as good as is asked for.
@@ -189,7 +193,9 @@ class JobWait:
             item = hook.check_job(job, protected_item, action=self.action(), elsewhere=elsewhere, after=after)
             if self.require_recovery_point:
                 start = clock.current().now() if since is None else since
-                self._judge_point(context, hook, job, item, self.deadline(context, start))
+                deadline = self.deadline(context, start)
+                point = self._judge_point(context, hook, job, item, deadline, handed)
+                self._point = point
         self._proof = prove(job, self._point, item, started_by=started_by, attempt_began=attempt_began)
         return True
 
@@ -222,7 +228,8 @@ class JobWait:
         job: Job,
         item: ProtectedItem | None,
         deadline: float,
-    ) -> None:
+        handed: dict[str, Any] | None,
+    ) -> RecoveryPoint:
         from airflow_provider_azbackup.core.points import RecoveryPoint, left_out
 
         point = hook.find_recovery_point(job, item)
@@ -235,9 +242,10 @@ class JobWait:
         flaw = asked(point)
         if self.min_tier and not flaw and not point.has_reached(self.min_tier):
             self.log.info("Waiting for %s to reach %s", point, self.min_tier)
+            if self.deferrable and handed is not None and clock.current().now() < deadline:
+                self._wait_for_tier(context, job, point, self.min_tier, deadline, handed)
             point = hook.wait_for_tier(point, self.min_tier, deadline=deadline)
             flaw = asked(point, min_tier=self.min_tier)
-        self._point = point
         context["ti"].xcom_push(key="recovery_point", value=point.facts())
         if flaw:
             raise AzureBackupRecoveryPointError(
@@ -246,6 +254,32 @@ class JobWait:
         if missing := left_out(point, job):
             self.log.warning("Not everything is in %s: %s", point, missing)
         self.log.info("It has made %s", point)
+        return point
+
+    def _wait_for_tier(
+        self,
+        context: Context,
+        job: Job,
+        point: RecoveryPoint,
+        min_tier: str,
+        deadline: float,
+        handed: dict[str, Any],
+    ) -> NoReturn:
+        """Give the worker slot back until a recovery point has reached a tier, which may take hours."""
+        from airflow_provider_azbackup.triggers import AzureBackupTierTrigger
+
+        self.defer(
+            trigger=AzureBackupTierTrigger(
+                job_id=job.ref.path,
+                recovery_point=point.path,
+                min_tier=min_tier,
+                azure_backup_conn_id=self.azure_backup_conn_id,
+                deadline=deadline,
+            ),
+            method_name="execute_complete",
+            kwargs={"try_number": context["ti"].try_number, **handed},
+            timeout=self.backstop(deadline),
+        )
 
     def overdue(
         self, context: Context, error: AzureBackupError, fate: str = "It goes on in Azure"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -286,27 +285,3 @@ def test_an_event_that_tells_no_job_starts_no_second_backup(
     assert "job_id" in waits.value.trigger.serialize()[1]
     assert azure.count("POST", BACKUP) == 1
     assert 1 <= azure.count("GET", OPERATIONS) <= 2
-
-
-@pytest.mark.parametrize(("state", "cancels"), [("failed", 1), ("deferred", 0)])
-def test_a_trigger_that_cancels_asks_first_whether_a_person_has_ended_the_task(
-    azure: Emulator,
-    crowd: Callable[[], None],
-    monkeypatch: pytest.MonkeyPatch,
-    state: str,
-    cancels: int,
-) -> None:
-    async def asend(question: Any) -> Any:
-        return SimpleNamespace(task_states={"monday": {"backup": state}})
-
-    # Airflow 3.0 tells it of secrets to hide, and wants no answer.
-    comms = SimpleNamespace(asend=asend, send=lambda _: None)
-    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
-    crowd()
-    left = deferral(TaskInstance()).trigger.serialize()[1]
-    trigger = AzureBackupStartTrigger(**{**left, "cancel_on_kill": True})
-    trigger.task_instance = SimpleNamespace(  # type: ignore[assignment]  # what the trigger uses of it
-        dag_id="nightly", task_id="backup", run_id="monday", map_index=-1
-    )
-    asyncio.run(trigger.on_kill())
-    assert azure.count("POST", CANCEL) == cancels

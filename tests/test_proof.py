@@ -175,6 +175,8 @@ def test_the_same_recovery_point_is_waited_for_until_it_is_in_the_tier(
     back_up("demo-aks", ti, **asked)
     assert "VaultStore" in ti.xcoms["proof"]["tier"]
     assert azure.count("POST", "/backup") == 1
+    # Hours of that are no worker's.
+    assert any("min_tier" in arguments for arguments in ti.deferred_with) is deferrable
     azure.plan("demo-aks", point={"vaulted_after": 36000.0})
     with pytest.raises(AzureBackupTimeoutError, match="is not in HardenedRP"):
         back_up("demo-aks", TaskInstance(), timeout=7200.0, **asked)
