@@ -1,6 +1,6 @@
 """Guard risky tasks: a backup before them, and if one of them fails, the way back.
 
-A ``with`` block reads as what it is: these tasks, and no others, run behind the backup. It is made of
+A ``with`` block reads as what it is: these tasks, and no others, run after the backup. It is made of
 Airflow's own setup and teardown, so that clearing a guarded task takes a new backup first, and nothing else
 of a DAG has to know. A decorator would guard one task; what is risky is mostly several, in their own order.
 
@@ -58,7 +58,7 @@ def backed_up(
     group_id: str = "backed_up",
     **arguments: Any,
 ) -> Iterator[AzureBackupOperator]:
-    """Run the tasks of a ``with`` block behind a proven backup, in a task group of their own.
+    """Run the tasks of a ``with`` block after a proven backup, in a task group of their own.
 
     If one of them fails and ``restore_to`` is given, the recovery point of that very backup is restored
     there; the run counts as failed all the same. If the backup fails, nothing is run and nothing restored.

@@ -406,7 +406,7 @@ class AzureBackupHook(_Target, BaseHook):
         :param job_id: GUID or ARM id.
         :param poll_interval: seconds between looks.
         :param deadline: Unix time of the last look.
-        :param wait_for: ``snapshot`` ends the wait for a machine's backup behind its snapshot.
+        :param wait_for: ``snapshot`` ends the wait for a VM's backup after its snapshot.
         :raises AzureBackupTimeoutError: when it still runs then.
         """
         return self._play(

@@ -1,4 +1,4 @@
-"""Back up, restore, or take a job id, and let downstream tasks run only behind a proven end."""
+"""Back up, restore, or take a job id, and let downstream tasks run only after a proven end."""
 
 from __future__ import annotations
 
@@ -94,15 +94,16 @@ class AzureBackupOperator(StartOperator):
     :param retention_tag: for a Backup vault: the tag that says how long the backup is kept; default: the
         rule's own.
     :param recovery_point_expiry: when Azure may delete the recovery point: a datetime, ISO 8601 text, or a
-        timedelta from the start of the task. Default: Azure's, 30 days for a VM, the policy's for a database.
+        timedelta from the start of the task. Default: Azure's, 30 days for a VM. Azure keeps an on-demand
+        Full of SQL and SAP HANA for at least 45 days; for Differential and Log the policy decides.
     :param backup_type: ``Full``; for SQL and SAP HANA also ``Differential``, ``Log``, ``CopyOnlyFull``,
         ``SnapshotFull``, ``SnapshotCopyOnlyFull``, where the workload knows them.
     :param enable_compression: for SQL and SAP HANA; default: the policy's.
     :param wait_for_completion: False ends the task as soon as the job id is known, proving nothing.
     :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
         ``[operators] default_deferrable``.
-    :param poll_interval: seconds between two looks at the job. Azure grants about 150 looks an hour and
-        subscription, to everybody together.
+    :param poll_interval: seconds between two looks at the job. Azure limits the reads of jobs for
+        each subscription, and all waits and people share that.
     :param timeout: seconds from the start of the backup, through retries that take it up; Airflow's
         ``execution_timeout`` ends the wait as well, deferred or not.
     :param if_running: what to do about a running backup of the item that this task did not start. Azure runs
@@ -121,21 +122,21 @@ class AzureBackupOperator(StartOperator):
         taken too long. Azure cannot cancel jobs of Backup vaults, so both are rejected there.
     :param accept_warnings: which backups that ended ``CompletedWithWarnings`` to accept: True for all, or a
         set of Azure's error codes, by symbol or number, that has to contain every warning of the job. A job
-        that was cancelled is never accepted, nor, with ``require_recovery_point``, is a recovery point that
-        Azure marks as partial. What the status means is documented only for AKS: volumes were skipped or not
-        snapshotted, or hooks failed. For VMs there are four recordings: the VM was gone, or the job was
-        cancelled, and the data did not reach the vault. For SQL, SAP HANA, file shares, MARS and DPM no
-        source says what it means.
+        that was cancelled is never accepted, nor is one without a recovery point, or with one that Azure
+        marks as partial: it is read for that. What the status means is documented only for AKS: volumes were
+        skipped or not snapshotted, or hooks failed. For VMs there are four recordings: the VM was gone, or
+        the job was cancelled, and the data did not reach the vault. For SQL, SAP HANA, file shares, MARS and
+        DPM no source says what it means.
     :param require_recovery_point: also find the recovery point that the backup has made, and push its facts
         as the XCom ``recovery_point``: id, time, consistency, tiers, expiry.
     :param min_consistency: refuse a recovery point that is less: ``CrashConsistent``,
-        ``FileSystemConsistent`` or ``AppConsistent``. Azure tells it of machines and shares.
-    :param min_tier: refuse a recovery point that lies in less: ``InstantRP`` (a snapshot beside the source)
-        or ``HardenedRP`` (in the vault).
+        ``FileSystemConsistent`` or ``AppConsistent``. Azure reports it for VMs and file shares.
+    :param min_tier: refuse a recovery point that lies in less: ``InstantRP`` (a snapshot near the source)
+        or ``HardenedRP`` (in the vault). The task waits for the same recovery point to reach the tier.
     :param require_all_disks: refuse a backup that left out disks of a VM or volumes of an AKS cluster; needs
         ``require_recovery_point``.
-    :param wait_for: ``snapshot`` opens behind the snapshot of a machine's backup, in minutes: it can be
-        restored from, but is kept beside the machine, and the transfer to the vault, hours long, may still
+    :param wait_for: ``snapshot`` opens after the snapshot of a VM's backup, in minutes: it can be restored
+        from, but it is kept with the VM's disks, and the transfer to the vault, which takes hours, may still
         fail. A sensor on the same job can wait for that later. Other backups have no such moment.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
     :raises AzureBackupConfigError: at construction, for both or none of item and job id, bad numbers, an ARM

@@ -189,13 +189,13 @@ class AzureBackupJobSensor(_Gate):
     :param require_recovery_point: also find the recovery point that the backup has made, and push its facts
         as the XCom ``recovery_point``: id, time, consistency, tiers, expiry.
     :param min_consistency: refuse a recovery point that is less: ``CrashConsistent``,
-        ``FileSystemConsistent`` or ``AppConsistent``. Azure tells it of machines and shares.
-    :param min_tier: refuse a recovery point that lies in less: ``InstantRP`` (a snapshot beside the source)
-        or ``HardenedRP`` (in the vault).
+        ``FileSystemConsistent`` or ``AppConsistent``. Azure reports it for VMs and file shares.
+    :param min_tier: refuse a recovery point that lies in less: ``InstantRP`` (a snapshot near the source)
+        or ``HardenedRP`` (in the vault). The task waits for the same recovery point to reach the tier.
     :param require_all_disks: refuse a backup that left out disks of a VM or volumes of an AKS cluster; needs
         ``require_recovery_point``.
-    :param wait_for: ``snapshot`` opens behind the snapshot of a machine's backup, in minutes: it can be
-        restored from, but is kept beside the machine, and the transfer to the vault, hours long, may still
+    :param wait_for: ``snapshot`` opens after the snapshot of a VM's backup, in minutes: it can be restored
+        from, but it is kept with the VM's disks, and the transfer to the vault, which takes hours, may still
         fail. Another sensor can wait for that later. Of other jobs it waits for the end.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
     :param kwargs: of Airflow's sensors: ``poke_interval`` and ``timeout`` in seconds, ``mode``,

@@ -182,7 +182,7 @@ class JobWait:
         :raises AzureBackupNotFoundError: when a recovery point is asked for and none is found.
         :raises AzureBackupTimeoutError: when its recovery point does not reach ``min_tier`` in time.
         """
-        from airflow_provider_azbackup.core.jobs import is_proven
+        from airflow_provider_azbackup.core.jobs import Outcome, is_proven
         from airflow_provider_azbackup.core.proof import prove
 
         if job.is_enough(self.wait_for):
@@ -191,7 +191,9 @@ class JobWait:
             return False
         with self.hook() as hook:
             item = hook.check_job(job, protected_item, action=self.action(), elsewhere=elsewhere, after=after)
-            if self.require_recovery_point:
+            # What ended with warnings may have left a partial recovery point, or none.
+            warned = job.outcome is Outcome.WARNED and job.is_backup and self.action() != "anything"
+            if self.require_recovery_point or warned:
                 start = clock.current().now() if since is None else since
                 deadline = self.deadline(context, start)
                 point = self._judge_point(context, hook, job, item, deadline, handed)

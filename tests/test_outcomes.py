@@ -19,11 +19,17 @@ except ImportError:  # Airflow 2
     from airflow.exceptions import AirflowRescheduleException
 
 from airflow_provider_azbackup.emulator import Emulator
-from airflow_provider_azbackup.exceptions import AzureBackupJobFailedError, AzureBackupTimeoutError
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupJobFailedError,
+    AzureBackupNotFoundError,
+    AzureBackupRecoveryPointError,
+    AzureBackupTimeoutError,
+)
 from airflow_provider_azbackup.operators import AzureBackupOperator
 from airflow_provider_azbackup.sensors import AzureBackupJobSensor
 from tests.tasks import TaskInstance, run
 
+HOUR = 3600.0
 RUNNING = ("InProgress", "Cancelling", "Hibernating")
 SHUT = ("Failed", "Cancelled", "Invalid")
 WAYS = ("poke", "reschedule", "deferrable sensor", "operator", "deferrable operator")
@@ -80,11 +86,31 @@ def test_the_gate_opens_on_completed(pinned: Callable[[str], str], way: str) -> 
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_warnings_open_the_gate_only_when_asked(pinned: Callable[[str], str], way: str) -> None:
-    job_id = pinned("CompletedWithWarnings")
+def test_warnings_open_the_gate_only_when_asked(azure: Emulator, way: str) -> None:
+    job_id = azure.start_job("vm-good", ago=HOUR, seconds=600, ending="CompletedWithWarnings")
     assert wait(way, job_id, accept_warnings=True)[0] == job_id
     with pytest.raises(AzureBackupJobFailedError, match="accept_warnings is False"):
         wait(way, job_id)
+
+
+@pytest.mark.parametrize("way", ["operator", "deferrable operator"])
+@pytest.mark.parametrize("flaw", ["partial", "soft_deleted"])
+def test_accepted_warnings_do_not_make_up_for_a_recovery_point_that_is_not_whole(
+    azure: Emulator, way: str, flaw: str
+) -> None:
+    job_id = azure.start_job(
+        "vm-good", ago=HOUR, seconds=600, ending="CompletedWithWarnings", point={flaw: True}
+    )
+    with pytest.raises(AzureBackupRecoveryPointError):
+        wait(way, job_id, accept_warnings=True)
+
+
+@pytest.mark.parametrize("way", ["operator", "deferrable operator"])
+def test_accepted_warnings_do_not_make_up_for_a_recovery_point_that_is_not_there(
+    pinned: Callable[[str], str], way: str
+) -> None:
+    with pytest.raises(AzureBackupNotFoundError, match="no recovery point"):
+        wait(way, pinned("CompletedWithWarnings"), accept_warnings=True)
 
 
 @pytest.mark.parametrize("word", SHUT)
