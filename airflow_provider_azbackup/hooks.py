@@ -31,7 +31,11 @@ from airflow_provider_azbackup.core.resources import JobRef, OperationRef, Prote
 from airflow_provider_azbackup.core.restores import RestoreOptions, split_point_id
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.tiers import check_tier, wait_for_tier
-from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupConfigError,
+    AzureBackupError,
+    AzureBackupNotFoundError,
+)
 from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS, UI_FIELD_BEHAVIOUR
 from airflow_provider_azbackup.story import Story
 
@@ -102,6 +106,19 @@ class _Target:
     def _item(self, protected_item: str) -> Flow[ProtectedItem]:
         self._check_vault("protected_item", protected_item)
         return flows.resolve_protected_item(self._vault(), protected_item)
+
+    def _item_patiently(self, protected_item: str, patience: float) -> Flow[ProtectedItem]:
+        def find() -> Flow[ProtectedItem | AzureBackupNotFoundError]:
+            try:
+                return (yield from self._item(protected_item))
+            except AzureBackupNotFoundError as error:
+                return error  # nothing that waiting would cure
+
+        now = clock.current().now()
+        found = yield from flows.insist(find, since=now, until=now + patience)
+        if isinstance(found, AzureBackupNotFoundError):
+            raise found
+        return found
 
     def _vault(self) -> Vault | None:
         return self.settings.vault(
@@ -242,18 +259,20 @@ class AzureBackupHook(_Target, BaseHook):
         twin._settings = self.settings
         return twin
 
-    def resolve_protected_item(self, protected_item: str) -> ProtectedItem:
+    def resolve_protected_item(self, protected_item: str, *, patience: float = 0.0) -> ProtectedItem:
         """Find a protected item.
 
         :param protected_item: ARM id of the protected item, ARM id of the virtual machine or of the file
             share, or a friendly name; in a Backup vault ARM id, name or friendly name of the backup instance.
             All but the ARM id of an item need requests.
+        :param patience: seconds in which faults that may pass are waited out; a name that the vault does not
+            know is none.
         :raises AzureBackupNotFoundError: when the vault protects nothing of that name, or its backup data is
             soft-deleted.
         :raises AzureBackupConfigError: when several items share the name, which are listed, or when the item
             that has a VM's resource group and name protects another VM.
         """
-        return self._play(self._item(protected_item))
+        return self._play(self._item_patiently(protected_item, patience))
 
     def get_protected_item(self, protected_item: str | ProtectedItem, *, patience: float = 0.0) -> FoundItem:
         """Return a protected item as Azure shows it now: source, policy, state, whether its data is deleted.

@@ -337,7 +337,7 @@ class StartOperator(JobWait, BaseOperator):
         """Return what any intent of this task holds."""
         now = clock.current().now()
         return {
-            "item": hook.resolve_protected_item(str(self.protected_item)),
+            "item": hook.resolve_protected_item(str(self.protected_item), patience=self.timeout),
             "attempt": memory.attempt,
             "now": now,
             "timeout": self.timeout,

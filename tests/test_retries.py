@@ -39,6 +39,7 @@ AS_THE_TASK_SAYS = {
     errors.AzureBackupRecoveryPointError,
     errors.AzureBackupError,
     errors.AzureBackupJobFailedError,
+    errors.AzureBackupWrongJobError,
 }
 # Airflow asks no policy about an AirflowFailException.
 NEVER_ASKED = {AzureBackupGateShutError}

@@ -31,9 +31,11 @@ from airflow_provider_azbackup.exceptions import (
 from airflow_provider_azbackup.hooks import AzureBackupAsyncHook, AzureBackupHook
 
 Call = Callable[..., Any]
+# Named in full, so that no request is needed to find it.
 MACHINE = (
-    "/subscriptions/00000000-0000-0000-0000-00000000d3a0/resourceGroups/demo-vms"
-    "/providers/Microsoft.Compute/virtualMachines/vm-good"
+    "/subscriptions/00000000-0000-0000-0000-00000000d3a0/resourceGroups/demo-rg"
+    "/providers/Microsoft.RecoveryServices/vaults/demo-vault/backupFabrics/Azure/protectionContainers"
+    "/IaasVMContainer;iaasvmcontainerv2;demo-vms;vm-good/protectedItems/VM;iaasvmcontainerv2;demo-vms;vm-good"
 )
 JOB = "6a7b0b7e-1c3d-4e5f-8a9b-0c1d2e3f4a5b"
 

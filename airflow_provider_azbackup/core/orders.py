@@ -250,8 +250,8 @@ class RestoreIntent(Intent):
     may_start_unseen: ClassVar[bool] = False
 
     def is_kind_of(self, job: Job) -> bool:
-        """Whether it is a restore."""
-        return job.is_restore
+        """Whether it is a restore in this region; one in another region is in nobody's way."""
+        return job.is_restore and job.action != "crossregionrestore"
 
     @property
     def mark(self) -> str:
