@@ -112,7 +112,15 @@ def test_a_watch_was_recorded() -> None:
 # --- and what a newer release has left is refused, or left aside, in words
 
 
-TRIGGERS = {story["trigger"][0]: story["trigger"][1] for _, story in STORIES.values()}
+# A resume from this one reads the recovery point from Azure, which no record holds.
+TIER = triggers.AzureBackupTierTrigger(
+    job_id="/subscriptions/s/resourceGroups/g/providers/Microsoft.RecoveryServices/vaults/v/backupJobs/j",
+    recovery_point="p",
+    min_tier="HardenedRP",
+    azure_backup_conn_id="azure_backup_default",
+    deadline=1.0,
+).serialize()
+TRIGGERS = {TIER[0]: TIER[1], **{story["trigger"][0]: story["trigger"][1] for _, story in STORIES.values()}}
 
 
 @pytest.mark.parametrize("path", TRIGGERS)
