@@ -17,8 +17,8 @@ task_runner = pytest.importorskip(
     "airflow.sdk.execution_time.task_runner", reason="Airflow 2 asks its database, not a supervisor"
 )
 
-SEEDS = 400
-BATCH = 10
+SEEDS = 1000
+BATCH = 20
 
 
 @pytest.fixture(autouse=True)

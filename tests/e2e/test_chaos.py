@@ -368,7 +368,7 @@ def scenes(chaos: Chaos) -> dict[str, Case]:
     cases = {}
     for together in (SCENES, ALONE):
         cases |= (these := {name: chaos.case() for name in together})
-        chaos.play([(these[name], whole(*scene)) for name, scene in together.items()], timeout=300)
+        chaos.play([(these[name], whole(*scene)) for name, scene in together.items()], timeout=900)
     return cases
 
 
