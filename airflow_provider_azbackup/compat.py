@@ -56,20 +56,21 @@ def state_of(ti: Any) -> str:
     return _only_state(ti, task_runner.SUPERVISOR_COMMS.send(_question(ti)))
 
 
-def states_of(ti: Any, task_ids: Sequence[str]) -> set[str]:
-    """Return the states in which Airflow holds tasks of the same run now, mapped ones included; for a worker.
+def states_of(ti: Any, task_ids: Sequence[str], *, map_index: int | None = None) -> list[str]:
+    """Return the states that Airflow holds for task instances of the same run now; for a worker.
 
     :param ti: anything with ``dag_id`` and ``run_id``.
+    :param map_index: which task instance of each task; None returns the states of all of them.
     :raises Exception: whatever Airflow raises when it cannot be found out.
     """
     try:
         from airflow.sdk.execution_time import task_runner
         from airflow.sdk.execution_time.comms import GetTaskStates
     except ImportError:
-        return _states_in_database(ti, task_ids)
-    asked = GetTaskStates(dag_id=ti.dag_id, task_ids=[*task_ids], run_ids=[ti.run_id])
+        return _states_in_database(ti, task_ids, map_index)
+    asked = GetTaskStates(dag_id=ti.dag_id, task_ids=[*task_ids], run_ids=[ti.run_id], map_index=map_index)
     answer: Any = task_runner.SUPERVISOR_COMMS.send(asked)
-    return {str(state) for state in answer.task_states.get(ti.run_id, {}).values()}
+    return [str(state) for state in answer.task_states.get(ti.run_id, {}).values()]
 
 
 async def state_on_loop(ti: Any, *, limit: float) -> str:
@@ -231,7 +232,7 @@ def _state_in_database(ti: Any) -> str:
     return str(state)
 
 
-def _states_in_database(ti: Any, task_ids: Sequence[str]) -> set[str]:
+def _states_in_database(ti: Any, task_ids: Sequence[str], map_index: int | None) -> list[str]:
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
 
@@ -240,8 +241,9 @@ def _states_in_database(ti: Any, task_ids: Sequence[str]) -> set[str]:
             TaskInstance.dag_id == ti.dag_id,
             TaskInstance.run_id == ti.run_id,
             TaskInstance.task_id.in_(task_ids),
+            *(() if map_index is None else (TaskInstance.map_index == map_index,)),
         )
-        return {str(state) for (state,) in found}
+        return [str(state) for (state,) in found]
 
 
 # --- what some releases have and others lack

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, TaskGroup
 
+from airflow_provider_azbackup.exceptions import AzureBackupError
 from airflow_provider_azbackup.operators import AzureBackupOperator, AzureBackupRestoreOperator
 
 if TYPE_CHECKING:
@@ -37,17 +38,44 @@ class AzureBackupRestoreOnFailureOperator(AzureBackupRestoreOperator):
         self.setup_task_id = setup_task_id
 
     def execute(self, context: Context) -> str:
-        """Ask Airflow what has become of the guarded tasks, and restore if one has failed."""
-        from airflow_provider_azbackup.compat import states_of
+        """Ask Airflow for the states of the guarded tasks, and restore if one of them has failed.
 
+        In a mapped task group only the task instances of the same map index count: each index has a backup
+        of its own, and a failure of one must not restore the others.
+
+        :raises AirflowSkipException: when none has failed.
+        :raises AzureBackupError: when Airflow does not return the state of every guarded task.
+        """
         setup = self.dag.get_task(self.setup_task_id)
-        behind, before = setup.get_flat_relative_ids(), self.get_flat_relative_ids(upstream=True)
-        guarded = sorted(behind & before)
-        states = states_of(context["ti"], guarded) if guarded else set()
-        if not states & _FAILED:
+        after, before = setup.get_flat_relative_ids(), self.get_flat_relative_ids(upstream=True)
+        guarded = sorted(after & before)
+        if not self._states(context["ti"], guarded) & _FAILED:
             raise AirflowSkipException(f"None of the guarded tasks has failed: {', '.join(guarded)}")
         self.log.info("A guarded task has failed, so the backup before it is restored")
         return super().execute(context)
+
+    def _states(self, ti: Any, guarded: list[str]) -> set[str]:
+        from airflow_provider_azbackup.compat import states_of
+
+        group = self.get_closest_mapped_task_group()
+        inside = [
+            task_id
+            for task_id in guarded
+            if group and self.dag.get_task(task_id).get_closest_mapped_task_group() is group
+        ]
+        # Of a task outside the mapped group every task instance comes before this one.
+        asked = ((inside, ti.map_index), ([each for each in guarded if each not in inside], None))
+        states: set[str] = set()
+        for task_ids, map_index in asked:
+            found = states_of(ti, task_ids, map_index=map_index) if task_ids else []
+            if len(found) < len(task_ids):
+                raise AzureBackupError(
+                    f"nothing was restored: Airflow returned {len(found)} states for {len(task_ids)} guarded "
+                    f"tasks, so it is not known whether one has failed: {', '.join(task_ids)}"
+                    f"{'' if map_index is None else f' of map index {map_index}'}. Clear this task to retry"
+                )
+            states.update(found)
+        return states
 
 
 @contextmanager
@@ -62,6 +90,7 @@ def backed_up(
 
     If one of them fails and ``restore_to`` is given, the recovery point of that very backup is restored
     there; the run counts as failed all the same. If the backup fails, nothing is run and nothing restored.
+    In a mapped task group, each map index has a backup of its own and is restored on its own.
 
     :param protected_item: what is backed up, named as for the operators.
     :param restore_to: a place that a function of :mod:`airflow_provider_azbackup.restore_to` returned; None
@@ -87,8 +116,11 @@ def backed_up(
                 setup_task_id=name,
                 protected_item=protected_item,
                 restore_to=restore_to,
+                # Without map_indexes, a mapped task instance pulls a list of all indexes. The ARM id also
+                # names the item, so that no recovery point of another item is ever restored.
                 recovery_point=(
-                    f"{{{{ ti.xcom_pull(task_ids='{name}', key='recovery_point')['recovery_point_id'] }}}}"
+                    f"{{{{ ti.xcom_pull(task_ids='{name}', key='recovery_point', map_indexes=ti.map_index)"
+                    f"['arm_id'] }}}}"
                 ),
                 **arguments,
             ).as_teardown(setups=backup)
