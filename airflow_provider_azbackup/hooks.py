@@ -22,7 +22,13 @@ from airflow_provider_azbackup.compat import connection_form, default_zone
 from airflow_provider_azbackup.core import adoption, calls, flows, matching, orders
 from airflow_provider_azbackup.core.jobs import Job, is_proven
 from airflow_provider_azbackup.core.matching import Subject
-from airflow_provider_azbackup.core.names import RECOVERY_SERVICES, check_vault_of, read_moment, told_type
+from airflow_provider_azbackup.core.names import (
+    RECOVERY_SERVICES,
+    check_texts,
+    check_vault_of,
+    read_moment,
+    told_type,
+)
 from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.proof import Action, check_job
 from airflow_provider_azbackup.core.recovery_point_of_job import find_recovery_point
@@ -104,6 +110,7 @@ class _Target:
         )
 
     def _item(self, protected_item: str) -> Flow[ProtectedItem]:
+        check_texts("the hook", protected_item=protected_item)
         self._check_vault("protected_item", protected_item)
         return flows.resolve_protected_item(self._vault(), protected_item)
 
@@ -150,6 +157,8 @@ class _Target:
         return (yield from matching.subject_of(item))
 
     def _points(self, item: ProtectedItem, wanted: calls.PointFilter) -> Flow[list[RecoveryPoint]]:
+        wanted = calls.spell_points(item.vault, wanted)
+        _localize(wanted, "after", "before")
         after, before = wanted.get("after"), wanted.get("before")
         if after and not before:
             wanted["before"] = calls.moment(clock.current().now() + calls.SLACK)
@@ -175,8 +184,15 @@ class _Target:
         ref, now = self.job_ref(job_id), clock.current().now()
         return flows.insist(lambda: flows.cancel_job(ref), since=0.0, until=now + patience)
 
-    def _jobs(self, wanted: calls.JobFilter) -> Flow[list[Job]]:
+    def _items(self, wanted: calls.ItemFilter) -> Flow[list[FoundItem]]:
+        calls.check_names("list_protected_items", wanted, calls.ItemFilter)
         vault = self._needed_vault()
+        return flows.list_protected_items(vault, **calls.spell_items(vault, wanted))
+
+    def _jobs(self, wanted: calls.JobFilter) -> Flow[list[Job]]:
+        calls.check_names("list_jobs", wanted, calls.JobFilter)
+        vault = self._needed_vault()
+        wanted = calls.spell_jobs(vault, wanted)
         _localize(wanted, "started_after", "started_before")
         return flows.list_jobs(calls.list_jobs(vault, **wanted), vault, **wanted)
 
@@ -232,7 +248,11 @@ class AzureBackupHook(_Target, BaseHook):
     def _read(self) -> Settings:
         conn = self.get_connection(self.azure_backup_conn_id)
         return Settings.read(
-            self.azure_backup_conn_id, login=conn.login, password=conn.password, extra=conn.extra_dejson
+            self.azure_backup_conn_id,
+            conn_type=conn.conn_type,
+            login=conn.login,
+            password=conn.password,
+            extra=conn.extra_dejson,
         )
 
     def __enter__(self) -> AzureBackupHook:
@@ -295,12 +315,14 @@ class AzureBackupHook(_Target, BaseHook):
         :param options: ``backup_type``, ``enable_compression``, ``recovery_point_expiry``, and for a Backup
             vault ``rule_name``, ``retention_tag``; see
             :class:`~airflow_provider_azbackup.core.calls.BackupOptions`.
+        :raises AzureBackupConfigError: for an option or a value that is not known, before the backup starts.
         :raises AzureBackupUnconfirmedStartError: when it is unknown whether the backup was started.
         :raises AzureBackupError: when Azure refused it.
 
         Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-backupazurevms
         """
-        if isinstance(protected_item, str):
+        calls.check_names("trigger_backup", options, calls.BackupOptions)
+        if not isinstance(protected_item, ProtectedItem):
             protected_item = self.resolve_protected_item(protected_item)
         return self._play(self._backup(protected_item, options))
 
@@ -318,7 +340,8 @@ class AzureBackupHook(_Target, BaseHook):
 
         Source: https://learn.microsoft.com/rest/api/backup/restores/trigger
         """
-        if isinstance(protected_item, str):
+        calls.check_names("restore", options, RestoreOptions)
+        if not isinstance(protected_item, ProtectedItem):
             protected_item = self.resolve_protected_item(protected_item)
         _localize(options, "as_of", "point_in_time")
         return self._play(orders.restore(protected_item, **options))
@@ -486,7 +509,7 @@ class AzureBackupHook(_Target, BaseHook):
         :param wanted: ``backup_management_type``, ``policy``, ``state``; see
             :class:`~airflow_provider_azbackup.core.calls.ItemFilter`.
         """
-        return self._play(flows.list_protected_items(self._needed_vault(), **wanted))
+        return self._play(self._items(wanted))
 
     def last_backup(self, protected_item: str) -> Job | None:
         """Return the newest backup of an item in 30 days, whatever it has come to; None when there is none.
@@ -586,7 +609,8 @@ class AzureBackupHook(_Target, BaseHook):
 
         Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
         """
-        if isinstance(protected_item, str):
+        calls.check_names("list_recovery_points", wanted, calls.PointFilter)
+        if not isinstance(protected_item, ProtectedItem):
             protected_item = self.resolve_protected_item(protected_item)
         return self._play(self._points(protected_item, wanted))
 
@@ -599,7 +623,7 @@ class AzureBackupHook(_Target, BaseHook):
 
         Source: https://learn.microsoft.com/rest/api/backup/recovery-points/get
         """
-        if isinstance(protected_item, str):
+        if not isinstance(protected_item, ProtectedItem):
             protected_item = self.resolve_protected_item(protected_item)
         return self._play(self._point(protected_item, recovery_point))
 
@@ -679,6 +703,7 @@ class AzureBackupAsyncHook(_Target):
     async def _read(self, conn: Connection) -> Settings:
         return Settings.read(
             self.azure_backup_conn_id,
+            conn_type=conn.conn_type,
             login=conn.login,
             password=conn.password,
             extra=await get_async_extra_dejson(conn),
@@ -714,7 +739,8 @@ class AzureBackupAsyncHook(_Target):
 
         Never from a trigger's ``run``: Airflow may run that again elsewhere at any moment.
         """
-        if isinstance(protected_item, str):
+        calls.check_names("trigger_backup", options, calls.BackupOptions)
+        if not isinstance(protected_item, ProtectedItem):
             protected_item = await self.resolve_protected_item(protected_item)
         return await self._play(self._backup(protected_item, options))
 
@@ -725,7 +751,8 @@ class AzureBackupAsyncHook(_Target):
 
         Never from a trigger's ``run``: Airflow may run that again elsewhere at any moment.
         """
-        if isinstance(protected_item, str):
+        calls.check_names("restore", options, RestoreOptions)
+        if not isinstance(protected_item, ProtectedItem):
             protected_item = await self.resolve_protected_item(protected_item)
         _localize(options, "as_of", "point_in_time")
         return await self._play(orders.restore(protected_item, **options))
@@ -755,7 +782,7 @@ class AzureBackupAsyncHook(_Target):
 
     async def list_protected_items(self, **wanted: Unpack[calls.ItemFilter]) -> list[FoundItem]:
         """Return what the vault protects, as :meth:`AzureBackupHook.list_protected_items` does."""
-        return await self._play(flows.list_protected_items(self._needed_vault(), **wanted))
+        return await self._play(self._items(wanted))
 
     async def backup_status(self, vm_id: str, region: str) -> BackupStatus:
         """Return whether a machine is protected, as :meth:`AzureBackupHook.backup_status` does."""
@@ -765,7 +792,8 @@ class AzureBackupAsyncHook(_Target):
         self, protected_item: str | ProtectedItem, **wanted: Unpack[calls.PointFilter]
     ) -> list[RecoveryPoint]:
         """Return an item's recovery points, as :meth:`AzureBackupHook.list_recovery_points` does."""
-        if isinstance(protected_item, str):
+        calls.check_names("list_recovery_points", wanted, calls.PointFilter)
+        if not isinstance(protected_item, ProtectedItem):
             protected_item = await self.resolve_protected_item(protected_item)
         return await self._play(self._points(protected_item, wanted))
 
@@ -773,7 +801,7 @@ class AzureBackupAsyncHook(_Target):
         self, protected_item: str | ProtectedItem, recovery_point: str
     ) -> RecoveryPoint:
         """Return one recovery point, as :meth:`AzureBackupHook.get_recovery_point` does."""
-        if isinstance(protected_item, str):
+        if not isinstance(protected_item, ProtectedItem):
             protected_item = await self.resolve_protected_item(protected_item)
         return await self._play(self._point(protected_item, recovery_point))
 

@@ -18,6 +18,7 @@ from airflow_provider_azbackup.core.names import (
     MANAGEMENT_TYPES,
     check_backup_type,
     check_item,
+    check_texts,
     check_vault_options,
     check_vault_type,
     read_moment,
@@ -247,6 +248,13 @@ class AzureBackupOperator(StartOperator):
             min_tier=min_tier,
             require_all_disks=require_all_disks,
         )
+        check_texts(
+            f"task {self.task_id!r}",
+            backup_type=backup_type,
+            rule_name=rule_name,
+            retention_tag=retention_tag,
+            azure_backup_conn_id=azure_backup_conn_id,
+        )
         check_literal(backup_type, check_backup_type)
         check_literal(recovery_point_expiry, lambda text: read_expiry(text, 0.0))
         check_literal(job_id, split_job_id)
@@ -295,6 +303,7 @@ class AzureBackupOperator(StartOperator):
 
     def execute(self, context: Context) -> str:
         """Find or start the backup, or take the job, say which it is, and wait for it as asked."""
+        self.check_resumes(context)
         if self.job_id is None:
             # What a list shows may be somebody else's, if both began in the same second: good enough to wait
             # for, but not to cancel.
@@ -551,6 +560,11 @@ class AzureBackupRestoreOperator(StartOperator):
         # Here, so that a DAG file without a restore does not pay for it.
         from airflow_provider_azbackup.core.restores import check_restore
 
+        check_texts(
+            f"task {self.task_id!r}",
+            recovery_point=recovery_point,
+            azure_backup_conn_id=azure_backup_conn_id,
+        )
         check_literal(protected_item, check_item)
         check_vaults(
             self.task_id,
@@ -588,6 +602,7 @@ class AzureBackupRestoreOperator(StartOperator):
 
     def execute(self, context: Context) -> str:
         """Find or start the restore, say which it is, and wait for it as asked."""
+        self.check_resumes(context)
         return self._secure(context)
 
     def _intent(
@@ -685,6 +700,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Ask Azure to cancel the job, and wait for its end."""
+        self.check_resumes(context)
         since = clock.current().now()
         deadline = self.deadline(context, since)
         with self.hook() as hook:
@@ -787,6 +803,14 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         check_booleans(self.task_id, include_deleted=include_deleted, allow_empty=allow_empty)
+        check_vaults(
+            self.task_id,
+            vault_name=vault_name,
+            resource_group_name=resource_group_name,
+            subscription_id=subscription_id,
+            vault_type=vault_type,
+        )
+        check_texts(f"task {self.task_id!r}", policy=policy, azure_backup_conn_id=azure_backup_conn_id)
         check_literal(vault_type, check_vault_type)
         if backup_management_type not in (None, *MANAGEMENT_TYPES):
             raise AzureBackupConfigError(

@@ -275,6 +275,7 @@ class AzureBackupJobSensor(_Gate):
 
     def execute(self, context: Context) -> Any:
         """Wait in the mode that was asked for."""
+        self.check_resumes(context)
         self._since = wait_began(context)
         with self.hook() as self._open:
             ref = self._open.job_ref(self.job_id)
@@ -471,6 +472,7 @@ class AzureBackupFreshnessSensor(_Gate):
 
     def execute(self, context: Context) -> Any:
         """Wait in the mode that was asked for."""
+        self.check_resumes(context)
         self._since = wait_began(context)
         with self.hook() as self._open:
             if self.deferrable:

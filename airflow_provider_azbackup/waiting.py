@@ -14,6 +14,7 @@ from airflow_provider_azbackup.core.names import (
     TIERS,
     WaitFor,
     check_interval,
+    check_texts,
     check_vault_of,
     is_template,
 )
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.events import JobEvent
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
+# Template fields that are rendered to something else than text, too.
+_MORE_THAN_TEXT = frozenset(
+    {"restore_to", "request", "recovery_point_expiry", "as_of", "point_in_time", "since", "state"}
+)
 # The trigger keeps the deadline itself and answers for it. Airflow's own limit stands behind it, late enough
 # never to cut off a last look that takes its time.
 _BACKSTOP = 120.0
@@ -44,6 +49,7 @@ _BACKSTOP = 120.0
 class JobWait:
     """Mixed into the operators and the sensors."""
 
+    task_id: str
     azure_backup_conn_id: str
     vault_name: str | None
     resource_group_name: str | None
@@ -69,15 +75,37 @@ class JobWait:
         return "anything"
 
     def hook(self) -> AzureBackupHook:
-        """Return a hook on the connection and vault of this task."""
+        """Return a hook on the connection and vault of this task.
+
+        :raises AzureBackupConfigError: when a template has been rendered to something else than text.
+        """
         from airflow_provider_azbackup.hooks import AzureBackupHook
 
+        fields: tuple[str, ...] = tuple(getattr(self, "template_fields", ()))
+        texts = {name: getattr(self, name) for name in fields if name not in _MORE_THAN_TEXT}
+        check_texts(f"task {self.task_id!r}", **texts)
         return AzureBackupHook(
             self.azure_backup_conn_id,
             vault_name=self.vault_name,
             resource_group_name=self.resource_group_name,
             subscription_id=self.subscription_id,
             vault_type=self.vault_type,
+        )
+
+    def check_resumes(self, context: Context) -> None:
+        """Refuse a deferrable operator inside another task: Airflow would resume that one, and fail.
+
+        :raises AzureBackupConfigError: before anything is started.
+        """
+        task = getattr(context["ti"], "task", None)
+        kind = getattr(task, "operator_class", None)  # which a mapped operator stands for
+        kind = kind if isinstance(kind, type) else type(task)
+        if task is None or not self.deferrable or callable(getattr(kind, "execute_complete", None)):
+            return
+        raise AzureBackupConfigError(
+            f"{type(self).__name__} {self.task_id!r} runs inside task {task.task_id!r} ({kind.__name__}), "
+            f"which Airflow could not resume after a deferral. Make it a task of its own, or give it "
+            f"deferrable=False"
         )
 
     def announce(self, context: Context, hook: AzureBackupHook, ref: JobRef) -> None:
@@ -397,8 +425,16 @@ def check_vaults(
     The hook compares them once more, when templates are rendered and before any request.
 
     :param arm_ids: the arguments that may be ARM ids, by name.
-    :raises AzureBackupConfigError: showing both.
+    :raises AzureBackupConfigError: showing both, or naming what is no text.
     """
+    check_texts(
+        f"task {task_id!r}",
+        vault_name=vault_name,
+        resource_group_name=resource_group_name,
+        subscription_id=subscription_id,
+        vault_type=vault_type,
+        **arm_ids,
+    )
     for name, value in arm_ids.items():
         check = partial(
             check_vault_of,

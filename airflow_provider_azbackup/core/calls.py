@@ -5,19 +5,21 @@ Source of the paths and bodies: https://learn.microsoft.com/rest/api/backup/
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from airflow_provider_azbackup.core.names import (
     COMPRESSED,
     DATA_PROTECTION,
+    MANAGEMENT_TYPES,
     RECOVERY_SERVICES,
     REQUESTS,
     WORKLOAD,
     check_vault_options,
+    close_to,
     refuse_cancel,
 )
 from airflow_provider_azbackup.core.resources import (
@@ -112,6 +114,134 @@ class PointFilter(TypedDict, total=False):
     query_type: str | None
 
 
+# The words of a Recovery Services vault; those of a Backup vault are free text in its specification.
+STATUSES = ("InProgress", "Completed", "Failed", "CompletedWithWarnings", "Cancelled", "Cancelling")
+OPERATIONS = (
+    "Register",
+    "UnRegister",
+    "ConfigureBackup",
+    "Backup",
+    "Restore",
+    "DisableBackup",
+    "DeleteBackupData",
+    "CrossRegionRestore",
+    "Undelete",
+    "UpdateCustomerManagedKey",
+)
+# Whose jobs a vault lists, though it lists the items of few of them.
+_SERVERS = ("MAB", "DPM", "AzureBackupServer", "AzureSql", "DefaultBackup")
+_JOB_WORDS = MappingProxyType(
+    {
+        "status": STATUSES,
+        "operation": OPERATIONS,
+        "backup_management_type": (*MANAGEMENT_TYPES, *_SERVERS),
+    }
+)
+_ITEM_WORDS = MappingProxyType(
+    {
+        "backup_management_type": MANAGEMENT_TYPES,
+        "state": (
+            "IRPending",
+            "Protected",
+            "ProtectionError",
+            "ProtectionStopped",
+            "ProtectionPaused",
+            "BackupsSuspended",
+        ),
+    }
+)
+_POINT_WORDS = MappingProxyType(
+    {
+        "query_type": (
+            "Full",
+            "Log",
+            "Differential",
+            "FullAndDifferential",
+            "All",
+            "SnapshotFull",
+            "SnapshotCopyOnlyFull",
+            "Incremental",
+        )
+    }
+)
+
+
+def check_names(method: str, given: Collection[str], known: type) -> None:
+    """Refuse keywords that a method does not know: a misspelt one would silently mean the default.
+
+    :param method: for the error.
+    :param given: the keywords.
+    :param known: the class of this module, or of ``restores``, that lists them.
+    :raises AzureBackupConfigError: naming the keyword and those that are known.
+    """
+    words = list(known.__annotations__)
+    if unknown := [name for name in given if name not in words]:
+        raise AzureBackupConfigError(
+            f"{method}() takes no {' and no '.join(unknown)}{close_to(unknown[0], words)}; "
+            f"it takes {', '.join(words)}"
+        )
+
+
+def spell_jobs(vault: Vault, wanted: JobFilter) -> JobFilter:
+    """Return what a list of jobs is narrowed by, in Azure's own spelling.
+
+    :raises AzureBackupConfigError: for a word that Azure does not know.
+    """
+    return wanted if vault.is_backup_vault else cast(JobFilter, _spelled(wanted, _JOB_WORDS))
+
+
+def spell_items(vault: Vault, wanted: ItemFilter) -> ItemFilter:
+    """Return what a list of protected items is narrowed by, in Azure's own spelling.
+
+    :raises AzureBackupConfigError: for a word that Azure does not know.
+    """
+    if not vault.is_backup_vault:
+        return cast(ItemFilter, _spelled(wanted, _ITEM_WORDS))
+    if kind := wanted.get("backup_management_type"):
+        raise AzureBackupConfigError(
+            f"backup_management_type {kind!r} is for Recovery Services vaults, and {vault.name} is a Backup "
+            f"vault; drop it"
+        )
+    return wanted
+
+
+def spell_points(vault: Vault, wanted: PointFilter) -> PointFilter:
+    """Return what a list of recovery points is narrowed by, in Azure's own spelling.
+
+    :raises AzureBackupConfigError: for a word that Azure does not know.
+    """
+    if not vault.is_backup_vault:
+        return cast(PointFilter, _spelled(wanted, _POINT_WORDS))
+    if word := wanted.get("query_type"):
+        raise AzureBackupConfigError(
+            f"query_type {word!r} is for Recovery Services vaults, and {vault.name} is a Backup vault; "
+            f"drop it"
+        )
+    return wanted
+
+
+def _spelled(wanted: Mapping[str, Any], words: Mapping[str, Collection[str]]) -> dict[str, Any]:
+    found = dict(wanted)
+    for name, known in words.items():
+        value = wanted.get(name)
+        if value is None or isinstance(value, str):
+            found[name] = _word(name, value, known) if value else None
+        elif name == "state" and isinstance(value, Collection) and not isinstance(value, Mapping | bytes):
+            found[name] = [_word(name, each, known) for each in value]
+        else:
+            _word(name, value, known)
+    return found
+
+
+def _word(name: str, value: object, known: Collection[str]) -> str:
+    for word in known:
+        if isinstance(value, str) and word.casefold() == value.casefold():
+            return word
+    raise AzureBackupConfigError(
+        f"{name} {value!r} is not known{close_to(str(value), known)}; expected one of {', '.join(known)}"
+    )
+
+
 def backup_request(item: ProtectedItem, **options: Unpack[BackupOptions]) -> JsonObject:
     """Return the body that asks for an on-demand backup.
 
@@ -126,6 +256,8 @@ def backup_request(item: ProtectedItem, **options: Unpack[BackupOptions]) -> Jso
     backup_type = options.get("backup_type", "Full")
     compression, expiry = options.get("enable_compression"), options.get("recovery_point_expiry")
     rule, tag = options.get("rule_name"), options.get("retention_tag")
+    if compression is not None and not isinstance(compression, bool):
+        raise AzureBackupConfigError(f"enable_compression is {compression!r}; expected True, False or None")
     check_vault_options(
         item.vault.vault_type,
         cancels=[],

@@ -179,6 +179,37 @@ def split_job_id(text: str) -> tuple[str | None, str]:
     )
 
 
+def close_to(text: str, words: Collection[str]) -> str:
+    """Return ``" (did you mean 'word'?)"`` for the known word that is most like a text, or nothing.
+
+    :param words: those that are known.
+    """
+    from difflib import get_close_matches  # here, because it is needed for errors only
+
+    by_case = {word.casefold(): word for word in words}
+    parts = [word for word in words if text and text.casefold() in word.casefold().split("_")]
+    close = parts[:1] or [by_case[word] for word in get_close_matches(text.casefold(), by_case, n=1)]
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def check_texts(where: str, **arguments: object) -> None:
+    """Refuse what is no text: a list or a dict would be turned into text that names nothing.
+
+    :param where: what the arguments belong to, for the error, such as ``task 'backup'``.
+    :param arguments: by name; None passes, and so does what Airflow has yet to resolve: the output of another
+        task, an argument of a mapped task group, a function of the context.
+    :raises AzureBackupConfigError: naming the argument and what it is.
+    """
+    for name, value in arguments.items():
+        if value is None or isinstance(value, str) or callable(getattr(value, "resolve", value)):
+            continue
+        several = where.startswith("task ") and isinstance(value, list | tuple | set | frozenset | dict)
+        raise AzureBackupConfigError(
+            f"{name} of {where} is {value!r}, of type {type(value).__name__}; expected text"
+            f"{f'. For several, map the task: .partial(...).expand({name}=[...])' if several else ''}"
+        )
+
+
 def check_item(text: str) -> None:
     """Refuse what can be no protected item: nothing at all, or the ARM id of something else.
 

@@ -19,6 +19,7 @@ from airflow_provider_azbackup.core.names import (
     RECOVERY_SERVICES,
     VAULT_TYPES,
     check_vault_type,
+    close_to,
     type_of,
 )
 from airflow_provider_azbackup.core.resources import Vault
@@ -117,16 +118,24 @@ class Settings:
 
     @classmethod
     def read(
-        cls, conn_id: str, *, login: str | None, password: str | None, extra: Mapping[str, Any]
+        cls,
+        conn_id: str,
+        *,
+        conn_type: str | None = "azure_backup",
+        login: str | None,
+        password: str | None,
+        extra: Mapping[str, Any],
     ) -> Settings:
         """Read a connection of type ``azure_backup``, or of ``azure`` as it is.
 
         :param conn_id: named in every complaint.
+        :param conn_type: as Airflow read it.
         :param login: client id of a service principal.
         :param password: its secret, or the password of the certificate.
         :param extra: the connection's extra, already parsed.
         :raises AzureBackupConfigError: naming the field, what it holds and what it should hold.
         """
+        _check_kind(conn_id, conn_type, extra)
         given = {name: _first(extra, names) for name, names in _EXTRAS.items()}
         cloud_name = given["cloud_environment"] or "AzurePublicCloud"
         if cloud_name not in CLOUDS:
@@ -228,6 +237,35 @@ class Settings:
 JOB_PAGE = "#view/Microsoft_Azure_DataProtection/JobDetailsBlade/jobId/"
 
 
+def _check_kind(conn_id: str, conn_type: str | None, extra: Mapping[str, Any]) -> None:
+    """Refuse a connection of another type, and keys that nothing reads: each is likely to be a mistake.
+
+    A connection of type ``azure`` is shared with other providers, whose keys it may hold.
+    """
+    if not conn_type:
+        # Airflow reads no underscore in the scheme of a URI, and drops type, login and password.
+        raise AzureBackupConfigError(
+            f"connection {conn_id!r} has no type. A URI must begin with azure-backup://, with a dash, "
+            f"because Airflow loses the login and the password of one that begins with azure_backup://; "
+            f'in JSON, give "conn_type": "azure_backup"'
+        )
+    if conn_type not in ("azure_backup", "azure"):
+        raise AzureBackupConfigError(
+            f"connection {conn_id!r} is of type {conn_type!r}; expected azure_backup or azure. Correct its "
+            f"type, or name another connection in azure_backup_conn_id"
+        )
+    if conn_type != "azure_backup":
+        return
+    known = [name for names in _EXTRAS.values() for name in names]
+    unknown = [key for key in extra if _short(key) not in known and extra[key] not in (None, "")]
+    if unknown:
+        raise AzureBackupConfigError(
+            f"connection {conn_id!r} has unknown keys in its extra: "
+            + ", ".join(f"{key!r}{close_to(_short(key), [*_EXTRAS])}" for key in unknown)
+            + f". Correct or remove them; known are {', '.join(_EXTRAS)}"
+        )
+
+
 def _credential(
     conn_id: str, login: str, password: str, given: Mapping[str, str]
 ) -> tuple[str, dict[str, str]]:
@@ -277,9 +315,13 @@ def _share(conn_id: str, text: str) -> float:
 
 
 def _first(extra: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    # Forms of older Airflow releases stored a field as extra__<connection type>__<field>.
-    short = {key.rpartition("__")[2] if key.startswith("extra__") else key: extra[key] for key in extra}
+    short = {_short(key): extra[key] for key in extra}
     return next((str(short[name]).strip() for name in names if short.get(name)), "")
+
+
+def _short(key: str) -> str:
+    # Forms of older Airflow releases stored a field as extra__<connection type>__<field>.
+    return key.rpartition("__")[2] if key.startswith("extra__") else key
 
 
 def _safe_url(conn_id: str, name: str, url: str) -> str:

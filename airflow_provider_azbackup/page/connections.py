@@ -44,7 +44,13 @@ def settings_of(conn_id: str) -> Settings:
     :raises AzureBackupConfigError: when a field of it is wrong.
     """
     conn = Connection.get_connection_from_secrets(conn_id)
-    return Settings.read(conn_id, login=conn.login, password=conn.password, extra=conn.extra_dejson)
+    return Settings.read(
+        conn_id,
+        conn_type=conn.conn_type,
+        login=conn.login,
+        password=conn.password,
+        extra=conn.extra_dejson,
+    )
 
 
 def _type_of(value: str) -> str:
