@@ -43,8 +43,8 @@ from airflow_provider_azbackup.waiting import (
     check_booleans,
     check_gate,
     check_literal,
-    check_seconds,
     check_vaults,
+    read_seconds,
 )
 
 if TYPE_CHECKING:
@@ -103,10 +103,10 @@ class AzureBackupOperator(StartOperator):
     :param wait_for_completion: False ends the task as soon as the job id is known, proving nothing.
     :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
         ``[operators] default_deferrable``.
-    :param poll_interval: seconds between two looks at the job. Azure limits the reads of jobs for
-        each subscription, and all waits and people share that.
-    :param timeout: seconds from the start of the backup, through retries that take it up; Airflow's
-        ``execution_timeout`` ends the wait as well, deferred or not.
+    :param poll_interval: seconds, or a timedelta, between two looks at the job. Azure limits the reads of
+        jobs for each subscription, and all waits and people share that.
+    :param timeout: seconds, or a timedelta, from the start of the backup, through retries that take it up;
+        Airflow's ``execution_timeout`` ends the wait as well, deferred or not.
     :param if_running: what to do about a running backup of the item that this task did not start. Azure runs
         one backup of an item at a time, and a backup that began before this task lacks what the tasks
         upstream of it did. ``wait`` waits for its end, within ``timeout``, and then starts a backup of this
@@ -187,8 +187,8 @@ class AzureBackupOperator(StartOperator):
         retention_tag: str | None = None,
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poll_interval: float = 60.0,
-        timeout: float = 24 * 3600.0,
+        poll_interval: float | timedelta = 60.0,
+        timeout: float | timedelta = 24 * 3600.0,
         if_running: IfRunning = "wait",
         unless_fresh: timedelta | None = None,
         cancel_on_kill: bool = False,
@@ -316,12 +316,14 @@ class AzureBackupOperator(StartOperator):
             now = clock.current().now()
             return self._await(context, hook, ref, Wait(since=now, began=now, started_by="found"), None)
 
-    def execute_found(self, context: Context, event: Any, note: Any, try_number: int) -> str:
+    def execute_found(
+        self, context: Context, event: Any = None, note: Any = None, try_number: int | None = None
+    ) -> str:
         """Take an accepted backup back from the triggerer, with its job if a list has told it."""
         from airflow_provider_azbackup.core.adoption import Note
         from airflow_provider_azbackup.core.resources import JobRef, OperationRef
 
-        accepted = Note.from_dict(note)
+        accepted = self._dropped(context) if note is None else Note.from_dict(note)
         if accepted is None or self.is_stale(context, try_number):
             return self.execute(context)
         told = event.get("job_id") if isinstance(event, dict) and event.get("version") == 1 else None
@@ -471,8 +473,8 @@ class AzureBackupRestoreOperator(StartOperator):
     :param wait_for_completion: False ends the task as soon as the job id is known, proving nothing.
     :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
         ``[operators] default_deferrable``.
-    :param poll_interval: seconds between two looks at the job.
-    :param timeout: seconds from the start of the restore, through retries that take it up.
+    :param poll_interval: seconds, or a timedelta, between two looks at the job.
+    :param timeout: seconds, or a timedelta, from the start of the restore, through retries that take it up.
     :param if_running: what to do about a running restore of the item that this attempt did not start:
         ``fail`` raises, ``wait`` waits for its end and then starts this one, ``adopt`` accepts it, wherever
         it goes.
@@ -532,8 +534,8 @@ class AzureBackupRestoreOperator(StartOperator):
         vault_type: str | None = None,
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poll_interval: float = 60.0,
-        timeout: float = 24 * 3600.0,
+        poll_interval: float | timedelta = 60.0,
+        timeout: float | timedelta = 24 * 3600.0,
         if_running: IfRunning = "fail",
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
@@ -638,8 +640,8 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
     :param vault_type: ``RecoveryServices``, where the connection names a Backup vault.
     :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
         ``[operators] default_deferrable``.
-    :param poll_interval: seconds between two looks at the job.
-    :param timeout: seconds until the job must be over.
+    :param poll_interval: seconds, or a timedelta, between two looks at the job.
+    :param timeout: seconds, or a timedelta, until the job must be over.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
     :raises AzureBackupRefusedError: when Azure declines to cancel and the job goes on.
     :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
@@ -668,13 +670,12 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         subscription_id: str | None = None,
         vault_type: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poll_interval: float = 60.0,
-        timeout: float = 3600.0,
+        poll_interval: float | timedelta = 60.0,
+        timeout: float | timedelta = 3600.0,
         azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_seconds(self.task_id, poll_interval=poll_interval, timeout=timeout)
         check_booleans(self.task_id, deferrable=deferrable)
         check_literal(job_id, split_job_id)
         check_literal(vault_type, check_vault_type)
@@ -694,8 +695,9 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         self.subscription_id = subscription_id
         self.vault_type = vault_type
         self.deferrable = deferrable
-        self.poll_interval = poll_interval
-        self.timeout = timeout
+        self.poll_interval, self.timeout = read_seconds(
+            self.task_id, poll_interval=poll_interval, timeout=timeout
+        )
         self.azure_backup_conn_id = azure_backup_conn_id
 
     def execute(self, context: Context) -> str:

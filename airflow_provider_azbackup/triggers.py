@@ -26,10 +26,10 @@ from airflow_provider_azbackup.compat import (
 from airflow_provider_azbackup.core.names import (
     ENDS,
     check_ends,
-    check_interval,
     check_item,
     check_vault_type,
     match_item,
+    read_interval,
     split_instance_id,
 )
 from airflow_provider_azbackup.exceptions import (
@@ -580,7 +580,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
             check_item(protected_item)
         if vault_type is not None:
             check_vault_type(vault_type)
-        check_interval("poll_interval", poll_interval)
+        poll_interval = read_interval("poll_interval", poll_interval)
         self.protected_item = protected_item
         self.ends = check_ends(ends)
         self.vault_name = vault_name

@@ -13,10 +13,10 @@ from airflow_provider_azbackup.core.names import (
     CONSISTENCIES,
     TIERS,
     WaitFor,
-    check_interval,
     check_texts,
     check_vault_of,
     is_template,
+    read_interval,
 )
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
@@ -354,13 +354,12 @@ class JobWait:
             context["ti"].xcom_push(key=PROGRESS, value=value)
 
 
-def check_seconds(task_id: str, **arguments: float) -> None:
-    """Refuse intervals and timeouts that are no positive, finite numbers.
+def read_seconds(task_id: str, **arguments: float | timedelta) -> list[float]:
+    """Return intervals and timeouts in seconds, in the order in which they are given.
 
-    :raises AzureBackupConfigError: naming the argument and what it is.
+    :raises AzureBackupConfigError: naming an argument that is not positive and finite, and what it is.
     """
-    for name, value in arguments.items():
-        check_interval(f"{name} of task {task_id!r}", value)
+    return [read_interval(f"{name} of task {task_id!r}", value) for name, value in arguments.items()]
 
 
 def check_booleans(task_id: str, **arguments: object) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -283,15 +283,21 @@ def read_warnings(name: str, value: object) -> bool | tuple[str, ...]:
     )
 
 
-def check_interval(name: str, value: object) -> None:
-    """Refuse what is no positive, finite number of seconds.
+def read_interval(name: str, value: object) -> float:
+    """Return a positive, finite number of seconds.
 
     :param name: the argument, for the error.
+    :param value: a number of seconds, or a timedelta.
     :raises AzureBackupConfigError: naming the argument and what it is.
     """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
     # bool is a number to Python and a mistake to a person; NaN compares with nothing.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise AzureBackupConfigError(f"{name} is {value!r}; expected a positive number of seconds")
+    if not isinstance(seconds, bool) and isinstance(seconds, int | float) and 0 < seconds < float("inf"):
+        return seconds
+    hint = ", not a template" if isinstance(value, str) and is_template(value) else ""
+    raise AzureBackupConfigError(
+        f"{name} is {value!r}; expected a positive number of seconds or a timedelta{hint}"
+    )
 
 
 def check_backup_type(text: str) -> None:
