@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_azbackup.core.jobs import Job
+from airflow_provider_azbackup.core.plain import plain
 from airflow_provider_azbackup.core.replies import job_of
 from airflow_provider_azbackup.core.resources import JobRef
 from airflow_provider_azbackup.core.wire import JsonObject
@@ -18,20 +19,23 @@ _VERSION = 1
 class JobEvent:
     """How a deferred wait ended: with a job that is over, or with an error.
 
-    It carries Azure's own JSON of the job, not a verdict: the worker reads it and decides with the functions
-    that decide everywhere else.
+    It carries what is read of Azure's own JSON of the job, not a verdict: the worker reads it and decides
+    with the functions that decide everywhere else.
     """
 
     job: Job | None = None
     error: AzureBackupError | None = None
 
     def to_dict(self) -> JsonObject:
-        """Return the event as plain JSON."""
-        return {
-            "version": _VERSION,
-            "job": {"arm_id": self.job.ref.path, "body": self.job.body} if self.job else None,
-            "error": self.error.facts() if self.error else None,
-        }
+        """Return the event as plain JSON that every database takes."""
+        event: JsonObject = plain(
+            {
+                "version": _VERSION,
+                "job": {"arm_id": self.job.ref.path, "body": self.job.body} if self.job else None,
+                "error": self.error.facts() if self.error else None,
+            }
+        )
+        return event
 
     @classmethod
     def from_dict(cls, payload: Any) -> JobEvent:

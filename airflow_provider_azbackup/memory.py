@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azbackup.compat import attempt_of, task_state_store
+from airflow_provider_azbackup.core.plain import plain
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -42,4 +43,4 @@ class Memory:
         if note is None:
             self._store.delete(KEY)
         else:
-            self._store.set(KEY, note.to_dict())
+            self._store.set(KEY, plain(note.to_dict()))

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from airflow_provider_azbackup import clock
 from airflow_provider_azbackup.compat import write_xcom
+from airflow_provider_azbackup.core.plain import plain
 from airflow_provider_azbackup.core.progress import PROGRESS, is_news, report
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Progress:
 
         :raises Exception: whatever Airflow raises.
         """
-        await write_xcom(self._ti, PROGRESS, told)
+        await write_xcom(self._ti, PROGRESS, plain(told))
 
 
 class _Outbox:

@@ -33,6 +33,7 @@ from azure.core.pipeline.transport import AioHttpTransport, RequestsTransport
 from azure.core.rest import HttpRequest
 
 from airflow_provider_azbackup import __version__, clock
+from airflow_provider_azbackup.core.plain import clean
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.wire import Answer, Call, Flow, Lost, Reply
 from airflow_provider_azbackup.exceptions import AzureBackupAuthError, AzureBackupConfigError
@@ -401,8 +402,8 @@ def _reply(response: Any) -> Reply:
         status=response.status_code,
         at=clock.current().now(),
         url=response.request.url,
-        headers={name.lower(): value for name, value in response.headers.items()},
-        text=response.content.decode("utf-8", "replace"),
+        headers={name.lower(): clean(value) for name, value in response.headers.items()},
+        text=clean(response.content.decode("utf-8", "replace")),
     )
 
 

@@ -32,6 +32,7 @@ from airflow_provider_azbackup.core.names import (
     read_interval,
     split_instance_id,
 )
+from airflow_provider_azbackup.core.plain import plain
 from airflow_provider_azbackup.exceptions import (
     AzureBackupError,
     AzureBackupTimeoutError,
@@ -613,7 +614,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
 
         async with self._watching() as watch:
             async for ended in tell_alone(Place(**self._where()), watch):
-                yield TriggerEvent({"backups": ended})  # type: ignore[no-untyped-call]  # Airflow's own
+                yield TriggerEvent({"backups": plain(ended)})  # type: ignore[no-untyped-call]  # Airflow's own
 
     def shared_stream_key(self) -> Hashable | None:
         """Share one stream among all watches on a vault, where Airflow tells which events it has stored."""
@@ -635,7 +636,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         async with self._watching() as watch:
             async for shown in shared_stream:
                 if ended := await watch.tell(shown):
-                    yield TriggerEvent({"backups": ended})  # type: ignore[no-untyped-call]  # as above
+                    yield TriggerEvent({"backups": plain(ended)})  # type: ignore[no-untyped-call]  # as above
 
     def _where(self) -> dict[str, Any]:
         """Return what a :class:`~airflow_provider_azbackup.watching.Place` is made of."""

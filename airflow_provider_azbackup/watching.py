@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from airflow_provider_azbackup import clock
 from airflow_provider_azbackup.core.ends import HEAD_START, Mark, fold
 from airflow_provider_azbackup.core.jobs import Job, Outcome
+from airflow_provider_azbackup.core.plain import plain
 from airflow_provider_azbackup.core.resources import Vault
 from airflow_provider_azbackup.exceptions import AzureBackupError
 from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
@@ -172,7 +173,7 @@ class Watch:
     async def _keep(self, mark: Mark) -> bool:
         """Write a mark down; return whether that was possible."""
         try:
-            await self._ledger.keep(mark.to_dict())
+            await self._ledger.keep(plain(mark.to_dict()))
         except Exception as error:
             self._log.warning("How far the watch has come cannot be written down now: %s", error)
             return False

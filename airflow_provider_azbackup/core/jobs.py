@@ -95,9 +95,10 @@ class JobTask:
 class Job:
     """How one job stood when Azure was asked. Times are ISO 8601 in UTC, durations seconds.
 
-    ``ref`` is the job as it was asked for, ``body`` Azure's own JSON: what crosses from the triggerer to the
-    worker, where the same reader reads it again. ``operation`` is Azure's word for what the job does, such as
-    ``Backup (Full)``; ``category`` is the ``operationCategory`` of a Backup vault's job, such as ``Backup``.
+    ``ref`` is the job as it was asked for, ``body`` what is read of Azure's own JSON: it crosses from the
+    triggerer to the worker, where the same reader reads it again. ``operation`` is Azure's word for what the
+    job does, such as ``Backup (Full)``; ``category`` is the ``operationCategory`` of a Backup vault's job,
+    such as ``Backup``.
     ``item`` is the friendly name of what is backed up, ``owner`` its container or its storage account, or the
     ARM id of a backup instance; ``workload`` is the kind of a database, such as ``SQLDataBase``.
     """
@@ -189,7 +190,7 @@ class Job:
         """How much was backed up or moved, where Azure tells it; a list of jobs does not."""
         for name, value in self.details:
             unit = _SIZES.get(name.casefold())
-            if unit is not None and (found := _NUMBER.match(value)):
+            if unit is not None and (found := _NUMBER.match(value)) and len(found[0]) <= _MOST_DIGITS:
                 return round(float(found[0]) * unit)
         return None
 
@@ -308,6 +309,8 @@ _SIZES = MappingProxyType(
     {"backup size": 2**20, "data transferred (in mb)": 2**20, "datatransferredinbytes": 1}
 )
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+# A size of more digits is unknown.
+_MOST_DIGITS = 30
 # "Backup", and once Azure has looked at a database "Backup (Full)"; of a Backup vault also "Backup:full" and
 # "Tiering:Backup", where the first word is the category.
 _OPERATION = re.compile(r"(\w+)(?: \(([^)]*)\)|:(.*))?")

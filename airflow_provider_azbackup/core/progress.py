@@ -19,9 +19,9 @@ PROGRESS = "backup_progress"
 _NEWS = ("job_id", "status", "phase", "percent", "bytes_done", "bytes_total", "fault")
 _LONGEST_FAULT = 500
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_SIZE = r"(\d+(?:\.\d+)?)\s*([KMGT]?)Bs?"
+_SIZE = r"(\d{1,20}(?:\.\d{1,20})?)\s*([KMGT]?)Bs?"
 _TRANSFER = re.compile(rf"{_SIZE}\s*/\s*{_SIZE}\b.*", re.IGNORECASE)
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%")
+_PERCENT = re.compile(r"(\d{1,20}(?:\.\d{1,20})?) ?%")
 
 
 def report(job: Job | None, fault: AzureBackupError | None, at: float) -> JsonObject:

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_azbackup.core.jobs import BUSY_ERRORS, Job, JobError, JobTask
+from airflow_provider_azbackup.core.plain import MOST_ENTRIES, clean, cut
 from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault, last_segment
 from airflow_provider_azbackup.core.wire import Call, JsonObject, Reply
@@ -71,6 +72,16 @@ _POINT_STATES = ("Completed", "Partial")
 _THREAT_WORDS = ("Unknown", "Healthy", "UnHealthy", "Warning", "NotAvailable")
 # Threats that somebody has dealt with, in lower case.
 _THREATS_OVER = frozenset({"resolved", "ignored"})
+
+# Escapes in JSON that stand for characters which cannot be written down.
+_ESCAPES = re.compile(r"\\u(?:00[01789]|d[89a-f])", re.IGNORECASE)
+# The longest id of an operation that is believed: an id must not be cut.
+_LONGEST_ID = 500
+# The most digits of a whole number, the years of a moment, and the seconds of a duration (a century) that
+# are read. What is beyond is unknown: it would overflow in the first computation.
+_MOST_DIGITS = 30
+_YEARS = range(1970, 9999)
+_LONGEST_DURATION = 100 * 366 * 86_400.0
 
 # How an operation ends. Any other word is newer than this table and says nothing about the backup yet.
 _OPERATION_ENDS = frozenset({"succeeded", "failed", "canceled", "cancelled", "invalid"})
@@ -219,7 +230,8 @@ def read_operation_id(reply: Reply) -> str | None:
     A Backup vault's ends in ``==``, which may come percent-encoded.
     """
     for header in ("azure-asyncoperation", "location"):
-        if operation_id := unquote(last_segment(reply.headers.get(header, ""))):
+        operation_id = unquote(last_segment(reply.headers.get(header, "")))
+        if 0 < len(operation_id) <= _LONGEST_ID and clean(operation_id) == operation_id:
             return operation_id
     return None
 
@@ -317,6 +329,7 @@ def job_of(ref: JobRef, body: JsonObject) -> Job | None:
     :param ref: the job as it was asked for; the id in the body may be cased differently.
     :param body: the whole resource, as Azure or a trigger's event holds it.
     """
+    body = _pick(body, _JOB)
     properties = _dict(body.get("properties"))
     status = _text(properties.get("status"))
     if not status:
@@ -355,7 +368,8 @@ def read_page(reply: Reply) -> Page:
         raise _unreadable(reply, "a list")
     return Page(
         values=tuple(_dicts(body["value"])),
-        next_link=_text(body.get("nextLink")) or None,
+        # It is followed or it is not; it must not be cut.
+        next_link=body["nextLink"] if isinstance(body.get("nextLink"), str) else None,
         at=_said_at(reply),
     )
 
@@ -413,7 +427,8 @@ def _purged_at(properties: JsonObject) -> str | None:
     deleted = read_time(properties.get("deferredDeleteTimeInUTC"))
     days = _number(properties.get("softDeleteRetentionPeriod"))
     if deleted and days:
-        return (datetime.fromisoformat(deleted) + timedelta(days=days)).isoformat()
+        with suppress(OverflowError):
+            return (datetime.fromisoformat(deleted) + timedelta(days=days)).isoformat()
     return read_time(_dict(properties.get("deletionInfo")).get("scheduledPurgeTime"))
 
 
@@ -551,25 +566,96 @@ def read_backup_status(reply: Reply) -> BackupStatus:
 
 
 def read_time(value: Any) -> str | None:
-    """Read a timestamp with up to seven digits of a second, as ISO 8601 in UTC; None for Azure's "never"."""
+    """Read a timestamp with up to seven digits of a second, as ISO 8601 in UTC.
+
+    None for Azure's "never", and for a moment so far away that computations with it overflow.
+    """
     text = _text(value)
     if not text or text.startswith(_NEVER):
         return None
     try:
         moment = datetime.fromisoformat(text)
-        return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)).isoformat()
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return moment.isoformat() if moment.year in _YEARS else None
     except (ValueError, OverflowError):
         return None
 
 
 def read_duration(value: Any) -> float | None:
-    """Read a duration in seconds from ISO 8601 or ``[d.]hh:mm:ss``; a clock that ran backwards gives 0."""
+    """Read a duration in seconds from ISO 8601 or ``[d.]hh:mm:ss``; a clock that ran backwards gives 0.
+
+    None for one of more than a century.
+    """
     text = _text(value)
     found = _ISO_DURATION.fullmatch(text) or _NET_DURATION.fullmatch(text)
     if not text or not found:
         return None
     days, hours, minutes, seconds = (float(found[part] or 0) for part in "dhms")
-    return 0.0 if found["sign"] else ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if total > _LONGEST_DURATION:
+        return None
+    return 0.0 if found["sign"] else total
+
+
+# What is read of a job, and nothing else of it is kept: it goes through Airflow's database. None is a text or
+# a number, a list holds entries of one form, ANY is whatever texts and numbers there are.
+_ANY = "any"
+_ERROR: JsonObject = {
+    **dict.fromkeys(("errorCode", "errorTitle", "code", "errorString", "message")),
+    **{"recommendations": [None], "recommendedAction": [None]},
+}
+_TASK: JsonObject = {
+    **dict.fromkeys(("taskName", "taskId", "status", "taskStatus", "progressPercentage")),
+    **dict.fromkeys(("taskExecutionDetails", "taskProgress")),
+    "additionalDetails": {"DataTransferredInBytes": None},
+}
+_JOB: JsonObject = {
+    **{"id": None, "name": None},
+    "properties": {
+        **dict.fromkeys(("status", "operation", "operationCategory", "entityFriendlyName")),
+        **dict.fromkeys(("backupInstanceFriendlyName", "dataSourceName", "containerName")),
+        **dict.fromkeys(("storageAccountName", "backupInstanceId", "backupManagementType", "dataSourceType")),
+        **dict.fromkeys(("workloadType", "activityId", "activityID", "startTime", "endTime", "duration")),
+        "errorDetails": [_ERROR],
+        "extendedInfo": {
+            **dict.fromkeys(("progressPercentage", "dynamicErrorMessage", "dataTransferredInBytes")),
+            **{"recoveryDestination": None, "targetRecoverPoint": {"recoveryPointID": None}},
+            **{"warningDetails": [{"warning": _ERROR}], "tasksList": [_TASK], "subTasks": [_TASK]},
+            **{"propertyBag": _ANY, "additionalDetails": _ANY},
+        },
+    },
+}
+
+
+def _pick(value: Any, form: Any) -> Any:
+    """Return the part of an answer that has a form, its texts and lists cut."""
+    if form is None:
+        return cut(value) if isinstance(value, str) else None if isinstance(value, dict | list) else value
+    if form is _ANY:
+        return {cut(name): _pick(value[name], None) for name in [*_dict(value)][:MOST_ENTRIES]}
+    if isinstance(form, list):
+        entries = _list(value) if form[0] is None else _dicts(value)
+        return [_pick(entry, form[0]) for entry in _shortened(entries)]
+    return {name: _pick(value[name], inner) for name, inner in form.items() if name in _dict(value)}
+
+
+def _shortened(entries: list[Any]) -> list[Any]:
+    """Return so many entries that they can be kept. None that decides about a job is left out unnoticed.
+
+    A cancellation is kept, and that others are left out is an error without a code, which no
+    ``accept_warnings`` contains.
+    """
+    if len(entries) <= MOST_ENTRIES:
+        return entries
+    decides = [entry for entry in entries if _job_error(_of_warning(entry)).says_cancelled]
+    kept = [*decides, *(entry for entry in entries if entry not in decides)][: MOST_ENTRIES - 1]
+    words = f"Azure names {len(entries) - len(kept)} more, which are not read"
+    return [*kept, {"errorString": words, "warning": {"errorString": words}}]
+
+
+def _of_warning(entry: Any) -> JsonObject:
+    """Return the error in an entry, which of a Backup vault is inside a warning; an empty one for a text."""
+    return _dict(_dict(entry).get("warning")) or _dict(entry)
 
 
 def _job_error(entry: JsonObject) -> JobError:
@@ -630,14 +716,36 @@ def _advice(error: JsonObject) -> str:
     """Return what a Backup vault recommends about an error, behind a blank; nothing when it does not."""
     facing = [_dict(each.get("info")) for each in _dicts(error.get("additionalInfo"))]
     texts = [_text(text).strip() for info in facing for text in _list(info.get("recommendedAction"))]
-    return f" Recommended: {' '.join(filter(None, texts))}" if any(texts) else ""
+    return cut(f" Recommended: {' '.join(filter(None, texts))}") if any(texts) else ""
 
 
 def _json(reply: Reply) -> Any:
+    """Return what an answer holds, None when it is not JSON. A number that is not finite is read as null."""
     try:
-        return json.loads(reply.text)
+        body = json.loads(reply.text, parse_constant=_no_number, parse_float=_float, parse_int=_int)
+        return _cleaned(body) if _ESCAPES.search(reply.text) else body
     except (ValueError, RecursionError):
         return None
+
+
+def _no_number(word: str) -> None:
+    """Refuse ``NaN``, ``Infinity`` and ``-Infinity``, which Python takes for JSON."""
+
+
+def _float(digits: str) -> float | None:
+    return found if math.isfinite(found := float(digits)) else None
+
+
+def _int(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _MOST_DIGITS else None
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {clean(name): _cleaned(entry) for name, entry in value.items()}
+    return [*map(_cleaned, value)] if isinstance(value, list) else value
 
 
 def _object(reply: Reply) -> JsonObject:
@@ -685,4 +793,4 @@ def _first(body: JsonObject, *names: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None or isinstance(value, dict | list) else str(value)
+    return "" if value is None or isinstance(value, dict | list) else cut(str(value))

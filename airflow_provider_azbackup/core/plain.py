@@ -1,0 +1,42 @@
+"""What may be written to Airflow's database: clean text of a limited length, and finite numbers.
+
+Airflow keeps events, XComs and notes as JSON in its database. PostgreSQL refuses a NUL and half of a
+surrogate pair in it, and JSON has no word for a number that is not finite. One such value in a trigger's
+event ends the triggerer.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+# In characters: the longest text that is read from one field of an answer, and the longest message of an
+# error.
+LONGEST_TEXT = 2_000
+LONGEST_MESSAGE = 10_000
+# How many entries of a list in a job are read: errors, phases, details.
+MOST_ENTRIES = 50
+# Control characters other than tab and line breaks, and halves of surrogate pairs.
+_UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    """Return a text with U+FFFD in place of each character that cannot be written down."""
+    return _UNWRITABLE.sub("\ufffd", text)
+
+
+def cut(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Return a text of at most ``longest`` characters; one that was longer ends in an ellipsis."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def plain(value: Any) -> Any:
+    """Return JSON with its texts cleaned and cut, and None in place of each number that is not finite."""
+    if isinstance(value, str):
+        return cut(clean(value), LONGEST_MESSAGE)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {plain(name): plain(entry) for name, entry in value.items()}
+    return [*map(plain, value)] if isinstance(value, list | tuple) else value
