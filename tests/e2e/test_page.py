@@ -261,7 +261,7 @@ def test_the_tab_tells_of_a_job_that_is_over_and_leads_out_of_its_frame(
     browser.set_theme(theme)
     frame = browser.open(f"{path_of(backup)}/plugin/azure-backup-job")
     frame.wait_for_selector("#state:has-text('Completed')")
-    assert frame.locator("#phases li").count() == 2
+    assert frame.locator("#phases li").count() == 3
     assert {"Job id", "Started", "Duration"} <= {*frame.locator("#facts dt").all_inner_texts()}
     assert is_of(theme, frame)
     assert frame.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
