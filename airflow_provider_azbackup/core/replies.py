@@ -411,7 +411,7 @@ def _found(item: ProtectedItem, body: JsonObject) -> FoundItem:
         last_backup_status=_text(properties.get("lastBackupStatus")),
         last_backup_time=read_time(properties.get("lastBackupTime")),
         last_recovery_point=read_time(properties.get("lastRecoveryPoint")),
-        # Beside this flag the state of a Recovery Services vault's item says ProtectionStopped.
+        # With this flag set, the state of a Recovery Services vault's item says ProtectionStopped.
         is_deleted=properties.get("isScheduledForDeferredDelete") is True
         or state.casefold() in ("softdeleted", "softdeleting"),
         purged_at=_purged_at(properties),
