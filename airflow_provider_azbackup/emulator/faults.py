@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass, field
+from functools import lru_cache
 
+from airflow_provider_azbackup.emulator.checks import made
 from airflow_provider_azbackup.emulator.store import Memory
 
 # Code, message and x-ms-failure-cause of each status, as recorded.
@@ -32,14 +34,56 @@ RECORDED: dict[int, tuple[str, str, str]] = {
 }
 HTML = "<html><head><title>{0}</title></head><body><center><h1>{0} Bad Gateway</h1></center></body></html>"
 
+_TOKEN = re.compile(
+    r"(?P<gap>\.\*)|(?P<bar>\|)"
+    # One character: an escaped one, a class, a set, or itself.
+    r"|\\[^a-zA-Z0-9]|\\[dDsSwW]|\[\^?\]?(?:\\[^a-zA-Z0-9]|[^\]\\\[])*+\]|[^\\\[\](){}*+?|]"
+)
+_LONGEST_PATTERN = 500
+
+
+@lru_cache
+def searcher(path: str) -> re.Pattern[str]:
+    """Compile the ``path`` of a fault; ``match`` of what is returned searches a text.
+
+    A regular expression can take hours on a text that is made for it. This one looks for its pieces one after
+    the other and never goes back, so its time grows with the length of the text alone.
+
+    :raises ValueError: if the pattern is too long, or repeats anything but ``.*``.
+    """
+    if len(path) > _LONGEST_PATTERN:
+        raise ValueError(f"fault: path has {len(path)} characters; at most {_LONGEST_PATTERN} are allowed")
+    ways, at = [[""]], 0
+    while at < len(path):
+        token = _TOKEN.match(path, at)
+        if token is None:
+            raise ValueError(
+                f"fault: path {path!r} cannot be read from character {at + 1} on, {path[at]!r}. It is text "
+                "in which .* . [...] ^ $ | mean what they mean in a regular expression. Nothing else can be "
+                "repeated or grouped, and a character that means itself needs a backslash"
+            )
+        if token["bar"]:
+            ways.append([""])
+        elif token["gap"]:
+            ways[-1].append("")
+        else:
+            ways[-1][-1] += token[0]
+        at = token.end()
+    whole = "|".join("".join(f"(?>.*?{piece})" for piece in way) for way in ways)
+    try:
+        return re.compile(whole, re.IGNORECASE | re.DOTALL)
+    except re.error as error:  # a set from z to a
+        raise ValueError(f"fault: path {path!r} is not a pattern: {error.msg}") from None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """One kind of trouble and the requests it befalls.
 
     :param method: only requests of this method.
-    :param path: a regular expression (plain text is one) searched for in the decoded ``path?query``, ignoring
-        case. Left out, it is any request to the Resource Manager, and none to the sign-in endpoints.
+    :param path: a pattern searched for in the decoded ``path?query``, ignoring case: plain text, in which
+        ``.*``, ``.``, ``[...]``, ``^``, ``$``, ``|`` and the backslash mean what they mean in a regular
+        expression. Left out, it is any request to the Resource Manager, and none to the sign-in endpoints.
     :param times: how many requests meet it; None is all until cleared.
     :param after: how many matching requests pass first.
     :param latency: real seconds before anything else happens; alone, the normal answer follows.
@@ -79,7 +123,7 @@ class Fault:
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
 
     def __post_init__(self) -> None:
-        re.compile(self.path)
+        searcher(self.path)
         kinds = (
             self.status or self.html or self.empty or self.garbage is not None,
             *(
@@ -92,13 +136,15 @@ class Fault:
                 self.next_link,
             ),
         )
+        if self.status is not None and not 200 <= self.status <= 599:
+            raise ValueError(f"fault: status must be from 200 to 599, not {self.status}")
+        if self.redirect and not re.match("https?://[!-~]+$", self.redirect):
+            raise ValueError(f"fault: redirect must begin with https:// or http://, not {self.redirect!r}")
         if not any(kinds):
             raise ValueError("a fault needs something to happen: a status, latency, reset, ...")
 
     def befalls(self, method: str, target: str) -> bool:
-        return (self.method or method).upper() == method and re.search(
-            self.path, target, re.IGNORECASE
-        ) is not None
+        return (self.method or method).upper() == method and searcher(self.path).match(target) is not None
 
     @property
     def waits_for_answer(self) -> bool:
@@ -128,7 +174,7 @@ class Faults:
         self.known: dict[str, Fault] = {}
         for name, kept in store.all("fault").items():
             self.seen[name] = kept.pop("seen")
-            self.known[name] = Fault(**kept)
+            self.known[name] = made(Fault, kept, "fault")
 
     def add(self, fault: Fault) -> str:
         self.known[fault.id] = fault

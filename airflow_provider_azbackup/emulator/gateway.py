@@ -44,7 +44,7 @@ class Ask:
     def json(self) -> Json:
         try:
             found = json.loads(self.body or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise invalid("The request content was invalid and could not be deserialized.")
@@ -186,6 +186,12 @@ class Arm:
         return {f"x-ms-ratelimit-remaining-{name}": str(max(0, left))}
 
 
+# A term of a filter. What has matched is never given back, so the time grows only with the text's length.
+_TERM = re.compile(
+    r"(?P<key>\w++)\s++eq\s++(?:'(?P<quoted>(?:[^']|'')*+)'|(?P<plain>[^'\s]++))(?:\s++and\s++(?=\w)|\Z)"
+)
+
+
 class Call:
     """One request on its way through a handler: what the path names, looked up."""
 
@@ -290,16 +296,23 @@ class Call:
 
     def filters(self, *known: str) -> dict[str, str]:
         """``$filter`` as a table; only ``eq`` and ``and``, as every known client sends it."""
-        text = self.ask.query.get("$filter", "")
-        found = dict(re.findall(r"(\w+)\s+eq\s+'?([^']*?)'?(?:\s+and\s+|\s*$)", text))
-        rest = re.sub(r"(\w+)\s+eq\s+'?([^']*?)'?(?:\s+and\s+|\s*$)", "", text)
-        if rest.strip() or not found.keys() <= set(known):
-            raise invalid(f"The filter {text!r} is not valid. It may name {', '.join(known)}.")
+        text = self.ask.query.get("$filter", "").strip()
+        found, at = {}, 0
+        while at < len(text):
+            term = _TERM.match(text, at)
+            if term is None or term["key"] not in known:
+                raise invalid(f"The filter {text!r} is not valid. It may name {', '.join(known)}.")
+            found[term["key"]] = term["plain"] or (term["quoted"] or "").replace("''", "'")
+            at = term.end()
         return found
 
     def page(self, values: Sequence[Json]) -> Answer:
         """One page, with a ``nextLink`` when there is more. The token names the last value seen."""
-        seen = base64.urlsafe_b64decode(self.ask.query.get("$skipToken", "").encode() + b"==").decode()
+        token = self.ask.query.get("$skipToken", "")
+        try:
+            seen = base64.urlsafe_b64decode(token.encode() + b"==").decode()
+        except ValueError:
+            raise invalid(f"The $skipToken {token!r} is not valid.") from None
         start = next((i + 1 for i, value in enumerate(values) if value["id"] == seen), 0) if seen else 0
         some = values[start : start + self.world.page_size]
         body: Json = {"value": some}

@@ -81,7 +81,8 @@ class Identity:
         self.expired_secrets: Sequence[str] = ()
 
     def by_client_id(self, client_id: str) -> Principal | None:
-        return next((p for p in self.principals.values() if p.client_id == client_id.lower()), None)
+        wanted = client_id.lower()
+        return next((p for p in self.principals.values() if p.client_id.lower() == wanted), None)
 
     # Signing in
 
@@ -218,12 +219,12 @@ class Identity:
                 "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing."
             )
         try:
-            claims = _decode(token.split(".")[1])
+            # Claims of somebody else's making are not even read.
+            claims = _decode(token.split(".")[1]) if self._signed(token) else {}
             principal = self.by_client_id(claims["appid"])
-            genuine = self._signed(token)
-        except (IndexError, KeyError, ValueError, TypeError):
-            raise self.refusal("InvalidAuthenticationToken", "The access token is invalid.") from None
-        if principal is None or not genuine:
+        except (IndexError, KeyError, ValueError):
+            principal = None
+        if principal is None:
             raise self.refusal("InvalidAuthenticationToken", "The access token is invalid.")
         if str(claims["aud"]).rstrip("/") not in (*AUDIENCES, base):
             raise self.refusal(
@@ -349,4 +350,7 @@ def _unb64(text: str) -> bytes:
 
 
 def _decode(part: str) -> Json:
-    return dict(json.loads(_unb64(part)))
+    try:
+        return dict(json.loads(_unb64(part)))
+    except RecursionError:
+        raise ValueError("the text is nested too deeply") from None

@@ -6,7 +6,6 @@ Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/tri
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_azbackup.emulator.jobs import Json
@@ -74,7 +73,7 @@ def _wrong_items(target: Json, by_time: bool, kind: str) -> str:
     if not isinstance(criteria, list) or not criteria:
         return "restoreCriteria are needed."
     for each in criteria:
-        if not isinstance(each, dict) or each.get("objectType") not in known:
+        if not isinstance(each, dict) or str(each.get("objectType")) not in known:
             return f"restoreCriteria must be of {', '.join(known)}."
         if missing := _missing(each, known[each["objectType"]]):
             return f"{', '.join(missing)} must be given in restoreCriteria."
@@ -82,20 +81,15 @@ def _wrong_items(target: Json, by_time: bool, kind: str) -> str:
 
 
 def _missing(found: Any, names: tuple[str, ...]) -> list[str]:
-    body = found if isinstance(found, dict) else {}
-    return [name for name in names if body.get(name) in (None, "")]
+    return [name for name in names if _object(found).get(name) in (None, "")]
 
 
 def destination(target: Json) -> str | None:
     """Where a target leads: the ARM id of a resource, whose field clients case in two ways, or an address."""
-    resource, details = target.get("datasourceInfo") or {}, target.get("targetDetails") or {}
-    return resource.get("resourceID") or resource.get("resourceId") or details.get("url")
+    resource, details = (_object(target.get(name)) for name in ("datasourceInfo", "targetDetails"))
+    found = resource.get("resourceID") or resource.get("resourceId") or details.get("url")
+    return found if isinstance(found, str) else None
 
 
-def moment(text: object) -> float | None:
-    """Read a date and time, in UTC unless it says otherwise, as Unix time; None for what is none."""
-    try:
-        when = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
+def _object(found: Any) -> Json:
+    return found if isinstance(found, dict) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from airflow_provider_azbackup.emulator.gateway import Answer, Call, Route, not_
 from airflow_provider_azbackup.emulator.instances import CONFIGURED, BackupVault, Instance
 from airflow_provider_azbackup.emulator.jobs import Job, Json, Operation
 from airflow_provider_azbackup.emulator.model import RefusalError
+from airflow_provider_azbackup.emulator.times import read_moment
 
 
 def _refused(code: str, message: str) -> RefusalError:
@@ -81,14 +83,11 @@ def back_up(call: Call) -> Answer:
         raise _refused(
             "UserErrorInvalidRequest", "backupRuleOptions with ruleName and triggerOption is needed."
         )
-    rules = call.world.policies[item.policy]["rules"]
-    if options.get("ruleName") not in rules:
-        raise _refused(
-            "UserErrorBackupRuleNotFound",
-            f"Policy {item.policy} has no backup rule {options.get('ruleName')!r}.",
-        )
+    rules, rule = call.world.policies[item.policy]["rules"], str(options.get("ruleName"))
+    if rule not in rules:
+        raise _refused("UserErrorBackupRuleNotFound", f"Policy {item.policy} has no backup rule {rule!r}.")
     tags = [*dict.fromkeys(tag for each in rules.values() for tag in each)]
-    tag = options["triggerOption"].get("retentionTagOverride", rules[options["ruleName"]][0])
+    tag = options["triggerOption"].get("retentionTagOverride", rules[rule][0])
     if tag not in tags:
         raise _refused("UserErrorRetentionTagNotFound", f"Policy {item.policy} has no retention tag {tag!r}.")
     state = call.world.protection[item.path].state or CONFIGURED
@@ -97,9 +96,7 @@ def back_up(call: Call) -> Answer:
             "UserErrorProtectionNotConfigured",
             f"The backup instance is in state {state}; it can be backed up in {CONFIGURED}.",
         )
-    return _accepted(
-        call, call.world.back_up(item, call.now, request={"rule": options["ruleName"], "tag": tag})
-    )
+    return _accepted(call, call.world.back_up(item, call.now, request={"rule": rule, "tag": tag}))
 
 
 def _accepted(call: Call, operation: Operation) -> Answer:
@@ -225,8 +222,12 @@ def _restore_request(call: Call, item: Instance, asked: object) -> Json:
         "destination": instance_restores.destination(asked["restoreTargetInfo"]),
     }
     if asked["objectType"] == instance_restores.BY_TIME:
-        at, reach = instance_restores.moment(asked.get("recoveryPointTime")), _reach(call, item)
-        if at is None or reach is None or not reach[0] <= at <= reach[1]:
+        first, last = _reach(call, item) or (math.inf, -math.inf)
+        try:
+            at = read_moment(asked.get("recoveryPointTime"))
+        except ValueError:
+            at = math.nan
+        if not first <= at <= last:
             raise _refused(
                 "UserErrorInvalidRequest", "recoveryPointTime is not a moment that can be restored."
             )

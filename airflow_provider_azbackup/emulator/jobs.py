@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from airflow_provider_azbackup.emulator.checks import made
 from airflow_provider_azbackup.emulator.items import VALIDATION, Item, Phase
 
 Json = dict[str, Any]
@@ -111,7 +112,7 @@ _SECONDS = ("before_start", "after_end", "expires", "vaulted_after")
 
 def in_real_seconds(point: Mapping[str, Any], speed: float) -> Json:
     """The fields of a ``Point`` with their emulated seconds divided by the speed."""
-    Point(**point)
+    made(Point, point, "point")
     return {
         key: value / speed if key in _SECONDS and value is not None else value for key, value in point.items()
     }
@@ -160,7 +161,7 @@ class Plan:
         one_of("consistency", self.consistency, CONSISTENCIES)
         for quirk in self.quirks:
             one_of("quirk", quirk, QUIRKS)
-        Point(**self.point)
+        made(Point, self.point, "point")
 
 
 @dataclass(kw_only=True)

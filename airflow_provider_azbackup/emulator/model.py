@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_azbackup.emulator.checks import made
 from airflow_provider_azbackup.emulator.instances import BackupVault, Instance
 from airflow_provider_azbackup.emulator.items import Item, Protection, Vault
 from airflow_provider_azbackup.emulator.jobs import (
@@ -92,8 +93,10 @@ class World:
         self.page_size = 200
 
     def _add(self, item: Item, seeded: Mapping[str, Any]) -> None:
+        if item.path in self.plans:
+            raise ValueError(f"seed: two items are one in Azure, {item.path}")
         self.items.append(item)
-        self.plans[item.path] = Plan(**seeded.get("plan", {}))
+        self.plans[item.path] = made(Plan, seeded.get("plan", {}), f"seed: plan of {item.name}")
         self.protection[item.path] = Protection(state=seeded.get("state", ""))
 
     def _load(self, items: Mapping[str, Item]) -> None:
@@ -127,7 +130,7 @@ class World:
     def plan(self, name: str, **changes: Any) -> None:
         """Decide how the coming jobs of an item go; of all of them where several share the name."""
         for item in self.named(name):
-            self.plans[item.path] = Plan(**changes)
+            self.plans[item.path] = made(Plan, changes, "plan")
             self.store.put("plan", item.path, vars(self.plans[item.path]))
 
     def protect(self, name: str, state: str, deleted_at: float | None) -> None:
@@ -140,8 +143,9 @@ class World:
     def change_point(self, job_id: str, **facts: Any) -> None:
         """Change what is special about the recovery point of a job; what is not named stays."""
         job = self.jobs[job_id]
-        job.facts = job.facts | in_real_seconds(facts, self.speed)
-        Point(**job.facts)
+        changed = job.facts | in_real_seconds(facts, self.speed)
+        Point(**changed)
+        job.facts = changed
         self.keep(job)
 
     def running(self, item: Item, now: float) -> list[Job]:

@@ -6,10 +6,10 @@ Source: https://learn.microsoft.com/rest/api/backup/restores/trigger
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 from airflow_provider_azbackup.emulator.items import Item
 from airflow_provider_azbackup.emulator.jobs import Json
+from airflow_provider_azbackup.emulator.times import read_moment
 
 RANGE = "DefaultRangeRecoveryPoint"  # the name of a database's log, where other recovery points have a number
 
@@ -76,8 +76,8 @@ def mistake(asked: Json, item: Item, point: str, log: tuple[float, float] | None
             if asked.get(name) not in words:
                 return f"{name} {asked.get(name)!r} is none of {', '.join(words)}."
     if asked.get("restoreRequestType") == "ItemLevelRestore":
-        specs = asked.get("restoreFileSpecs") or [{}]
-        if not all(each.get("path") and each.get("fileSpecType") in ("File", "Directory") for each in specs):
+        specs = asked.get("restoreFileSpecs")
+        if not isinstance(specs, list) or not specs or not all(map(_is_file, specs)):
             return "restoreFileSpecs must name paths and say of each whether it is a File or a Directory."
     if missing := [name for name in needed if not _found(asked, name)]:
         return f"{', '.join(missing)} must be given for recoveryType {place}."
@@ -90,7 +90,7 @@ def _wrong_moment(asked: Json, kind: str, point: str, log: tuple[float, float] |
     if point != RANGE:
         return ""
     try:
-        at = moment(str(asked.get("pointInTime")))
+        at = read_moment(asked.get("pointInTime"))
     except ValueError:
         return f"pointInTime {asked.get('pointInTime')!r} is not a date and time."
     if log is None or not log[0] <= at <= log[1]:
@@ -98,10 +98,9 @@ def _wrong_moment(asked: Json, kind: str, point: str, log: tuple[float, float] |
     return ""
 
 
-def moment(text: str) -> float:
-    """Read a date and time, in UTC unless it says otherwise, as Unix time."""
-    when = datetime.fromisoformat(text)
-    return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
+def _is_file(spec: object) -> bool:
+    kinds = ("File", "Directory")
+    return isinstance(spec, dict) and bool(spec.get("path")) and spec.get("fileSpecType") in kinds
 
 
 def _found(asked: Json, name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from airflow_provider_azbackup.emulator import gateway, item_bodies, job_bodies, restores
 from airflow_provider_azbackup.emulator.gateway import Answer, Call, Route, invalid
@@ -13,6 +13,7 @@ from airflow_provider_azbackup.emulator.instance_routes import DATA_PROTECTION
 from airflow_provider_azbackup.emulator.items import WORKLOADS, Item
 from airflow_provider_azbackup.emulator.jobs import Job, Json
 from airflow_provider_azbackup.emulator.model import RefusalError
+from airflow_provider_azbackup.emulator.times import read_moment
 
 BACKUP_TYPES = (
     "Full",
@@ -104,7 +105,7 @@ def back_up(call: Call) -> Answer:
             f"objectType must be {workload.backup_request} for a protected item of type {item.kind}."
         )
     _refuse_unprotected(call, item)
-    kind = asked.get("backupType", workload.backup_type)
+    kind = str(asked.get("backupType", workload.backup_type))
     if item.kind == "SAPHanaDBInstance" and "Snapshot" not in kind:
         raise invalid(f"backupType {kind!r} is not for an instance; expected SnapshotFull.")
     if workload.management == "AzureWorkload" and kind not in BACKUP_TYPES:
@@ -137,10 +138,9 @@ def _expiry(call: Call, text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        when = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
+        at = read_moment(text)
+    except ValueError:
         raise invalid(f"recoveryPointExpiryTimeInUTC {text!r} is not a date and time.") from None
-    at = when.replace(tzinfo=when.tzinfo or UTC).timestamp()
     if at <= call.now:
         raise invalid(f"recoveryPointExpiryTimeInUTC {text!r} is in the past.")
     return at
@@ -277,7 +277,7 @@ def restore(call: Call) -> Answer:
     if reason := restores.mistake(asked, item, name, log):
         raise invalid(reason)
     if at is None:
-        at = restores.moment(asked["pointInTime"])
+        at = read_moment(asked["pointInTime"])
     operation = call.world.restore(item, call.now, {**asked, "pointTime": at})
     return call.accepted(operation, item.path, "operationsStatus")
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+from airflow_provider_azbackup.emulator.checks import fitting, known
+from airflow_provider_azbackup.emulator.instances import DATA_SOURCES
+from airflow_provider_azbackup.emulator.items import WORKLOADS
+from airflow_provider_azbackup.emulator.jobs import one_of
 
 # Role definitions: https://learn.microsoft.com/azure/role-based-access-control/built-in-roles/storage
 READER_ACTIONS = (
@@ -171,3 +177,99 @@ DEFAULT: Mapping[str, Any] = {
     # The principal a token request without client id gets at the managed identity endpoint.
     "managed_identity": "operator",
 }
+
+
+class SeededVault(TypedDict):
+    """A vault of either type."""
+
+    name: str
+    group: str
+
+
+class _Named(TypedDict):
+    kind: str
+    name: str
+    group: str
+
+
+class SeededItem(_Named, total=False):
+    """A protected item, or a backup instance, which needs a vault and a policy.
+
+    ``plan`` holds fields of ``jobs.Plan``. ``parent`` is the VM, the server or the storage account that the
+    item is in. ``vault`` is the first one, if left out. ``state`` is a protection state.
+    """
+
+    vault: str
+    policy: str
+    parent: str
+    instance: str
+    subscription: str
+    state: str
+    plan: Mapping[str, Any]
+
+
+class SeededPolicy(TypedDict):
+    """A policy of a Backup vault: the kind of its data source, and its rules with the tags of each."""
+
+    kind: str
+    rules: Mapping[str, Sequence[str]]
+
+
+class _Someone(TypedDict):
+    client_id: str
+    actions: Sequence[str]
+
+
+class SeededPrincipal(_Someone, total=False):
+    """Someone who can sign in, and the actions that are granted; ``*`` stands for any text in them."""
+
+    secret: str
+
+
+class Seed(TypedDict):
+    """All that a seed may change."""
+
+    tenant_id: str
+    subscription_id: str
+    region: str
+    vaults: Sequence[SeededVault]
+    items: Sequence[SeededItem]
+    backup_vaults: Sequence[SeededVault]
+    backup_policies: Mapping[str, SeededPolicy]
+    backup_instances: Sequence[SeededItem]
+    principals: Mapping[str, SeededPrincipal]
+    managed_identity: str
+
+
+def read(changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Put changes in place of what is there by default, key by key.
+
+    :raises ValueError: if a key is unknown, a value does not fit, or a name leads to nothing.
+    """
+    known(changes, Seed.__annotations__, "seed")
+    fitting(Seed, changes, "seed")
+    seed = {**DEFAULT, **changes}
+    vaults = [each["name"] for each in seed["vaults"]]
+    if not vaults:
+        raise ValueError("seed: vaults must name at least one vault")
+    for what, homes, kinds in (
+        ("items", vaults, WORKLOADS),
+        ("backup_instances", [each["name"] for each in seed["backup_vaults"]], DATA_SOURCES),
+    ):
+        for number, each in enumerate(seed[what]):
+            where = f"seed: {what}[{number}]"
+            one_of(f"{where}: kind", each["kind"], kinds)
+            if what == "backup_instances":
+                one_of(f"{where}: policy", each.get("policy"), seed["backup_policies"])
+                one_of(f"{where}: vault", each.get("vault"), homes)
+            one_of(f"{where}: vault", each.get("vault", vaults[0]), homes)
+    for name, policy in seed["backup_policies"].items():
+        one_of(f"seed: backup_policies.{name}: kind", policy["kind"], DATA_SOURCES)
+        if not all(policy["rules"].values()):
+            raise ValueError(f"seed: backup_policies.{name}: each rule needs a tag, such as Default")
+    one_of("seed: managed_identity", seed["managed_identity"], seed["principals"])
+    named = (each for key in ("vaults", "items", "backup_vaults", "backup_instances") for each in seed[key])
+    for text in (text for each in named for text in each.values() if isinstance(text, str)):
+        if not re.fullmatch(r"[^/?#%\x00-\x1f\x7f]*", text):
+            raise ValueError(f"seed: {text!r} cannot be part of an ARM id")
+    return seed

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import logging
+import re
 import shutil
 import socket
 import ssl
@@ -26,17 +27,25 @@ from aiohttp.http_exceptions import HttpProcessingError
 from airflow_provider_azbackup.emulator import tls
 from airflow_provider_azbackup.emulator.faults import Fault
 from airflow_provider_azbackup.emulator.gateway import Answer, Ask
-from airflow_provider_azbackup.emulator.jobs import Json
+from airflow_provider_azbackup.emulator.jobs import Json, one_of
 from airflow_provider_azbackup.emulator.service import CONTROL, Service
+
+LARGEST_BODY = 2**20
 
 
 def _discreet(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
     # aiohttp logs what it cannot read of a request: the Authorization header, when that is the broken line.
-    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+    if isinstance(error, HttpProcessingError):
         record.exc_info = None
-    return True
+    # And a body that breaks off or is no chunks, which is answered already.
+    return not isinstance(error, web.RequestPayloadError)
 
 
+# The names by which a client on this computer calls it. A web page can let a name of its own lead to
+# 127.0.0.1 (DNS rebinding); the browser then sends that name.
+_HERE = r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
+HOST, ORIGIN = re.compile(_HERE, re.IGNORECASE), re.compile(f"https?://{_HERE}", re.IGNORECASE)
 LOGGER = logging.getLogger(__name__)
 LOGGER.addFilter(_discreet)
 
@@ -131,6 +140,7 @@ class Emulator:
 
     def connection(self, principal: str = "operator", **extra: Any) -> Json:
         """An Airflow connection of a principal; ``json.dumps`` makes it an ``AIRFLOW_CONN_...`` variable."""
+        one_of("principal", principal, self.service.identity.principals)
         who = self.service.identity.principals[principal]
         vault = self.service.world.vaults[0]
         return {
@@ -158,7 +168,8 @@ class Emulator:
     def federated_token_file(self, principal: str = "operator") -> str:
         """The path of a token file as Kubernetes projects it for a workload identity."""
         path = self.directory / f"{principal}.token"
-        path.write_text(self.service.identity.federated(self.service.identity.principals[principal]))
+        token = self.service.identity.federated(self.service.identity.principals[principal])
+        tls.write_whole(path, token.encode())
         return str(path)
 
     def managed_identity(self) -> dict[str, str]:
@@ -278,10 +289,15 @@ class Emulator:
         self, sockets: list[socket.socket], context: ssl.SSLContext, ready: threading.Event
     ) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        application = web.Application(client_max_size=2**20)
+        application = web.Application(client_max_size=LARGEST_BODY)
         application.router.add_route("*", "/{tail:.*}", self._handle)
         runner = web.AppRunner(
-            application, access_log=None, logger=LOGGER, shutdown_timeout=0.1, handler_cancellation=True
+            application,
+            access_log=None,
+            logger=LOGGER,
+            shutdown_timeout=0.1,
+            handler_cancellation=True,
+            auto_decompress=False,  # no client of Azure compresses what it sends
         )
         await runner.setup()
         for each in sockets:
@@ -297,12 +313,20 @@ class Emulator:
         await asyncio.sleep(0.01)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if refused := _foreign(request):
+            return _response(Answer(status=403, body={"error": {"code": "Forbidden", "message": refused}}))
+        if (request.content_length or 0) > LARGEST_BODY:
+            raise web.HTTPRequestEntityTooLarge(LARGEST_BODY, request.content_length or 0)
+        try:
+            body = await request.read()
+        except web.RequestPayloadError as error:
+            raise web.HTTPBadRequest from error
         ask = Ask(
             method=request.method,
             path=request.path,
             query=dict(request.query),
-            headers={name.lower(): value for name, value in request.headers.items()},
-            body=await request.read(),
+            headers={name.lower(): _clean(value) for name, value in request.headers.items()},
+            body=body,
             base=f"https://{request.host}",
         )
         if ask.path == CONTROL or ask.path.startswith(f"{CONTROL}/"):
@@ -335,7 +359,24 @@ class Emulator:
         return self.service.trouble(fault, ask) if fault.replaces else answer
 
 
+def _foreign(request: web.Request) -> str:
+    """Why a request is not answered: it calls another host, or a page of another site sends it."""
+    hosts, origin = request.headers.getall("Host", []), request.headers.get("Origin")
+    if len(hosts) != 1 or not HOST.fullmatch(hosts[0]):
+        return f"The emulator answers to localhost, 127.0.0.1 and [::1] only, not to Host {_clean(hosts)}."
+    if origin is not None and not ORIGIN.fullmatch(origin):
+        return f"The emulator answers no web page of another site: Origin is {_clean(origin)!r}."
+    return ""
+
+
+def _clean(text: object) -> str:
+    """Text in which bytes that were no UTF-8 are question marks, so that it can be encoded again."""
+    return str(text).encode(errors="replace").decode()
+
+
 def _response(answer: Answer) -> web.Response:
+    # Some say what the client has sent; a header can hold less than JSON can.
+    answer.headers = {name: re.sub(r"[^ -~]", "?", value) for name, value in answer.headers.items()}
     if answer.body is None:
         response = web.Response(status=answer.status, headers=answer.headers)
         if answer.status != 204:

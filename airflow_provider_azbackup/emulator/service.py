@@ -36,7 +36,8 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                  without state and deleted_ago, the item is protected again
     POST /_emulator/set_status   {"job_id": "...", "status": "Hibernating"}   null lets the job go on
     POST /_emulator/fault        {"path": "/backupJobs/", "times": 2, "status": 503, "retry_after": 1}
-                                 who: method, path (a regular expression), times (null: until cleared), after
+                                 who: method, times (null: until cleared), after, path: text, in which
+                                 .* . [...] ^ $ | mean what they mean in a regular expression
                                  what: status with code, message, retry_after; latency; reset; truncate; html;
                                  empty; garbage; expire_token; claims; redirect; next_link
                                  processed: the request takes effect, its answer is late, lost or replaced
@@ -51,18 +52,20 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
 from __future__ import annotations
 
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import parse_qsl
 
 from airflow_provider_azbackup.emulator import seed as seeds
+from airflow_provider_azbackup.emulator.checks import fit, fitting, made
 from airflow_provider_azbackup.emulator.faults import HTML, RECORDED, Fault, Faults
 from airflow_provider_azbackup.emulator.gateway import Answer, Arm, Ask, trace_headers
 from airflow_provider_azbackup.emulator.identity import Identity, SignInError, instance_discovery
-from airflow_provider_azbackup.emulator.jobs import QUIRKS, Json
+from airflow_provider_azbackup.emulator.jobs import QUIRKS, Json, one_of
 from airflow_provider_azbackup.emulator.model import RefusalError, World
 from airflow_provider_azbackup.emulator.routes import ROUTES
 from airflow_provider_azbackup.emulator.store import Log, Memory, Store
@@ -70,6 +73,19 @@ from airflow_provider_azbackup.emulator.store import Log, Memory, Store
 CONTROL = "/_emulator"
 JOB_READS_AN_HOUR = 150
 TOKEN_LIFETIME = 3599.0
+SLOWEST, FASTEST = 0.001, 1_000_000
+
+
+class Settings(TypedDict, total=False):
+    """What :meth:`Emulator.configure` changes."""
+
+    token_lifetime: float
+    expired_secrets: Sequence[str]
+    job_read_budget: int
+    page_size: int
+    quirks: Sequence[str]
+    clock_skew: float
+    newest_api_version: str | None
 
 
 class Service:
@@ -81,11 +97,11 @@ class Service:
     """
 
     def __init__(self, *, clock: Callable[[], float], speed: float, seed: Mapping[str, Any] | None) -> None:
-        if speed <= 0:
-            raise ValueError(f"speed must be above 0, not {speed}")
+        if not SLOWEST <= speed <= FASTEST:
+            raise ValueError(f"speed must be from {SLOWEST} to {FASTEST:,}, not {speed}")
         self.speed, self.skew = speed, 0.0
         self._clock = clock
-        self.seed = {**seeds.DEFAULT, **(seed or {})}
+        self.seed = seeds.read(seed or {})
         self.store = Memory()
         self.identity = Identity(self.seed, time.time, self.store)
         self.lock = threading.RLock()
@@ -98,12 +114,18 @@ class Service:
     def keep(self, path: Path) -> None:
         """Go on from what a file holds, and write every change to it before its answer leaves.
 
-        :raises OSError: if another emulator has the file open.
+        :raises OSError: if another emulator has the file open, or another release has written it.
         """
         with self.lock:
             self.store = Store(path)
-            self.identity = Identity(self.seed, time.time, self.store)
-            self._begin()
+            try:
+                self.identity = Identity(self.seed, time.time, self.store)
+                self._begin()
+            except (sqlite3.DatabaseError, AttributeError, KeyError, TypeError, ValueError) as error:
+                raise OSError(
+                    f"{path} cannot be read ({error}). If another release of the emulator has written it, "
+                    "delete it or use another directory"
+                ) from error
 
     def close(self) -> None:
         """Let go of the file; it is for the next emulator."""
@@ -132,7 +154,7 @@ class Service:
         The skew puts Azure's clock so many seconds ahead of the one handed in, below 0 behind it. Set it
         before the first job: to a job that runs, it is a jump in time.
         """
-        places: dict[str, tuple[object, str]] = {
+        places: Mapping[str, tuple[object, str]] = {
             "token_lifetime": (self.identity, "lifetime"),
             "expired_secrets": (self.identity, "expired_secrets"),
             "job_read_budget": (self.arm, "job_read_budget"),
@@ -141,10 +163,13 @@ class Service:
             "clock_skew": (self, "skew"),
             "newest_api_version": (self.arm, "newest_api_version"),
         }
-        if unknown := [*(settings.keys() - places.keys()), *(set(settings.get("quirks", ())) - set(QUIRKS))]:
-            raise ValueError(
-                f"unknown: {unknown}; there are {', '.join(places)}, and quirks {', '.join(QUIRKS)}"
-            )
+        fit(settings, Settings, "settings")
+        for name, least in (("page_size", 1), ("job_read_budget", 0)):
+            if settings.get(name, least) < least:
+                raise ValueError(f"settings: {name} must be at least {least}, not {settings[name]}")
+        for name, allowed in (("quirks", QUIRKS), ("expired_secrets", self.identity.principals)):
+            for each in settings.get(name, ()):
+                one_of(f"settings: {name}", each, allowed)
         with self.lock:
             for name, value in settings.items():
                 setattr(*places[name], value)
@@ -205,7 +230,7 @@ class Service:
     def add_fault(self, **spec: Any) -> str:
         """Put a fault in force and return its id; see ``faults.Fault``."""
         with self.lock:
-            return self.faults.add(Fault(**spec))
+            return self.faults.add(made(Fault, spec, "fault"))
 
     # Requests
 
@@ -273,7 +298,8 @@ class Service:
             r"/([^/]+)/(v2\.0/\.well-known/openid-configuration|oauth2/v2\.0/token)", ask.path
         )
         if match and match[2].endswith("token"):
-            return Answer(body=self.identity.grant(match[1], dict(parse_qsl(ask.body.decode()))))
+            form = dict(parse_qsl(ask.body.decode(errors="replace")))
+            return Answer(body=self.identity.grant(match[1], form))
         if match:
             return Answer(body=self.identity.discovery(match[1], ask.base))
         if ask.path == "/common/discovery/instance":
@@ -326,34 +352,24 @@ class Service:
 
     def control(self, ask: Ask) -> Answer:
         """Answer ``/_emulator``; a mistake in what is asked for is a 400 with the reason."""
-        name = ask.path.removeprefix(CONTROL).strip("/")
-        commands = {"POST": self._commands, "GET": self._views}.get(ask.method, {})
-        if name not in commands:
+        command = COMMANDS.get((ask.method, ask.path.removeprefix(CONTROL).strip("/")))
+        if command is None:
             return Answer(status=404, body={"error": f"no {ask.method} {ask.path}; see GET {CONTROL}"})
         try:
-            found = commands[name](**(ask.json() if ask.method == "POST" else ask.query))
-            found = {} if found is None else found
-        except (ValueError, TypeError, KeyError, RefusalError) as mistake:
-            return Answer(status=400, body={"error": str(mistake) or mistake.__class__.__name__})
+            arguments = ask.json() if ask.method == "POST" else ask.query
+            fitting(command, arguments, command.__name__)
+            found = command(self, **arguments)
+        except (ValueError, TypeError, KeyError, RecursionError, RefusalError) as mistake:
+            reason = mistake.message if isinstance(mistake, RefusalError) else str(mistake)
+            return Answer(status=400, body={"error": reason})
+        if command in (Service.start_job, Service.add_fault):
+            found = {"job_id" if command is Service.start_job else "id": found}
+        found = {} if found is None else found
         return Answer(body=found, headers={"Content-Type": "text/plain"} if isinstance(found, bytes) else {})
 
-    @property
-    def _commands(self) -> dict[str, Callable[..., Any]]:
-        return {
-            "plan": self.plan,
-            "start_job": lambda item, **options: {"job_id": self.start_job(item, **options)},
-            "set_status": self.set_status,
-            "change_point": self.change_point,
-            "protect": self.protect,
-            "fault": lambda **spec: {"id": self.add_fault(**spec)},
-            "clear": self.clear_faults,
-            "configure": self.configure,
-            "reset": self.reset,
-        }
-
-    @property
-    def _views(self) -> dict[str, Callable[..., Any]]:
-        return {"": lambda: (__doc__ or "").encode(), "requests": self.requests, "state": self.state}
+    def help(self) -> bytes:
+        """What the control endpoint can do."""
+        return (__doc__ or "").encode()
 
     def clear_faults(self) -> None:
         """Put no fault in force any more."""
@@ -389,6 +405,22 @@ class Service:
                 "faults": list(self.faults.known),
                 "jobs": jobs,
             }
+
+
+COMMANDS: Mapping[tuple[str, str], Callable[..., Any]] = {
+    ("GET", ""): Service.help,
+    ("GET", "requests"): Service.requests,
+    ("GET", "state"): Service.state,
+    ("POST", "plan"): Service.plan,
+    ("POST", "start_job"): Service.start_job,
+    ("POST", "set_status"): Service.set_status,
+    ("POST", "change_point"): Service.change_point,
+    ("POST", "protect"): Service.protect,
+    ("POST", "fault"): Service.add_fault,
+    ("POST", "clear"): Service.clear_faults,
+    ("POST", "configure"): Service.configure,
+    ("POST", "reset"): Service.reset,
+}
 
 
 def _refusal(refused: RefusalError) -> Answer:

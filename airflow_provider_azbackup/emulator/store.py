@@ -53,6 +53,7 @@ class Store(Memory):
 
     def __init__(self, path: Path) -> None:
         path.touch(mode=0o600)
+        path.chmod(0o600)  # it may have been there, as a copy that anybody may read
         self._base = sqlite3.connect(path, timeout=1, isolation_level=None, check_same_thread=False)
         try:
             for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = OFF"):

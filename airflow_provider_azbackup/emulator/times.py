@@ -16,6 +16,18 @@ def moment(at: float) -> str:
     return f"{whole:%Y-%m-%dT%H:%M:%S}{fraction}Z"
 
 
+def read_moment(text: object) -> float:
+    """Read a date and time of a client, in UTC unless it says otherwise, as Unix time.
+
+    :raises ValueError: if it is none.
+    """
+    try:
+        when = datetime.fromisoformat(str(text))
+        return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
+    except OverflowError as error:  # its offset leads out of the calendar
+        raise ValueError(str(error)) from None
+
+
 def american(at: float) -> str:
     """Unix time as property bags print it: ``6/19/2023 12:00:00 AM``, whatever the locale of this process."""
     when = _EPOCH + timedelta(seconds=int(at))

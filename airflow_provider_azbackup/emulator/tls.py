@@ -117,6 +117,6 @@ def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Write a file so that who reads it, even after a kill, finds all of it or what was there before."""
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)
-    part.touch(mode=mode)
+    part.touch(mode=mode, exist_ok=False)
     part.write_bytes(data)
     part.replace(path)

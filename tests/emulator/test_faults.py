@@ -193,7 +193,7 @@ def test_a_redirect_and_a_next_link_can_point_elsewhere(azure: Emulator, client:
 def test_a_fault_in_which_nothing_happens_is_a_mistake(azure: Emulator) -> None:
     with pytest.raises(ValueError, match="needs something to happen"):
         azure.fault(path="/backupJobs")
-    with pytest.raises(TypeError, match="colour"):
+    with pytest.raises(ValueError, match="colour"):
         azure.fault(colour="blue", status=500)
 
 

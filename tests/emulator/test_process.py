@@ -13,20 +13,22 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import airflow_provider_azbackup.emulator as package
 from airflow_provider_azbackup.emulator import Emulator
+from airflow_provider_azbackup.emulator import __main__ as command
 
 HERE = Path(package.__file__).parent
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_prints_a_connection_serves_and_stops_on_a_signal(tmp_path: Path, number: int) -> None:
-    command = [sys.executable, "-W", "error", "-m", "airflow_provider_azbackup.emulator", "--port", "0"]
+    line = [sys.executable, "-W", "error", "-m", "airflow_provider_azbackup.emulator", "--port", "0"]
     process = subprocess.Popen(
-        [*command, "--directory", str(tmp_path), "--vault-read-budget", "9", "--speed", "7"],
+        [*line, "--directory", str(tmp_path), "--vault-read-budget", "9", "--speed", "7"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -35,7 +37,9 @@ def test_the_command_prints_a_connection_serves_and_stops_on_a_signal(tmp_path: 
     assert process.stdout
     try:
         lines = [process.stdout.readline() for _ in range(3)]
-        name, _, value = shlex.split(lines[2])[0].partition("=")
+        export, assignment = shlex.split(lines[2])
+        name, _, value = assignment.partition("=")
+        assert export == "export"  # or Airflow, started from this shell, does not see it
         assert value == f"$(cat {tmp_path / 'connection.json'})"
         connection = json.loads((tmp_path / "connection.json").read_text())
         assert name == "AIRFLOW_CONN_AZURE_BACKUP_DEFAULT"
@@ -87,6 +91,81 @@ def _has_ipv6() -> bool:
 def test_a_port_in_use_is_said_at_once() -> None:
     with Emulator() as azure, pytest.raises(OSError, match="in use"), Emulator(port=azure.port):
         pass
+
+
+@pytest.mark.parametrize(
+    ("seed", "reason"),
+    [
+        (None, "No such file"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"[]", "must hold an object"),
+        (b'{"vault": []}', "seed: unknown key 'vault' (did you mean 'vaults'?)"),
+        (b'{"vaults": []}', "vaults must name at least one vault"),
+        (b'{"principals": {}, "managed_identity": "x"}', "managed_identity 'x' is none of"),
+    ],
+)
+def test_a_seed_that_cannot_be_used_is_one_line_and_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any, seed: bytes | None, reason: str
+) -> None:
+    path = tmp_path / "seed.json"
+    if seed is not None:
+        path.write_bytes(seed)
+    assert _started(monkeypatch, "--port", "0", "--seed", str(path)) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("python -m airflow_provider_azbackup.emulator: error: ")
+    assert reason in err
+
+
+def test_a_port_in_use_and_other_wrong_options_are_one_line_and_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    (tmp_path / "file").touch()
+    with Emulator() as azure:
+        for options, reason in (
+            (("--port", str(azure.port)), f"port {azure.port} is in use; choose another with --port"),
+            (("--port", "0", "--speed", "0"), "speed must be from"),
+            (("--port", "0", "--speed", "nan"), "speed must be from"),
+            (("--port", "0", "--vault-read-budget", "-1"), "job_read_budget must be at least 0"),
+            (("--port", "0", "--directory", str(tmp_path / "file")), "exists"),
+            (("--port", "99999"), "99999 is not a port"),
+        ):
+            assert _started(monkeypatch, *options) == 2
+            assert reason in capsys.readouterr().err.splitlines()[-1]
+
+
+def _started(monkeypatch: Any, *options: str) -> object:
+    """The exit status of the command."""
+    monkeypatch.setattr(sys, "argv", ["emulator", *options])
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(SystemExit) as ended:
+            command.main()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return ended.value.code
+
+
+def test_what_is_secret_is_for_the_owner_only(tmp_path: Path) -> None:
+    (tmp_path / "state.db").touch(mode=0o644)
+    (tmp_path / "reader.token").touch(mode=0o644)
+    before = os.umask(0)
+    try:
+        with Emulator(directory=tmp_path) as azure:
+            azure.certificate("reader")
+            azure.federated_token_file("reader")
+            azure.start_job("vm-good")
+            modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        with Emulator() as own:
+            assert own.directory.stat().st_mode & 0o777 == 0o700
+    finally:
+        os.umask(before)
+    assert modes.pop("ca.pem") == 0o644
+    assert set(modes) >= {"state.db", "state.db-wal", "reader.pem", "reader.token"}
+    assert set(modes.values()) == {0o600}
 
 
 def test_its_own_directory_is_gone_afterwards_and_a_given_one_stays(tmp_path: Path) -> None:
