@@ -60,17 +60,17 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
 }
 
 
-def _option(description: str, kind: str, default: str) -> dict[str, Any]:
+def _option(description: str, kind: str, default: str, example: str | None = None) -> dict[str, Any]:
     return {
         "description": description,
         "version_added": "0.1.0",
         "type": kind,
-        "example": None,
+        "example": example,
         "default": default,
     }
 
 
-# Of the page in Airflow's UI; the API server reads them when it starts.
+# Of what the API server does: the page in Airflow's UI, and the hosts it may use.
 OPTIONS: dict[str, dict[str, Any]] = {
     "show_page": _option('Whether "Azure Backup" is under Browse (Airflow 3.1+).', "boolean", "True"),
     "show_tab": _option(
@@ -81,6 +81,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "database and in the environment of the API server it finds by itself.",
         "string",
         "",
+    ),
+    "allowed_hosts": _option(
+        "Hosts, separated by commas, that a connection may name as its endpoint, authority or portal when "
+        "the page or the Test button uses it. Those of the known Azure clouds are always allowed. Nothing is "
+        "sent to any other, so that a person who edits a connection cannot direct its secret elsewhere.",
+        "string",
+        "",
+        "management.cloud.example,login.cloud.example:8443",
     ),
 }
 
@@ -124,7 +132,10 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "config": {
-            "azure_backup": {"description": "The page of Azure Backup in Airflow's UI.", "options": OPTIONS}
+            "azure_backup": {
+                "description": "The page of Azure Backup in Airflow's UI, and which hosts it may use.",
+                "options": OPTIONS,
+            }
         },
         "extra-links": [
             f"{_PACKAGE}.links.AzureBackupJobLink",

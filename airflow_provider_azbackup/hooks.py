@@ -43,6 +43,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupNotFoundError,
 )
 from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS, UI_FIELD_BEHAVIOUR
+from airflow_provider_azbackup.hosts import check_hosts
 from airflow_provider_azbackup.story import Story
 
 if TYPE_CHECKING:
@@ -487,7 +488,8 @@ class AzureBackupHook(_Target, BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Ask Azure for real, once, within ten seconds: which identity, which vault, which right is missing.
 
-        The Test button runs this in the API server, whose managed identity is not the worker's.
+        The Test button runs this in the API server, whose managed identity is not the worker's. A host is
+        asked only when it is a known cloud's or listed in ``[azure_backup] allowed_hosts``.
         """
         try:
             settings = self.settings
@@ -497,6 +499,7 @@ class AzureBackupHook(_Target, BaseHook):
                     f"nothing to ask Azure for: set subscription_id, resource_group_name and vault_name in "
                     f"the extra of connection {settings.conn_id!r}"
                 )
+            check_hosts(settings)
         except AzureBackupError as error:
             return False, str(error)
         vault_type = self.vault_type or settings.vault_type

@@ -19,8 +19,13 @@ class _PortalLink(BaseOperatorLink):
         return self.key
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the portal's address of what the task instance waits for, or "" before it is known."""
-        return XCom.get_value(ti_key=ti_key, key=self.key) or ""
+        """Return the portal's address of what the task instance waits for, or "" before it is known.
+
+        An XCom that leads anywhere else than to a known portal is no link.
+        """
+        from airflow_provider_azbackup.portal import safe_link  # not needed when a Dag file is parsed
+
+        return safe_link(XCom.get_value(ti_key=ti_key, key=self.key))
 
 
 class AzureBackupJobLink(_PortalLink):

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 from airflow_provider_azbackup.emulator import Emulator, seed
 from dev.airflow_api import FINISHED, Run, Task
@@ -225,7 +226,11 @@ def demo(*, speed: float, port: int, machines: int, stay: bool, home: Path) -> l
             dags=EXAMPLES,
             home=home / "airflow",
             port=port,
-            env={"AIRFLOW_CONN_AZURE_BACKUP_DEFAULT": connection},
+            env={
+                "AIRFLOW_CONN_AZURE_BACKUP_DEFAULT": connection,
+                # The page talks to no host but Azure's unless the deployment lists it.
+                "AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS": urlsplit(azure.url).netloc,
+            },
             local_settings=quick_polling(max(1.0, 600 / speed)),
         ) as stack:
             stack.wait_for_dags(*EXPECTED)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.emulator.seed import DEFAULT
@@ -83,7 +83,10 @@ def scene(home: Path) -> Iterator[Scene]:
         with Stack(
             dags=EXAMPLES,
             home=home / "airflow",
-            env={"AIRFLOW_CONN_AZURE_BACKUP_DEFAULT": connection},
+            env={
+                "AIRFLOW_CONN_AZURE_BACKUP_DEFAULT": connection,
+                "AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS": urlsplit(azure.url).netloc,
+            },
             local_settings=quick_polling(2.0),
         ) as stack:
             dags = ("azbackup_gate_one_vm", "azbackup_backup_fails")

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -75,11 +76,17 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture
-def azure(_server: Emulator, clock: WaitingClock, connect: Callable[..., None]) -> Iterator[Emulator]:
-    """An emulator as if just started, which ``azure_backup_default`` leads to, and nobody waits for real."""
+def azure(
+    _server: Emulator, clock: WaitingClock, connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Emulator]:
+    """An emulator as if just started, which ``azure_backup_default`` leads to, and nobody waits for real.
+
+    The deployment allows its host.
+    """
     _server.reset()
     clock.waits.clear()
     connect(_server.connection())
+    monkeypatch.setenv("AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS", urlsplit(_server.url).netloc)
     with clocks.running_on(_Hands(clock)):
         yield _server
 

@@ -23,6 +23,8 @@ LAYERS = (
     {"__init__", "exceptions"},
     {"clock", "get_provider_info", "compat"},
     {"core"},
+    {"hosts"},
+    {"portal"},
     {"events", "story", "memory", "ledger", "progress"},
     {"transport"},
     {"hooks"},

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -22,6 +23,7 @@ if not hasattr(pytest.importorskip("airflow.plugins_manager").AirflowPlugin, "ex
     pytest.skip("the page is for Airflow 3.1+", allow_module_level=True)
 
 from airflow import settings as airflow_settings  # noqa: E402  # behind the check above, as all below
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity  # noqa: E402
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager  # noqa: E402
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser  # noqa: E402
 from airflow.models import import_all_models  # noqa: E402
@@ -36,6 +38,8 @@ from sqlalchemy import delete, insert  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
 from airflow_provider_azbackup import plugin  # noqa: E402
+from airflow_provider_azbackup.core.jobs import Outcome  # noqa: E402
+from airflow_provider_azbackup.core.settings import CLOUDS  # noqa: E402
 from airflow_provider_azbackup.emulator import Emulator  # noqa: E402
 from airflow_provider_azbackup.hooks import AzureBackupHook  # noqa: E402
 from airflow_provider_azbackup.page import reads as page_reads  # noqa: E402
@@ -49,11 +53,20 @@ EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 
 
 class Choosy(SimpleAuthManager):
-    """Airflow's own auth manager, but that viewers may not read the Dag ``payroll``."""
+    """Airflow's own auth manager, but that viewers may not read all Dags.
+
+    They may read neither ``payroll`` nor the XComs of ``discreet``. A viewer called ``guest`` may read the
+    XComs of ``nightly``, and of no other Dag.
+    """
 
     def is_authorized_dag(self, *, user: SimpleAuthManagerUser, details: Any = None, **asked: Any) -> bool:
-        hidden = details and details.id == "payroll" and user.role == "viewer"
-        return not hidden and super().is_authorized_dag(user=user, details=details, **asked)
+        dag_id, entity = details and details.id, asked.get("access_entity")
+        hidden = dag_id == "payroll" or (dag_id == "discreet" and entity is DagAccessEntity.XCOM)
+        if user.username == "guest" and entity is DagAccessEntity.XCOM and dag_id != "nightly":
+            return False
+        return not (hidden and user.role == "viewer") and super().is_authorized_dag(
+            user=user, details=details, **asked
+        )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -83,7 +96,7 @@ class Page:
     def get(self, path: str, role: str | None = "admin") -> Any:
         headers = {}
         if role is not None:
-            user = SimpleAuthManagerUser(username=role, role=role)
+            user = SimpleAuthManagerUser(username=role, role="viewer" if role == "guest" else role)
             token = airflow_fastapi.get_auth_manager().generate_jwt(user)
             headers["cookie"] = f"_token={token}"
         return TestClient(self.app).get(path, headers=headers)
@@ -177,6 +190,33 @@ def test_a_connection_is_found_as_a_uri_and_by_name_as_well(
     assert "tenant_id" in found["by_uri"]
     assert found["kept_secret"] == "unreadable: AirflowNotFoundException"
     assert "tenant_id" in page.json("/api/connections/by_uri/vault")["fault"]
+
+
+# Where it goes
+
+
+@pytest.mark.parametrize("field", ["endpoint", "authority"])
+def test_the_page_sends_nothing_to_a_host_that_the_deployment_does_not_list(
+    page: Page,
+    azure: Emulator,
+    records: Records,
+    connect: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    field: str,
+) -> None:
+    records.task("nightly", azure_backup_job_url=link_of(azure.start_job("vm-good", seconds=3600)))
+    monkeypatch.setenv("AIRFLOW__CORE__TEST_CONNECTION", "Disabled")
+    monkeypatch.delenv("AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS")
+    other = {"endpoint": "authority", "authority": "endpoint"}[field]
+    connect(azure.connection(**{other: getattr(CLOUDS["AzurePublicCloud"], other)}))
+    (listed,) = page.json("/api/connections")["connections"]
+    answers = [listed["fault"], page.json(JOBS)["fault"]]
+    assert page.json(f"/api/dags/nightly/task?{RUN_1}")["job"].keys() == {"job_id", "vault"}
+    host = urlsplit(azure.url).netloc
+    for fault in answers:
+        assert f"nothing is sent to {host!r}, the host of the {field}" in fault
+        assert "allowed_hosts" in fault
+    assert azure.requests == []
 
 
 # What it costs
@@ -377,6 +417,106 @@ def test_gates_are_shown_of_dags_that_the_user_may_read(
     assert {gate["dag_id"] for gate in page.json("/api/gates", "viewer")["gates"]} == {"nightly"}
 
 
+def test_gates_of_one_dag_show_no_other(page: Page, azure: Emulator, records: Records) -> None:
+    job_id = azure.start_job("vm-good", seconds=60)
+    for dag_id in ("nightly", "other", "payroll"):
+        records.task(dag_id, azure_backup_job_url=link_of(job_id))
+    for role in ("admin", "viewer", "guest"):
+        assert [each["dag_id"] for each in page.json("/api/gates?dag_id=nightly", role)["gates"]] == [
+            "nightly"
+        ]
+    assert page.get("/api/gates?dag_id=payroll", "viewer").status_code == 403
+    assert page.get("/api/gates", "guest").status_code == 403
+
+
+def test_gates_of_a_dag_whose_xcoms_the_user_may_not_read_are_not_shown(
+    page: Page, azure: Emulator, records: Records
+) -> None:
+    job_id = azure.start_job("vm-good", seconds=60)
+    for dag_id in ("nightly", "discreet"):
+        records.task(dag_id, azure_backup_job_url=link_of(job_id))
+    assert [each["dag_id"] for each in page.json("/api/gates", "viewer")["gates"]] == ["nightly"]
+    assert len(page.json("/api/gates")["gates"]) == 2
+
+
+# What a task can push as its XCom ``job``, as it stands in Airflow's database.
+HOSTILE = {
+    "names of what every object of JavaScript has": {
+        "outcome": "constructor", "status": "__proto__", "tasks": [{"name": "toString", "status": "valueOf"}],
+    },
+    "other types": {
+        "outcome": ["running"], "status": {}, "item": 7, "errors": "no list", "tasks": {"name": "x"},
+        "size_bytes": True, "percent": "much", "start": [], "message": None,
+    },
+    "entries of other types": {"errors": [None, 7, "x", {"recommendations": "x"}], "tasks": [None, []]},
+    "numbers that are none": json.dumps({"size_bytes": float("nan"), "percent": float("inf")}),
+    "numbers that are too large": json.dumps({"size_bytes": 10**400, "duration_seconds": -(10**40)}),
+    "half of a surrogate pair": json.dumps({"item": "\ud83d", "errors": [{"message": "\x00"}]}),
+    "a text without end": {"item": "x" * 40_000},
+    "lists without end": {"errors": [{}] * 9_000},
+    "a depth without end": "[" * 40_000,
+    "more than is read": {"item": "x" * 60_000},
+    "no object": json.dumps(["item"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("job", HOSTILE.values(), ids=[*HOSTILE])
+def test_whatever_a_task_pushes_as_its_job_is_read_with_its_type_and_length_checked(
+    page: Page, azure: Emulator, records: Records, job: Any
+) -> None:
+    known, job_id = {outcome.value for outcome in Outcome}, azure.start_job("vm-good")
+    link = link_of(job_id)
+    records.task("nightly", azure_backup_job_url=link, job=job, backup_progress=job, proof=job)
+    (gate,) = page.json("/api/gates")["gates"]
+    assert gate["outcome"] in {"", *known}
+    assert isinstance(gate["item"], str) and len(gate["item"]) <= 2_000
+    assert gate["size"] is None or 0 <= gate["size"] < 2**53
+    answer = page.json(f"/api/dags/nightly/task?{RUN_1}", "viewer")
+    shown = answer["job"]
+    assert answer["portal"] == link
+    assert shown.get("outcome", "running") in known
+    for name in ("errors", "tasks"):
+        entries = shown.get(name, [])
+        assert len(entries) <= 50 and all(isinstance(entry, dict) for entry in entries)
+    assert all(isinstance(error.get("recommendations", []), list) for error in shown.get("errors", []))
+    for part in (shown, answer["progress"], answer["proof"]):
+        texts = [value for name, value in part.items() if name not in ("errors", "tasks")]
+        assert all(isinstance(value, str | int | float) and len(str(value)) <= 2_000 for value in texts)
+    assert not re.search(r"\\ud83d|\\u0000|NaN|Infinity", page.get("/api/gates").text)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [["x"], {"x": 1}, 7, "[" * 1_500, "https://portal.azure.com/#@t/resource" + "/x" * 900, "x" * 9_000],
+)
+def test_whatever_a_task_pushes_as_its_link_is_no_gate_unless_it_names_a_job(
+    page: Page, azure: Emulator, records: Records, link: Any
+) -> None:
+    records.task("nightly", azure_backup_job_url=link)
+    assert page.json("/api/gates")["gates"] == []
+    assert page.json(f"/api/dags/nightly/task?{RUN_1}") == {"job": None}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"/api/dags/nightly/task?{RUN_1}&map_index={index}" for index in (2**31, 2**63, 10**30, -2, "x")),
+        "/api/dags/nightly/task?run_id=%00&task_id=backup",
+        "/api/dags/nightly/task?run_id=x&task_id=%1B",
+        "/api/dags/%00/task?run_id=x&task_id=x",
+        f"/api/dags/nightly/task?run_id={'x' * 251}&task_id=x",
+        "/api/gates?dag_id=%00",
+        "/api/connections/%00/vault",
+        *(f"{JOBS}?within={hours}" for hours in ("nan", "inf", "1e999", 10**30, 0, -1, "")),
+    ],
+)
+def test_a_question_that_cannot_be_one_is_refused_and_no_fault_of_the_server(
+    page: Page, azure: Emulator, path: str
+) -> None:
+    assert page.get(path).status_code == 422
+    assert azure.requests == []
+
+
 def test_an_old_gate_is_not_shown(page: Page, azure: Emulator, records: Records) -> None:
     records.at -= timedelta(days=8)
     records.task("nightly", azure_backup_job_url=link_of(azure.start_job("vm-good", seconds=60)))
@@ -487,15 +627,25 @@ def test_a_job_of_a_backup_vault_has_its_own_page_in_the_portal(
     assert shown["portal"] == link
 
 
-@pytest.mark.parametrize("portal", [None, "https://portal.example"])
-def test_a_portal_that_the_connection_names_is_linked_to(
-    page: Page, azure: Emulator, records: Records, connect: Any, portal: str | None
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_portal_is_linked_to_when_the_deployment_lists_it(
+    page: Page,
+    azure: Emulator,
+    records: Records,
+    connect: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    listed: bool,
 ) -> None:
     job_id = azure.start_job("vm-good")
-    link = link_of(job_id).replace("https://portal.azure.com", "https://portal.example")
-    connect(azure.connection(**({"portal": portal} if portal else {})))
+    connect(azure.connection(portal="https://portal.example"))
+    link = link_of(job_id)
+    if listed:
+        hosts = f"{urlsplit(azure.url).netloc},portal.example"
+        monkeypatch.setenv("AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS", hosts)
     records.task("nightly", azure_backup_job_url=link, job={"status": "Completed"})
-    assert page.json(f"/api/dags/nightly/task?{RUN_1}")["portal"] == (link if portal else None)
+    assert page.json(f"/api/dags/nightly/task?{RUN_1}")["portal"] == (link if listed else None)
+    vault = page.vault() if listed else page.json(JOBS)
+    assert vault.get("portal", "").startswith("https://portal.example/") == listed
 
 
 # That it does no harm
@@ -537,6 +687,14 @@ def test_the_page_makes_no_markup_of_text_and_needs_nobody_else(page: Page) -> N
         assert not re.search(r"<script(?![^>]*\ssrc=\"assets/)", markup), name
         for file in re.findall(r"assets/([\w.]+)", markup):
             assert page.get(f"/assets/{file}").status_code == 200, file
+
+
+def test_a_table_of_the_page_knows_no_word_that_every_object_of_javascript_has() -> None:
+    scripts = "".join((STATIC / name).read_text() for name in ("common.js", "page.js", "task.js"))
+    tables = dict(re.findall(r"const (\w+) = \{\s*(__proto__: null)?", scripts))
+    looked_up = {name for name in re.findall(r"\b(\w+)\[[a-zA-Z]", scripts) if name in tables}
+    assert {"SHAPES", "URGENCY", "WORDS", "IN_WORDS", "words", "found"} <= looked_up
+    assert [name for name in looked_up if not tables[name]] == []
 
 
 @pytest.mark.parametrize("name", ["..%2fapp.py", "uplot%2fLICENSE", "PROVENANCE.md", "index.html"])

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -146,7 +147,11 @@ def test_it_says_no_to_any_answer_that_is_not_the_vaults_and_asks_once(
     assert azure.count(path_contains="/subscriptions/") == 1
 
 
-def test_an_endpoint_that_nobody_listens_at_is_told_at_once(press: Press) -> None:
+def test_an_endpoint_that_nobody_listens_at_is_told_at_once(
+    azure: Emulator, press: Press, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = f"localhost:9,{urlsplit(azure.url).netloc}"
+    monkeypatch.setenv("AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS", hosts)
     good, message = press(endpoint="https://localhost:9")
     assert not good
     assert "Connection refused" in message

@@ -226,15 +226,23 @@ class Settings:
         :param arm_id: of a vault or a job.
         :returns: the address, or an empty string where the portal of the cloud is not known.
         """
-        if not self.portal:
-            return ""
-        if "/backupJobs/" in arm_id and type_of(arm_id) == DATA_PROTECTION:
-            return f"{self.portal}/{JOB_PAGE}{quote(arm_id, safe='')}"
-        return f"{self.portal}/#@{self.tenant_id}/resource{arm_id}"
+        return portal_link(self.portal, self.tenant_id, arm_id) if self.portal else ""
 
 
 # Seen in public links to jobs of Backup vaults; the ARM id of the job follows, percent-encoded.
 JOB_PAGE = "#view/Microsoft_Azure_DataProtection/JobDetailsBlade/jobId/"
+
+
+def portal_link(portal: str, tenant_id: str, arm_id: str) -> str:
+    """Return a portal's page of a vault or a job; see :meth:`Settings.portal_link`.
+
+    :param portal: its address without a path.
+    :param tenant_id: may be empty: the portal then takes the tenant of the person who opens the page.
+    """
+    if "/backupJobs/" in arm_id and type_of(arm_id) == DATA_PROTECTION:
+        return f"{portal}/{JOB_PAGE}{quote(arm_id, safe='')}"
+    # Quoted, so that a tenant cannot name another page of the portal.
+    return f"{portal}/#@{quote(tenant_id, safe='')}/resource{arm_id}"
 
 
 def _check_kind(conn_id: str, conn_type: str | None, extra: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ Route                                  Permission, besides that to see Airflow's
 ``/``, ``/task``, ``/assets/<file>``   none: they hold no data
 ``/api/connections``                   shows the connections that the user may read, by their ids
 ``/api/connections/<id>/vault``        to read that connection
-``/api/gates``                         to read XComs; shows those of the Dags that the user may read
+``/api/gates``                         to read XComs; shows those of the Dags whose XComs the user may read
 ``/api/dags/<id>/task``                to read the XComs of that Dag; a job that runs is looked at only where
                                        the user may read a connection to its vault or subscription
 =====================================  ==================================================================
@@ -27,6 +27,7 @@ from airflow.api_fastapi.auth.managers.models.resource_details import (
     AccessView,
     ConnectionDetails,
     DagAccessEntity,
+    DagDetails,
 )
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import (
@@ -36,12 +37,14 @@ from airflow.api_fastapi.core_api.security import (
     requires_access_view,
 )
 from airflow.models.connection import Connection
-from fastapi import Depends, FastAPI, HTTPException, Query, Response
+from airflow.models.dag import DagModel
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
 from airflow_provider_azbackup import __version__, clock
 from airflow_provider_azbackup.core import board
+from airflow_provider_azbackup.core.plain import clean
 from airflow_provider_azbackup.core.progress import PROGRESS
 from airflow_provider_azbackup.core.resources import JobRef, Vault
 from airflow_provider_azbackup.core.settings import Settings
@@ -50,6 +53,7 @@ from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from airflow_provider_azbackup.links import AzureBackupJobLink
 from airflow_provider_azbackup.page import connections, gates
 from airflow_provider_azbackup.page.reads import Reads
+from airflow_provider_azbackup.portal import job_of, safe_link
 
 _STATIC = Path(__file__).parent / "static"
 _SCRIPT, _STYLE = "text/javascript; charset=utf-8", "text/css; charset=utf-8"
@@ -77,6 +81,8 @@ HEADERS = MappingProxyType(
     }
 )
 _HOUR = 3600.0
+# Characters of an id in Airflow's database.
+_LONGEST_ID = 250
 
 
 def make_app(reads: Reads | None = None) -> FastAPI:
@@ -91,7 +97,7 @@ def make_app(reads: Reads | None = None) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         # On the application, so that no route can be without it.
-        dependencies=[Depends(requires_access_view(AccessView.WEBSITE))],
+        dependencies=[Depends(requires_access_view(AccessView.WEBSITE)), Depends(_check_ids)],
     )
     app.add_middleware(_Headers)
     _add_files(app)
@@ -142,9 +148,11 @@ def make_app(reads: Reads | None = None) -> FastAPI:
         "/api/gates",
         dependencies=[Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))],
     )
-    def list_gates(user: GetUserDep, session: SessionDep) -> JsonObject:
-        readable = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
+    def list_gates(user: GetUserDep, session: SessionDep, dag_id: str | None = None) -> JsonObject:
         since = datetime.fromtimestamp(clock.current().now() - board.WEEK, UTC)
+        # Airflow takes a dag_id in the query for the one to give permission for, so no other is shown then.
+        asked = {each for each in gates.dag_ids(session, since) if dag_id in (None, each)}
+        readable = {each for each in asked if _may_read_xcoms(each, user)}
         found = gates.recent(session, readable, since) if readable else []
         return {"gates": found, "cut": len(found) >= gates.MOST}
 
@@ -153,30 +161,32 @@ def make_app(reads: Reads | None = None) -> FastAPI:
         dependencies=[Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))],
     )
     async def show_task(
-        dag_id: str, run_id: str, task_id: str, user: GetUserDep, session: SessionDep, map_index: int = -1
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        user: GetUserDep,
+        session: SessionDep,
+        map_index: Annotated[int, Query(ge=-1, le=2**31 - 1)] = -1,
     ) -> JsonObject:
         def read(session: Session) -> dict[str, Any]:
             return gates.of_task(session, dag_id, run_id, task_id, map_index)
 
         pushed = await run_in_threadpool(_and_done, session, read)
         link = pushed.get(AzureBackupJobLink.key)
-        ref = gates.ref_of(link)
+        ref = job_of(link)
         if ref is None:
             return {"job": None}
-        job, safe = pushed.get("job"), gates.is_portal(link)
-        if not (isinstance(job, dict) and safe):
-            find = partial(_settings_for, ref, user)
-            settings = await run_in_threadpool(_and_done, session, find)
-            safe = safe or (settings is not None and gates.is_portal(link, settings.portal))
-            if not isinstance(job, dict):
-                seen = await reads.job(settings, ref) if settings else None
-                job = board.phases(seen) if seen else None
+        job = pushed.get("job")
+        if not isinstance(job, dict):
+            settings = await run_in_threadpool(_and_done, session, partial(_settings_for, ref, user))
+            seen = await reads.job(settings, ref) if settings else None
+            job = board.phases(seen) if seen else None
         return {
-            "job": {"job_id": ref.job_id, "vault": ref.vault.name, **_shown(job)},
-            "portal": link if safe else None,
-            "progress": _scalars(pushed.get(PROGRESS)),
-            "recovery_point": _scalars(pushed.get("recovery_point")),
-            "proof": _scalars(pushed.get("proof")),
+            "job": {"job_id": ref.job_id, "vault": ref.vault.name, **gates.facts_of(job)},
+            "portal": safe_link(link) or None,
+            "progress": gates.scalars_of(pushed.get(PROGRESS)),
+            "recovery_point": gates.scalars_of(pushed.get("recovery_point")),
+            "proof": gates.scalars_of(pushed.get("proof")),
         }
 
     return app
@@ -200,10 +210,27 @@ def _add_files(app: FastAPI) -> None:
         return Response((_STATIC / path).read_bytes(), media_type=kind, headers=fresh)
 
 
+def _check_ids(request: Request) -> None:
+    """Refuse what can be the id of nothing, before anybody looks for it: PostgreSQL raises on a NUL."""
+    for text in (*request.path_params.values(), *request.query_params.values()):
+        if len(text) > _LONGEST_ID or clean(text) != text:
+            raise HTTPException(422, f"expected at most {_LONGEST_ID} characters, none of them a control one")
+
+
 def _may_read(conn_id: str, user: Any) -> bool:
     team = Connection.get_team_name(conn_id)
     details = ConnectionDetails(conn_id=conn_id, team_name=team)
     return bool(get_auth_manager().is_authorized_connection(method="GET", details=details, user=user))
+
+
+def _may_read_xcoms(dag_id: str, user: Any) -> bool:
+    manager = get_auth_manager()
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    # Not every auth manager asks for the right to read the Dag itself when it is asked about a part of it.
+    return all(
+        manager.is_authorized_dag(method="GET", access_entity=part, details=details, user=user)
+        for part in (None, DagAccessEntity.XCOM)
+    )
 
 
 def _introduced(conn_id: str) -> JsonObject:
@@ -247,40 +274,6 @@ def _settings_for(ref: JobRef, user: Any, session: Session) -> Settings | None:
 def _discreet(error: Exception) -> str:
     """Say what is wrong with a connection; what is not ours may hold anything."""
     return str(error) if isinstance(error, AzureBackupConfigError) else f"unreadable: {type(error).__name__}"
-
-
-_OF_JOB = (
-    "item",
-    "operation",
-    "status",
-    "outcome",
-    "backup_management_type",
-    "start_time",
-    "end_time",
-    "start",
-    "end",
-    "duration_seconds",
-    "duration",
-    "percent",
-    "phase",
-    "message",
-    "activity_id",
-    "errors",
-    "tasks",
-    "size_bytes",
-)
-
-
-def _shown(job: Any) -> JsonObject:
-    """Return of a job's facts what the tab shows; the rest, Azure's property bag, stays here."""
-    return {name: job[name] for name in _OF_JOB if name in job} if isinstance(job, dict) else {}
-
-
-def _scalars(facts: Any) -> JsonObject:
-    """Return the facts that are words and numbers."""
-    if not isinstance(facts, dict):
-        return {}
-    return {str(name): value for name, value in facts.items() if isinstance(value, str | int | float | bool)}
 
 
 class _Headers:

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import conf
 from sqlalchemy import select
 
 from airflow_provider_azbackup.core.settings import Settings
+from airflow_provider_azbackup.hosts import check_hosts
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -39,18 +40,20 @@ def ids(session: Session) -> list[str]:
 
 
 def settings_of(conn_id: str) -> Settings:
-    """Read a connection.
+    """Read a connection that the API server may use.
 
-    :raises AzureBackupConfigError: when a field of it is wrong.
+    :raises AzureBackupConfigError: when a field of it is wrong, or names a host that is not allowed.
     """
     conn = Connection.get_connection_from_secrets(conn_id)
-    return Settings.read(
+    settings = Settings.read(
         conn_id,
         conn_type=conn.conn_type,
         login=conn.login,
         password=conn.password,
         extra=conn.extra_dejson,
     )
+    check_hosts(settings)
+    return settings
 
 
 def _type_of(value: str) -> str:

@@ -1,45 +1,54 @@
 """What Airflow itself knows of jobs: which task instances wait, or have waited, for which of them.
 
-Our tasks push the portal's address of their job before they wait. Nobody else writes that key, and the
-address names the job in full.
+Our tasks push the portal's address of their job before they wait, and it names the job in full. Any task can
+push the same, so every value is read field by field, with its type and its length checked.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import math
+from collections.abc import Callable, Collection
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from sqlalchemy import String, and_, cast, func, select
 from sqlalchemy.orm import aliased
 
+from airflow_provider_azbackup.core.jobs import Outcome
+from airflow_provider_azbackup.core.plain import MOST_ENTRIES, clean, cut
 from airflow_provider_azbackup.core.progress import PROGRESS
-from airflow_provider_azbackup.core.resources import JobRef
-from airflow_provider_azbackup.core.settings import CLOUDS, JOB_PAGE
-from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from airflow_provider_azbackup.links import AzureBackupJobLink
+from airflow_provider_azbackup.portal import job_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from airflow_provider_azbackup.core.wire import JsonObject
 
-# Task instances that are shown at most, the newest; and characters of an XCom that is read for its facts.
+# Task instances that are shown at most, the newest; and characters of an XCom that is read at all.
 MOST = 1000
 _LONGEST = 50_000
-_PORTALS = frozenset(urlsplit(cloud.portal).netloc for cloud in CLOUDS.values())
+_LONGEST_LINK = 2_000
+# Numbers that JavaScript holds exactly.
+_LARGEST = 2**53
 # What a tab shows of its task.
 _SHOWN = (AzureBackupJobLink.key, "job", PROGRESS, "recovery_point", "proof")
+
+
+def dag_ids(session: Session, since: datetime) -> set[str]:
+    """Return the ids of the Dags whose tasks have waited for a job since a moment."""
+    gated = select(XComModel.dag_id).where(*_is_link(since)).distinct()
+    return set(session.scalars(gated))
 
 
 def recent(session: Session, dag_ids: Collection[str], since: datetime) -> list[JsonObject]:
     """Return the task instances of these Dags that have waited for a job since a moment, newest first.
 
-    :param dag_ids: of Dags that whoever asks may read.
+    :param dag_ids: of Dags whose XComs the user may read.
     """
     told = aliased(XComModel)
     same = and_(
@@ -63,11 +72,7 @@ def recent(session: Session, dag_ids: Collection[str], since: datetime) -> list[
         )
         .join(TaskInstance, _of_task())
         .outerjoin(told, same)
-        .where(
-            XComModel.key == AzureBackupJobLink.key,
-            XComModel.timestamp >= since,
-            XComModel.dag_id.in_(dag_ids),
-        )
+        .where(*_is_link(since), XComModel.dag_id.in_(dag_ids))
         .order_by(XComModel.timestamp.desc())
         .limit(MOST)
     )
@@ -81,10 +86,10 @@ def recent(session: Session, dag_ids: Collection[str], since: datetime) -> list[
             "started": began.timestamp() if began else None,
             "job": ref.job_id.casefold(),
             "vault": ref.vault.name,
-            **_facts(_plain(job)),
+            **_size_and_end(_plain(job)),
         }
         for dag_id, run_id, task_id, map_index, link, state, began, job in rows
-        if (ref := ref_of(_plain(link)))
+        if (ref := job_of(_plain(link)))
     ]
 
 
@@ -104,27 +109,6 @@ def of_task(session: Session, dag_id: str, run_id: str, task_id: str, map_index:
     return found if AzureBackupJobLink.key in found else {}
 
 
-def ref_of(link: Any) -> JobRef | None:
-    """Read which job a portal's address is of; None when it is of none."""
-    try:
-        text, page, quoted = str(link).partition(JOB_PAGE)
-        return JobRef.parse(unquote(quoted) if page else text.partition("/resource")[2])
-    except AzureBackupConfigError:
-        return None
-
-
-def is_portal(link: Any, portal: str = "") -> bool:
-    """Whether a link, which any author of a Dag can have pushed, leads to a portal of Azure.
-
-    :param portal: of the connection, where it names one of its own.
-    """
-    try:
-        parts = urlsplit(str(link))
-    except ValueError:
-        return False
-    return parts.scheme == "https" and parts.netloc in _PORTALS | {urlsplit(portal).netloc} - {""}
-
-
 def _of_task() -> Any:
     return and_(
         TaskInstance.dag_id == XComModel.dag_id,
@@ -134,15 +118,103 @@ def _of_task() -> Any:
     )
 
 
-def _facts(job: Any) -> JsonObject:
+def _is_link(since: datetime) -> tuple[Any, ...]:
+    return (
+        XComModel.key == AzureBackupJobLink.key,
+        XComModel.timestamp >= since,
+        func.length(cast(XComModel.value, String)) <= _LONGEST_LINK,
+    )
+
+
+def _size_and_end(job: Any) -> JsonObject:
     """Return of a job that is over what no list of Azure's shows."""
-    facts = job if isinstance(job, dict) else {}
-    size = facts.get("size_bytes")
+    known = facts_of(job)
     return {
-        "item": str(facts.get("item") or ""),
-        "outcome": str(facts.get("outcome") or ""),
-        "size": size if isinstance(size, int | float) else None,
+        "item": known.get("item", ""),
+        "outcome": known.get("outcome", ""),
+        "size": known.get("size_bytes"),
     }
+
+
+def facts_of(job: Any) -> JsonObject:
+    """Return of a job's facts what the tab shows; the rest, Azure's property bag, stays here.
+
+    :param job: as a task has pushed it, or as :func:`~airflow_provider_azbackup.core.board.phases` gives it.
+    """
+    return _read(job, _OF_JOB)
+
+
+def scalars_of(facts: Any) -> JsonObject:
+    """Return the facts that are texts and numbers, at most 50."""
+    if not isinstance(facts, dict):
+        return {}
+    read = {cut(clean(name)): _scalar(value) for name, value in facts.items()}
+    return dict([(name, value) for name, value in read.items() if value is not None][:MOST_ENTRIES])
+
+
+def _read(facts: Any, fields: MappingProxyType[str, Callable[[Any], Any]]) -> JsonObject:
+    """Return those fields of a dict that hold what they should."""
+    if not isinstance(facts, dict):
+        return {}
+    read = {name: check(facts[name]) for name, check in fields.items() if name in facts}
+    return {name: value for name, value in read.items() if value is not None}
+
+
+def _text(value: Any) -> str | None:
+    return cut(clean(value)) if isinstance(value, str) else None
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # Compared first: an int of a thousand digits has no float to ask for.
+    return value if is_number and -_LARGEST < value < _LARGEST and math.isfinite(value) else None
+
+
+def _scalar(value: Any) -> str | float | bool | None:
+    return value if isinstance(value, bool) else _number(value) if _text(value) is None else _text(value)
+
+
+def _outcome(value: Any) -> str | None:
+    return value if value in [outcome.value for outcome in Outcome] else None
+
+
+def _texts(value: Any) -> list[str]:
+    entries = value if isinstance(value, list | tuple) else []
+    return [text for entry in entries[:MOST_ENTRIES] if (text := _text(entry)) is not None]
+
+
+def _entries(fields: MappingProxyType[str, Callable[[Any], Any]]) -> Callable[[Any], list[JsonObject]]:
+    def read(value: Any) -> list[JsonObject]:
+        entries = value if isinstance(value, list | tuple) else []
+        return [_read(entry, fields) for entry in entries[:MOST_ENTRIES] if isinstance(entry, dict)]
+
+    return read
+
+
+_OF_ERROR = MappingProxyType({"title": _text, "code": _text, "message": _text, "recommendations": _texts})
+_OF_PHASE = MappingProxyType({"name": _text, "status": _text, "progress": _text})
+_OF_JOB: MappingProxyType[str, Callable[[Any], Any]] = MappingProxyType(
+    {
+        "item": _text,
+        "operation": _text,
+        "status": _text,
+        "outcome": _outcome,
+        "backup_management_type": _text,
+        "start_time": _text,
+        "end_time": _text,
+        "start": _number,
+        "end": _number,
+        "duration_seconds": _number,
+        "duration": _number,
+        "percent": _number,
+        "phase": _text,
+        "message": _text,
+        "activity_id": _text,
+        "errors": _entries(_OF_ERROR),
+        "tasks": _entries(_OF_PHASE),
+        "size_bytes": _number,
+    }
+)
 
 
 def _plain(value: Any) -> Any:
@@ -151,5 +223,5 @@ def _plain(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or JSON of a depth that nothing of ours has
         return value

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -113,6 +114,8 @@ def airflow(azure: Azure, broker: str, tmp_path_factory: pytest.TempPathFactory)
             env={
                 **SETTINGS,
                 **(CELERY if broker else {}),
+                # For the page and the Test button; tasks follow their connection.
+                "AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS": urlsplit(azure.url).netloc,
                 **{f"AIRFLOW_CONN_{name}": json.dumps(each) for name, each in connections.items()},
             },
             local_settings=quick_polling(3.0),

@@ -307,6 +307,35 @@ def test_markup_in_a_name_is_shown_and_not_obeyed(browser: Browser, many: None) 
     assert alerts == []
 
 
+def test_a_word_that_every_object_has_is_shown_as_any_other(browser: Browser, many: None) -> None:
+    # The server lets none of these through; the page must not depend on it.
+    words = ("constructor", "__proto__", "__defineGetter__", "toString")
+    gates = [
+        {
+            **{"dag_id": "any", "run_id": "any", "task_id": word, "map_index": -1, "state": "success"},
+            **{"started": None, "job": word, "vault": "v", "item": word, "outcome": word, "size": None},
+        }
+        for word in words
+    ]
+    browser.page.route("**/api/gates", lambda route: route.fulfill(json={"gates": gates, "cut": False}))
+    frame = browser.open("/plugin/azure-backup")
+    frame.wait_for_selector("#gates tr")
+    assert [word for word in words if word not in frame.text_content("#gates")] == []
+    browser.page.unroute("**/api/gates")
+    job = {"job_id": "any", "vault": "v", "status": "x", "outcome": "constructor", "errors": []}
+    answer = {
+        "job": {**job, "tasks": [{"name": word, "status": word} for word in words]},
+        **{"portal": None, "recovery_point": {}, "progress": {}, "proof": dict.fromkeys(words, "any")},
+    }
+    browser.page.route("**/api/dags/any/task?*", lambda route: route.fulfill(json=answer))
+    browser.page.goto(f"{browser.url}/azure-backup/task?dag_id=any&run_id=any&task_id=any&map_index=-1")
+    browser.page.wait_for_selector("#proof dd")
+    assert browser.page.locator("#proof dd").all_inner_texts() == ["any"] * len(words)
+    assert browser.page.locator("#phases strong").all_inner_texts() == [*words]
+    assert browser.page.locator("#fault").is_hidden()
+    browser.page.unroute("**/api/dags/any/task?*")
+
+
 @pytest.mark.parametrize(("token", "status"), [(None, 401), ("nonsense", 403)])
 def test_airflow_serves_nothing_of_it_to_who_is_not_logged_in(
     airflow: Stack, token: str | None, status: int

@@ -1,10 +1,12 @@
 // What the page and the tab share: Airflow's theme, links that leave the frame, words and marks.
-// Text from Azure becomes text nodes and nothing else: nothing here reads markup.
+// Text from Azure becomes text nodes and nothing else: nothing here reads markup. A table that is looked up by such
+// a text has no prototype, so that "constructor" is as unknown in it as any other word.
 
 export const OUTCOMES = ["running", "succeeded", "warned", "failed", "cancelled"];
 
 // Each outcome has a shape of its own, in a square of 2 by 2 around the origin: lines to draw, filled or not.
 const SHAPES = {
+  __proto__: null,
   running: { fill: true, lines: [[[-0.8, -1], [1, 0], [-0.8, 1]]] },
   succeeded: { fill: true, round: true, lines: [] },
   warned: { fill: true, lines: [[[0, -1], [1, 0.85], [-1, 0.85]]] },
@@ -136,6 +138,8 @@ document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[href]");
   const outer = airflow();
   if (!link || !outer || link.getAttribute("href").startsWith("#")) return;
+  // Here a policy keeps a link from being a script; Airflow's own document has none.
+  if (link.protocol !== "https:" && link.origin !== location.origin) return;
   event.preventDefault();
   const twin = outer.document.createElement("a");
   twin.href = link.href;

@@ -36,7 +36,7 @@ const lasted = (job) =>
   job.outcome === "running" && job.start ? state.answer.now - job.start : job.duration ?? (job.end && job.start ? job.end - job.start : null);
 
 // Items with trouble come first, then those that were backed up last.
-const URGENCY = { failed: 0, running: 1, warned: 2, cancelled: 3, succeeded: 4 };
+const URGENCY = { __proto__: null, failed: 0, running: 1, warned: 2, cancelled: 3, succeeded: 4 };
 
 function byItem(list) {
   const items = new Map();
@@ -101,6 +101,7 @@ function tellLate() {
   const group = (each) =>
     names.indexOf(each.item) === names.lastIndexOf(each.item) ? "" : each.source?.match(/\/resourceGroups\/([^/]+)/i)?.[1];
   const words = {
+    __proto__: null,
     no_backup: (each) => (each.since ? `Last good backup ${duration(now - each.since)} ago` : "No good backup is known"),
     running: (each) => (each.since ? `Last good backup ${duration(now - each.since)} ago; one is running` : "The first backup is running"),
     long: (each) => `Running for ${duration(now - each.since)}${each.usual ? `; its longest this week took ${duration(each.usual)}` : ""}`,
@@ -312,7 +313,8 @@ function choose(job) {
     element("dl", {}, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
     job.errors.length ? element("ul", {}, ...errorList(job.errors)) : "",
     gates.length ? element("p", {}, "Gated on by ", ...gates.flatMap((gate, place) => [place ? ", " : "", gateLink(gate), ` (${gate.state ?? "none"})`])) : "",
-    element("p", {}, element("a", { href: state.answer.jobs_portal + encodeURIComponent(job.id), target: "_blank", rel: "noopener noreferrer" }, "Job in Azure")),
+    // Where the portal of a cloud is not known, there is none to link to.
+    state.answer.jobs_portal ? element("p", {}, element("a", { href: state.answer.jobs_portal + encodeURIComponent(job.id), target: "_blank", rel: "noopener noreferrer" }, "Job in Azure")) : "",
   );
   if (state.item !== job.key && [...at("item").options].some((option) => option.value === job.key)) {
     state.item = at("item").value = job.key;

@@ -3,7 +3,7 @@ import { ask, complain, duration, element, errorList, followTheme, moment, outco
 
 // Airflow 3.1 puts the ids in as they are, so a plus sign is one; later releases encode them.
 function asked() {
-  const found = {};
+  const found = { __proto__: null };
   for (const part of location.search.slice(1).split("&")) {
     const at = part.indexOf("=");
     if (at < 0) continue;
@@ -33,7 +33,7 @@ function fill(id, facts) {
   return pairs.length > 0;
 }
 
-const WORDS = { completed: "succeeded", inprogress: "running", failed: "failed", cancelled: "cancelled" };
+const WORDS = { __proto__: null, completed: "succeeded", inprogress: "running", failed: "failed", cancelled: "cancelled" };
 
 function phase(task) {
   const outcome = WORDS[String(task.status).toLowerCase()];
@@ -43,6 +43,7 @@ function phase(task) {
 
 // Facts that are told in words of their own; those of the job itself are not told twice.
 const IN_WORDS = {
+  __proto__: null,
   job_id: () => "",
   status: () => "",
   version: () => "",
