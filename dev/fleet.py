@@ -33,6 +33,7 @@ from airflow_provider_azbackup.emulator import Emulator, seed
 from dev.airflow_api import FINISHED, Run
 from dev.bench import DOCS, insert
 from dev.broker import Broker
+from dev.pace import Limit
 from dev.postgres import Postgres
 from dev.stack import Stack, take_signals
 
@@ -225,11 +226,11 @@ class Fleet:
         return self.gates.index(gate) % OF == FAILS
 
     def _until(self, what: str, holds: Callable[[], bool], within: float) -> None:
-        until = time.monotonic() + within
+        limit = Limit(within)
         while not holds():
             self.stack.check()
-            if time.monotonic() > until:
-                raise TimeoutError(f"not {what} in {within:.0f} s: {self._states()}")
+            if limit.is_over:
+                raise TimeoutError(f"not {what} in {limit}: {self._states()}")
             time.sleep(2)
         print(f"{time.time() - self.began:6.0f} s: {what}", flush=True)
 

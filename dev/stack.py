@@ -24,6 +24,7 @@ from typing import IO, Self
 import psutil
 
 from dev.airflow_api import AirflowApi, AirflowApiError, Task
+from dev.pace import Limit
 
 PROCESSES: Mapping[str, tuple[str, ...]] = {
     "api-server": ("api-server",),
@@ -252,11 +253,11 @@ class Stack(AirflowApi):
     def wait_until_healthy(self, *, timeout: float = 180.0) -> None:
         """Wait until all four parts call themselves healthy.
 
-        :raises StackError: when one has ended or has not come up in ``timeout`` seconds.
+        :raises StackError: when one has ended or has not come up in ``timeout`` seconds of a quiet machine.
         """
-        until = time.monotonic() + timeout
+        limit = Limit(timeout)
         seen: object = None
-        while time.monotonic() < until:
+        while not limit.is_over:
             self.check()
             try:
                 seen = health = self.health()
@@ -265,20 +266,20 @@ class Stack(AirflowApi):
             if all(health.get(part) == "healthy" for part in PARTS):
                 return
             time.sleep(0.5)
-        raise StackError(f"Airflow is not healthy after {timeout:.0f} s: {seen}")
+        raise StackError(f"Airflow is not healthy after {limit}: {seen}")
 
     def wait_for_dags(self, *dag_ids: str, timeout: float = 120.0) -> None:
         """Wait until these Dags have been read from their files.
 
         :raises StackError: when a file cannot be imported, or the Dags are not there in time.
         """
-        until = time.monotonic() + timeout
+        limit = Limit(timeout)
         while missing := set(dag_ids) - self.dag_ids():
             self.check()
             if errors := self.import_errors():
                 raise StackError("A Dag file cannot be imported:\n" + "\n".join(errors))
-            if time.monotonic() > until:
-                raise StackError(f"Not read in {timeout:.0f} s: {', '.join(sorted(missing))}")
+            if limit.is_over:
+                raise StackError(f"Not read in {limit}: {', '.join(sorted(missing))}")
             time.sleep(0.5)
 
     def _log(self, name: str, mode: str) -> IO[bytes]:

@@ -25,6 +25,7 @@ from airflow_provider_azbackup.core.resources import Vault
 from airflow_provider_azbackup.emulator import Emulator
 from dev.bench import insert
 from dev.fleet import BLOCKED, SETTINGS, STILL
+from dev.pace import Limit
 from dev.postgres import Postgres
 from dev.stack import Stack
 
@@ -72,12 +73,12 @@ class Takeover:
     def prepare(self) -> None:
         """Have the tasks, and neither a scheduler nor a triggerer."""
         run = self.stack.run_dag("parked", {})
-        until = time.monotonic() + 300
+        limit = Limit(300)
         while self.stack.call("GET", f"{run.path}/taskInstances", state="scheduled", limit=1)[
             "total_entries"
         ] < (self.triggers):
-            if time.monotonic() > until:
-                raise TimeoutError("the tasks were not scheduled in five minutes")
+            if limit.is_over:
+                raise TimeoutError(f"the tasks were not scheduled in {limit}")
             time.sleep(1)
         for name in ("scheduler", "triggerer"):
             self.stack.kill(name)
@@ -98,11 +99,11 @@ class Takeover:
         )
         self.stack.start("triggerer")
         self.seen += self.triggers
-        until = time.monotonic() + 300
+        limit = Limit(300)
         while self._started() < self.seen:
             self.stack.check()
-            if time.monotonic() > until:
-                raise TimeoutError(f"{self._started()} of {self.seen} triggers were started in five minutes")
+            if limit.is_over:
+                raise TimeoutError(f"{self._started()} of {self.seen} triggers were started in {limit}")
             time.sleep(1)
         time.sleep(WATCHED)
         self.stack.kill("triggerer")

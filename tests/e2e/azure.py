@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,9 +19,9 @@ from urllib.parse import urlencode
 
 from airflow_provider_azbackup.emulator.seed import DEFAULT
 from dev.airflow_api import Json
+from dev.pace import Limit
 from dev.stack import end, free_port
-
-ANNOUNCED = "AIRFLOW_CONN_"  # what it prints for its user to copy, secret and all
+from tests.e2e.evidence import ANNOUNCED, REQUESTS
 
 
 class Azure:
@@ -64,6 +64,8 @@ class Azure:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._process:
+            with suppress(OSError):
+                self._keep_requests()
             end([self._process], within=10.0)
 
     def start(self) -> None:
@@ -83,14 +85,14 @@ class Azure:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        until = time.monotonic() + 30
+        limit = Limit(30)
         while True:
             try:
                 self._enrich()
                 return
             except OSError:
                 assert self._process.poll() is None, self.log()
-                assert time.monotonic() < until, self.log()
+                assert not limit.is_over, self.log()
                 time.sleep(0.1)
 
     def kill(self) -> None:
@@ -102,7 +104,7 @@ class Azure:
     def log(self) -> str:
         """Return what it printed, but for the connection it offers to its user."""
         lines = (self.directory / "emulator.log").read_text(errors="replace").splitlines()
-        return "\n".join(line for line in lines if not line.startswith(ANNOUNCED))
+        return "\n".join(line for line in lines if ANNOUNCED not in line)
 
     def connection(self, principal: str = "operator") -> Json:
         """Return the Airflow connection of a principal."""
@@ -145,12 +147,18 @@ class Azure:
 
     def reset(self) -> None:
         """Back to the state at start; secrets and tokens stay valid."""
+        self._keep_requests()
         self._ask("reset", {})
         self._enrich()
 
     def _enrich(self) -> None:
         """Grant reads without end: tasks look every three seconds here, not every minute."""
         self.configure(job_read_budget=1_000_000)
+
+    def _keep_requests(self) -> None:
+        """Write down what was asked since the last reset, so that a failed test can be explained."""
+        with (self.directory / REQUESTS).open("a") as file:
+            file.writelines(json.dumps(each) + "\n" for each in self.requests)
 
     def state(self) -> Json:
         """Return the clock and the jobs as they stand."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from dev.airflow_api import FINISHED, AirflowApiError, Json, Run, Task
+from dev.pace import Limit
 from dev.stack import Stack, StackError
 from tests.e2e.azure import Azure
 
@@ -127,7 +128,7 @@ class Chaos:
 
         :raises TimeoutError: when it is not, with how they stand.
         """
-        end = time.monotonic() + timeout
+        limit = Limit(timeout)
         while True:
             self.airflow.check()
             try:
@@ -137,15 +138,15 @@ class Chaos:
             except AirflowApiError as error:
                 if 0 < error.status < 500:  # no answer, or none of sense: it is being killed, or busy
                     raise
-            if time.monotonic() > end:
-                raise TimeoutError(f"not seen in {timeout:.0f} s:\n{self}")
+            if limit.is_over:
+                raise TimeoutError(f"not seen in {limit}:\n{self}")
             time.sleep(0.5)
 
     def play(self, stories: Sequence[tuple[Case, Story]], *, timeout: float) -> None:
         """Tell all stories side by side. What goes wrong in one is noted in its case and stops no other."""
         going = {case: story(case) for case, story in stories}
         waiting: dict[Case, Condition] = dict.fromkeys(going, lambda: True)
-        end = time.monotonic() + timeout
+        limit = Limit(timeout)
 
         def step() -> bool:
             seen = time.monotonic()
@@ -163,11 +164,11 @@ class Chaos:
                     case.trouble = f"{type(error).__name__}: {error}"
                 del waiting[case]
                 self.cases.remove(case)
-            return not waiting or time.monotonic() > end
+            return not waiting or limit.is_over
 
         self.until(step, timeout=timeout + 60)
         for case in waiting:
-            case.trouble = f"its story had not ended after {timeout:.0f} s"
+            case.trouble = f"its story had not ended after {limit}"
             self.cases.remove(case)
         self.refresh(list(going))  # what came after the end of a story counts as well
 

@@ -22,9 +22,11 @@ import pytest
 from dev.airflow_api import Json
 from dev.broker import Broker
 from dev.demo import EXAMPLES, EXPECTED, quick_polling
+from dev.pace import slowness
 from dev.postgres import Postgres
 from dev.stack import Stack
 from tests.e2e.azure import Azure
+from tests.e2e.evidence import keep_if_failed
 
 DAGS = Path(__file__).parent / "dags"
 CHAOS = (
@@ -50,15 +52,26 @@ SETTINGS = {
     # The tasks of a scheduler that died are looked for when another starts, and then every five minutes; one
     # that starts at once finds its predecessor still fresh.
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
 }
-# There, a triggerer that has a core to itself only now and then must not be taken for dead meanwhile.
-CELERY = {"AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15"}
+
+
+def misses(*, celery: bool) -> dict[str, str]:
+    """Return after how many seconds Airflow misses what does not move: longer on a slow or busy machine.
+
+    Where it misses too early, it runs a healthy task again.
+
+    :param celery: there, a triggerer has a core for itself only now and then.
+    """
+    seconds = {
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": 15,
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": 30,
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": 15 if celery else 6,
+    }
+    slow = slowness()
+    return {name: str(round(value * slow)) for name, value in seconds.items()}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -77,6 +90,13 @@ def _orderly_end() -> None:
         raise KeyboardInterrupt("SIGTERM")
 
     signal.signal(signal.SIGTERM, stop)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _evidence(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the logs of a run that fails. This fixture ends last, so they are complete."""
+    yield
+    keep_if_failed(request, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -113,9 +133,9 @@ def airflow(azure: Azure, broker: str, tmp_path_factory: pytest.TempPathFactory)
             broker=broker,
             env={
                 **SETTINGS,
-                **(CELERY if broker else {}),
                 # For the page and the Test button; tasks follow their connection.
                 "AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS": urlsplit(azure.url).netloc,
+                **misses(celery=bool(broker)),
                 **{f"AIRFLOW_CONN_{name}": json.dumps(each) for name, each in connections.items()},
             },
             local_settings=quick_polling(3.0),

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from dev.airflow_api import FINISHED
+from dev.pace import Limit, slowness
 from dev.stack import SECOND, Stack
 from tests.e2e.azure import Azure
 from tests.e2e.chaos import FOR_EVER, Case, Chaos, Condition, Story, after
@@ -46,7 +47,7 @@ def soon_freed(case: Case) -> Iterator[Condition]:
 
 def asking(case: Case) -> Iterator[Condition]:
     """A worker looks around in the vault; it has not asked for a backup."""
-    case.fault(path=".*", method="GET", latency=60)
+    case.fault(path=".*", method="GET", latency=60 * slowness())
     case.begin("chaos_deferred_cancels")
     yield lambda: case.state == "running" and bool(case.requests)
 
@@ -55,7 +56,7 @@ def posting(dag_id: str, *, seconds: float) -> Story:
     """A worker has asked for a backup, Azure has started it, and the answer is on its way."""
 
     def story(case: Case) -> Iterator[Condition]:
-        case.fault(path=".*/backup$", method="POST", latency=seconds, processed=True)
+        case.fault(path=".*/backup$", method="POST", latency=seconds * slowness(), processed=True)
         case.begin(dag_id)
         yield lambda: case.state == "running" and bool(case.jobs)
 
@@ -66,7 +67,7 @@ def accepted(dag_id: str, *, seconds: float) -> Story:
     """Azure has accepted the backup, and does not say for some seconds which job it is."""
 
     def story(case: Case) -> Iterator[Condition]:
-        case.plan(**FOR_EVER, operation_seconds=seconds * case.azure.speed)
+        case.plan(**FOR_EVER, operation_seconds=seconds * slowness() * case.azure.speed)
         case.begin(dag_id)
         yield (
             lambda: case.state == "running" and any(each["status"] for each in case.asked("POST", "/backup"))
@@ -153,11 +154,11 @@ def kill_the_worker(case: Case) -> None:
 def kill_between_answer_and_note(case: Case) -> None:
     """Without Airflow's API a worker cannot note anything down; there it is killed."""
     with case.airflow.frozen("api-server"):
-        until = time.monotonic() + 20
+        limit = Limit(20)
         while not any(
             each["status"] for each in case.azure.find(method="POST", path_contains=f"/{case.vault}/")
         ):
-            assert time.monotonic() < until, "Azure has not answered"
+            assert not limit.is_over, "Azure has not answered"
             time.sleep(0.2)
         time.sleep(1)
         kill(case)
@@ -180,8 +181,8 @@ def stays_so(case: Case) -> Iterator[Condition]:
 def is_cancelled(case: Case) -> Iterator[Condition]:
     """A person has ended the task, and the backup is cancelled once."""
     yield lambda: case.is_over
-    too_late = after(60)
-    yield lambda: case.statuses == ["Cancelled"] or too_late()
+    limit = Limit(60)
+    yield lambda: case.statuses == ["Cancelled"] or limit.is_over
     yield after(5)
 
 

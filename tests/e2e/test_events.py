@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from dev.airflow_api import Json, Run
+from dev.pace import Limit
 from dev.stack import Stack
 from tests.e2e.azure import Azure
 
@@ -27,10 +28,10 @@ SPREAD = max(20.0, 0.08 * JOBS)
 
 def until(found: Callable[[], bool], airflow: Stack, *, timeout: float) -> None:
     """Wait until something is so."""
-    end = time.monotonic() + timeout
+    limit = Limit(timeout)
     while not found():
         airflow.check()
-        assert time.monotonic() < end, found
+        assert not limit.is_over, found
         time.sleep(0.5)
 
 

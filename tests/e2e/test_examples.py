@@ -11,6 +11,7 @@ import pytest
 
 from dev.airflow_api import FINISHED, Json, Run
 from dev.demo import BACKUPS, DRILLED, EXPECTED, NIGHTLY
+from dev.pace import Limit
 from dev.stack import Stack
 from tests.e2e.azure import Azure
 
@@ -37,12 +38,12 @@ def story(airflow: Stack, azure: Azure) -> Iterator[Story]:
         azure.start_job(machine, seconds=3600)
     before = len(azure.requests)
     story = Story(runs={dag_id: airflow.run_dag(dag_id) for dag_id in EXPECTED})
-    until = time.monotonic() + 420
+    limit = Limit(420)
     while not all(airflow.state(run) in FINISHED for run in story.runs.values()):
         airflow.check()
         fleet = Counter(task.state for task in airflow.tasks(story.runs["azbackup_fleet"]))
         story.deferred_at_once = max(story.deferred_at_once, fleet["deferred"])
-        assert time.monotonic() < until, "the examples have not ended in seven minutes"
+        assert not limit.is_over, f"the examples have not ended after {limit}"
         time.sleep(0.5)
     story.requests = azure.requests[before:]
     story.states = {
@@ -56,14 +57,24 @@ def test_every_task_of_an_example_ends_as_it_must(story: Story, dag_id: str) -> 
     assert story.states[dag_id] == EXPECTED[dag_id]
 
 
-def test_each_backup_is_asked_for_once(story: Story) -> None:
+def test_each_backup_is_asked_for_once(story: Story, airflow: Stack) -> None:
     asked = Counter(
         entry["path"].lower()
         for entry in story.requests
         if entry["method"] == "POST" and entry["path"].lower().endswith("/backup")
     )
-    assert set(asked.values()) == {1}
     assert len(asked) == BACKUPS
+    # A retry takes a backup that has failed anew, and Airflow retries a task whose heartbeat it misses: two
+    # backups are meant to fail.
+    failing = [
+        airflow.task(story.runs[dag_id], "backup")
+        for dag_id, tasks in EXPECTED.items()
+        if tasks.get("backup") == "failed"
+    ]
+    tries = {airflow.xcom(task, "job")["item"].lower(): task.try_number for task in failing}
+    for path, times in asked.items():
+        item = path.removesuffix("/backup").rpartition(";")[2]
+        assert 1 <= times <= tries.get(item, 1), (path, times)
 
 
 def test_the_fleet_waits_without_worker_slots(story: Story) -> None:

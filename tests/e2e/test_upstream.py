@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dev.airflow_api import Json, Run, Task
+from dev.pace import Limit
 from dev.stack import Stack
 from tests.e2e.azure import Azure
 
@@ -62,10 +63,10 @@ class Story:
         return {task.task_id.rpartition(".")[2]: task for task in self.airflow.tasks(self.run)}
 
     def until(self, condition: Callable[[dict[str, Task]], bool], *, timeout: float = 240) -> dict[str, Task]:
-        end = time.monotonic() + timeout
+        limit = Limit(timeout)
         while not condition(tasks := self.tasks()):
             self.airflow.check()
-            assert time.monotonic() < end, {name: task.state for name, task in tasks.items()}
+            assert not limit.is_over, {name: task.state for name, task in tasks.items()}
             time.sleep(0.5)
         return tasks
 
@@ -137,9 +138,9 @@ def stories(airflow: Stack, azure: Azure) -> dict[str, Story]:
 
 def _reparsed(airflow: Stack, task: Task) -> None:
     """Wait until Airflow has read the number of retries anew."""
-    end = time.monotonic() + 120
+    limit = Limit(120)
     while airflow.call("GET", f"/dags/{task.run.dag_id}/tasks/backup")["retries"] != 0:
-        assert time.monotonic() < end, "the DAG file was not read again"
+        assert not limit.is_over, "the DAG file was not read again"
         time.sleep(1)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dev.airflow_api import Json, Task
+from dev.pace import Limit
 from dev.stack import Stack
 from tests.e2e.azure import Azure
 
@@ -27,9 +28,9 @@ def deferred(airflow: Stack, azure: Azure) -> Task:
 
 def ends(pid: int | None, *, within: float = 10.0) -> bool:
     """Whether a process is gone soon: one that has deferred its task takes a moment to leave."""
-    until = time.monotonic() + within
+    limit = Limit(within)
     while Path(f"/proc/{pid}").exists():
-        if time.monotonic() > until:
+        if limit.is_over:
             return False
         time.sleep(0.2)
     return True

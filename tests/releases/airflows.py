@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from dev.airflow_api import AirflowApiError, Json, Task
+from dev.pace import Limit
 from dev.releases import environment
 from dev.stack import ONE_MACHINE, PARTS, PASSWORD, PROCESSES, USER, Stack, StackError
 
@@ -99,9 +100,9 @@ class OldStack(Stack):
         super().check()
 
     def wait_until_healthy(self, *, timeout: float = 180.0) -> None:
-        until = time.monotonic() + timeout
+        limit = Limit(timeout)
         seen: object = None
-        while time.monotonic() < until:
+        while not limit.is_over:
             self.check()
             try:
                 seen = health = self.health()
@@ -110,7 +111,7 @@ class OldStack(Stack):
             if all(health.get(part) == "healthy" for part in self.parts):
                 return
             time.sleep(0.5)
-        raise StackError(f"Airflow {self.release} is not healthy after {timeout:.0f} s: {seen}")
+        raise StackError(f"Airflow {self.release} is not healthy after {limit}: {seen}")
 
     def log_text(self, task_id: str) -> str:
         """Return all that workers and triggerers wrote into the logs of a task, try after try."""

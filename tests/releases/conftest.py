@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
+
+from tests.e2e.evidence import keep_if_failed
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,3 +19,10 @@ def _orderly_end() -> None:
         raise KeyboardInterrupt("SIGTERM")
 
     signal.signal(signal.SIGTERM, stop)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _evidence(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the logs of a run that fails. This fixture ends last, so they are complete."""
+    yield
+    keep_if_failed(request, tmp_path_factory)

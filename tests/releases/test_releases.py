@@ -23,6 +23,7 @@ import pytest
 
 from airflow_provider_azbackup.emulator import Emulator
 from dev.airflow_api import FINISHED, Run, Task
+from dev.pace import Limit, slowness
 from dev.postgres import Postgres
 from dev.releases import (
     RELEASES,
@@ -32,6 +33,7 @@ from dev.releases import (
     interpreter,
     pytest_options,
 )
+from tests.e2e.evidence import REQUESTS
 from tests.releases.airflows import Airflow2, OldStack
 
 pytestmark = pytest.mark.e2e
@@ -79,6 +81,7 @@ class Story:
     watched: str = ""
     heard: list[list[str]] = field(default_factory=list)
     triggerer_ended: bool = False
+    execution_timeout: float = 0.0
     told: list[str] = field(default_factory=list)
 
 
@@ -90,7 +93,7 @@ class Telling:
 
     def __init__(self, airflow: OldStack, azure: Emulator) -> None:
         self.airflow, self.azure = airflow, azure
-        self.story = Story(release=airflow.release)
+        self.story = Story(release=airflow.release, execution_timeout=float(airflow.env["EXECUTION_TIMEOUT"]))
         self.began = time.monotonic()
         self.run: Run
 
@@ -107,7 +110,7 @@ class Telling:
             self.airflow.clear(self._tasks()["cleared-in-worker"])
         self._see("all wait again", self._all_wait_again, 90)
         self._see("cancelled", lambda: self._cancels("failed-and-cancelled") > 0, 20)
-        self._see("overdue ended", lambda: self._ended("overdue", "overdue-and-cancelled"), 90)
+        self._see("overdue ended", lambda: self._ended("overdue", "overdue-and-cancelled"), 150)
         self.story.triggerer_ended = self.airflow.ends("triggerer")
         self.airflow.start("triggerer")
         self._see_more("triggerer ended and back", self._starts)
@@ -154,8 +157,8 @@ class Telling:
         return self.story
 
     def _see(self, what: str, holds: Callable[[], bool], within: float) -> bool:
-        began = time.monotonic()
-        while not (seen := holds()) and time.monotonic() < began + within:
+        began, limit = time.monotonic(), Limit(within)
+        while not (seen := holds()) and not limit.is_over:
             self.airflow.check()
             time.sleep(1.0)
         now = time.monotonic()
@@ -224,7 +227,12 @@ def tell(release: str, home: Path, ended: threading.Event) -> Story:
         azure.configure(job_read_budget=1_000_000)  # each is looked at every two seconds
         for name in EXPECTED:
             azure.plan(name, ending="Never", cancel_seconds=3600)
-        env = {"AIRFLOW_CONN_AZURE_BACKUP_DEFAULT": json.dumps(azure.connection())}
+        # On Airflow 2 a worker must be back before it is over, and our limit comes only a tenth earlier.
+        execution_timeout = (90 if release.startswith("2.") else 45) * slowness()
+        env = {
+            "AIRFLOW_CONN_AZURE_BACKUP_DEFAULT": json.dumps(azure.connection()),
+            "EXECUTION_TIMEOUT": str(execution_timeout),
+        }
         airflow: OldStack
         if release.startswith("2."):
             database = running.enter_context(Postgres()).url
@@ -232,7 +240,10 @@ def tell(release: str, home: Path, ended: threading.Event) -> Story:
         else:
             airflow = OldStack(release, dags=DAGS, home=home, env=env, ended=ended)
         running.enter_context(airflow)
-        story = Telling(airflow, azure).tell()
+        try:
+            story = Telling(airflow, azure).tell()
+        finally:
+            (home / REQUESTS).write_text("".join(json.dumps(each) + "\n" for each in azure.requests))
     print(f"Airflow {release}", *story.told, sep="\n  ")
     return story
 
@@ -307,12 +318,12 @@ def test_only_what_was_to_be_cancelled_is_cancelled_and_once(story: Story) -> No
 
 
 def test_a_deferred_wait_ends_at_the_execution_timeout(story: Story) -> None:
-    limit = 90 if story.release.startswith("2.") else 45  # as in the Dag
+    limit = story.execution_timeout
     for name in ("overdue", "overdue-and-cancelled"):
         facts = story.tasks[name].facts
         began, ended = (datetime.fromisoformat(facts[key]) for key in ("start_date", "end_date"))
         # Not earlier than our margin, not later than a very busy machine takes to bring the worker back.
-        assert 0.85 * limit < (ended - began).total_seconds() < limit + 60
+        assert 0.85 * limit < (ended - began).total_seconds() < 2 * limit + 15
 
 
 def test_a_wait_that_took_too_long_says_what_becomes_of_the_job(story: Story) -> None:

@@ -5,6 +5,7 @@ Each task backs up a machine of its own name, in a vault of its own name: each w
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from typing import Any
 
@@ -14,14 +15,10 @@ from airflow_provider_azbackup.operators import AzureBackupOperator
 
 try:
     from airflow.providers.standard.operators.empty import EmptyOperator
-
-    TIMEOUT = timedelta(seconds=45)
 except ImportError:  # Airflow 2
     from airflow.operators.empty import EmptyOperator
 
-    # Here a worker must be back before it is over, and our limit comes only a tenth earlier.
-    TIMEOUT = timedelta(seconds=90)
-
+TIMEOUT = timedelta(seconds=float(os.environ["EXECUTION_TIMEOUT"]))
 INTENTS: dict[str, dict[str, Any]] = {
     "failed": {},
     "failed-and-cancelled": {"cancel_on_kill": True},
