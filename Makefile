@@ -42,8 +42,7 @@ demo: .venv/demo.installed
 	@exec $(BIN)/python -m dev.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)') $(if $(FLEET),--machines '$(FLEET)')
 
 test: .venv/test.installed
-	$(BIN)/python -m pytest -m "not e2e" -n auto --dist worksteal
-	$(BIN)/python -m pytest -m e2e --durations 12
+	@exec dev/test
 
 matrix: .venv/test.installed
 	@$(BIN)/nox; seen=$$?; $(BIN)/python -m dev.matrix --write && exit $$seen
