@@ -30,6 +30,7 @@ from airflow_provider_azbackup.core.names import (
     check_vault_type,
     match_item,
     read_interval,
+    refuse_template,
     split_instance_id,
 )
 from airflow_provider_azbackup.core.plain import plain
@@ -40,6 +41,8 @@ from airflow_provider_azbackup.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow.triggers.base import BaseEventTrigger
     from airflow.triggers.shared_stream import SharedStreamProducer
 
@@ -556,10 +559,11 @@ class AzureBackupEventTrigger(BaseEventTrigger):
     :param subscription_id: its subscription, instead of the connection's.
     :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
         connection's.
-    :param poll_interval: seconds between two lists of the vault's jobs, which Azure limits for the whole
-        subscription.
+    :param poll_interval: seconds, or a timedelta, between two lists of the vault's jobs, which Azure limits
+        for the whole subscription.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
-    :raises AzureBackupConfigError: at construction, for ends and numbers that are none.
+    :raises AzureBackupConfigError: at construction, for ends and numbers that are none, and for templates:
+        Airflow renders nothing of a trigger.
 
     Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
     """
@@ -573,7 +577,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         resource_group_name: str | None = None,
         subscription_id: str | None = None,
         vault_type: str | None = None,
-        poll_interval: float = 300.0,
+        poll_interval: float | timedelta = 300.0,
         azure_backup_conn_id: str = "azure_backup_default",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own is untyped
@@ -582,6 +586,15 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         if vault_type is not None:
             check_vault_type(vault_type)
         poll_interval = read_interval("poll_interval", poll_interval)
+        places = {
+            "protected_item": protected_item,
+            "vault_name": vault_name,
+            "resource_group_name": resource_group_name,
+            "subscription_id": subscription_id,
+            "azure_backup_conn_id": azure_backup_conn_id,
+        }
+        for name, text in places.items():
+            refuse_template(name, text, owner="an event trigger")
         self.protected_item = protected_item
         self.ends = check_ends(ends)
         self.vault_name = vault_name

@@ -8,7 +8,7 @@ import logging
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -509,3 +509,20 @@ def test_the_examples_of_the_docs_are_dags(number: int) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert len(blocks) == 3
     exec(compile(blocks[number], "events.md", "exec"), {})
+
+
+@pytest.mark.parametrize(
+    "name", ["protected_item", "vault_name", "resource_group_name", "subscription_id", "azure_backup_conn_id"]
+)
+def test_a_template_that_would_not_be_rendered_is_refused(name: str) -> None:
+    with pytest.raises(
+        AzureBackupConfigError, match=f"^{name} is .*renders no templates of an event trigger"
+    ):
+        AzureBackupEventTrigger(**{name: "{{ params.x }}"})
+
+
+def test_the_poll_interval_is_seconds_or_a_timedelta() -> None:
+    _, stored = AzureBackupEventTrigger(poll_interval=timedelta(minutes=10)).serialize()
+    assert stored["poll_interval"] == 600
+    with pytest.raises(AzureBackupConfigError, match=r"^poll_interval is .*not a template"):
+        AzureBackupEventTrigger(poll_interval="{{ params.x }}")

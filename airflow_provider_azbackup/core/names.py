@@ -356,6 +356,19 @@ def is_template(text: str) -> bool:
     return "{{" in text or "{%" in text
 
 
+def refuse_template(name: str, value: object, *, owner: str) -> None:
+    """Refuse a template where Airflow renders none.
+
+    :param name: the argument, for the error.
+    :param owner: what it is an argument of, for the error.
+    :raises AzureBackupConfigError: naming the argument and what it is.
+    """
+    if isinstance(value, str) and is_template(value):
+        raise AzureBackupConfigError(
+            f"{name} is {value!r}; expected plain text, because Airflow renders no templates of {owner}"
+        )
+
+
 def check_vault_of(
     name: str,
     text: str,
