@@ -21,6 +21,7 @@ from airflow_provider_azbackup.core.names import (
     check_texts,
     check_vault_options,
     check_vault_type,
+    closest_first,
     read_moment,
     refuse_cancel,
     split_job_id,
@@ -867,11 +868,7 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
 
 def _counted(words: Counter[str], wanted: str) -> str:
     """Return words with how often each is there: those like the wanted one first, then the frequent ones."""
-    from difflib import get_close_matches
-
-    by_case = {word.casefold(): word for word in words}
-    close = [by_case[word] for word in get_close_matches(wanted.casefold(), by_case)]
-    order = dict.fromkeys((*close, *(word for word, _ in words.most_common())))
+    order = closest_first(wanted, [word for word, _ in words.most_common()])
     return ", ".join(f"{word} ({words[word]})" for word in order) or "none"
 
 

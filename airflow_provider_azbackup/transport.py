@@ -53,10 +53,13 @@ _TIMEOUTS = {"connection_timeout": 10, "read_timeout": 60}
 _RETRIES = {"GET": (3, 30.0), "POST": (8, 330.0)}
 # What a refusal says: Entra ID's codes, msal of a tenant that is not there, a chain that found no identity.
 _REFUSALS = ("AADSTS", "authority configuration", "DefaultAzureCredential failed")
-# What to do about a client secret that Entra ID refuses, by its code.
+# What is wrong with the connection where Entra ID refuses it, by its code or by the words of msal.
 _HINTS = {
-    "AADSTS7000215": "the client secret (the connection's password) is wrong; it takes the value, not the id",
-    "AADSTS7000222": "the client secret has expired; create another one and put it into the password",
+    "AADSTS7000215:": "the client secret (the connection's password) is wrong; give its value, not its id",
+    "AADSTS7000222:": "the client secret has expired; create another one and put it into the password",
+    "AADSTS700016:": "the client id (the connection's login) is not known in the tenant; correct one of them",
+    "AADSTS90002:": "the tenant is not known; correct tenant_id in the connection's extra",
+    "authority configuration": "the tenant is not known; correct tenant_id in the connection's extra",
 }
 # What the libraries stumble over in an answer that is not what they know, a token's above all.
 _NONSENSE = (ValueError, TypeError, KeyError)
@@ -413,8 +416,8 @@ def _lost(error: AzureError, *, sent: bool) -> Lost:
         return Lost(reason=f"{type(error).__name__}: {error}", at=at, sent=sent)
     if _is_outage(error):
         return Lost(reason=f"no token: {error}", at=at, sent=False)
-    hints = (hint for code, hint in _HINTS.items() if f"{code}:" in str(error))
-    reason = "; ".join((str(error).rstrip(), *hints))
+    hints = (hint for words, hint in _HINTS.items() if words in str(error))
+    reason = ". ".join((*hints, str(error).rstrip()))
     return Lost(reason=reason, at=at, sent=False, kind=AzureBackupAuthError)
 
 

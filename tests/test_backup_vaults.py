@@ -147,7 +147,7 @@ def test_of_several_rules_one_has_to_be_named(azure: Emulator) -> None:
             "disk-gone",
             {},
             AzureBackupNotFoundError,
-            "protects nothing called 'disk-gone'; it protects demo-a",
+            r"protects nothing called 'disk-gone' \(did you mean 'disk-good'",
         ),
     ],
 )

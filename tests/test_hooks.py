@@ -72,7 +72,7 @@ def test_a_vm_of_another_subscription_is_not_the_protected_one_of_its_name(
     azure: Emulator, call: Call
 ) -> None:
     elsewhere = MACHINE.replace(VAULT.subscription_id, "99999999-9999-9999-9999-999999999999")
-    with pytest.raises(AzureBackupConfigError, match=f"name of {elsewhere}.*another.*{MACHINE}"):
+    with pytest.raises(AzureBackupConfigError, match=f"another VM called .*Given: {elsewhere}.*{MACHINE}"):
         call("trigger_backup", elsewhere)
     assert azure.count("POST", "/protectedItems/") == 0
 
@@ -91,13 +91,15 @@ def test_an_unknown_name_is_an_error_that_lists_what_there_is(azure: Emulator, c
         AzureBackupNotFoundError, match="vault demo-vault protects nothing called 'vm-god'"
     ) as caught:
         call("trigger_backup", "vm-god")
-    assert "documents, fleet-01" in str(caught.value)
+    assert "(did you mean 'vm-good'?); it protects vm-good, " in str(caught.value)
     assert azure.count("POST", "/protectedItems/") == 0
 
 
 def test_a_vm_that_is_not_protected_is_named_as_it_was_written(azure: Emulator, call: Call) -> None:
     bare = MACHINE.replace("vm-good", "vm-bare")
-    with pytest.raises(AzureBackupNotFoundError, match=f"demo-vault does not protect {bare}") as caught:
+    with pytest.raises(
+        AzureBackupNotFoundError, match=f"does not protect VM 'vm-bare'.* Given: {bare}"
+    ) as caught:
         call("trigger_backup", bare)
     assert "hook.backup_status(vm_id, region)" in str(caught.value)
 

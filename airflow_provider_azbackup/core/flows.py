@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain, repeat
@@ -20,6 +21,9 @@ from airflow_provider_azbackup.core.names import (
     RECOVERY_SERVICES,
     WaitFor,
     check_item,
+    close_to,
+    closest_first,
+    match_vault,
     match_vm,
     refuse_cancel,
     same_id,
@@ -33,6 +37,7 @@ from airflow_provider_azbackup.core.resources import (
     OperationRef,
     ProtectedItem,
     Vault,
+    last_segment,
 )
 from airflow_provider_azbackup.core.wire import Answer, Call, Flow, JsonObject, Lost, Reply, T
 from airflow_provider_azbackup.exceptions import (
@@ -130,12 +135,14 @@ def by_rule(instance: BackupInstance, body: JsonObject) -> Flow[JsonObject]:
     if options["ruleName"]:
         return body
     if not protection.policy_id:
-        raise AzureBackupTransientError(f"{instance.path} names no policy; give rule_name")
+        raise AzureBackupTransientError(
+            f"a backup instance names no policy; give rule_name. Backup instance: {instance.path}"
+        )
     policy = calls.get_policy(instance, protection.policy_id)
     rules = replies.read_rules((yield from ask(policy)))
     if len(rules) != 1:
         raise AzureBackupConfigError(
-            f"the policy {policy.path} of backup instance {instance.name} has "
+            f"the policy {last_segment(policy.path)!r} of backup instance {instance.name} has "
             + (
                 f"{len(rules)} backup rules; say which one as rule_name: {', '.join(r.name for r in rules)}"
                 if rules
@@ -403,7 +410,7 @@ def list_protected_items(vault: Vault, **wanted: Unpack[calls.ItemFilter]) -> Fl
     states = {word.casefold() for word in ([state] if isinstance(state, str) else state)}
     found: list[FoundItem] = []
     for first in _lists_of(vault, kind):
-        pages = yield from all_pages(first)
+        pages = yield from _of_vault(vault, all_pages(first))
         found += [item for page in pages for item in replies.read_items(page)]
     return [
         item
@@ -414,6 +421,25 @@ def list_protected_items(vault: Vault, **wanted: Unpack[calls.ItemFilter]) -> Fl
     ]
 
 
+def _of_vault(vault: Vault, flow: Flow[T]) -> Flow[T]:
+    """Hold a conversation; where Azure does not know the vault, its error names the one most like it."""
+    try:
+        return (yield from flow)
+    except AzureBackupNotFoundError as error:
+        if error.code not in ("ResourceNotFound", "ResourceGroupNotFound"):
+            raise
+        vaults: dict[str, str] = {}
+        with suppress(AzureBackupError):
+            listed = yield from ask(calls.list_vaults(vault.subscription_id, vault.vault_type))
+            ids = [str(body.get("id")) for body in replies.read_page(listed).values]
+            vaults = {found.group(3): found.group(2) for found in map(match_vault, ids) if found}
+        names = [name for name in vaults if name.casefold() == vault.name.casefold()]
+        close = f" (the vault is in {vaults[names[0]]!r})" if names else close_to(vault.name, vaults)
+        cause, mark, rest = str(error).partition(";")
+        error.args = (f"{cause}{close}{mark}{rest}",)
+        raise
+
+
 def protection_of(vm_id: str, region: str) -> Flow[BackupStatus]:
     """Return whether, and in which vault, a virtual machine is protected.
 
@@ -422,7 +448,7 @@ def protection_of(vm_id: str, region: str) -> Flow[BackupStatus]:
     """
     if not match_vm(vm_id):
         raise AzureBackupConfigError(
-            f"{vm_id!r} is not the ARM id of a virtual machine; expected "
+            f"this is not the ARM id of a virtual machine: {vm_id!r}; expected "
             f"/subscriptions/<id>/resourceGroups/<group>/providers/Microsoft.Compute/virtualMachines/<name>"
         )
     status = replies.read_backup_status((yield from ask(calls.backup_status(vm_id, region))))
@@ -430,8 +456,9 @@ def protection_of(vm_id: str, region: str) -> Flow[BackupStatus]:
         found = replies.read_item(item, (yield from ask(calls.get_protected_item(item))))
         if not same_id(found.source_id, vm_id):
             raise AzureBackupConfigError(
-                f"Azure says that {vm_id} is protected as {item.path}, but that item protects "
-                f"{found.source_id or 'something it does not name'}"
+                f"the protected item that Azure names for VM {last_segment(vm_id)!r} protects another "
+                f"resource: {found.source_id or 'Azure does not name it'}. Given: {vm_id}. Protected item: "
+                f"{item.path}"
             )
     return status
 
@@ -506,8 +533,8 @@ def _look_up(vault: Vault | None, name: str) -> Flow[FoundItem]:
     share = split_share_id(name)
     if vault.is_backup_vault and (share or match_vm(name)):
         raise AzureBackupConfigError(
-            f"{name!r} cannot be in vault {vault.name}: Recovery Services vaults keep machines and file "
-            f"shares, and that is a Backup vault (Microsoft.DataProtection)"
+            f"vault {vault.name} is a Backup vault (Microsoft.DataProtection), and only Recovery Services "
+            f"vaults protect VMs and file shares. Name such a vault, or leave out vault_type. Given: {name}"
         )
     if guess := ProtectedItem.of_vm(vault, name):
         return (yield from _item_of_vm(guess, name))
@@ -518,11 +545,12 @@ def _look_up(vault: Vault | None, name: str) -> Flow[FoundItem]:
         meant = [item for item in meant if same_id(item.source_id, share[0])]
     if meant:
         return _only_one(meant, name)
-    names = sorted({item.friendly_name for item in found})
+    called = share[1] if share else name
+    names = closest_first(called, sorted({item.friendly_name for item in found}))
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     raise AzureBackupNotFoundError(
-        f"vault {vault.name} protects nothing called {name!r}; it protects "
-        f"{', '.join(names[:20]) or 'nothing of that kind'}{more}"
+        f"vault {vault.name} protects nothing called {called!r}{close_to(called, names)}; it protects "
+        f"{', '.join(names[:20]) or 'nothing of that kind'}{more}{f'. Given: {name}' if share else ''}"
     )
 
 
@@ -550,13 +578,13 @@ def _item_of_vm(guess: ProtectedItem, vm_id: str) -> Flow[FoundItem]:
         return _only_one(meant, vm_id)
     if named is None:
         raise AzureBackupNotFoundError(
-            f"vault {vault.name} does not protect {vm_id}; hook.backup_status(vm_id, region) returns the "
-            f"vault that does"
+            f"vault {vault.name} does not protect VM {last_segment(vm_id)!r}; "
+            f"hook.backup_status(vm_id, region) returns the vault that does. Given: {vm_id}"
         )
     raise AzureBackupConfigError(
-        f"the item of vault {vault.name} that has the resource group and name of {vm_id} protects another "
-        f"resource, {named.source_id or 'which Azure does not name'}; give the vault that protects this VM, "
-        f"which hook.backup_status(vm_id, region) returns"
+        f"vault {vault.name} protects another VM called {last_segment(vm_id)!r} in a resource group of the "
+        f"same name; hook.backup_status(vm_id, region) returns the vault of the VM that was given. "
+        f"Given: {vm_id}. Protected: {named.source_id or 'a resource that Azure does not name'}"
     )
 
 
@@ -603,7 +631,8 @@ def probe(vault: Vault | None, subscription_id: str, vault_type: str = RECOVERY_
     With a vault it reads what every wait reads, the jobs; without one it lists the vaults.
     """
     if vault is not None:
-        page = replies.read_page((yield from ask(calls.list_jobs(vault, status="InProgress"))))
+        first = ask(calls.list_jobs(vault, status="InProgress"))
+        page = replies.read_page((yield from _of_vault(vault, first)))
         running = len(page.values)
         if vault.is_backup_vault:  # which lists what is over, too
             running = sum(job.is_running for job in replies.read_jobs(vault, page))
@@ -734,7 +763,7 @@ def accepted(answer: Answer, call: Call, *statuses: int) -> Reply:
     :raises AzureBackupError: what any other one, or none, stands for.
     """
     if isinstance(answer, Lost):
-        raise answer.kind(f"{call.method} {call.path} got no answer: {answer.reason}")
+        raise answer.kind(f"{answer.reason} ({call.method} {call.path} got no answer)")
     replies.raise_unless(answer, call, *statuses)
     return answer
 
@@ -777,7 +806,7 @@ def all_pages(first: Call) -> Flow[list[Page]]:
             return pages
         call = replace(calls.next_page(reply, link), api_version=first.api_version)
         if call in seen:
-            raise AzureBackupTransientError(f"the pages of {first.path} go round in a circle")
+            raise AzureBackupTransientError(f"the pages of a list go round in a circle: {first.path}")
         if len(pages) >= _MOST_PAGES:
-            raise AzureBackupTransientError(f"the list {first.path} has more than {_MOST_PAGES} pages")
+            raise AzureBackupTransientError(f"a list has more than {_MOST_PAGES} pages: {first.path}")
         seen.add(call)

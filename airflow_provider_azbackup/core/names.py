@@ -98,6 +98,9 @@ _BACKUP_VAULT = rf"{_GROUP}/Microsoft\.DataProtection/backupVaults/{_SEGMENT}"
 _INSTANCE = rf"({_BACKUP_VAULT})/backupInstances/{_SEGMENT}"
 _ITEM = rf"(.+)/backupFabrics/Azure/protectionContainers/{_SEGMENT}/protectedItems/{_SEGMENT}"
 _JOB = rf"(.+)/backupJobs/{_SEGMENT}"
+_OPERATION = r"/(backupOperations|backupOperationResults|operationResults|operationsStatus|operationStatus)/"
+# The most characters of a wrong id that an error shows.
+_LONGEST_SHOWN = 300
 # Not uuid.UUID(): it also takes braces, "urn:" and no dashes, which are not how Azure's answer names the job.
 _GUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _VM = rf"{_GROUP}/Microsoft\.Compute/virtualMachines/{_SEGMENT}"
@@ -173,9 +176,19 @@ def split_job_id(text: str) -> tuple[str | None, str]:
     vault, job_id = found.groups() if found else (None, text)
     if re.fullmatch(_GUID, job_id, re.IGNORECASE) and (vault is None or match_vault(vault)):
         return vault, job_id
+    # Of a URL, the query is left out: Azure signs the address of an operation with it.
+    shown = text.partition("?")[0]
+    shown = repr(shown if len(shown) <= _LONGEST_SHOWN else f"...{shown[-_LONGEST_SHOWN:]}")
+    if re.search(_OPERATION, text, re.IGNORECASE):
+        given = (
+            f"the address of an operation is not a job id; Azure's answer about the operation names the job "
+            f"as properties.jobId. Given: {shown}"
+        )
+    else:
+        given = f"{shown} is not a job id"
     raise AzureBackupConfigError(
-        f"{text!r} is not a job id; expected a GUID or {VAULT_ID}/backupJobs/<GUID>, or the same below "
-        f"{BACKUP_VAULT_ID}"
+        f"{given}; expected a GUID or {VAULT_ID}/backupJobs/<GUID>, or the same below {BACKUP_VAULT_ID}"
+        f"{'. Remove the blanks around it' if text != text.strip() else ''}"
     )
 
 
@@ -190,6 +203,15 @@ def close_to(text: str, words: Collection[str]) -> str:
     parts = [word for word in words if text and text.casefold() in word.casefold().split("_")]
     close = parts[:1] or [by_case[word] for word in get_close_matches(text.casefold(), by_case, n=1)]
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def closest_first(text: str, words: Collection[str]) -> list[str]:
+    """Return words in their order, but those that are most like a text first."""
+    from difflib import get_close_matches  # as above
+
+    by_case = {word.casefold(): word for word in words}
+    close = [by_case[word] for word in get_close_matches(text.casefold(), by_case)]
+    return [*dict.fromkeys((*close, *words))]
 
 
 def check_texts(where: str, **arguments: object) -> None:
@@ -215,8 +237,9 @@ def check_item(text: str) -> None:
 
     :raises AzureBackupConfigError: saying what is expected.
     """
+    is_url = re.match(r"https?://", text, re.IGNORECASE)
     if text.strip() and (
-        not text.startswith("/")
+        (not text.startswith("/") and not is_url)
         or match_item(text)
         or match_vm(text)
         or split_share_id(text)
@@ -224,8 +247,10 @@ def check_item(text: str) -> None:
     ):
         return
     raise AzureBackupConfigError(
-        f"protected_item {text!r} is neither a name nor the ARM id of a protected item, a virtual machine or "
-        f"a file share; a protected item's ARM id is {ITEM_ID}, or {INSTANCE_ID} in a Backup vault"
+        f"protected_item is {'a URL, ' if is_url else ''}neither a name nor the ARM id of a protected item, "
+        f"a virtual machine or a file share. Given: {text.partition('?')[0][:_LONGEST_SHOWN]!r}. "
+        f"{'In a URL of the portal, the ARM id begins with /subscriptions/. ' if is_url else ''}"
+        f"A protected item's ARM id is {ITEM_ID}, or {INSTANCE_ID} in a Backup vault"
     )
 
 
@@ -307,7 +332,9 @@ def check_backup_type(text: str) -> None:
     """
     known = sorted(set().union(*(types for _, types in REQUESTS.values())))
     if text not in known:
-        raise AzureBackupConfigError(f"backup_type {text!r} is not known; expected one of {', '.join(known)}")
+        raise AzureBackupConfigError(
+            f"backup_type {text!r} is not known{close_to(text, known)}; expected one of {', '.join(known)}"
+        )
 
 
 def check_min_tier(kind: str, name: str, min_tier: str | None, *, on_demand: bool) -> None:
@@ -335,7 +362,8 @@ def check_vault_type(text: str) -> None:
     """
     if text not in VAULT_TYPES:
         raise AzureBackupConfigError(
-            f"vault_type {text!r} is not known; expected one of {', '.join(VAULT_TYPES)}"
+            f"vault_type {text!r} is not known{close_to(text, VAULT_TYPES)}; expected one of "
+            f"{', '.join(VAULT_TYPES)}"
         )
 
 
@@ -414,10 +442,10 @@ def check_vault_of(
     }
     if wrong:
         raise AzureBackupConfigError(
-            f"{name} is {text!r}, which is not in the vault that the task names: "
+            f"{name} is of another vault than the task names: "
             + " and ".join(f"{key} is {value!r}, not {parts[key]!r}" for key, value in wrong.items())
             + f". Drop {'these arguments' if len(wrong) > 1 else 'this argument'}, because the ARM id names "
-            "its vault by itself, or correct the ARM id"
+            f"its vault by itself, or correct the ARM id: {text!r}"
         )
 
 

@@ -69,7 +69,9 @@ class Order:
         place, body = options.get("restore_to"), options.get("request")
         owner, point = split_point_id(options.get("recovery_point") or LATEST)
         if owner and owner.casefold() != item.path.casefold():
-            raise AzureBackupConfigError(f"recovery_point is one of {owner}, not of {item.path}")
+            raise AzureBackupConfigError(
+                f"recovery_point is one of another protected item: {owner}, not of {item.path}"
+            )
         order = cls(
             place=read_place(place) if place is not None else {},
             body=read_request(body) if body is not None else {},

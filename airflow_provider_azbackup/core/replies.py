@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from airflow_provider_azbackup.core.hints import refusal_text
 from airflow_provider_azbackup.core.jobs import BUSY_ERRORS, Job, JobError, JobTask
 from airflow_provider_azbackup.core.plain import MOST_ENTRIES, clean, cut
 from airflow_provider_azbackup.core.points import RecoveryPoint
@@ -42,8 +43,6 @@ _ERRORS: MappingProxyType[int, type[AzureBackupError]] = MappingProxyType(
         429: AzureBackupTransientError,
     }
 )
-# "... to perform action 'Microsoft.RecoveryServices/...' over scope ...": the right that is missing.
-_ACTION = re.compile(r"perform action '([^']+)'")
 _ISO_DURATION = re.compile(
     r"(?P<sign>-)?P(?:(?P<d>\d+)D)?(?:T(?:(?P<h>\d+)H)?(?:(?P<m>\d+)M)?(?:(?P<s>\d+(?:\.\d+)?)S)?)?"
 )
@@ -212,11 +211,8 @@ def raise_unless(reply: Reply, call: Call, *accepted: int) -> None:
     code, message = _error_of(reply)
     if kind is AzureBackupRefusedError and code and code.casefold() in BUSY_ERRORS:
         kind = AzureBackupBusyError
-    missing = _ACTION.search(message) if reply.status == 403 else None
     raise kind(
-        f"{call.method} {call.path} was answered {reply.status}{f' {code}' if code else ''}: "
-        f"{message or 'no explanation given'}"
-        f"{f' Missing right: {missing.group(1)}.' if missing else ''}",
+        refusal_text(call, reply.status, code, message),
         status=reply.status,
         code=code,
         request_id=reply.headers.get("x-ms-request-id"),
@@ -272,7 +268,7 @@ def read_protection(reply: Reply) -> Protection:
 def read_data_source(reply: Reply) -> DataSource:
     """Read from a backup instance what it protects.
 
-    :raises AzureBackupTransientError: when the body does not tell it.
+    :raises AzureBackupTransientError: when the body does not name it.
     """
     source = _dict(_dict(_object(reply).get("properties")).get("dataSourceInfo"))
     found = DataSource(
@@ -282,7 +278,7 @@ def read_data_source(reply: Reply) -> DataSource:
     )
     if found.resource_id and found.source_type:
         return found
-    raise _unreadable(reply, "a backup instance that tells what it protects")
+    raise _unreadable(reply, "a backup instance with what it protects")
 
 
 def read_rules(reply: Reply) -> list[BackupRule]:
@@ -463,20 +459,20 @@ def _ranges(value: Any) -> tuple[tuple[str, str], ...]:
 
 
 def read_source_id(reply: Reply) -> str:
-    """Read from a protected item the ARM id of the machine or storage account that it protects.
+    """Read from a protected item the ARM id of the VM or storage account that it protects.
 
-    :raises AzureBackupTransientError: when the body does not tell it.
+    :raises AzureBackupTransientError: when the body does not name it.
     """
     properties = _dict(_object(reply).get("properties"))
     if source_id := _text(properties.get("sourceResourceId") or properties.get("virtualMachineId")):
         return source_id
-    raise _unreadable(reply, "a protected item that tells what it protects")
+    raise _unreadable(reply, "a protected item with what it protects")
 
 
 def read_region(reply: Reply) -> str:
     """Read a vault's region.
 
-    :raises AzureBackupTransientError: when the body does not tell it.
+    :raises AzureBackupTransientError: when the body does not name it.
     """
     if region := _text(_object(reply).get("location")):
         return region
@@ -757,8 +753,8 @@ def _object(reply: Reply) -> JsonObject:
 
 def _unreadable(reply: Reply, expected: str) -> AzureBackupTransientError:
     return AzureBackupTransientError(
-        f"the answer {reply.status} of {urlsplit(reply.url).path} is not {expected}: "
-        f"{' '.join(reply.text.split())[:120]!r}",
+        f"Azure's answer is not {expected}: {' '.join(reply.text.split())[:120]!r} "
+        f"({reply.status} from {urlsplit(reply.url).path})",
         status=reply.status,
         request_id=reply.headers.get("x-ms-request-id"),
     )

@@ -55,7 +55,7 @@ class Vault:
         """
         if not (found := match_vault(arm_id)):
             raise AzureBackupConfigError(
-                f"{arm_id!r} is not the ARM id of a vault; expected {VAULT_ID} or {BACKUP_VAULT_ID}"
+                f"this is not the ARM id of a vault: {arm_id!r}; expected {VAULT_ID} or {BACKUP_VAULT_ID}"
             )
         subscription, group, name = found.groups()
         return cls(
@@ -96,7 +96,7 @@ class ProtectedItem:
         home = Vault.parse(found.group(1)) if found else None
         if not found or not home or home.is_backup_vault:
             raise AzureBackupConfigError(
-                f"{arm_id!r} is not the ARM id of a protected item; expected {ITEM_ID} or {INSTANCE_ID}"
+                f"this is not the ARM id of a protected item: {arm_id!r}; expected {ITEM_ID} or {INSTANCE_ID}"
             )
         return cls(vault=home, container=found.group(2), name=found.group(3))
 

@@ -396,7 +396,7 @@ def test_a_name_that_means_no_instance_or_several_is_told() -> None:
 
 def test_a_machine_is_not_looked_for_in_a_backup_vault() -> None:
     with pytest.raises(
-        AzureBackupConfigError, match="Recovery Services vaults keep machines and file shares"
+        AzureBackupConfigError, match="only Recovery Services vaults protect VMs and file shares"
     ):
         play(flows.resolve_protected_item(VAULT, MACHINE))
 

@@ -175,7 +175,7 @@ def test_an_operation_that_stays_out_of_sight_is_told_about_a_minute_later(
 
 
 def test_an_operation_that_azure_refuses_to_show_is_told_at_once() -> None:
-    with pytest.raises(AzureBackupUnconfirmedStartError, match=r"may be running.*was answered 400"):
+    with pytest.raises(AzureBackupUnconfirmedStartError, match=r"may be running.*Azure answered 400"):
         play(follow(), answered(400))
 
 
@@ -209,8 +209,8 @@ def test_a_cancellation_that_azure_declines_is_told(answer: Any, kind: type[Azur
 def test_no_answer_to_a_look_says_what_was_asked_and_why_there_is_none() -> None:
     with pytest.raises(AzureBackupTransientError) as error:
         play(flows.get_job(JOB), LOST)
-    assert str(error.value) == f"GET {JOB.path} got no answer: the connection was reset"
-    with pytest.raises(AzureBackupAuthError, match="got no answer: wrong secret"):
+    assert str(error.value) == f"the connection was reset (GET {JOB.path} got no answer)"
+    with pytest.raises(AzureBackupAuthError, match=r"wrong secret .*got no answer"):
         play(flows.get_job(JOB), NO_TOKEN)
 
 

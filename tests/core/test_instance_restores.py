@@ -614,7 +614,7 @@ def test_a_place_of_another_data_source_asks_for_no_recovery_point() -> None:
 
 @pytest.mark.parametrize("body", ["", {}, {"properties": {"dataSourceInfo": {"resourceID": "/x"}}}])
 def test_an_instance_that_does_not_tell_what_it_protects_restores_nothing(body: Any) -> None:
-    with pytest.raises(AzureBackupTransientError, match=r"tells what it protects|not a JSON object"):
+    with pytest.raises(AzureBackupTransientError, match=r"with what it protects|not a JSON object"):
         prepared(answered(200, body))
 
 

@@ -88,9 +88,9 @@ def test_an_older_field_names_the_vm_as_well() -> None:
 
 
 def test_the_item_of_a_vm_of_the_same_group_and_name_in_another_subscription_is_refused() -> None:
-    with pytest.raises(AzureBackupConfigError, match=f"night-vault.*{ELSEWHERE}.*{MACHINE}"):
+    with pytest.raises(AzureBackupConfigError, match=f"night-vault.*Given: {ELSEWHERE}.*{MACHINE}"):
         play(find(ELSEWHERE), read(ITEM, MACHINE), listed((ITEM, MACHINE, {})))
-    with pytest.raises(AzureBackupConfigError, match="which Azure does not name"):
+    with pytest.raises(AzureBackupConfigError, match="a resource that Azure does not name"):
         play(find(MACHINE), read(ITEM, ""), listed())
 
 
@@ -102,7 +102,7 @@ def test_an_item_that_has_not_the_names_of_its_vm_is_found_by_its_source(first: 
 
 def test_a_vm_that_no_item_protects_is_named_as_it_was_written() -> None:
     with pytest.raises(
-        AzureBackupNotFoundError, match=rf"night-vault does not protect {MACHINE}; hook\.backup_status"
+        AzureBackupNotFoundError, match=rf"not protect VM 'shop-vm'; hook\.backup_status.*{MACHINE}"
     ):
         play(find(MACHINE), answered(404), listed((OTHER_NAME, ELSEWHERE, {})))
 
@@ -150,7 +150,7 @@ def test_the_vault_that_azure_names_for_a_vm_is_believed_when_its_item_has_that_
         },
     )
     assert play(flows.protection_of(MACHINE, "westeurope"), status, read(ITEM, MACHINE)).result.item == ITEM
-    with pytest.raises(AzureBackupConfigError, match=f"{ELSEWHERE} is protected as .*protects {MACHINE}"):
+    with pytest.raises(AzureBackupConfigError, match=f"another resource: {MACHINE}.*{ELSEWHERE}"):
         play(flows.protection_of(ELSEWHERE, "westeurope"), status, read(ITEM, MACHINE))
 
 
@@ -212,7 +212,8 @@ def test_an_item_that_is_on_two_pages_is_one_item() -> None:
 def test_an_unknown_name_is_told_with_the_names_that_are_known() -> None:
     with pytest.raises(
         AzureBackupNotFoundError,
-        match=r"night-vault protects nothing called 'shop'; it protects documents, msdb, shop-vm, twin$",
+        match=r"^vault night-vault protects nothing called 'shop' \(did you mean 'shop-vm'\?\); "
+        r"it protects shop-vm, documents, msdb, twin$",
     ):
         play(find("shop"), *LISTS)
     with pytest.raises(AzureBackupNotFoundError, match="it protects nothing of that kind"):

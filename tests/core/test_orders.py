@@ -168,7 +168,7 @@ def test_a_machine_needs_what_was_backed_up_and_the_region_of_the_vault() -> Non
 
 @pytest.mark.parametrize("body", ["", {}, {"properties": {}}, {"properties": []}])
 def test_an_item_that_does_not_tell_what_it_protects_restores_nothing(body: Any) -> None:
-    with pytest.raises(AzureBackupTransientError, match=r"tells what it protects|not a JSON object"):
+    with pytest.raises(AzureBackupTransientError, match=r"with what it protects|not a JSON object"):
         prepared(listed(point("1", 1)), answered(200, body))
 
 

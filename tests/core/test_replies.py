@@ -106,7 +106,9 @@ def test_an_answer_about_another_job_is_none() -> None:
     ],
 )
 def test_a_200_that_holds_no_job_is_no_answer_yet(text: str) -> None:
-    with pytest.raises(AzureBackupTransientError, match="the answer 200 of /subscriptions/") as error:
+    with pytest.raises(
+        AzureBackupTransientError, match=r"Azure's answer is not .*200 from /subscriptions/"
+    ) as error:
         replies.read_job(JOB, answered(200, text))
     assert "api-version" not in str(error.value)
     assert len(str(error.value)) < 500
@@ -280,7 +282,7 @@ def test_each_status_is_one_decision(status: int, kind: type[AzureBackupError]) 
     error = refusal(answered(status, retry_after="7", x_ms_request_id="r-1"))
     assert type(error) is kind
     assert (error.status, error.code, error.request_id, error.retry_after) == (status, None, "r-1", 7.0)
-    assert str(error) == f"GET {JOB.path} was answered {status}: no explanation given"
+    assert str(error) == f"Azure answered {status}: no explanation given (GET {JOB.path})"
 
 
 def test_an_error_says_what_azure_said_and_which_right_is_missing() -> None:
@@ -288,10 +290,10 @@ def test_an_error_says_what_azure_said_and_which_right_is_missing() -> None:
     assert (throttled.code, throttled.retry_after) == ("ResourceRequestsThrottled", 324.0)
     forbidden = refusal(answered(403, sample("error_forbidden")))
     assert forbidden.code == "AuthorizationFailed"
-    assert str(forbidden).endswith("Missing right: Microsoft.RecoveryServices/Vaults/backupJobs/read.")
+    assert str(forbidden).startswith("Missing right: Microsoft.RecoveryServices/Vaults/backupJobs/read. ")
     across = refusal(answered(500, sample("error_cross_region")))
     assert across.code == "CloudInternalError"
-    assert str(across).endswith("500 CloudInternalError: An internal error. Wait a little.")
+    assert str(across).startswith("Azure answered 500 CloudInternalError: An internal error. Wait a little.")
 
 
 @pytest.mark.parametrize(
@@ -309,4 +311,4 @@ def test_an_error_says_what_azure_said_and_which_right_is_missing() -> None:
     ],
 )
 def test_an_error_of_any_form_is_told_by_its_first_words(text: str, said: str) -> None:
-    assert str(refusal(answered(502, text))).endswith(f"was answered {said}")
+    assert str(refusal(answered(502, text))) == f"Azure answered {said} (GET {JOB.path})"

@@ -333,7 +333,7 @@ def test_a_wait_that_took_too_long_says_what_becomes_of_the_job(story: Story) ->
 
 def test_a_retry_waits_for_the_backup_that_runs_and_takes_its_own(story: Story) -> None:
     assert story.tasks["retried"].try_number == 2
-    assert "was answered 400" in story.logs["retried"]
+    assert "Azure answered 400" in story.logs["retried"]
     assert "then this task starts its own backup" in story.logs["retried"]
 
 

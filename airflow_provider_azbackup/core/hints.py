@@ -1,0 +1,82 @@
+"""What an error about a request says: the cause and what to do about it first, the path of the request last.
+
+Where Airflow shows an error in short, that is its first 75 characters, and a path has up to 300.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+
+from airflow_provider_azbackup.core.wire import Call
+
+_VAULT = re.compile(
+    r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)/providers/[^/]+"
+    r"/(?P<kind>vaults|backupVaults)/(?P<vault>[^/]+)"
+)
+# What Azure Resource Manager does not find, by its code, before it asks Azure Backup. ResourceNotFound may be
+# said of anything below a vault, too.
+_OUTSIDE = MappingProxyType(
+    {
+        "SubscriptionNotFound": "subscription {subscription!r} is not known; correct subscription_id in the "
+        "task or in the connection, or give this identity a role in it.",
+        "ResourceGroupNotFound": "resource group {group!r} is not in subscription {subscription!r}; correct "
+        "resource_group_name or subscription_id in the task or in the connection.",
+        "ResourceNotFound": "{noun} {vault!r} is not in resource group {group!r}; correct vault_name, "
+        "resource_group_name, subscription_id or vault_type in the task or in the connection.",
+    }
+)
+# What a path may ask for below its vault, the most exact form first, and what it means that it is not there.
+_INSIDE = (
+    (
+        r"/backupJobs/(?P<name>[^/]+)",
+        "vault {vault!r} has no job {name}. A GUID is looked up in the vault of the task or of the "
+        "connection: for a job of another vault, give its ARM id. The GUID in a Location or "
+        "Azure-AsyncOperation header is that of an operation, not of a job.",
+    ),
+    (
+        r"/recoveryPoints/(?P<name>[^/]+)",
+        "there is no recovery point {name!r}; hook.list_recovery_points() returns those of an item.",
+    ),
+    (
+        r"/protectedItems/VM;[^/]*;(?P<name>[^/;]+)",
+        "vault {vault!r} does not protect VM {name!r}; hook.backup_status(vm_id, region) returns the vault "
+        "that does.",
+    ),
+    (
+        r"/(?:protectedItems|backupInstances)/(?P<name>[^/]+)",
+        "vault {vault!r} does not protect {name!r}; hook.list_protected_items() returns what it protects.",
+    ),
+)
+# "... to perform action 'Microsoft.RecoveryServices/...' over scope ...": the right that is missing.
+_ACTION = re.compile(r"perform action '([^']+)'")
+
+
+def refusal_text(call: Call, status: int, code: str | None, message: str) -> str:
+    """Return the text of the error that an answer stands for.
+
+    :param call: the request.
+    :param status: HTTP status of the answer.
+    :param code: Azure's code; None where the answer has none, which may not be Azure's then.
+    :param message: Azure's words.
+    """
+    hint = _hint(call.path, status, code, message)
+    return (
+        f"{hint}{' ' if hint else ''}Azure answered {status}{f' {code}' if code else ''}: "
+        f"{message or 'no explanation given'} ({call.method} {call.path})"
+    )
+
+
+def _hint(path: str, status: int, code: str | None, message: str) -> str:
+    if status == 403 and (right := _ACTION.search(message)):
+        return f"Missing right: {right.group(1)}. Give this identity a role that has it."
+    if status != 404 or not code or not (found := _VAULT.match(path)):
+        return ""
+    names = {**found.groupdict(), "noun": "Backup vault" if found["kind"] == "backupVaults" else "vault"}
+    is_vault = f"{names['kind']}/{names['vault']}'".casefold() in message.casefold()
+    if code in _OUTSIDE and (is_vault or code != "ResourceNotFound"):
+        return _OUTSIDE[code].format(**names)
+    for pattern, hint in _INSIDE:
+        if inside := re.search(pattern, path[found.end() :]):
+            return hint.format(**names, name=inside["name"])
+    return ""
