@@ -19,7 +19,7 @@ import yaml
 
 from airflow_provider_azbackup import __version__
 from airflow_provider_azbackup.get_provider_info import get_provider_info
-from dev.releases import ALL, NEWEST, lock_file
+from dev.releases import ALL, LOWEST_LIST, NEWEST, lock_file
 
 ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -67,6 +67,32 @@ def test_the_workflow_has_nox_run_all_fast_tests_of_a_release() -> None:
         chosen += [(each["call_spec"]["airflow"], each["python"]) for each in json.loads(told.stdout)]
     assert {*chosen} == {(release, python) for release, pythons in ALL.items() for python in pythons}
     assert len(chosen) == sum(len(pythons) + 1 for pythons in ALL.values())  # the lowest dependencies as well
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_an_action_is_named_by_its_commit_with_its_version_beside_it(workflow: str) -> None:
+    text = (ROOT / ".github" / "workflows" / f"{workflow}.yml").read_text()
+    used = re.findall(r"uses: (.+)$", text, re.MULTILINE)
+    assert len(used) == len([step for step in steps(workflow) if "uses" in step])
+    pinned = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+    assert [each for each in used if not pinned.fullmatch(each)] == []
+
+
+def test_dependabot_watches_the_actions_and_the_lock_files_but_not_what_is_old_on_purpose() -> None:
+    updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+    found = {each["package-ecosystem"]: each for each in updates}
+    assert found["github-actions"]["directory"] == "/"
+    assert found["pip"]["directory"] == "/requirements"
+    left_out = {path for glob in found["pip"]["exclude-paths"] for path in ROOT.glob(glob)}
+    assert left_out == {*(lock_file(release) for release in ALL if release != NEWEST), LOWEST_LIST}
+
+
+def test_what_is_said_of_the_vendored_library_is_what_its_provenance_says() -> None:
+    said = (ROOT / "SECURITY.md").read_text()
+    told = (ROOT / "airflow_provider_azbackup/page/static/uplot/PROVENANCE.md").read_text()
+    (version,) = re.findall(r"^uPlot ([\d.]+),", told)
+    assert f"uPlot {version} (MIT licence)" in said
+    assert f"`uplot@{version}`" in said and f"`uplot@{version}`" in told
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)
