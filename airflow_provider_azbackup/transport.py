@@ -13,7 +13,9 @@ import logging
 import random
 import re
 import ssl
+import stat
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -66,6 +68,8 @@ _NONSENSE = (ValueError, TypeError, KeyError)
 # How Azure Resource Manager refuses an api-version: InvalidApiVersionParameter, NoRegisteredProviderFound
 # ("... for location ... and API version ..."), InvalidResourceType ("... for api version ...").
 _UNKNOWN_VERSION = re.compile(r"api[ -]?version|NoRegisteredProviderFound|InvalidResourceType", re.IGNORECASE)
+# Bytes of a file of certificates; the list of all authorities that a system trusts has a fifth of a MiB.
+_LARGEST_FILE = 4 * 2**20
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -307,6 +311,8 @@ def _credential(identity: Any, settings: Settings, transport: Any) -> Any:
             "disable_instance_discovery": settings.has_own_authority,
         }
     try:
+        if path := settings.credential_arguments.get("certificate_path"):
+            _check_file(path)
         return getattr(identity, settings.credential)(**arguments)
     except (ValueError, OSError) as error:  # an impossible tenant id, a certificate that is not there
         raise AzureBackupConfigError(
@@ -341,12 +347,23 @@ def _trusted(settings: Settings) -> ssl.SSLContext | None:
     if not settings.ca_bundle:
         return None
     try:
+        _check_file(settings.ca_bundle)
         return ssl.create_default_context(cafile=settings.ca_bundle)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise AzureBackupConfigError(
             f"ca_bundle {settings.ca_bundle!r} in the extra of connection {settings.conn_id!r} cannot be "
             f"read on this machine ({error}); expected a PEM file that every worker and triggerer can read"
         ) from None
+
+
+def _check_file(path: str) -> None:
+    """Refuse what no library may read to its end: a device has none, and a pipe waits for its writer.
+
+    :raises OSError: when there is nothing, or something else than a regular file of a sensible size.
+    """
+    found = Path(path).stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_FILE:
+        raise OSError(f"not a regular file of at most {_LARGEST_FILE // 2**20} MiB")
 
 
 def _policies(retries: Any, tokens: Any) -> list[Any]:

@@ -112,6 +112,8 @@ def test_without_a_vault_it_lists_those_it_may_see(press: Press) -> None:
         ({"tenant_id": ""}, "has password (client secret) without tenant_id"),
         ({"ca_bundle": "/nowhere/ca.pem"}, "ca_bundle '/nowhere/ca.pem'"),
         ({"certificate_path": "/nowhere/c.pem"}, "makes no CertificateCredential"),
+        ({"ca_bundle": "/dev/zero"}, "not a regular file of at most 4 MiB"),
+        ({"certificate_path": "/dev/zero"}, "not a regular file of at most 4 MiB"),
     ],
 )
 def test_a_form_that_cannot_work_is_told_without_a_request(

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.emulator.tls import write_whole
@@ -52,7 +53,9 @@ def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
         print(f"Azure Backup emulator at {azure.url} (help: {azure.url}/_emulator)")
         print(f"certificate authority: {azure.ca_bundle}")
         # What is printed ends up in logs; the secret stays in its file.
-        print(f'export AIRFLOW_CONN_AZURE_BACKUP_DEFAULT="$(cat {shlex.quote(str(path))})"', flush=True)
+        print(f'export AIRFLOW_CONN_AZURE_BACKUP_DEFAULT="$(cat {shlex.quote(str(path))})"')
+        # For the page in Airflow's UI and for the connection test.
+        print(f"export AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS={urlsplit(azure.url).netloc}", flush=True)
         stop.wait()
 
 

@@ -36,13 +36,15 @@ def test_the_command_prints_a_connection_serves_and_stops_on_a_signal(tmp_path: 
     )
     assert process.stdout
     try:
-        lines = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(4)]
         export, assignment = shlex.split(lines[2])
         name, _, value = assignment.partition("=")
         assert export == "export"  # or Airflow, started from this shell, does not see it
+        allowed = lines[3].removeprefix("export AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS=").rstrip()
         assert value == f"$(cat {tmp_path / 'connection.json'})"
         connection = json.loads((tmp_path / "connection.json").read_text())
         assert name == "AIRFLOW_CONN_AZURE_BACKUP_DEFAULT"
+        assert connection["extra"]["endpoint"] == f"https://{allowed}"
         assert connection["extra"]["ca_bundle"] == str(tmp_path / "ca.pem")
         assert (tmp_path / "connection.json").stat().st_mode & 0o077 == 0
         trust = ssl.create_default_context(cafile=tmp_path / "ca.pem")
