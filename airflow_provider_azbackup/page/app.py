@@ -51,7 +51,7 @@ from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.wire import JsonObject, T
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from airflow_provider_azbackup.links import AzureBackupJobLink
-from airflow_provider_azbackup.page import connections, gates
+from airflow_provider_azbackup.page import connections, facts, gates
 from airflow_provider_azbackup.page.reads import Reads
 from airflow_provider_azbackup.portal import job_of, safe_link
 
@@ -150,8 +150,8 @@ def make_app(reads: Reads | None = None) -> FastAPI:
     )
     def list_gates(user: GetUserDep, session: SessionDep, dag_id: str | None = None) -> JsonObject:
         since = datetime.fromtimestamp(clock.current().now() - board.WEEK, UTC)
-        # Airflow takes a dag_id in the query for the one to give permission for, so no other is shown then.
-        asked = {each for each in gates.dag_ids(session, since) if dag_id in (None, each)}
+        # Airflow checks the permission for the dag_id in the query, so no other Dag is shown then.
+        asked = {each for each in gates.gated_dag_ids(session, since) if dag_id in (None, each)}
         readable = {each for each in asked if _may_read_xcoms(each, user)}
         found = gates.recent(session, readable, since) if readable else []
         return {"gates": found, "cut": len(found) >= gates.MOST}
@@ -182,11 +182,11 @@ def make_app(reads: Reads | None = None) -> FastAPI:
             seen = await reads.job(settings, ref) if settings else None
             job = board.phases(seen) if seen else None
         return {
-            "job": {"job_id": ref.job_id, "vault": ref.vault.name, **gates.facts_of(job)},
+            "job": {"job_id": ref.job_id, "vault": ref.vault.name, **facts.job_facts(job)},
             "portal": safe_link(link) or None,
-            "progress": gates.scalars_of(pushed.get(PROGRESS)),
-            "recovery_point": gates.scalars_of(pushed.get("recovery_point")),
-            "proof": gates.scalars_of(pushed.get("proof")),
+            "progress": facts.scalars(pushed.get(PROGRESS)),
+            "recovery_point": facts.scalars(pushed.get("recovery_point")),
+            "proof": facts.scalars(pushed.get("proof")),
         }
 
     return app
@@ -211,10 +211,10 @@ def _add_files(app: FastAPI) -> None:
 
 
 def _check_ids(request: Request) -> None:
-    """Refuse what can be the id of nothing, before anybody looks for it: PostgreSQL raises on a NUL."""
+    """Refuse a text that cannot be an id before the database is asked for it: PostgreSQL raises on a NUL."""
     for text in (*request.path_params.values(), *request.query_params.values()):
         if len(text) > _LONGEST_ID or clean(text) != text:
-            raise HTTPException(422, f"expected at most {_LONGEST_ID} characters, none of them a control one")
+            raise HTTPException(422, f"an id has at most {_LONGEST_ID} characters and no control characters")
 
 
 def _may_read(conn_id: str, user: Any) -> bool:

@@ -7,10 +7,8 @@ push the same, so every value is read field by field, with its type and its leng
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import datetime
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow.models.taskinstance import TaskInstance
@@ -18,10 +16,9 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import String, and_, cast, func, select
 from sqlalchemy.orm import aliased
 
-from airflow_provider_azbackup.core.jobs import Outcome
-from airflow_provider_azbackup.core.plain import MOST_ENTRIES, clean, cut
 from airflow_provider_azbackup.core.progress import PROGRESS
 from airflow_provider_azbackup.links import AzureBackupJobLink
+from airflow_provider_azbackup.page.facts import job_facts
 from airflow_provider_azbackup.portal import job_of
 
 if TYPE_CHECKING:
@@ -33,13 +30,11 @@ if TYPE_CHECKING:
 MOST = 1000
 _LONGEST = 50_000
 _LONGEST_LINK = 2_000
-# Numbers that JavaScript holds exactly.
-_LARGEST = 2**53
 # What a tab shows of its task.
 _SHOWN = (AzureBackupJobLink.key, "job", PROGRESS, "recovery_point", "proof")
 
 
-def dag_ids(session: Session, since: datetime) -> set[str]:
+def gated_dag_ids(session: Session, since: datetime) -> set[str]:
     """Return the ids of the Dags whose tasks have waited for a job since a moment."""
     gated = select(XComModel.dag_id).where(*_is_link(since)).distinct()
     return set(session.scalars(gated))
@@ -128,93 +123,12 @@ def _is_link(since: datetime) -> tuple[Any, ...]:
 
 def _size_and_end(job: Any) -> JsonObject:
     """Return of a job that is over what no list of Azure's shows."""
-    known = facts_of(job)
+    known = job_facts(job)
     return {
         "item": known.get("item", ""),
         "outcome": known.get("outcome", ""),
         "size": known.get("size_bytes"),
     }
-
-
-def facts_of(job: Any) -> JsonObject:
-    """Return of a job's facts what the tab shows; the rest, Azure's property bag, stays here.
-
-    :param job: as a task has pushed it, or as :func:`~airflow_provider_azbackup.core.board.phases` gives it.
-    """
-    return _read(job, _OF_JOB)
-
-
-def scalars_of(facts: Any) -> JsonObject:
-    """Return the facts that are texts and numbers, at most 50."""
-    if not isinstance(facts, dict):
-        return {}
-    read = {cut(clean(name)): _scalar(value) for name, value in facts.items()}
-    return dict([(name, value) for name, value in read.items() if value is not None][:MOST_ENTRIES])
-
-
-def _read(facts: Any, fields: MappingProxyType[str, Callable[[Any], Any]]) -> JsonObject:
-    """Return those fields of a dict that hold what they should."""
-    if not isinstance(facts, dict):
-        return {}
-    read = {name: check(facts[name]) for name, check in fields.items() if name in facts}
-    return {name: value for name, value in read.items() if value is not None}
-
-
-def _text(value: Any) -> str | None:
-    return cut(clean(value)) if isinstance(value, str) else None
-
-
-def _number(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # Compared first: an int of a thousand digits has no float to ask for.
-    return value if is_number and -_LARGEST < value < _LARGEST and math.isfinite(value) else None
-
-
-def _scalar(value: Any) -> str | float | bool | None:
-    return value if isinstance(value, bool) else _number(value) if _text(value) is None else _text(value)
-
-
-def _outcome(value: Any) -> str | None:
-    return value if value in [outcome.value for outcome in Outcome] else None
-
-
-def _texts(value: Any) -> list[str]:
-    entries = value if isinstance(value, list | tuple) else []
-    return [text for entry in entries[:MOST_ENTRIES] if (text := _text(entry)) is not None]
-
-
-def _entries(fields: MappingProxyType[str, Callable[[Any], Any]]) -> Callable[[Any], list[JsonObject]]:
-    def read(value: Any) -> list[JsonObject]:
-        entries = value if isinstance(value, list | tuple) else []
-        return [_read(entry, fields) for entry in entries[:MOST_ENTRIES] if isinstance(entry, dict)]
-
-    return read
-
-
-_OF_ERROR = MappingProxyType({"title": _text, "code": _text, "message": _text, "recommendations": _texts})
-_OF_PHASE = MappingProxyType({"name": _text, "status": _text, "progress": _text})
-_OF_JOB: MappingProxyType[str, Callable[[Any], Any]] = MappingProxyType(
-    {
-        "item": _text,
-        "operation": _text,
-        "status": _text,
-        "outcome": _outcome,
-        "backup_management_type": _text,
-        "start_time": _text,
-        "end_time": _text,
-        "start": _number,
-        "end": _number,
-        "duration_seconds": _number,
-        "duration": _number,
-        "percent": _number,
-        "phase": _text,
-        "message": _text,
-        "activity_id": _text,
-        "errors": _entries(_OF_ERROR),
-        "tasks": _entries(_OF_PHASE),
-        "size_bytes": _number,
-    }
-)
 
 
 def _plain(value: Any) -> Any:
