@@ -121,6 +121,11 @@ class AirflowApi:
     def set_paused(self, dag_id: str, paused: bool) -> None:
         self.call("PATCH", f"/dags/{quote(dag_id)}", {"is_paused": paused}, update_mask="is_paused")
 
+    def reparse(self, dag_id: str) -> None:
+        """Have the file of a Dag read anew, soon; without this it is read again only when it has changed."""
+        token = self.call("GET", f"/dags/{quote(dag_id)}")["file_token"]
+        self.call("PUT", f"/parseDagFile/{quote(token, safe='')}")
+
     def run_dag(self, dag_id: str, conf: Mapping[str, object] | None = None) -> Run:
         """Unpause a Dag, start a run of it, and return the run."""
         self.set_paused(dag_id, False)

@@ -140,7 +140,7 @@ class Chaos:
                     raise
             if limit.is_over:
                 raise TimeoutError(f"not seen in {limit}:\n{self}")
-            time.sleep(0.5)
+            time.sleep(1)
 
     def play(self, stories: Sequence[tuple[Case, Story]], *, timeout: float) -> None:
         """Tell all stories side by side. What goes wrong in one is noted in its case and stops no other."""

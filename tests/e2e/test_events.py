@@ -9,7 +9,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from urllib.parse import quote
 
 import pytest
 
@@ -38,8 +37,7 @@ def until(found: Callable[[], bool], airflow: Stack, *, timeout: float) -> None:
 def pause(airflow: Stack, paused: bool) -> None:
     """Pause or unpause the Dag, and have its file read anew: only then Airflow looks to its watchers."""
     airflow.set_paused(DAG, paused)
-    token = airflow.call("GET", f"/dags/{DAG}")["file_token"]
-    airflow.call("PUT", f"/parseDagFile/{quote(token, safe='')}")
+    airflow.reparse(DAG)
 
 
 class Asset:

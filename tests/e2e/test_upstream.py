@@ -138,6 +138,7 @@ def stories(airflow: Stack, azure: Azure) -> dict[str, Story]:
 
 def _reparsed(airflow: Stack, task: Task) -> None:
     """Wait until Airflow has read the number of retries anew."""
+    airflow.reparse(task.run.dag_id)
     limit = Limit(120)
     while airflow.call("GET", f"/dags/{task.run.dag_id}/tasks/backup")["retries"] != 0:
         assert not limit.is_over, "the DAG file was not read again"
