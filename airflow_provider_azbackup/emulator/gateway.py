@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from airflow_provider_azbackup.emulator.identity import Principal
@@ -26,6 +26,7 @@ from airflow_provider_azbackup.emulator.model import RefusalError, World
 RECOVERY_SERVICES, DATA_PROTECTION = "Microsoft.RecoveryServices", "Microsoft.DataProtection"
 JOBS_READ = f"{RECOVERY_SERVICES}/vaults/backupJobs/read"
 HOUR = 3600.0
+T = TypeVar("T")
 GATEWAY = {"x-ms-failure-cause": "gateway"}
 SERVICE = {"x-ms-failure-cause": "service"}
 
@@ -257,10 +258,9 @@ class Call:
         return [item for item in self.world.items if item.vault == vault]
 
     def item(self) -> Item:
-        wanted = (self.parts["container"].lower(), self.parts["item"].lower())
-        for item in self.items():
-            if (item.container.lower(), item.native_name.lower()) == wanted:
-                return item
+        named = f"protectionContainers/{self.parts['container']}/protectedItems/{self.parts['item']}"
+        if item := self.world.at(f"{self.vault().path}/backupFabrics/Azure/{named}"):
+            return item
         raise not_found(f"The protected item '{self.parts['item']}' was not found in this vault.")
 
     def job(self) -> Job:
@@ -278,7 +278,7 @@ class Call:
 
     def history(self, item: Item) -> list[Job]:
         """The item's backup jobs, oldest first."""
-        jobs = [each for each in self.world.jobs.values() if each.item == item and each.category == "Backup"]
+        jobs = [each for each in self.world.jobs_of(item) if each.category == "Backup"]
         return sorted(jobs, key=lambda each: each.starts)
 
     def point(self) -> Job:
@@ -306,23 +306,27 @@ class Call:
             at = term.end()
         return found
 
-    def page(self, values: Sequence[Json]) -> Answer:
-        """One page, with a ``nextLink`` when there is more. The token names the last value seen."""
+    def page(self, values: Sequence[T], body: Callable[[T], Json], name: Callable[[T], str]) -> Answer:
+        """One page, with a ``nextLink`` when there is more. The token names the last value seen.
+
+        :param body: makes the body of one value; it is asked for those of this page.
+        :param name: what tells one value from the others.
+        """
         token = self.ask.query.get("$skipToken", "")
         try:
             seen = base64.urlsafe_b64decode(token.encode() + b"==").decode()
         except ValueError:
             raise invalid(f"The $skipToken {token!r} is not valid.") from None
-        start = next((i + 1 for i, value in enumerate(values) if value["id"] == seen), 0) if seen else 0
+        start = next((i + 1 for i, value in enumerate(values) if name(value) == seen), 0) if seen else 0
         some = values[start : start + self.world.page_size]
-        body: Json = {"value": some}
+        page: Json = {"value": [body(value) for value in some]}
         if start + len(some) < len(values):
-            token = base64.urlsafe_b64encode(some[-1]["id"].encode()).decode()
+            token = base64.urlsafe_b64encode(name(some[-1]).encode()).decode()
             query = {**self.ask.query, "$skipToken": token}
-            body["nextLink"] = f"{self.ask.base}{self.ask.path}?" + "&".join(
+            page["nextLink"] = f"{self.ask.base}{self.ask.path}?" + "&".join(
                 f"{key}={quote(value, safe='')}" for key, value in query.items()
             )
-        return Answer(body=body)
+        return Answer(body=page)
 
     def accepted(self, operation: Operation, path: str, status: str, version: str | None = None) -> Answer:
         """202 with the two signed addresses of an operation."""

@@ -15,6 +15,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azbackup.emulator.jobs import Json
@@ -50,7 +51,12 @@ class Principal:
         return str(uuid.uuid5(uuid.NAMESPACE_URL, self.client_id))
 
     def may(self, action: str) -> bool:
-        return any(fnmatch.fnmatchcase(action.lower(), allowed.lower()) for allowed in self.actions)
+        return _covered(action, tuple(self.actions))
+
+
+@lru_cache
+def _covered(action: str, allowed: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(action.lower(), each.lower()) for each in allowed)
 
 
 class Identity:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import partial
+from operator import attrgetter
 
 from airflow_provider_azbackup.emulator import gateway, instance_restores
 from airflow_provider_azbackup.emulator import instance_bodies as bodies
@@ -33,22 +35,16 @@ def _instances(call: Call) -> list[Instance]:
 
 
 def _instance(call: Call) -> Instance:
-    for item in _instances(call):
-        if item.native_name.lower() == call.parts["instance"].lower():
-            return item
+    item = call.world.at(f"{_vault(call).path}/backupInstances/{call.parts['instance']}")
+    if isinstance(item, Instance):
+        return item
     raise not_found(f"The backup instance '{call.parts['instance']}' was not found in this vault.")
-
-
-def _page(call: Call, values: list[Json]) -> Answer:
-    answer = call.page(values)
-    answer.body.setdefault("nextLink", None)
-    return answer
 
 
 def list_vaults(call: Call) -> Answer:
     group = call.parts.get("group", "").lower()
     found = [vault for vault in call.world.backup_vaults if group in ("", vault.group.lower())]
-    return call.page([bodies.vault(vault) for vault in found])
+    return call.page(found, bodies.vault, attrgetter("path"))
 
 
 def get_vault(call: Call) -> Answer:
@@ -56,7 +52,7 @@ def get_vault(call: Call) -> Answer:
 
 
 def list_instances(call: Call) -> Answer:
-    return call.page([_instance_body(call, item) for item in _instances(call)])
+    return call.page(_instances(call), partial(_instance_body, call), attrgetter("path"))
 
 
 def _instance_body(call: Call, item: Instance) -> Json:
@@ -170,7 +166,9 @@ def list_jobs(call: Call) -> Answer:
         for job in call.world.jobs.values()
         if job.item.vault == vault and call.now >= job.starts + job.visible_after
     ]
-    return _page(call, [_job_body(call, job, full=False) for job in found])
+    answer = call.page(found, partial(_job_body, call, full=False), attrgetter("id"))
+    answer.body.setdefault("nextLink", None)
+    return answer
 
 
 def get_job(call: Call) -> Answer:
@@ -185,7 +183,9 @@ def _points(call: Call, item: Instance) -> list[Job]:
 
 def list_points(call: Call) -> Answer:
     item = _instance(call)
-    return call.page([bodies.recovery_point(job, item, call.now) for job in _points(call, item)])
+    return call.page(
+        _points(call, item), lambda job: bodies.recovery_point(job, item, call.now), attrgetter("id")
+    )
 
 
 def get_point(call: Call) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from airflow_provider_azbackup.emulator.items import Item, Phase, Vault, Workload
 
@@ -154,7 +155,7 @@ CONFIGURED = "ProtectionConfigured"  # the one state of an instance in which a b
 class BackupVault(Vault):
     """A Backup vault."""
 
-    @property
+    @cached_property
     def path(self) -> str:
         return (
             f"/subscriptions/{self.subscription}/resourceGroups/{self.group}"
@@ -180,7 +181,7 @@ class Instance(Item):
         """What Azure calls the data source: the last name of its resource."""
         return self.source_id.rpartition("/")[2]
 
-    @property
+    @cached_property
     def native_name(self) -> str:
         """Source set, source and a GUID, as portal and CLI make it."""
         text = hashlib.sha256(
@@ -189,7 +190,7 @@ class Instance(Item):
         guid = f"{text[:8]}-{text[8:12]}-11ee-{text[12:16]}-{text[16:28]}"
         return f"{self.parent or self.name}-{self.source_name}-{guid}"
 
-    @property
+    @cached_property
     def path(self) -> str:
         return f"{self.vault.path}/backupInstances/{self.native_name}"
 
@@ -203,7 +204,7 @@ class Instance(Item):
         """The ARM id of a database's server or of a cluster; an empty string for what is in no set."""
         return self._resource(self.workload.set_resource) if self.workload.set_resource else ""
 
-    @property
+    @cached_property
     def source_id(self) -> str:
         return self._resource(self.workload.resource)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,7 @@ class Vault:
     name: str
     region: str
 
-    @property
+    @cached_property
     def path(self) -> str:
         return (
             f"/subscriptions/{self.subscription}/resourceGroups/{self.group}"
@@ -202,14 +203,14 @@ class Item:
         """The instance or system that a database lives in."""
         return _SYSTEMS.get(self.kind, self.instance)
 
-    @property
+    @cached_property
     def container(self) -> str:
         return {
             "VM": f"IaasVMContainer;iaasvmcontainerv2;{self.group};{self.name}",
             "AzureFileShare": f"StorageContainer;storage;{self.group};{self.parent}",
         }.get(self.kind, f"VMAppContainer;compute;{self.group};{self.parent}")
 
-    @property
+    @cached_property
     def native_name(self) -> str:
         share = hashlib.sha256(f"{self.parent}/{self.name}".encode()).hexdigest()
         return {
@@ -217,14 +218,14 @@ class Item:
             "AzureFileShare": f"AzureFileShare;{share}",
         }.get(self.kind, f"{self.kind};{self.system};{self.name}")
 
-    @property
+    @cached_property
     def path(self) -> str:
         return (
             f"{self.vault.path}/backupFabrics/Azure/protectionContainers/{self.container}"
             f"/protectedItems/{self.native_name}"
         )
 
-    @property
+    @cached_property
     def source_id(self) -> str:
         """The ARM id of the VM or storage account; the small s is as recorded for storage accounts."""
         kind = (

@@ -56,48 +56,75 @@ def _own(seeded: Mapping[str, Any]) -> Json:
     return {key: value for key, value in seeded.items() if key not in ("vault", "plan", "state")}
 
 
-class World:
-    """Everything that exists: vaults, items, jobs, operations, plans.
+class Inventory:
+    """What there is at the start. It is made once; a reset goes back to it.
 
-    :param seed: see ``seed.DEFAULT``.
-    :param speed: emulated seconds per second of the clock.
-    :param store: where jobs, operations and plans are kept; what it holds is there from the start.
+    :param seed: what ``seed.read`` returns.
+    :raises ValueError: if two items are one, or a plan is not one.
     """
 
-    def __init__(self, seed: Mapping[str, Any], speed: float, store: Memory) -> None:
-        self.speed, self.store = speed, store
+    def __init__(self, seed: Mapping[str, Any]) -> None:
         self.tenant, self.subscription = str(seed["tenant_id"]), str(seed["subscription_id"])
         self.region = str(seed["region"])
-        self.vaults = [
-            Vault(subscription=self.subscription, region=self.region, group=each["group"], name=each["name"])
-            for each in seed["vaults"]
-        ]
+        home = {"subscription": self.subscription, "region": self.region}
+        self.vaults = [Vault(**home, **each) for each in seed["vaults"]]
+        self.backup_vaults = [BackupVault(**home, **each) for each in seed["backup_vaults"]]
+        self.policies: Mapping[str, Mapping[str, Any]] = seed["backup_policies"]
         self.items: list[Item] = []
         self.plans: dict[str, Plan] = {}
         self.protection: dict[str, Protection] = {}
-        for each in seed["items"]:
-            named = [vault for vault in self.vaults if vault.name == each.get("vault", self.vaults[0].name)]
-            self._add(Item(vault=named[0], **_own(each)), each)
-        self.backup_vaults = [
-            BackupVault(subscription=self.subscription, region=self.region, **each)
-            for each in seed["backup_vaults"]
-        ]
-        self.policies: Mapping[str, Mapping[str, Any]] = seed["backup_policies"]
-        for each in seed["backup_instances"]:
-            homes = [vault for vault in self.backup_vaults if vault.name == each["vault"]]
-            self._add(Instance(vault=homes[0], **_own(each)), each)
-        self.jobs: dict[str, Job] = {}
-        self.operations: dict[str, Operation] = {}
-        self._load({item.path: item for item in self.items})
-        self.quirks: Sequence[str] = ()
-        self.page_size = 200
+        self._named: dict[str, list[Item]] = {}
+        for kind, vaults, seeded in (
+            (Item, self.vaults, seed["items"]),
+            (Instance, self.backup_vaults, seed["backup_instances"]),
+        ):
+            for each in seeded:
+                wanted = each.get("vault", self.vaults[0].name)
+                vault = next(vault for vault in vaults if vault.name == wanted)
+                self._add(kind(vault=vault, **_own(each)), each)
 
     def _add(self, item: Item, seeded: Mapping[str, Any]) -> None:
         if item.path in self.plans:
             raise ValueError(f"seed: two items are one in Azure, {item.path}")
         self.items.append(item)
+        for name in {item.name.lower(), item.native_name.lower(), item.path.lower()}:
+            self._named.setdefault(name, []).append(item)
         self.plans[item.path] = made(Plan, seeded.get("plan", {}), f"seed: plan of {item.name}")
         self.protection[item.path] = Protection(state=seeded.get("state", ""))
+
+    def at(self, path: str) -> Item | None:
+        """The item of an ARM id in any case."""
+        return next(iter(self._named.get(path.lower(), ())), None)
+
+    def named(self, name: str) -> list[Item]:
+        """The items of a friendly name, a native name or an ARM id; at least one."""
+        found = self._named.get(name.lower())
+        if not found:
+            raise KeyError(f"no protected item {name!r}; there are {sorted({i.name for i in self.items})}")
+        return found
+
+
+class World:
+    """Everything that exists: vaults, items, jobs, operations, plans.
+
+    :param inventory: what there is at the start.
+    :param speed: emulated seconds per second of the clock.
+    :param store: where jobs, operations and plans are kept; what it holds is there from the start.
+    """
+
+    def __init__(self, inventory: Inventory, speed: float, store: Memory) -> None:
+        self.speed, self.store = speed, store
+        self.tenant, self.subscription = inventory.tenant, inventory.subscription
+        self.region, self.policies = inventory.region, inventory.policies
+        self.vaults, self.backup_vaults = inventory.vaults, inventory.backup_vaults
+        self.items, self.named, self.at = inventory.items, inventory.named, inventory.at
+        self.plans, self.protection = dict(inventory.plans), dict(inventory.protection)
+        self.jobs: dict[str, Job] = {}
+        self._jobs_of: dict[str, list[Job]] = {}
+        self.operations: dict[str, Operation] = {}
+        self._load({item.path: item for item in self.items})
+        self.quirks: Sequence[str] = ()
+        self.page_size = 200
 
     def _load(self, items: Mapping[str, Item]) -> None:
         """Go on from what is kept; an item that is seeded no more takes its jobs with it."""
@@ -107,25 +134,26 @@ class World:
         for path, kept in self.store.all("protection").items():
             if path in items:
                 self.protection[path] = Protection(**kept)
-        for name, kept in self.store.all("job").items():
+        for kept in self.store.all("job").values():
             if item := items.get(kept["item"]):
                 pinned = kept["pinned"] and tuple(kept["pinned"])
-                self.jobs[name] = Job(**{**kept, "item": item, "pinned": pinned})
+                self._add_job(Job(**{**kept, "item": item, "pinned": pinned}))
         for name, kept in self.store.all("operation").items():
             self.operations[name] = Operation(**{**kept, "job": self.jobs.get(kept["job"])})
 
     def keep(self, job: Job) -> None:
         """Remember a job as it is now."""
-        self.jobs[job.id] = job
+        if job.id not in self.jobs:
+            self._add_job(job)
         self.store.put("job", job.id, {**vars(job), "item": job.item.path})
 
-    def named(self, name: str) -> list[Item]:
-        """The items of a friendly name, a native name or an ARM id; at least one."""
-        wanted = name.lower()
-        found = [i for i in self.items if wanted in (i.name.lower(), i.native_name.lower(), i.path.lower())]
-        if not found:
-            raise KeyError(f"no protected item {name!r}; there are {sorted({i.name for i in self.items})}")
-        return found
+    def _add_job(self, job: Job) -> None:
+        self.jobs[job.id] = job
+        self._jobs_of.setdefault(job.item.path, []).append(job)
+
+    def jobs_of(self, item: Item) -> Sequence[Job]:
+        """The jobs of an item, in the order in which they became known."""
+        return self._jobs_of.get(item.path, ())
 
     def plan(self, name: str, **changes: Any) -> None:
         """Decide how the coming jobs of an item go; of all of them where several share the name."""
@@ -152,11 +180,8 @@ class World:
         """The item's backups that really run: not one that is only about to be refused."""
         return [
             job
-            for job in self.jobs.values()
-            if job.item == item
-            and job.category == "Backup"
-            and not job.ended(now)
-            and job.error != BACKUP_RUNS_DETAILS
+            for job in self.jobs_of(item)
+            if job.category == "Backup" and not job.ended(now) and job.error != BACKUP_RUNS_DETAILS
         ]
 
     def start(self, item: Item, now: float, operation: str, job_id: str | None = None, **changes: Any) -> Job:
@@ -195,7 +220,7 @@ class World:
     def back_up(self, item: Item, now: float, **request: Any) -> Operation:
         """Do what a backup request asks: usually a job, and an operation that will name it."""
         plan = self.plans[item.path]
-        busy = plan.busy if self.running(item, now) else None
+        busy = plan.busy if plan.busy and self.running(item, now) else None
         if busy == "conflict":
             raise RefusalError(status=409, code=BACKUP_RUNS["code"], message=BACKUP_RUNS["message"])
         if busy == "operation":

@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
+from operator import attrgetter, itemgetter
 
 from airflow_provider_azbackup.emulator import gateway, item_bodies, job_bodies, restores
 from airflow_provider_azbackup.emulator.gateway import Answer, Call, Route, invalid
@@ -34,7 +36,7 @@ def list_subscriptions(call: Call) -> Answer:
 
 
 def list_vaults(call: Call) -> Answer:
-    return call.page([item_bodies.vault(vault) for vault in call.world.vaults])
+    return call.page(call.world.vaults, item_bodies.vault, attrgetter("path"))
 
 
 def get_vault(call: Call) -> Answer:
@@ -44,7 +46,7 @@ def get_vault(call: Call) -> Answer:
 def list_guards(call: Call) -> Answer:
     """No vault here has a Resource Guard; `az backup restore` asks before it starts anything."""
     call.vault()
-    return call.page([])
+    return Answer(body={"value": []})
 
 
 def list_items(call: Call) -> Answer:
@@ -65,7 +67,7 @@ def list_items(call: Call) -> Answer:
         == item.workload.management.lower()
         and wanted.get("itemType", item.workload.item_type).lower() == item.workload.item_type.lower()
     ]
-    return call.page([_item_body(call, item) for item in found])
+    return call.page(found, partial(_item_body, call), attrgetter("path"))
 
 
 def _item_body(call: Call, item: Item, expand: bool = False) -> Json:
@@ -87,13 +89,13 @@ def list_containers(call: Call) -> Answer:
     wanted = call.filters("backupManagementType", "friendlyName", "status")
     found = {
         body["id"]: body
-        for body in map(item_bodies.container, call.items())
+        for body in map(item_bodies.container, {each.container: each for each in call.items()}.values())
         if wanted.get("backupManagementType", "").lower()
         in ("", body["properties"]["backupManagementType"].lower())
         and wanted.get("friendlyName", "").lower() in ("", body["properties"]["friendlyName"].lower())
         and wanted.get("status", "").lower() in ("", "registered")
     }
-    return call.page(list(found.values()))
+    return call.page(list(found.items()), itemgetter(1), itemgetter(0))
 
 
 def back_up(call: Call) -> Answer:
@@ -181,7 +183,7 @@ def list_jobs(call: Call) -> Answer:
         and wanted.get("jobId", "").lower() in ("", job.id)
         and first <= job.starts <= last
     ]
-    return call.page([_job_body(call, job, full=False) for job in found])
+    return call.page(found, partial(_job_body, call, full=False), attrgetter("id"))
 
 
 def _window(text: str | None, default: float) -> float:
@@ -234,10 +236,15 @@ def list_points(call: Call) -> Answer:
         and first <= job.point_at <= last
         and (item.workload.management != "AzureWorkload" or job.backup_type in QUERY_TYPES[query])
     ]
-    found = [item_bodies.recovery_point(job, call.now, call.ask.query["api-version"]) for job in jobs]
-    if (log := call.log(item)) and query in ("Log", "All"):
-        found.append(item_bodies.log_range(item, *log))
-    return call.page(found)
+    log = call.log(item) if query in ("Log", "All") else None
+    version = call.ask.query["api-version"]
+
+    def body(job: Job | None) -> Json:
+        if job is None:
+            return item_bodies.log_range(item, *(log or ()))
+        return item_bodies.recovery_point(job, call.now, version)
+
+    return call.page([*jobs, *([None] if log else [])], body, lambda job: job.id if job else "log")
 
 
 # What a list of a database's recovery points shows, by what it is asked for.

@@ -66,7 +66,7 @@ from airflow_provider_azbackup.emulator.faults import HTML, RECORDED, Fault, Fau
 from airflow_provider_azbackup.emulator.gateway import Answer, Arm, Ask, trace_headers
 from airflow_provider_azbackup.emulator.identity import Identity, SignInError, instance_discovery
 from airflow_provider_azbackup.emulator.jobs import QUIRKS, Json, one_of
-from airflow_provider_azbackup.emulator.model import RefusalError, World
+from airflow_provider_azbackup.emulator.model import Inventory, RefusalError, World
 from airflow_provider_azbackup.emulator.routes import ROUTES
 from airflow_provider_azbackup.emulator.store import Log, Memory, Store
 
@@ -102,6 +102,7 @@ class Service:
         self.speed, self.skew = speed, 0.0
         self._clock = clock
         self.seed = seeds.read(seed or {})
+        self.inventory = Inventory(self.seed)
         self.store = Memory()
         self.identity = Identity(self.seed, time.time, self.store)
         self.lock = threading.RLock()
@@ -134,7 +135,7 @@ class Service:
 
     def _begin(self) -> None:
         self.skew = 0.0
-        self.world = World(self.seed, self.speed, self.store)
+        self.world = World(self.inventory, self.speed, self.store)
         self.arm = Arm(ROUTES, self.world, self.clock, JOB_READS_AN_HOUR)
         self.identity.lifetime, self.identity.expired_secrets = TOKEN_LIFETIME, ()
         self.faults = Faults(self.store)

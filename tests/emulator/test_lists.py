@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from airflow_provider_azbackup.emulator import Emulator
+from airflow_provider_azbackup.emulator.gateway import Ask
 from airflow_provider_azbackup.emulator.service import Service
 from tests.clock import ManualClock
 from tests.emulator.conftest import SUBSCRIPTION, VAULT, Client
 
 JOBS = f"{VAULT}/backupJobs"
+INSTANCES = VAULT.replace(
+    "RecoveryServices/vaults/demo-vault", "DataProtection/backupVaults/demo-backup-vault"
+)
 
 
 def _names(reply: Any) -> list[str]:
@@ -245,6 +253,80 @@ def test_speed_shortens_jobs_operations_and_the_budgets_hour() -> None:
     first = service.arm.spend(action, "GET")
     clock.advance(60)
     assert service.arm.spend(action, "GET") == first
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """How many functions are called: a measure of work that no load on the computer changes."""
+    counted = 0
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal counted
+        counted += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return counted
+
+
+LARGE: dict[str, Callable[[Service, int], object]] = {
+    "items": lambda service, _: _walk(service, f"{VAULT}/backupProtectedItems"),
+    "containers": lambda service, _: _walk(service, f"{VAULT}/backupProtectionContainers"),
+    "jobs": lambda service, _: _walk(service, JOBS),
+    "instances": lambda service, _: _walk(service, f"{INSTANCES}/backupInstances"),
+    "jobs of instances": lambda service, _: _walk(service, f"{INSTANCES}/backupJobs"),
+    "one item after the other": lambda service, _: [_ask(service, each.path) for each in service.world.items],
+    "recovery points of each": lambda service, _: [
+        _ask(service, f"{each.path}/recoveryPoints") for each in service.world.items
+    ],
+    "a job of each": lambda service, _: [service.start_job(each.path) for each in service.world.items],
+    "a plan of each": lambda service, _: [service.plan(each.path) for each in service.world.items],
+    "a seed": lambda _, size: _large(size),
+}
+
+
+def _large(size: int) -> Service:
+    items = [{"kind": "VM", "name": f"vm-{number}", "group": "g"} for number in range(size)]
+    home = {"kind": "Disk", "policy": "disk-policy", "group": "g", "vault": "demo-backup-vault"}
+    instances = [{**home, "name": f"disk-{number}"} for number in range(size)]
+    seed = {"items": items, "backup_instances": instances}
+    service = Service(clock=ManualClock(), speed=1, seed=seed)
+    service.configure(page_size=size // 4, job_read_budget=100_000)
+    for item in service.world.items:
+        service.start_job(item.path, seconds=0, ago=60)
+    return service
+
+
+def _ask(service: Service, path: str, **query: str) -> Any:
+    identity = service.identity
+    token = identity.token(identity.principals["operator"], "https://management.azure.com")
+    ask = Ask(
+        method="GET",
+        path=path,
+        query={"api-version": "2026-07-01", **query},
+        headers={"authorization": f"Bearer {token}"},
+        body=b"",
+        base="https://localhost",
+    )
+    answer = service.answer(ask)
+    assert answer.status == 200
+    return answer.body
+
+
+def _walk(service: Service, path: str) -> None:
+    body = _ask(service, path)
+    while following := body.get("nextLink"):
+        query = dict(parse_qsl(urlsplit(following).query))
+        body = _ask(service, path, **{"$skipToken": query["$skipToken"]})
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_twice_as_many_items_are_twice_as_much_work(what: str) -> None:
+    small, large = (calls_of(partial(LARGE[what], _large(size), size)) for size in (100, 200))
+    assert large / small < 2.5
 
 
 def test_a_seed_file_can_change_any_part_of_the_world() -> None:

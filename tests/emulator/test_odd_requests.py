@@ -182,11 +182,14 @@ BODIES = st.recursive(
 class Bare:
     """The emulator without a socket, on which a mistake of its own comes up as what it is.
 
-    :ivar service: as if just started, with one job of ``vm-good`` and one of ``disk-good``.
+    It is as if just started, with one job of ``vm-good`` and one of ``disk-good``.
     """
 
+    clock = ManualClock()
+    service = Service(clock=clock, speed=1, seed=None)
+
     def __init__(self) -> None:
-        self.service = Service(clock=ManualClock(), speed=1, seed=None)
+        self.service.reset()
         self.jobs = [self.service.start_job(name) for name in ("vm-good", "disk-good")]
         identity = self.service.identity
         token = identity.token(identity.principals["operator"], "https://management.azure.com")
@@ -237,7 +240,7 @@ def test_any_json_is_answered_with_the_callers_mistake(body: Any, what: str) -> 
     bare = Bare()
     bare.service.start_job("documents", seconds=0, ago=60)
     name, _, action = what.partition("/")
-    (bare.service._clock).advance(5000)  # type: ignore[attr-defined]  # a clock that is moved by hand
+    bare.clock.advance(5000)
     point = next(iter(bare.send("GET", f"{bare.item(name)}/recoveryPoints").body["value"]), {"name": "1"})
     bare.send("POST", f"{bare.item(name)}/{action.replace('/1/', '/' + point['name'] + '/')}", body)
     bare.send("POST", f"{SUBSCRIPTION}/providers/Microsoft.RecoveryServices/locations/x/backupStatus", body)
