@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from airflow_provider_azbackup.emulator import gateway, instance_restores
 from airflow_provider_azbackup.emulator import instance_bodies as bodies
@@ -61,6 +61,13 @@ def _instance_body(call: Call, item: Instance) -> Json:
 
 def get_instance(call: Call) -> Answer:
     return Answer(body=_instance_body(call, _instance(call)))
+
+
+def list_policies(call: Call) -> Answer:
+    vault = _vault(call)
+    return call.page(
+        list(call.world.policies.items()), lambda each: bodies.policy(vault, *each), itemgetter(0)
+    )
 
 
 def get_policy(call: Call) -> Answer:
@@ -297,6 +304,7 @@ DATA_PROTECTION = (
     _route("GET", VAULT, f"{_VAULTS}/read", get_vault),
     _route("GET", rf"{VAULT}/backupInstances", f"{_INSTANCES}/read", list_instances),
     _route("GET", INSTANCE, f"{_INSTANCES}/read", get_instance),
+    _route("GET", rf"{VAULT}/backupPolicies", f"{_VAULTS}/backupPolicies/read", list_policies),
     _route("GET", rf"{VAULT}/backupPolicies/(?P<policy>[^/]+)", f"{_VAULTS}/backupPolicies/read", get_policy),
     _route("POST", rf"{INSTANCE}/backup", f"{_INSTANCES}/backup/action", back_up),
     _route(

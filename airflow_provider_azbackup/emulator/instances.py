@@ -165,12 +165,7 @@ class BackupVault(Vault):
 
 @dataclass(frozen=True, kw_only=True)
 class Instance(Item):
-    """A backup instance. A database's ``parent`` is its server; ``kind`` is a word of ``DATA_SOURCES``.
-
-    :param policy: the name of its policy.
-    """
-
-    policy: str
+    """A backup instance. A database's ``parent`` is its server; ``kind`` is a word of ``DATA_SOURCES``."""
 
     @property
     def workload(self) -> DataSource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_provider_azbackup.emulator.items import SOFT_DELETED_DAYS, Database, Item, Protection, Vault
@@ -118,6 +119,53 @@ _CONTAINER = {
     "AzureStorage": _storage_container,
     "AzureWorkload": _workload_container,
 }
+
+
+_AT = ["2026-01-01T22:30:00Z"]
+_DAILY = {
+    "schedulePolicyType": "SimpleSchedulePolicy",
+    "scheduleRunFrequency": "Daily",
+    "scheduleRunTimes": _AT,
+}
+_THIRTY_DAYS = {"count": 30, "durationType": "Days"}
+_LONG = {
+    "retentionPolicyType": "LongTermRetentionPolicy",
+    "dailySchedule": {"retentionTimes": _AT, "retentionDuration": _THIRTY_DAYS},
+}
+_DAILY_POLICY: Json = {"schedulePolicy": _DAILY, "retentionPolicy": _LONG, "timeZone": "UTC"}
+_LOG: Json = {
+    "policyType": "Log",
+    "schedulePolicy": {"schedulePolicyType": "LogSchedulePolicy", "scheduleFrequencyInMins": 60},
+    "retentionPolicy": {"retentionPolicyType": "SimpleRetentionPolicy", "retentionDuration": _THIRTY_DAYS},
+}
+_POLICY: Mapping[str, Json] = {
+    "AzureIaasVM": {"instantRPDetails": {}, **_DAILY_POLICY, "instantRpRetentionRangeInDays": 2},
+    "AzureStorage": _DAILY_POLICY,
+    "AzureWorkload": {
+        "settings": {"timeZone": "UTC", "issqlcompression": False, "isCompression": False},
+        "subProtectionPolicy": [
+            {"policyType": "Full", "schedulePolicy": _DAILY, "retentionPolicy": _LONG},
+            _LOG,
+        ],
+    },
+}
+
+
+def policy(items: Sequence[Item]) -> Json:
+    """The policy of these items: of the kind of the first, with the schedule of Azure's default policies."""
+    first = items[0]
+    kind = {} if first.kind == "VM" else {"workLoadType": first.workload.item_type}
+    return {
+        "id": f"{first.vault.path}/backupPolicies/{first.policy}",
+        "name": first.policy,
+        "type": "Microsoft.RecoveryServices/vaults/backupPolicies",
+        "properties": {
+            "backupManagementType": first.workload.management,
+            **kind,
+            **_POLICY[first.workload.management],
+            "protectedItemsCount": len(items),
+        },
+    }
 
 
 def item(

@@ -41,6 +41,7 @@ class Workload:
     point_after: float  # seconds from the job's start to the time of its recovery point
     named_after: float = 0.0  # seconds in which a job shows no task, workload type or server yet
     operation_failed: Mapping[str, str] | None = None  # the error of an operation that fails, if its own
+    policy: str = ""  # the name of the policy of an item that is seeded without one
     backup_type: str = "Full"  # of a backup that nobody has named a type of
     database: Database | None = None
 
@@ -53,6 +54,7 @@ WORKLOADS: Mapping[str, Workload] = {
         management="AzureIaasVM",
         item_type="VM",
         job_type="AzureIaaSVMJob",
+        policy="DefaultPolicy",
         backup_request="IaasVMBackupRequest",
         phases={
             "Backup": (
@@ -69,6 +71,7 @@ WORKLOADS: Mapping[str, Workload] = {
         management="AzureStorage",
         item_type="AzureFileShare",
         job_type="AzureStorageJob",
+        policy="DailyShares",
         backup_request="AzureFileShareBackupRequest",
         phases={"Backup": (Phase(task="Take Snapshot"),)},
         seconds={"Backup": 3, "Restore": 34},
@@ -78,6 +81,7 @@ WORKLOADS: Mapping[str, Workload] = {
         management="AzureWorkload",
         item_type="SQLDataBase",
         job_type="AzureWorkloadJob",
+        policy="HourlyLogBackup",
         backup_request="AzureWorkloadBackupRequest",
         phases={"Backup": _TO_VAULT, "Restore": _FROM_VAULT},
         seconds={"Backup": 182, "Restore": 272},
@@ -94,6 +98,7 @@ WORKLOADS: Mapping[str, Workload] = {
         management="AzureWorkload",
         item_type="SAPHanaDatabase",
         job_type="AzureWorkloadJob",
+        policy="DailyHana",
         backup_request="AzureWorkloadBackupRequest",
         phases={"Backup": _TO_VAULT, "Restore": _FROM_VAULT},
         seconds={"Backup": 182, "Restore": 272},
@@ -110,6 +115,7 @@ WORKLOADS: Mapping[str, Workload] = {
         management="AzureWorkload",
         item_type="SAPHanaDBInstance",
         job_type="AzureWorkloadJob",
+        policy="DailyHanaInstance",
         backup_request="AzureWorkloadBackupRequest",
         phases={"Backup": (Phase(task="Take Snapshot"),), "Restore": _FROM_VAULT},
         seconds={"Backup": 182, "Restore": 272},
@@ -127,6 +133,7 @@ WORKLOADS: Mapping[str, Workload] = {
         management="AzureWorkload",
         item_type="SAPAseDatabase",
         job_type="AzureWorkloadJob",
+        policy="DailyAse",
         backup_request="AzureWorkloadBackupRequest",
         phases={"Backup": _TO_VAULT, "Restore": _FROM_VAULT},
         seconds={"Backup": 182, "Restore": 272},
@@ -182,6 +189,7 @@ class Item:
 
     An SQL database also lives in an ``instance``, which neither its friendly name nor its jobs show.
 
+    :param policy: the name of its policy.
     :param subscription: of the VM, where it is another one than the vault's.
     """
 
@@ -189,9 +197,9 @@ class Item:
     kind: str
     name: str
     group: str
+    policy: str
     parent: str = ""
     instance: str = "mssqlserver"
-    policy: str = "DefaultPolicy"
     subscription: str = ""
 
     @property

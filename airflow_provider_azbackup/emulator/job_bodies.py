@@ -192,7 +192,7 @@ def _vm_extended(of: Job, now: float) -> Json:
     if of.operation == "Restore":
         return _vm_restore_extended(of, now)
     if of.operation != "Backup":
-        return {"tasksList": [], "propertyBag": {"VM Name": of.item.name, "Policy Name": "DefaultPolicy"}}
+        return {"tasksList": [], "propertyBag": {"VM Name": of.item.name, "Policy Name": of.item.policy}}
     ending = of.ended(now)
     bag = {"VM Name": of.item.name}
     if of.item.subscription:
@@ -330,6 +330,17 @@ _EXTENDED = {
     "AzureStorage": _storage_extended,
     "AzureWorkload": _workload_extended,
 }
+
+
+def export(of: Operation, now: float) -> Json:
+    """What has become of an export of jobs: the address of a file and the signature that opens it."""
+    found: Json = {"objectType": "ExportJobsOperationResultInfo"}
+    if now >= of.ready:
+        blob = f"https://emulated.blob.core.windows.net/reportcontainer/exportjobsreport{of.id}"
+        signature = "?sv=2014-02-14&sr=b&sig=emulated&sp=r"
+        found |= {"blobUrl": blob, "blobSasKey": signature}
+        found |= {"excelFileBlobUrl": f"{blob}_ExcelFile.xlsx", "excelFileBlobSasKey": signature}
+    return {"operation": found, "headers": {}}
 
 
 def operation(of: Operation, now: float) -> Json:

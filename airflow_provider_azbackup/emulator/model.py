@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_azbackup.emulator.checks import made
 from airflow_provider_azbackup.emulator.instances import BackupVault, Instance
-from airflow_provider_azbackup.emulator.items import Item, Protection, Vault
+from airflow_provider_azbackup.emulator.items import WORKLOADS, Item, Protection, Vault
 from airflow_provider_azbackup.emulator.jobs import (
     ENDINGS,
     Job,
@@ -53,7 +53,9 @@ class RefusalError(Exception):
 
 def _own(seeded: Mapping[str, Any]) -> Json:
     """The fields of a seeded item itself."""
-    return {key: value for key, value in seeded.items() if key not in ("vault", "plan", "state")}
+    policy = WORKLOADS[seeded["kind"]].policy if seeded["kind"] in WORKLOADS else ""
+    named = {"policy": policy, **seeded}
+    return {key: value for key, value in named.items() if key not in ("vault", "plan", "state")}
 
 
 class Inventory:

@@ -10,10 +10,10 @@ from functools import partial
 from operator import attrgetter, itemgetter
 
 from airflow_provider_azbackup.emulator import gateway, item_bodies, job_bodies, restores
-from airflow_provider_azbackup.emulator.gateway import Answer, Call, Route, invalid
+from airflow_provider_azbackup.emulator.gateway import Answer, Call, Route, invalid, not_found
 from airflow_provider_azbackup.emulator.instance_routes import DATA_PROTECTION
 from airflow_provider_azbackup.emulator.items import WORKLOADS, Item
-from airflow_provider_azbackup.emulator.jobs import Job, Json
+from airflow_provider_azbackup.emulator.jobs import Job, Json, Plan
 from airflow_provider_azbackup.emulator.model import RefusalError
 from airflow_provider_azbackup.emulator.times import read_moment
 
@@ -83,6 +83,34 @@ def _item_body(call: Call, item: Item, expand: bool = False) -> Json:
 
 def get_item(call: Call) -> Answer:
     return Answer(body=_item_body(call, call.item(), "expand" in call.filters("expand")))
+
+
+def _policies(call: Call) -> dict[str, list[Item]]:
+    """The items of each policy of a vault, by the name of the policy in lower case."""
+    found: dict[str, list[Item]] = {}
+    for item in call.items():
+        found.setdefault(item.policy.lower(), []).append(item)
+    return found
+
+
+def list_policies(call: Call) -> Answer:
+    """The policies that items of the vault have. One that no item has is not known to the emulator."""
+    wanted = call.filters("backupManagementType", "workloadType", "fabricName", "name")
+    found = [
+        items
+        for name, items in _policies(call).items()
+        if wanted.get("backupManagementType", "").lower() in ("", items[0].workload.management.lower())
+        and wanted.get("workloadType", "").lower() in ("", items[0].workload.item_type.lower())
+        and wanted.get("name", "").lower() in ("", name)
+    ]
+    return call.page(found, item_bodies.policy, lambda items: items[0].policy)
+
+
+def get_policy(call: Call) -> Answer:
+    items = _policies(call).get(call.parts["policy"].lower())
+    if items is None:
+        raise not_found(f"The backup policy '{call.parts['policy']}' was not found in this vault.")
+    return Answer(body=item_bodies.policy(items))
 
 
 def list_containers(call: Call) -> Answer:
@@ -167,11 +195,16 @@ def vault_operation_result(call: Call) -> Answer:
     return Answer(status=202 if call.now < operation.ready else 204)
 
 
-def list_jobs(call: Call) -> Answer:
-    vault = call.vault()
+def _jobs_wanted(call: Call) -> tuple[dict[str, str], float, float]:
+    """What a filter of jobs names, and from when to when they begin."""
     wanted = call.filters("status", "operation", "backupManagementType", "jobId", "startTime", "endTime")
     first = _window(wanted.get("startTime"), -math.inf)
-    last = _window(wanted.get("endTime"), math.inf)
+    return wanted, first, _window(wanted.get("endTime"), math.inf)
+
+
+def list_jobs(call: Call) -> Answer:
+    vault = call.vault()
+    wanted, first, last = _jobs_wanted(call)
     found = [
         job
         for job in sorted(call.world.jobs.values(), key=lambda each: each.starts, reverse=True)
@@ -206,6 +239,25 @@ def _job_body(call: Call, job: Job, *, full: bool) -> Json:
 
 def get_job(call: Call) -> Answer:
     return Answer(body=_job_body(call, call.job(), full=True))
+
+
+def export_jobs(call: Call) -> Answer:
+    """Accept an export. The file that its result names does not exist: there is no emulated storage."""
+    vault = call.vault()
+    _jobs_wanted(call)
+    operation = call.world.add_operation(call.now, Plan(), ending="NoProperties")
+    return _exporting(call, f"{vault.path}/backupJobs/operationResults/{operation.id}")
+
+
+def _exporting(call: Call, path: str, body: Json | None = None) -> Answer:
+    address = f"{call.ask.base}{path}?api-version={call.ask.query['api-version']}"
+    return Answer(status=202, body=body, headers={"Location": address, "Retry-After": call.retry_after()})
+
+
+def export_result(call: Call) -> Answer:
+    operation = call.operation()
+    body = job_bodies.export(operation, call.now)
+    return Answer(body=body) if call.now >= operation.ready else _exporting(call, call.ask.path, body)
 
 
 def cancel_job(call: Call) -> Answer:
@@ -349,6 +401,8 @@ RECOVERY_SERVICES = (
         "vaults/backupProtectionContainers/read",
         list_containers,
     ),
+    _route("GET", rf"{VAULT}/backupPolicies", "vaults/backupPolicies/read", list_policies),
+    _route("GET", rf"{VAULT}/backupPolicies/(?P<policy>[^/]+)", "vaults/backupPolicies/read", get_policy),
     _route("GET", ITEM, f"{_ITEMS}/read", get_item),
     _route("POST", rf"{ITEM}/backup", f"{_ITEMS}/backup/action", back_up),
     _route("GET", rf"{ITEM}/operationsStatus/{OPERATION}", f"{_ITEMS}/operationsStatus/read", get_operation),
@@ -375,6 +429,13 @@ RECOVERY_SERVICES = (
     ),
     _route("GET", rf"{VAULT}/backupJobs", "vaults/backupJobs/read", list_jobs),
     _route("GET", rf"{VAULT}/backupJobs/(?P<job>[^/]+)", "vaults/backupJobs/read", get_job),
+    _route("POST", rf"{VAULT}/backupJobsExport", "vaults/backupJobsExport/action", export_jobs),
+    _route(
+        "GET",
+        rf"{VAULT}/backupJobs/operationResults/{OPERATION}",
+        "vaults/backupJobs/operationResults/read",
+        export_result,
+    ),
     _route(
         "POST", rf"{VAULT}/backupJobs/(?P<job>[^/]+)/cancel", "vaults/backupJobs/cancel/action", cancel_job
     ),

@@ -23,6 +23,8 @@ READER_ACTIONS = (
     "Microsoft.RecoveryServices/Vaults/backupOperations/read",
     "Microsoft.RecoveryServices/Vaults/backupJobs/read",
     "Microsoft.RecoveryServices/Vaults/backupJobs/operationResults/read",
+    "Microsoft.RecoveryServices/Vaults/backupJobsExport/action",
+    "Microsoft.RecoveryServices/Vaults/backupPolicies/read",
     "Microsoft.RecoveryServices/Vaults/backupUsageSummaries/read",
     "Microsoft.RecoveryServices/locations/backupStatus/action",
     "Microsoft.DataProtection/backupVaults/read",

@@ -204,6 +204,55 @@ def test_the_vault_of_a_machine(azure: Emulator, sdk: RecoveryServicesBackupClie
     assert list(sdk.resource_guard_proxies.get(*HERE)) == []
 
 
+POLICIES = {
+    "DefaultPolicy": "AzureIaasVM",
+    "fleet": "AzureIaasVM",
+    "DailyShares": "AzureStorage",
+    "HourlyLogBackup": "AzureWorkload",
+    "DailyHana": "AzureWorkload",
+    "DailyHanaInstance": "AzureWorkload",
+    "DailyAse": "AzureWorkload",
+}
+
+
+def test_the_policies_of_a_vault(azure: Emulator, sdk: RecoveryServicesBackupClient) -> None:
+    azure.configure(page_size=3)
+    found = list(sdk.backup_policies.list(*HERE))
+    assert {each.name: each.properties.backup_management_type for each in found} == POLICIES
+    for policy in found:
+        assert sdk.protection_policies.get(*HERE, policy.name) == policy
+    assert sum(policy.properties.protected_items_count for policy in found) == len(
+        list(sdk.backup_protected_items.list(*HERE))
+    )
+    (shares,) = sdk.backup_policies.list(*HERE, filter="backupManagementType eq 'AzureStorage'")
+    assert shares.properties.retention_policy.daily_schedule.retention_duration.count == 30
+    item = _find(sdk.backup_protected_items.list(*HERE), "documents")
+    assert item.properties["policyId"] == shares.id
+    with pytest.raises(HttpResponseError) as caught:
+        sdk.protection_policies.get(*HERE, "none")
+    assert caught.value.status_code == 404
+
+
+def test_an_export_of_jobs(azure: Emulator, sdk: RecoveryServicesBackupClient, clock: ManualClock) -> None:
+    locations: list[str] = []
+    sdk.jobs.export(
+        *HERE,
+        filter="status eq 'Failed'",
+        raw_response_hook=lambda response: locations.append(response.http_response.headers["Location"]),
+    )
+    operation = locations[0].partition("?")[0].rpartition("/")[2]
+    result = sdk.export_jobs_operation_results.get(*HERE, operation).operation
+    assert (result.object_type, result.blob_url) == ("ExportJobsOperationResultInfo", None)
+    clock.advance(2)
+    result = sdk.export_jobs_operation_results.get(*HERE, operation).operation
+    assert operation in result.blob_url
+    assert operation in result.excel_file_blob_url
+    assert result.blob_sas_key.startswith("?")
+    with pytest.raises(HttpResponseError) as caught:
+        sdk.jobs.export(*HERE, filter="colour eq 'blue'")
+    assert caught.value.status_code == 400
+
+
 def test_an_error_reaches_the_client_with_its_code(sdk: RecoveryServicesBackupClient) -> None:
     with pytest.raises(HttpResponseError) as caught:
         sdk.job_details.get("no-vault", "demo-rg", "x")

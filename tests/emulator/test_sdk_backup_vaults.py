@@ -150,6 +150,13 @@ def test_a_job_that_failed_and_one_with_warnings(
     assert warned.extended_info.warning_details[0].warning.code == "UserErrorPartialBackup"
 
 
+def test_the_policies_of_a_vault(azure: Emulator, sdk: DataProtectionMgmtClient) -> None:
+    azure.configure(page_size=4)
+    found = list(sdk.backup_policies.list(*HERE))
+    assert [policy.name for policy in found] == list(azure.service.world.policies)
+    assert all(sdk.backup_policies.get(*HERE, policy.name) == policy for policy in found)
+
+
 def test_vaults_and_errors(sdk: DataProtectionMgmtClient) -> None:
     assert sdk.backup_vaults.get(*HERE).name == "demo-backup-vault"
     with pytest.raises(HttpResponseError) as caught:
