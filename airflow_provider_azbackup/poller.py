@@ -23,7 +23,7 @@ from airflow_provider_azbackup.core import flows
 from airflow_provider_azbackup.core.budget import Budget
 from airflow_provider_azbackup.core.matching import Subject, best_of, first_of
 from airflow_provider_azbackup.core.sweep import SOONEST, Follower, Listing, Start, Sweep, Wanted, Watcher
-from airflow_provider_azbackup.core.wire import Answer, Call, Lost, Reply
+from airflow_provider_azbackup.core.wire import LAST_LOOK, Answer, Call, Lost, Reply
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
 from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
 
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.names import WaitFor
     from airflow_provider_azbackup.core.resources import JobRef, ProtectedItem, Vault
 
-# Seconds that a last look, at a wait's deadline, may take when reads are scarce.
-_LAST_LOOK = 60.0
+# Seconds that a last look, at a wait's deadline, may take when reads are scarce: a tenth of the wait, at most
+# this.
+_LATEST = 60.0
 # Seconds after which a wait hears even that there is no news: it says now and then that it is alive.
 _QUIET = 900.0
 # Lists that do not show the job of an accepted backup, until it is asked for by its operation.
@@ -170,10 +171,11 @@ class Poller:
             wait_for=wait_for,
         )
         not_before = self._clock.now() + first_pause
+        grace = _last_look(deadline - since)
         try:
             call, apart = next(flow), poll_interval
             while True:
-                call = flow.send(await self._look(tended, watcher, call, not_before, deadline, apart))
+                call = flow.send(await self._look(tended, watcher, call, not_before, deadline, grace, apart))
                 # An earlier look than usual, the last one or one after a refusal, does not wait for a list.
                 apart = poll_interval if call.after >= 0.85 * poll_interval else max(call.after, SOONEST)
         except StopIteration as end:
@@ -297,7 +299,8 @@ class Poller:
         start = Start(subject, due=now + first_pause, tell=tell, **wanted)
         tended.sweep.starts.add(start)
         tended.wake.set()
-        timer = loop.call_later(max(first_pause, wanted["until"] - now) + _LAST_LOOK, tell, None)
+        left = wanted["until"] - now
+        timer = loop.call_later(max(first_pause, left) + _last_look(left), tell, None)
         try:
             return await found
         finally:
@@ -319,6 +322,7 @@ class Poller:
         call: Call,
         not_before: float,
         deadline: float,
+        grace: float,
         apart: float,
     ) -> Answer:
         loop, now = asyncio.get_running_loop(), self._clock.now()
@@ -339,7 +343,7 @@ class Poller:
             tell, not_before=not_before, due=due, quiet_until=quiet_until, latest=deadline, apart=apart
         )
         tended.wake.set()
-        timer = loop.call_later(max(0.0, deadline - now) + _LAST_LOOK, give_up)
+        timer = loop.call_later(max(0.0, deadline - now) + grace, give_up)
         try:
             return await answered
         finally:
@@ -445,6 +449,11 @@ async def _spread(telling: Iterable[object]) -> None:
     """Tell many waits of something, some at a time."""
     for _ in telling:
         await asyncio.sleep(0)
+
+
+def _last_look(wait: float) -> float:
+    """Return the seconds after its deadline in which a wait of so many seconds still takes an answer."""
+    return min(_LATEST, max(LAST_LOOK, wait / 10))
 
 
 def _key(vault: Vault) -> str:

@@ -7,20 +7,34 @@ Source: https://learn.microsoft.com/python/api/azure-core/azure.core.pipeline.po
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import http.client
+import io
 import json
 import logging
+import math
 import random
 import re
+import socket
 import ssl
 import stat
+import time
 from collections.abc import Awaitable, Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+import aiohttp
+import requests
 from azure.core import AsyncPipelineClient, PipelineClient
-from azure.core.exceptions import AzureError, ClientAuthenticationError, ServiceRequestError
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    ServiceRequestError,
+    ServiceResponseTimeoutError,
+)
 from azure.core.pipeline.policies import (
     AsyncBearerTokenCredentialPolicy,
     AsyncRetryPolicy,
@@ -33,26 +47,33 @@ from azure.core.pipeline.policies import (
 )
 from azure.core.pipeline.transport import AioHttpTransport, RequestsTransport
 from azure.core.rest import HttpRequest
+from requests.adapters import HTTPAdapter
 
 from airflow_provider_azbackup import __version__, clock
 from airflow_provider_azbackup.core.plain import clean
 from airflow_provider_azbackup.core.settings import Settings
-from airflow_provider_azbackup.core.wire import Answer, Call, Flow, Lost, Reply
+from airflow_provider_azbackup.core.wire import LAST_LOOK, Answer, Call, Flow, Lost, Reply
 from airflow_provider_azbackup.exceptions import AzureBackupAuthError, AzureBackupConfigError
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession
     from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# Seconds. azure-core's own 300 and 300 would hold a look at a job for ten minutes.
+# Seconds. azure-core's own 300 and 300 would hold a look at a job for ten minutes. The libraries count the
+# second one anew with every byte; here it is for the whole of an answer.
 _TIMEOUTS = {"connection_timeout": 10, "read_timeout": 60}
+# Bytes of an answer once it is decompressed. A page of 1,000 jobs or protected items has 3 MB at the most.
+LARGEST_ANSWER = 8 * 2**20
+_READ_AT_ONCE = 16 * 2**10
 # Tries after the first, and the longest Retry-After sat out inside a call. A longer one goes back to the
 # caller with the 429: a wait obeys it between two looks, where nothing is held up by it.
 _RETRIES = {"GET": (3, 30.0), "POST": (8, 330.0)}
+# Seconds that a GET with all of its tries may take. Where less is left, it is sent once, because what waits
+# for it asks again itself.
+_WITH_RETRIES = 360.0
 # What a refusal says: Entra ID's codes, msal of a tenant that is not there, a chain that found no identity.
 _REFUSALS = ("AADSTS", "authority configuration", "DefaultAzureCredential failed")
 # What is wrong with the connection where Entra ID refuses it, by its code or by the words of msal.
@@ -105,6 +126,9 @@ class _Retries:
         return float(min(60.0, 0.8 * 2 ** len(settings["history"])) * random.uniform(0.5, 1.0))
 
 
+_TOO_LARGE = f"the answer has more than {LARGEST_ANSWER} bytes"
+
+
 class _SyncRetries(_Retries, RetryPolicy[Any, Any]):
     pass
 
@@ -113,12 +137,106 @@ class _AsyncRetries(_Retries, AsyncRetryPolicy[Any, Any]):
     pass
 
 
+class _TimedReader(io.RawIOBase):
+    """Reads what a socket sends until a moment, however slowly it comes: a socket counts anew with each byte.
+
+    :param raw: what reads the socket.
+    :param sock: the socket. Its timeout now is that of the whole answer.
+    """
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+        self._raw, self._sock = raw, sock
+        limit = sock.gettimeout()
+        self._end = None if limit is None else time.monotonic() + limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._end is not None:
+            # Never 0, which means not to wait at all.
+            self._sock.settimeout(max(0.001, self._end - time.monotonic()))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *more: Any, **options: Any) -> None:
+        super().__init__(sock, *more, **options)
+        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock))
+
+
+class _BoundedAdapter(HTTPAdapter):
+    """Reads an answer within a limit of time and of size, whatever the server sends and however slowly."""
+
+    def get_connection_with_tls_context(self, *more: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*more, **options)
+        pool.ConnectionCls = _timed(pool.ConnectionCls)
+        return pool
+
+    def send(self, *more: Any, **options: Any) -> requests.Response:
+        """Send a request and read the whole answer."""
+        response: Any = super().send(*more, **options)
+        response.raw.enforce_content_length = True  # as azure-core sets it, too late for this
+        body = bytearray()
+        try:
+            for chunk in response.iter_content(_READ_AT_ONCE):
+                body += chunk
+                if len(body) > LARGEST_ANSWER:
+                    raise requests.exceptions.ContentDecodingError(_TOO_LARGE)
+        except requests.exceptions.ConnectionError as error:
+            # azure-core takes this class for a request that was never sent.
+            raise requests.exceptions.ReadTimeout(error) from error
+        finally:
+            response.close()
+        # What requests itself sets once it has read an answer.
+        response._content, response._content_consumed = bytes(body), True
+        whole: requests.Response = response
+        return whole
+
+
+@cache
+def _timed(connection: type[Any]) -> type[Any]:
+    """Return a class of connections whose answers have a limit of time as a whole."""
+    return type(connection.__name__, (connection,), {"response_class": _TimedResponse})
+
+
 class _SyncTransport(RequestsTransport):  # type: ignore[misc]  # exported lazily, so untyped
     def sleep(self, duration: float) -> None:
         clock.current().sleep(duration)
 
 
+class _BoundedResponse(aiohttp.ClientResponse):
+    """Reads an answer within a limit of size."""
+
+    async def read(self) -> bytes:
+        """Return the body, decompressed.
+
+        :raises aiohttp.ClientPayloadError: when it is too large.
+        """
+        size, chunks = 0, []
+        async for chunk in self.content.iter_any():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > LARGEST_ANSWER:
+                self.close()
+                raise aiohttp.ClientPayloadError(_TOO_LARGE)
+        return b"".join(chunks)
+
+
 class _AsyncTransport(AioHttpTransport):  # type: ignore[misc]  # exported lazily, so untyped
+    async def send(self, request: Any, **options: Any) -> Any:
+        """Send a request and read the whole answer within the time for it."""
+        limit = options.get("read_timeout", self.connection_config.read_timeout)
+        try:
+            async with asyncio.timeout(limit):
+                return await super().send(request, **options)
+        except TimeoutError as error:
+            raise ServiceResponseTimeoutError(f"read timeout: no whole answer in {limit:g} s") from error
+
     async def sleep(self, duration: float) -> None:
         await clock.current().pause(duration)
 
@@ -150,7 +268,7 @@ class SyncDriver(_Versions):
 
     :param settings: the connection.
     :param reread: reads the connection again, when its credential has been refused: it may hold a new secret.
-    :param timeouts: seconds to connect and to read, instead of 10 and 60.
+    :param timeouts: seconds to connect and to read a whole answer, instead of 10 and 60.
     """
 
     def __init__(
@@ -158,7 +276,11 @@ class SyncDriver(_Versions):
     ) -> None:
         self._settings = settings
         self._reread = reread
+        session = requests.Session()
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, _BoundedAdapter())
         self._transport = _SyncTransport(
+            session=session,
             **{**_TIMEOUTS, **timeouts},
             connection_verify=settings.ca_bundle if _trusted(settings) else True,
         )
@@ -195,7 +317,8 @@ class SyncDriver(_Versions):
     def _send_once(self, call: Call, retry: bool) -> Answer:
         try:
             response = self._client.send_request(
-                _request(self._settings, call, self._version(call)), **_options(self._settings, call, retry)
+                _request(self._settings, call, self._version(call)),
+                **_options(self._settings, call, retry, self._transport),
             )
         except AzureError as error:
             # Here a failed request is a connection that was never made, not one that broke.
@@ -229,12 +352,15 @@ class AsyncDriver(_Versions):
 
     :param settings: the connection.
     :param reread: reads the connection again, when its credential has been refused: it may hold a new secret.
+    :param timeouts: as for :class:`SyncDriver`.
     """
 
-    def __init__(self, settings: Settings, *, reread: Callable[[], Awaitable[Settings]]) -> None:
+    def __init__(
+        self, settings: Settings, *, reread: Callable[[], Awaitable[Settings]], **timeouts: float
+    ) -> None:
         self._settings = settings
         self._reread = reread
-        self._transport = _AsyncTransport(**_TIMEOUTS)
+        self._transport = _AsyncTransport(**{**_TIMEOUTS, **timeouts})
         self._sign_in()
         # Last: settings that make no credential must not leave an open session behind.
         self._transport.session = _session(settings)
@@ -267,10 +393,13 @@ class AsyncDriver(_Versions):
 
     async def _send_once(self, call: Call) -> Answer:
         try:
-            response = await self._client.send_request(
-                _request(self._settings, call, self._version(call)),
-                **_options(self._settings, call, retry=True),
-            )
+            async with asyncio.timeout(_limit(call)):
+                response = await self._client.send_request(
+                    _request(self._settings, call, self._version(call)),
+                    **_options(self._settings, call, True, self._transport),
+                )
+        except TimeoutError:
+            return Lost(reason="read timeout: no whole answer by the deadline", at=clock.current().now())
         except AzureError as error:
             from aiohttp import ClientConnectorError
 
@@ -378,20 +507,16 @@ def _policies(retries: Any, tokens: Any) -> list[Any]:
     ]
 
 
-def _session(settings: Settings) -> ClientSession | None:
-    """Open a session that trusts the connection's CA; without one, azure-core opens its own.
+def _session(settings: Settings) -> aiohttp.ClientSession:
+    """Open a session that limits answers, and trusts the connection's CA where it names one.
 
     A CA path given to azure-core's async transport would be read anew, with a new socket, for every request.
     """
-    if not (context := _trusted(settings)):
-        return None
-    import aiohttp
-
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=context),
+        connector=aiohttp.TCPConnector(ssl=_trusted(settings) or True),
         trust_env=True,
         cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
+        response_class=_BoundedResponse,
     )
 
 
@@ -407,13 +532,25 @@ def _request(settings: Settings, call: Call, version: str) -> HttpRequest:
     )
 
 
-def _options(settings: Settings, call: Call, retry: bool) -> dict[str, Any]:
-    tries = _RETRIES[call.method][0] if retry else 0
+def _limit(call: Call) -> float | None:
+    """Return the seconds that a call may take, None when nobody waits with a deadline.
+
+    A deadline that has passed is none: nothing is tried again, so the one answer may take its usual time.
+    """
+    left = call.deadline - clock.current().now()
+    return max(left, LAST_LOOK) if 0 < left < math.inf else None
+
+
+def _options(settings: Settings, call: Call, retry: bool, transport: Any) -> dict[str, Any]:
+    limit, usual = _limit(call), transport.connection_config
+    tries = _RETRIES[call.method][0] if retry and (limit is None or limit >= _WITH_RETRIES) else 0
+    timeouts = {"connection_timeout": usual.timeout, "read_timeout": usual.read_timeout}
     return {
         "retry_total": tries,
         "retry_status": tries,
         # azure-core refuses to send a token over plain http; settings allow that for loopback hosts alone.
         "enforce_https": not settings.is_plain_http,
+        **{name: min(seconds, limit or seconds) for name, seconds in timeouts.items()},
     }
 
 

@@ -39,7 +39,7 @@ from airflow_provider_azbackup.core.resources import (
     Vault,
     last_segment,
 )
-from airflow_provider_azbackup.core.wire import Answer, Call, Flow, JsonObject, Lost, Reply, T
+from airflow_provider_azbackup.core.wire import LAST_LOOK, Answer, Call, Flow, JsonObject, Lost, Reply, T
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupBusyError,
@@ -307,7 +307,7 @@ def wait_for_job(
     :raises AzureBackupTimeoutError: when the job still runs at the deadline.
     :raises AzureBackupError: when looking again cannot help.
     """
-    call = calls.get_job(ref)
+    call = replace(calls.get_job(ref), deadline=deadline + LAST_LOOK)
     patience = Patience(since)
     job: Job | None = None
     pause = min(first_pause, deadline - since)
@@ -672,14 +672,14 @@ def insist(make: Callable[[], Flow[T]], *, since: float, until: float, first_pau
     for interval in chain((5.0, 10.0, 20.0, 40.0), repeat(60.0)):
         answers = heard.answers
         try:
-            return (yield from heard.listen(later(make(), pause)))
+            return (yield from heard.listen(later(_until(make(), until), pause)))
         except AzureBackupError as error:
             if heard.answers == answers:  # nothing was asked, so asking again would change nothing
                 raise
             patience.bear(error, heard.at)
             if heard.at >= until:
                 raise
-            pause = spread_pause(interval, error)
+            pause = min(spread_pause(interval, error), until - heard.at)
     raise AssertionError("repeat() has no end")
 
 
@@ -746,6 +746,17 @@ def spread_pause(interval: float, fault: AzureBackupError | None = None) -> floa
         interval = min(interval, _REFUSAL_PAUSE)
     asked = (fault.retry_after if fault else None) or 0.0
     return max(interval * random.uniform(0.85, 1.15), asked * random.uniform(1.0, 1.15))
+
+
+def _until(flow: Flow[T], deadline: float) -> Flow[T]:
+    """Hold a conversation whose answers nobody waits for after a moment."""
+    try:
+        call = next(flow)
+        while True:
+            call = flow.send((yield replace(call, deadline=min(call.deadline, deadline))))
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def _resume(flow: Flow[T], call: Call) -> Flow[T]:

@@ -12,7 +12,7 @@ from airflow_provider_azbackup.core import calls, flows, replies
 from airflow_provider_azbackup.core.names import TIERS, check_min_tier
 from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.resources import BackupInstance, ProtectedItem
-from airflow_provider_azbackup.core.wire import Flow
+from airflow_provider_azbackup.core.wire import LAST_LOOK, Flow
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTimeoutError
 
 
@@ -47,7 +47,8 @@ def wait_for_tier(
     :raises AzureBackupTimeoutError: when it has not reached the tier at the deadline.
     :raises AzureBackupError: when looking again cannot help, for example because the recovery point is gone.
     """
-    call, patience, at = calls.get_recovery_point(point.item, point.point_id), flows.Patience(since), since
+    call = replace(calls.get_recovery_point(point.item, point.point_id), deadline=deadline + LAST_LOOK)
+    patience, at = flows.Patience(since), since
     for interval in chain((30.0, 60.0, 120.0), repeat(300.0)):
         if point.has_reached(min_tier) or point.is_deleted or point.is_expired or point.damage:
             return point

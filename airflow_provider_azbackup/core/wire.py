@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Generator, Mapping
 from contextlib import suppress
@@ -14,6 +15,11 @@ from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTr
 JsonObject: TypeAlias = dict[str, Any]
 T = TypeVar("T")
 
+# Seconds. What asks for a longer wait is not believed.
+_LONGEST_RETRY_AFTER = 1_000_000.0
+# Seconds that any answer is waited for, whatever the deadline: the last look at a job is sent when it comes.
+LAST_LOOK = 4.0
+
 # "Please try again after '324' seconds.": the only trace of the wait when a proxy strips Retry-After.
 _TRY_AGAIN_AFTER = re.compile(r"try again after '(\d{1,6})' seconds", re.IGNORECASE)
 
@@ -25,7 +31,9 @@ class Call:
     ``path`` starts with ``/``, is not percent-encoded and names no host: a token can only go to the
     endpoint of the connection. ``after`` are the seconds to let pass before it is sent. ``api_version`` is
     the one from which on the answer holds all that is wanted; a cloud that does not know it yet is asked in
-    the version of the connection. Empty: the version of the connection has everything.
+    the version of the connection. Empty: the version of the connection has everything. ``deadline`` is the
+    Unix time after which nobody waits for the answer; a driver gives up then, but not before
+    :data:`LAST_LOOK` seconds have passed.
     """
 
     method: str
@@ -34,6 +42,7 @@ class Call:
     body: JsonObject | None = None
     after: float = 0.0
     api_version: str = ""
+    deadline: float = field(default=math.inf, compare=False)
 
     def later(self, seconds: float) -> Call:
         """Return the same call, to be sent once ``seconds`` have passed."""
@@ -61,7 +70,7 @@ class Reply:
         stated = self.headers.get("retry-after", "")
         if re.fullmatch(r"\d{1,6}(\.\d+)?", stated):
             return float(stated)
-        if (moment := _moment(stated)) is not None:
+        if (moment := _moment(stated)) is not None and moment - self.at < _LONGEST_RETRY_AFTER:
             return max(0.0, moment - self.at)
         spoken = _TRY_AGAIN_AFTER.search(self.text) if self.status == 429 else None
         return float(spoken.group(1)) if spoken else None
