@@ -20,11 +20,13 @@ import socket
 import ssl
 import stat
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
+from urllib.request import getproxies
 
 import aiohttp
 import requests
@@ -48,6 +50,7 @@ from azure.core.pipeline.policies import (
 from azure.core.pipeline.transport import AioHttpTransport, RequestsTransport
 from azure.core.rest import HttpRequest
 from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
 
 from airflow_provider_azbackup import __version__, clock
 from airflow_provider_azbackup.core.plain import clean
@@ -91,6 +94,8 @@ _NONSENSE = (ValueError, TypeError, KeyError)
 _UNKNOWN_VERSION = re.compile(r"api[ -]?version|NoRegisteredProviderFound|InvalidResourceType", re.IGNORECASE)
 # Bytes of a file of certificates; the list of all authorities that a system trusts has a fifth of a MiB.
 _LARGEST_FILE = 4 * 2**20
+# A login in a URL, such as that of a proxy.
+_LOGIN = re.compile(r"(?<=://)[^/\s]*@")
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -205,6 +210,11 @@ def _timed(connection: type[Any]) -> type[Any]:
 
 
 class _SyncTransport(RequestsTransport):  # type: ignore[misc]  # exported lazily, so untyped
+    def send(self, request: Any, **options: Any) -> Any:
+        """Send a request; no error shows the password of a proxy."""
+        with _no_passwords():
+            return super().send(request, **options)
+
     def sleep(self, duration: float) -> None:
         clock.current().sleep(duration)
 
@@ -229,13 +239,19 @@ class _BoundedResponse(aiohttp.ClientResponse):
 
 class _AsyncTransport(AioHttpTransport):  # type: ignore[misc]  # exported lazily, so untyped
     async def send(self, request: Any, **options: Any) -> Any:
-        """Send a request and read the whole answer within the time for it."""
+        """Send a request and read the whole answer within the time for it, by the proxy that a worker takes.
+
+        No error shows the password of a proxy.
+        """
         limit = options.get("read_timeout", self.connection_config.read_timeout)
-        try:
-            async with asyncio.timeout(limit):
-                return await super().send(request, **options)
-        except TimeoutError as error:
-            raise ServiceResponseTimeoutError(f"read timeout: no whole answer in {limit:g} s") from error
+        with _no_passwords():
+            try:
+                proxy = select_proxy(request.url, get_environ_proxies(request.url))
+                options["proxy"] = prepend_scheme_if_needed(proxy, "http") if proxy else None
+                async with asyncio.timeout(limit):
+                    return await super().send(request, **options)
+            except TimeoutError as error:
+                raise ServiceResponseTimeoutError(f"read timeout: no whole answer in {limit:g} s") from error
 
     async def sleep(self, duration: float) -> None:
         await clock.current().pause(duration)
@@ -277,6 +293,7 @@ class SyncDriver(_Versions):
         self._settings = settings
         self._reread = reread
         session = requests.Session()
+        session.auth = _no_netrc
         for scheme in ("https://", "http://"):
             session.mount(scheme, _BoundedAdapter())
         self._transport = _SyncTransport(
@@ -510,11 +527,13 @@ def _policies(retries: Any, tokens: Any) -> list[Any]:
 def _session(settings: Settings) -> aiohttp.ClientSession:
     """Open a session that limits answers, and trusts the connection's CA where it names one.
 
+    It does not read the environment, because ~/.netrc would replace the token: the transport chooses the
+    proxy.
+
     A CA path given to azure-core's async transport would be read anew, with a new socket, for every request.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=_trusted(settings) or True),
-        trust_env=True,
         cookie_jar=aiohttp.DummyCookieJar(),
         response_class=_BoundedResponse,
     )
@@ -562,6 +581,33 @@ def _reply(response: Any) -> Reply:
         headers={name.lower(): clean(value) for name, value in response.headers.items()},
         text=clean(response.content.decode("utf-8", "replace")),
     )
+
+
+def _no_netrc(request: Any) -> Any:
+    """Leave a request as it is, because requests would replace the token by a login from ~/.netrc."""
+    return request
+
+
+@contextmanager
+def _no_passwords() -> Iterator[None]:
+    """Take the passwords of proxies out of the errors of the HTTP libraries, which azure-identity logs."""
+    try:
+        yield
+    except (AzureError, ValueError) as error:
+        told = str(error)
+        if (clean_text := _without_passwords(told)) == told:
+            raise
+        if not isinstance(error, AzureError):
+            raise ValueError(clean_text) from None
+        raise type(error)(clean_text, error=error.inner_exception) from None
+
+
+def _without_passwords(text: str) -> str:
+    for proxy in getproxies().values():
+        login = proxy.rpartition("@")[0].rpartition("//")[2]
+        for secret in (login, login.partition(":")[2]):
+            text = text.replace(secret, "***") if secret else text
+    return _LOGIN.sub("***@", text)
 
 
 def _lost(error: AzureError, *, sent: bool) -> Lost:

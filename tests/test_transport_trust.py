@@ -263,6 +263,81 @@ def test_a_proxy_of_the_environment_is_used(
     assert azure.requests == []
 
 
+def test_a_proxy_for_all_is_used_in_worker_and_triggerer_alike(
+    azure: Emulator, call: Call, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ALL_PROXY", elsewhere.url)
+    with pytest.raises(AzureBackupError):
+        call("get_job", JOB)
+    assert {method for method, _, _ in elsewhere.asked} == {"CONNECT"}
+
+
+def test_a_host_that_no_proxy_names_is_reached_without_it(
+    azure: Emulator, call: Call, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = azure.start_job("vm-good")
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    monkeypatch.setenv("HTTPS_PROXY", elsewhere.url)
+    monkeypatch.setenv("HTTP_PROXY", elsewhere.url)
+    assert call("get_job", job_id).status == "InProgress"
+    assert elsewhere.asked == []
+
+
+def test_netrc_never_replaces_the_token(
+    azure: Emulator, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("default login somebody password else\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    job_id = azure.start_job("vm-good")
+    assert call("get_job", job_id).status == "InProgress"
+    assert azure.count(status=401) == 0
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://clerk:pass-word@127.0.0.1:{port}",
+        "http://clerk:pass-word@127.0.0.1:1",
+        "http://clerk:pass-word@[nowhere",
+        "http://clerk:pass-word@127.0.0.1:none",
+        "http://clerk:pass-word@",
+        "socks9://clerk:pass-word@127.0.0.1:1",
+        "clerk:pass-word@127.0.0.1:{port}",
+    ],
+)
+@pytest.mark.parametrize("signed_in", [False, True], ids=["at sign-in", "signed in"])
+def test_the_password_of_a_proxy_is_never_shown(
+    azure: Emulator,
+    call: Call,
+    elsewhere: Elsewhere,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    proxy: str,
+    signed_in: bool,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    elsewhere.answer({}, status=407)
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.setenv("NO_PROXY", "localhost" if signed_in else "")
+    monkeypatch.setenv("HTTPS_PROXY", proxy.format(port=elsewhere.url.rpartition(":")[2]))
+    if signed_in:
+        connect_elsewhere(azure, monkeypatch)
+    with pytest.raises(AzureBackupError) as error:
+        call("get_job", JOB)
+    shown = f"{error.value!r} {error.value.__cause__!r} {error.value.__context__!r} {caplog.text}"
+    assert "pass-word" not in shown
+
+
+def connect_elsewhere(azure: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sign in at the emulator, and ask an endpoint that is not excepted from the proxy."""
+    connection = azure.connection(endpoint="https://management.example.test")
+    monkeypatch.setenv("AIRFLOW_CONN_AZURE_BACKUP_DEFAULT", json.dumps(connection))
+
+
 def test_a_server_of_an_unknown_authority_is_not_trusted(azure: Emulator, call: Call, connect: Any) -> None:
     connect(azure.connection(ca_bundle=""))
     with pytest.raises(AzureBackupError, match="CERTIFICATE_VERIFY_FAILED"):

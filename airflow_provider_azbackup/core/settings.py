@@ -93,6 +93,9 @@ _EXTRAS = MappingProxyType(
     }
 )
 
+# Keys of connections of type azure that hold the client id and secret of a service principal, or name a file.
+_KEYS = ("key_path", "key_json")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -144,6 +147,7 @@ class Settings:
         vault_type = given["vault_type"] or RECOVERY_SERVICES
         if vault_type not in VAULT_TYPES:
             raise _wrong(conn_id, "vault_type", vault_type, f"one of {', '.join(VAULT_TYPES)}")
+        _check_identities(conn_id, login or "", password or "", given, extra)
         credential, arguments = _credential(conn_id, login or "", password or "", given)
         return cls(
             conn_id=conn_id,
@@ -274,6 +278,33 @@ def _check_kind(conn_id: str, conn_type: str | None, extra: Mapping[str, Any]) -
         )
 
 
+def _check_identities(
+    conn_id: str, login: str, password: str, given: Mapping[str, str], extra: Mapping[str, Any]
+) -> None:
+    """Refuse a connection that names more than one identity, or one that is not read: none is ignored."""
+    if keys := [name for name in _KEYS if _first(extra, (name,))]:
+        raise AzureBackupConfigError(
+            f"connection {conn_id!r} has {' and '.join(keys)} in its extra, which this package does not "
+            f"read. Create a connection of type azure_backup with the clientId of that key as its login, the "
+            f"clientSecret as its password and the tenantId as tenant_id, and name it in azure_backup_conn_id"
+        )
+    certificate, federated = given["certificate_path"], given["workload_identity_tenant_id"]
+    managed = given["managed_identity_client_id"]
+    named = {
+        "certificate_path": certificate,
+        "password (client secret)": not certificate and password,
+        "workload_identity_tenant_id": federated,
+        "managed_identity_client_id": managed and not federated,
+        # Certificate, secret and workload identity are of the client that the login names.
+        "login (client id)": managed and login not in ("", managed),
+    }
+    several = [name for name, value in named.items() if value]
+    if len(several) > 1:
+        raise AzureBackupConfigError(
+            f"connection {conn_id!r} names more than one identity: {' and '.join(several)}. Keep one of them"
+        )
+
+
 def _credential(
     conn_id: str, login: str, password: str, given: Mapping[str, str]
 ) -> tuple[str, dict[str, str]]:
@@ -282,7 +313,7 @@ def _credential(
     managed = given["managed_identity_client_id"]
     federated = given["workload_identity_tenant_id"]
     certificate = given["certificate_path"]
-    if certificate or (password and not federated):
+    if certificate or password:
         wanted = {"login (client id)": login, "tenant_id": tenant}
         if missing := [name for name, value in wanted.items() if not value]:
             kind = "certificate_path" if certificate else "password (client secret)"

@@ -54,7 +54,7 @@ def complaint(*given: str | None, **extra: Any) -> str:
             {"tenant_id": "t", "client_id": "client"},
         ),
         (
-            ("client", SECRET),
+            (),
             {"workload_identity_tenant_id": "t", "managed_identity_client_id": "m"},
             "WorkloadIdentityCredential",
             {"tenant_id": "t", "client_id": "m"},
@@ -83,6 +83,70 @@ def test_half_an_identity_is_told_with_the_half_that_is_missing(
     given: tuple[str | None, ...], extra: dict[str, str], words: str
 ) -> None:
     assert words in complaint(*given, **extra)
+
+
+@pytest.mark.parametrize(
+    ("given", "extra", "several"),
+    [
+        (
+            ("client", SECRET),
+            {"tenant_id": "t", "workload_identity_tenant_id": "t"},
+            ["password (client secret)", "workload_identity_tenant_id"],
+        ),
+        (
+            ("client", SECRET),
+            {"tenant_id": "t", "managed_identity_client_id": "m"},
+            ["password (client secret)", "managed_identity_client_id"],
+        ),
+        (
+            ("client",),
+            {"tenant_id": "t", "certificate_path": "/c.pem", "managed_identity_client_id": "m"},
+            ["certificate_path", "managed_identity_client_id"],
+        ),
+        (
+            ("client",),
+            {"tenant_id": "t", "certificate_path": "/c.pem", "workload_identity_tenant_id": "w"},
+            ["certificate_path", "workload_identity_tenant_id"],
+        ),
+        (
+            ("client",),
+            {"managed_identity_client_id": "m"},
+            ["managed_identity_client_id", "login (client id)"],
+        ),
+        (
+            ("client",),
+            {"workload_identity_tenant_id": "t", "managed_identity_client_id": "m"},
+            ["workload_identity_tenant_id", "login (client id)"],
+        ),
+    ],
+)
+def test_a_connection_that_names_two_identities_is_refused(
+    given: tuple[str, ...], extra: dict[str, str], several: list[str]
+) -> None:
+    words = complaint(*given, **extra)
+    assert "more than one identity" in words
+    assert all(name in words for name in several)
+
+
+def test_a_login_that_repeats_the_client_of_the_identity_is_no_other_one() -> None:
+    assert read("m", managed_identity_client_id="m").credential == "ManagedIdentityCredential"
+
+
+@pytest.mark.parametrize("key", ["key_path", "key_json", "extra__azure__key_json"])
+@pytest.mark.parametrize("given", [(), ("client", SECRET)], ids=["alone", "with a secret"])
+@pytest.mark.parametrize("value", ["/etc/azure/key.json", {"clientId": "c", "clientSecret": SECRET}], ids=str)
+def test_the_key_of_an_azure_connection_is_never_replaced_by_another_identity(
+    key: str, given: tuple[str, ...], value: Any
+) -> None:
+    login, password = given or (None, None)
+    with pytest.raises(AzureBackupConfigError) as error:
+        Settings.read(
+            "nightly", conn_type="azure", login=login, password=password, extra={"tenantId": "t", key: value}
+        )
+    told = str(error.value)
+    assert "which this package does not read" in told
+    assert "Create a connection of type azure_backup" in told
+    assert SECRET not in told
 
 
 @pytest.mark.parametrize(
