@@ -293,6 +293,14 @@ def wait_began(context: Context) -> float:
     return float(began.timestamp()) if began else clock.current().now()
 
 
+def has_secrets_backend() -> bool:
+    """Return whether Airflow asks a secrets backend here: one that is out of order finds no connection."""
+    return any(
+        conf.get(section, option, fallback="")
+        for section, option in (("secrets", "backend"), ("workers", "secrets_backend"))
+    )
+
+
 def default_zone() -> tzinfo | None:
     """Return the time zone of moments that name none: Airflow's ``[core] default_timezone``.
 

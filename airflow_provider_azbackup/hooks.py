@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from importlib import import_module
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.compat import connection_form, default_zone
+from airflow_provider_azbackup.compat import connection_form, default_zone, has_secrets_backend
 from airflow_provider_azbackup.core import adoption, calls, flows, matching, orders
 from airflow_provider_azbackup.core.jobs import Job, is_proven
 from airflow_provider_azbackup.core.matching import Subject
@@ -41,6 +42,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
     AzureBackupNotFoundError,
+    AzureBackupTransientError,
 )
 from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS, UI_FIELD_BEHAVIOUR
 from airflow_provider_azbackup.hosts import check_hosts
@@ -60,8 +62,14 @@ DEFAULT_CONN_ID = "azure_backup_default"
 TEST_LIMIT = 10.0
 # Seconds in which faults that may pass are waited out when the item of a job that is over is looked up.
 _PATIENCE = 300.0
-# Seconds between the tries of a trigger to read its connection: less than a minute in all.
-_CONNECTION_PAUSES = (5.0, 15.0, 30.0)
+# Seconds in which a connection that cannot be read is asked for again: a secrets backend that does not answer
+# looks to Airflow like a connection that is not there.
+_CONNECTION_PATIENCE = 300.0
+_NOT_VISIBLE = (
+    "connection {name!r} is not visible to the triggerer ({error}). A connection in the environment of a "
+    "worker exists on that worker only: set AIRFLOW_CONN_{variable} for the triggerer as well, or keep the "
+    "connection in Airflow's database, or in a secrets backend that is configured for the triggerer too"
+)
 log = logging.getLogger(__name__)
 
 
@@ -243,8 +251,21 @@ class AzureBackupHook(_Target, BaseHook):
         :raises AzureBackupConfigError: naming the field that is wrong.
         """
         if self._settings is None:
-            self._settings = self._read()
+            self._settings = self._read_patiently()
         return self._settings
+
+    def _read_patiently(self) -> Settings:
+        # Without a secrets backend, a connection that a worker does not find is a mistake of the author.
+        until = clock.current().now() + _CONNECTION_PATIENCE if has_secrets_backend() else 0.0
+        for pause in _pauses():
+            try:
+                return self._read()
+            except AirflowNotFoundException as error:
+                if (left := until - clock.current().now()) <= 0:
+                    raise
+                log.warning("Connection %r cannot be read now: %s", self.azure_backup_conn_id, error)
+                clock.current().sleep(min(pause, left))
+        raise AssertionError("the pauses have no end")
 
     def _read(self) -> Settings:
         conn = self.get_connection(self.azure_backup_conn_id)
@@ -492,7 +513,7 @@ class AzureBackupHook(_Target, BaseHook):
         asked only when it is a known cloud's or listed in ``[azure_backup] allowed_hosts``.
         """
         try:
-            settings = self.settings
+            self._settings = settings = self._settings or self._read()
             vault = self._vault()
             if vault is None and not settings.subscription_id:
                 raise AzureBackupConfigError(
@@ -691,7 +712,24 @@ class AzureBackupAsyncHook(_Target):
         return self._settings
 
     async def __aenter__(self) -> AzureBackupAsyncHook:
-        self._settings = await self._read(await self._connection())
+        until = clock.current().now() + _CONNECTION_PATIENCE
+        return await self.open(until=lambda: until)
+
+    async def open(
+        self,
+        *,
+        until: Callable[[], float],
+        notice: Callable[[AzureBackupError], None] = lambda _: None,
+    ) -> AzureBackupAsyncHook:
+        """Read the connection and make a client; ``async with`` does this, with a patience of five minutes.
+
+        :param until: returns the Unix time to which a connection that cannot be read is asked for again.
+        :param notice: is called with the error of each try that has failed.
+        :raises AzureBackupConfigError: when the connection is wrong, or not visible here: at once after
+            ``until``, and after five minutes where Airflow has no secrets backend that may be out of order.
+        :raises AzureBackupTransientError: when it cannot be read for another reason.
+        """
+        self._settings = await self._read(await self._connection(until, notice))
         # The first import of azure and aiohttp takes 0.2 s, and the triggerer's loop serves others.
         await asyncio.to_thread(import_module, "azure.identity.aio")
         transport = await asyncio.to_thread(import_module, "airflow_provider_azbackup.transport")
@@ -715,15 +753,32 @@ class AzureBackupAsyncHook(_Target):
     async def _reread(self) -> Settings:
         return await self._read(await _read_connection(self.azure_backup_conn_id))
 
-    async def _connection(self) -> Connection:
-        # A secrets backend that does not answer for a moment looks like a connection that is not there.
-        for pause in _CONNECTION_PAUSES:
+    async def _connection(
+        self, until: Callable[[], float], notice: Callable[[AzureBackupError], None]
+    ) -> Connection:
+        gives_up = clock.current().now() + _CONNECTION_PATIENCE
+        for pause in _pauses():
+            fault: AzureBackupError
             try:
                 return await _read_connection(self.azure_backup_conn_id)
-            except Exception as error:
-                log.warning("Connection %r cannot be read now: %s", self.azure_backup_conn_id, error)
-                await clock.current().pause(pause)
-        return await _read_connection(self.azure_backup_conn_id)
+            except AirflowNotFoundException as error:
+                fault = AzureBackupConfigError(
+                    _NOT_VISIBLE.format(
+                        name=self.azure_backup_conn_id,
+                        variable=self.azure_backup_conn_id.upper(),
+                        error=error,
+                    )
+                )
+                end = until() if has_secrets_backend() else min(until(), gives_up)
+            except Exception as error:  # Airflow, and what reads the connection for it, raise what they like
+                told = f"connection {self.azure_backup_conn_id!r} cannot be read now"
+                fault, end = AzureBackupTransientError(f"{told}: {type(error).__name__}: {error}"), until()
+            if (left := end - clock.current().now()) <= 0:
+                raise fault
+            log.warning("%s", fault)
+            notice(fault)
+            await clock.current().pause(min(pause, left))
+        raise AssertionError("the pauses have no end")
 
     async def resolve_protected_item(self, protected_item: str) -> ProtectedItem:
         """Find a protected item, as :meth:`AzureBackupHook.resolve_protected_item` does."""
@@ -892,6 +947,11 @@ def _localize(options: Any, *names: str) -> None:
     for name in names:
         if name in options:
             options[name] = read_moment(name, options[name], zone=default_zone())
+
+
+def _pauses() -> Iterator[float]:
+    """Return the seconds between the tries to read a connection."""
+    return chain((5.0, 15.0, 30.0), repeat(60.0))
 
 
 async def _read_connection(conn_id: str) -> Connection:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.sdk import Stats
@@ -24,7 +24,11 @@ from airflow_provider_azbackup.core.budget import Budget
 from airflow_provider_azbackup.core.matching import Subject, best_of, first_of
 from airflow_provider_azbackup.core.sweep import SOONEST, Follower, Listing, Start, Sweep, Wanted, Watcher
 from airflow_provider_azbackup.core.wire import LAST_LOOK, Answer, Call, Lost, Reply
-from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupConfigError,
+    AzureBackupError,
+    AzureBackupTimeoutError,
+)
 from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
 
 if TYPE_CHECKING:
@@ -56,22 +60,28 @@ class Named(TypedDict):
 
 
 @asynccontextmanager
-async def joined(azure_backup_conn_id: str) -> AsyncIterator[Poller]:
+async def joined(
+    azure_backup_conn_id: str, *, deadline: float, notice: Callable[[AzureBackupError], None] = lambda _: None
+) -> AsyncIterator[Poller]:
     """Join the poller of a connection on this event loop; the first one opens it, the last one closes it.
 
-    :raises AzureBackupError: when the connection cannot be read.
+    :param deadline: Unix time to which a connection that cannot be read is asked for again.
+    :param notice: is called with the error of each try that has failed.
+    :raises AzureBackupTimeoutError: when the connection cannot be read by the deadline.
+    :raises AzureBackupError: when the connection is wrong, or not visible here.
     """
     loop = asyncio.get_running_loop()
     shared = _ON_LOOPS.setdefault(loop, {}).setdefault(azure_backup_conn_id, _Shared())
     shared.users += 1
+    shared.latest = max(shared.latest, deadline)
     try:
         if shared.opening is None:
             # Its own context: what a shared poller logs must not go to the log of whichever task came first.
             shared.opening = loop.create_task(
-                _open(azure_backup_conn_id, clocks.current(), _BUDGETS.setdefault(loop, {})),
+                _open(azure_backup_conn_id, clocks.current(), _BUDGETS.setdefault(loop, {}), shared),
                 context=Context(),
             )
-        poller = await asyncio.shield(shared.opening)
+        poller = await _by(deadline, shared, shared.opening, notice)
         # After a restart all waits come to this point in one moment: let others have a turn between them.
         async with shared.turn:
             await asyncio.sleep(0)
@@ -90,6 +100,16 @@ class _Shared:
     users: int = 0
     opening: asyncio.Task[Poller] | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # The latest deadline of all who wait for the connection; why it cannot be read, and when that is news.
+    latest: float = 0.0
+    fault: AzureBackupError | None = None
+    news: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def tell(self, fault: AzureBackupError) -> None:
+        """Let all who wait know why the connection could not be read."""
+        news, self.news = self.news, asyncio.get_running_loop().create_future()
+        self.fault = fault
+        news.set_result(None)
 
     @property
     def failed(self) -> bool:
@@ -102,10 +122,37 @@ _ON_LOOPS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Shared]] = We
 _BUDGETS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, _Queue]] = WeakKeyDictionary()
 
 
-async def _open(conn_id: str, clock: clocks.Clock, queues: dict[object, _Queue]) -> Poller:
+async def _open(conn_id: str, clock: clocks.Clock, queues: dict[object, _Queue], shared: _Shared) -> Poller:
     with clocks.running_on(clock):
-        hook = await AzureBackupAsyncHook(conn_id).__aenter__()
+        hook = await AzureBackupAsyncHook(conn_id).open(until=lambda: shared.latest, notice=shared.tell)
     return Poller(hook, clock, queues)
+
+
+async def _by(
+    deadline: float,
+    shared: _Shared,
+    opening: asyncio.Task[Poller],
+    notice: Callable[[AzureBackupError], None],
+) -> Poller:
+    """Wait for the poller until a deadline, and pass on why it is not there yet; others may wait longer."""
+    while not opening.done():
+        if shared.fault:
+            notice(shared.fault)
+        left = max(0.0, deadline - clocks.current().now())
+        # A try may take a moment, also where the deadline has passed already.
+        news = shared.news
+        either: list[asyncio.Future[Any]] = [opening, news]
+        await asyncio.wait(either, timeout=left + _LATEST, return_when=asyncio.FIRST_COMPLETED)
+        if not (opening.done() or news.done()):
+            raise AzureBackupTimeoutError(
+                f"the wait is over: {shared.fault or 'the connection was not read'}"
+            )
+    try:
+        return await asyncio.shield(opening)
+    except AzureBackupError as error:
+        if clocks.current().now() < deadline:
+            raise
+        raise AzureBackupTimeoutError(f"the wait is over: {error}") from None
 
 
 async def _close(opening: asyncio.Task[Poller]) -> None:

@@ -247,7 +247,7 @@ class _AsyncTransport(AioHttpTransport):  # type: ignore[misc]  # exported lazil
         with _no_passwords():
             try:
                 proxy = select_proxy(request.url, get_environ_proxies(request.url))
-                options["proxy"] = prepend_scheme_if_needed(proxy, "http") if proxy else None
+                options["proxy"] = proxy and prepend_scheme_if_needed(proxy, "http")  # type: ignore[no-untyped-call]
                 async with asyncio.timeout(limit):
                     return await super().send(request, **options)
             except TimeoutError as error:

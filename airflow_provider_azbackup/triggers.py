@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
     from airflow_provider_azbackup.poller import Poller
     from airflow_provider_azbackup.watching import Watch
+
+    Join = Callable[..., AbstractAsyncContextManager[Poller]]
 else:
     BaseEventTrigger = event_trigger_class()
 
@@ -124,7 +127,7 @@ class _Trigger(BaseTrigger):
             warm_up(self.task_instance)
         now = clock.current().now()
         try:
-            event = await self._watch(joined(self.azure_backup_conn_id), now)
+            event = await self._watch(partial(joined, self.azure_backup_conn_id, deadline=self.deadline), now)
         except asyncio.CancelledError:
             if not trigger_hears_of_kills():  # then this is the only word of it
                 await self.on_kill()
@@ -146,8 +149,8 @@ class _Trigger(BaseTrigger):
             with suppress(asyncio.CancelledError):
                 await asyncio.shield(work)
 
-    async def _watch(self, joining: AbstractAsyncContextManager[Poller], now: float) -> dict[str, Any]:
-        """Wait with the poller; return the payload of the event."""
+    async def _watch(self, join: Join, now: float) -> dict[str, Any]:
+        """Wait with the poller that ``join`` joins; return the payload of the event."""
         raise NotImplementedError
 
     async def _job(self, hook: AzureBackupAsyncHook) -> str:
@@ -214,7 +217,7 @@ class _Watch(_Trigger):
 
     what: str
 
-    async def _watch(self, joining: AbstractAsyncContextManager[Poller], now: float) -> dict[str, Any]:
+    async def _watch(self, join: Join, now: float) -> dict[str, Any]:
         from airflow_provider_azbackup.events import JobEvent
         from airflow_provider_azbackup.progress import Progress
         from airflow_provider_azbackup.story import Story
@@ -227,7 +230,7 @@ class _Watch(_Trigger):
             progress.tell(job, fault)
 
         try:
-            async with joining as poller:
+            async with join(notice=partial(notice, None)) as poller:
                 event = JobEvent(job=await self._see(poller, notice, now))
         except AzureBackupError as error:
             event = JobEvent(error=error)
@@ -311,13 +314,15 @@ class AzureBackupJobTrigger(_Watch):
         # Counted from the start of the wait: a restart need not wait again. However late it is, and however
         # long the pause, the last look comes at the deadline.
         pause = self.since + self.first_pause * random.uniform(1.0, 1.15) - now
+        pause = max(LEAST_PAUSE, min(pause, self.deadline - now))
         return await poller.watch_job(
             JobRef.parse(self.job_id),
             poll_interval=self.poll_interval,
             deadline=self.deadline,
             since=self.since,
             notice=notice,
-            first_pause=max(LEAST_PAUSE, min(pause, self.deadline - now)),
+            # Some of it has passed if the connection could not be read at once.
+            first_pause=max(0.0, now + pause - clock.current().now()),
             wait_for=self.wait_for,
         )
 
@@ -521,11 +526,11 @@ class AzureBackupStartTrigger(_Trigger):
             },
         )
 
-    async def _watch(self, joining: AbstractAsyncContextManager[Poller], now: float) -> dict[str, Any]:
+    async def _watch(self, join: Join, now: float) -> dict[str, Any]:
         from airflow_provider_azbackup.core.resources import ProtectedItem
 
         try:
-            async with joining as poller:
+            async with join() as poller:
                 ref = await poller.find_job(
                     ProtectedItem.parse(self.note["item"]),
                     asked=self.note["asked"],

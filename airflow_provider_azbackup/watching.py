@@ -232,7 +232,7 @@ async def follow(place: Place) -> AsyncGenerator[Shown, None]:
             await clock.current().pause(1.0)
         await clock.current().pause(_GRACE)
         try:
-            async with joined(place.conn_id) as poller:
+            async with joined(place.conn_id, deadline=clock.current().now() + _MEND) as poller:
                 vault = _vault(place, poller)
                 lists = poller.follow(vault, apart=place.apart, after=lambda: _oldest(place))
                 async with aclosing(lists):

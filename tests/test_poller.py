@@ -687,7 +687,7 @@ def look(azure: Emulator, clock: Any) -> Callable[..., Any]:
     async def look(conn_id: str = "azure_backup_default", seconds: float = 600.0) -> Any:
         job_id = azure.start_job("vm-good", seconds=seconds)
         ref = JobRef.parse(f"{azure.service.world.vaults[0].path}/backupJobs/{job_id}")
-        async with joined(conn_id) as shared:
+        async with joined(conn_id, deadline=clock() + HOUR) as shared:
             return await shared.watch_job(
                 ref,
                 poll_interval=60.0,
@@ -700,14 +700,14 @@ def look(azure: Emulator, clock: Any) -> Callable[..., Any]:
     return look
 
 
-def test_waits_that_begin_in_one_moment_come_in_one_by_one(azure: Emulator) -> None:
+def test_waits_that_begin_in_one_moment_come_in_one_by_one(azure: Emulator, clock: Any) -> None:
     """As after a restart: others on the event loop have their turns between them."""
 
     async def main() -> None:
         turns, came = 0, list[int]()
 
         async def come() -> None:
-            async with joined("azure_backup_default"):
+            async with joined("azure_backup_default", deadline=clock() + HOUR):
                 came.append(turns)
                 await asyncio.sleep(0)
 
