@@ -70,7 +70,15 @@ class AzureBackupRefusedError(AzureBackupError):
 
 
 class AzureBackupBusyError(AzureBackupRefusedError):
-    """Another backup or restore of the item is in the way; later Azure will start this one."""
+    """Another operation on the item is in the way; later Azure will start this one."""
+
+
+class AzureBackupLimitError(AzureBackupRefusedError):
+    """A limit of Azure's is reached and nothing was started; :attr:`retry_after` is how long to wait."""
+
+
+class AzureBackupDailyLimitError(AzureBackupLimitError):
+    """A limit for 24 hours is reached and nothing was started: try again tomorrow."""
 
 
 class AzureBackupTransientError(AzureBackupError):

@@ -31,9 +31,11 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupConfigError,
     AzureBackupJobFailedError,
+    AzureBackupLimitError,
     AzureBackupNotFoundError,
     AzureBackupRefusedError,
     AzureBackupTimeoutError,
+    AzureBackupTransientError,
     AzureBackupUnconfirmedStartError,
 )
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
@@ -336,7 +338,12 @@ class AzureBackupOperator(StartOperator):
             try:
                 is_named = isinstance(target, OperationRef)
                 ref = hook.wait_for_operation(target) if isinstance(target, OperationRef) else target
-            except (AzureBackupBusyError, AzureBackupUnconfirmedStartError) as error:
+            except (
+                AzureBackupBusyError,
+                AzureBackupLimitError,
+                AzureBackupTransientError,
+                AzureBackupUnconfirmedStartError,
+            ) as error:
                 self.log.info("%s", error)
                 ref = None
             except AzureBackupRefusedError:

@@ -34,10 +34,14 @@ class Progress:
     """Writes the progress of one task.
 
     :param ti: the task instance as a trigger knows it; None is written nothing of.
+    :param waiting_for: why the task waits for a job that is not its own; empty for its own job.
+    :param waiting_until: Unix time to which it waits for that job.
     """
 
-    def __init__(self, ti: Any) -> None:
+    def __init__(self, ti: Any, *, waiting_for: str = "", waiting_until: float | None = None) -> None:
         self._ti = ti
+        self._waiting_for = waiting_for
+        self._waiting_until = waiting_until if waiting_for else None
         self._told: JsonObject | None = None
         self._told_at = 0.0
 
@@ -48,7 +52,7 @@ class Progress:
         :param fault: why this look failed, None when it did not.
         """
         now = clock.current().now()
-        told = report(job, fault, now)
+        told = report(job, fault, now, waiting_for=self._waiting_for, waiting_until=self._waiting_until)
         if self._ti is not None and (is_news(told, self._told) or now - self._told_at >= _HEARTBEAT):
             self._told, self._told_at = told, now
             _outbox().put(self, told)

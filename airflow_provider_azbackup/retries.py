@@ -12,10 +12,13 @@ from airflow_provider_azbackup.compat import retry_policies
 
 ExceptionRetryPolicy, RetryAction, RetryRule = retry_policies()
 
-# Azure forgets its refusals of too many requests within an hour at the latest; a backup in the way is over in
-# minutes (a database) or hours (a machine). What is not here follows the task's own retry_delay.
+# A backup in the way is over in minutes (a database) or hours (a VM). A limit that a task could not wait out
+# lasts for hours, or until tomorrow. The first class that fits decides. What is not here follows the task's
+# own retry_delay.
 _DELAYS = {
     errors.AzureBackupBusyError: timedelta(minutes=10),
+    errors.AzureBackupDailyLimitError: timedelta(hours=24),
+    errors.AzureBackupLimitError: timedelta(hours=2),
     errors.AzureBackupTransientError: timedelta(minutes=5),
     errors.AzureBackupUnconfirmedStartError: timedelta(minutes=5),
     errors.AzureBackupTimeoutError: timedelta(minutes=15),
@@ -45,9 +48,9 @@ AZURE_BACKUP_RETRIES = ExceptionRetryPolicy(
 )
 """``retry_policy=AZURE_BACKUP_RETRIES`` of a task: waits for what passes, fails at once for what does not.
 
-Busy items, throttling and lost answers are tried again after minutes. Wrong arguments, missing rights,
-unknown vaults and plain refusals fail at once. A backup that failed follows the task's own ``retries`` and
-``retry_delay``, as does everything else.
+Busy items, throttling and lost answers are tried again after minutes, limits after two hours, and limits for
+a day after 24 hours. Wrong arguments, missing rights, unknown vaults and plain refusals fail at once. A
+backup that failed follows the task's own ``retries`` and ``retry_delay``, as does everything else.
 
 Source: https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/tasks.html
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -22,7 +22,9 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupConfigError,
     AzureBackupError,
+    AzureBackupLimitError,
     AzureBackupRecoveryPointError,
+    AzureBackupRefusedError,
     AzureBackupTimeoutError,
     AzureBackupWrongJobError,
 )
@@ -46,6 +48,11 @@ _STOP_LIMIT = 120.0
 _SECONDS = 2.0
 # Seconds between the end of a job that was in the way and the next request.
 _BREATH = 15.0
+# Seconds until Azure is asked again after a refusal that recommends no time: as long as the task has waited
+# already, within these limits, so that a long wait costs few requests.
+_SHORTEST_DELAY, _LONGEST_DELAY = 60.0, 3600.0
+# Seconds before the deadline of the task at which it asks for the last time.
+_LAST_REQUEST = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +191,19 @@ class StartOperator(JobWait, BaseOperator):
             self._in_the_way(error, error.job)
         return self._secure(context, since=since, began=began)
 
+    def execute_again(
+        self,
+        context: Context,
+        event: Any = None,
+        since: float | None = None,
+        try_number: int | None = None,
+        began: float | None = None,
+    ) -> str:
+        """Ask Azure again, after a time in which it would have refused."""
+        if self.is_stale(context, try_number) or since is None:
+            return self.execute(context)
+        return self._secure(context, since=since, began=began)
+
     def _dropped(self, context: Context) -> Note | None:
         """Return what a task noted before it was deferred, where the resume was handed nothing.
 
@@ -234,9 +254,12 @@ class StartOperator(JobWait, BaseOperator):
                     tell=self.log.info,
                     may_leave=may_leave,
                 )
-                if secured.other is None:
+                if secured.other:
+                    self._wait_out(context, hook, secured.other, since, secured.began)
+                elif secured.obstacle:
+                    self._ask_later(context, secured.obstacle, since, secured.began)
+                else:
                     return self._go_on(context, hook, secured, since)
-                self._wait_out(context, hook, secured.other, since, secured.began)
                 note, began = None, secured.began
 
     def _fresh_enough(
@@ -276,6 +299,7 @@ class StartOperator(JobWait, BaseOperator):
                 poll_interval=self.poll_interval,
                 since=since,
                 deadline=deadline,
+                waiting_for=f"the end of another {self.noun} of {self.protected_item}",
                 method_name="execute_after_other",
                 kwargs={"began": began},
             )
@@ -283,6 +307,47 @@ class StartOperator(JobWait, BaseOperator):
             hook.watch_job(other.ref.path, poll_interval=self.poll_interval, deadline=deadline)
         except AzureBackupTimeoutError as error:
             self._in_the_way(error, error.job)
+
+    def _ask_later(
+        self, context: Context, obstacle: AzureBackupRefusedError, since: float, began: float
+    ) -> None:
+        """Wait until Azure may accept the request that it has refused for now.
+
+        :param obstacle: why it has.
+        :raises AzureBackupLimitError: when a limit lasts longer than the task may take.
+        :raises AzureBackupTimeoutError: when the time of the task is up.
+        """
+        now, deadline = clock.current().now(), self.deadline(context, since)
+        why = str(obstacle).rstrip(".")
+        at = now + (obstacle.retry_after or min(max(now - since, _SHORTEST_DELAY), _LONGEST_DELAY))
+        if isinstance(obstacle, AzureBackupLimitError) and at >= deadline:
+            raise type(obstacle)(
+                f"{why}. Azure may accept the {self.noun} at {_utc(at)}, after this task would have given up "
+                f"({_utc(deadline)}): retry it then, or give it a longer timeout",
+                **vars(obstacle),
+            )
+        at = min(at, deadline - _LAST_REQUEST)
+        if at <= now:
+            self._in_the_way(
+                AzureBackupTimeoutError(f"the wait is over after {now - since:.0f} s: {why}"), obstacle.job
+            )
+        self.log.info(
+            "%s. Waiting until %s, then asking again; this task gives up at %s",
+            why,
+            _utc(at),
+            _utc(deadline),
+        )
+        self.show_wait(context, why, until=at)
+        if self.deferrable:
+            from airflow_provider_azbackup.triggers import AzureBackupPauseTrigger
+
+            self.defer(
+                trigger=AzureBackupPauseTrigger(azure_backup_conn_id=self.azure_backup_conn_id, deadline=at),
+                method_name="execute_again",
+                kwargs={"since": since, "try_number": context["ti"].try_number, "began": began},
+                timeout=self.backstop(at),
+            )
+        clock.current().sleep(at - now)
 
     def _check_time(self, intent: Intent, since: float, context: Context) -> None:
         """Start nothing once the time is up that was spent on waiting for another job.
@@ -402,7 +467,7 @@ class StartOperator(JobWait, BaseOperator):
         return self._finish(context, job, wait)
 
     def _finish(self, context: Context, job: Job, wait: Wait) -> str:
-        if job.met_another and self.protected_item is not None:
+        if job.obstacle and self.protected_item is not None:
             return self._join(context, job, wait)
         try:
             # A job that a list has shown counts only if it began after this attempt did.
@@ -433,7 +498,7 @@ class StartOperator(JobWait, BaseOperator):
         return job.ref.job_id
 
     def _join(self, context: Context, failed: Job, wait: Wait) -> str:
-        """Go on after Azure has refused our job because of another one of the item."""
+        """Go on after a job that Azure did not carry out for now."""
         with self.hook() as hook:
             self._be_ready_to_cancel(context, hook)
             memory = Memory(context, self.retries)
@@ -445,9 +510,12 @@ class StartOperator(JobWait, BaseOperator):
             except AzureBackupBusyError:
                 context["ti"].xcom_push(key="job", value=failed.facts())
                 raise
-            if secured.other is None:
+            if secured.other:
+                self._wait_out(context, hook, secured.other, wait.since, wait.began)
+            elif secured.obstacle:
+                self._ask_later(context, secured.obstacle, wait.since, wait.began)
+            else:
                 return self._go_on(context, hook, secured, wait.since)
-            self._wait_out(context, hook, secured.other, wait.since, wait.began)
         return self._secure(context, since=wait.since, began=wait.began)
 
     def _give_up(
@@ -468,3 +536,7 @@ class StartOperator(JobWait, BaseOperator):
             fate = f"Azure was asked to cancel it, as cancel_on_timeout says: {job.status}"
             self.overdue(context, error, fate)
         return self._finish(context, job, wait)  # it ended in the last moment
+
+
+def _utc(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")

@@ -216,13 +216,15 @@ class _Watch(_Trigger):
     """A trigger whose event is a :class:`~airflow_provider_azbackup.events.JobEvent`."""
 
     what: str
+    waiting_for = ""
 
     async def _watch(self, join: Join, now: float) -> dict[str, Any]:
         from airflow_provider_azbackup.events import JobEvent
         from airflow_provider_azbackup.progress import Progress
         from airflow_provider_azbackup.story import Story
 
-        log, progress = _Aside(self.log), Progress(self.task_instance)
+        log = _Aside(self.log)
+        progress = Progress(self.task_instance, waiting_for=self.waiting_for, waiting_until=self.deadline)
         story = Story(log)
 
         def notice(job: Job | None, fault: AzureBackupError | None) -> None:
@@ -263,7 +265,8 @@ class AzureBackupJobTrigger(_Watch):
     :param deadline: Unix time of the last look; it survives a restart of the triggerer.
     :param since: Unix time the wait began.
     :param cancel_on_kill: ask Azure to cancel the job when a person ends the task while it waits here.
-    :param wait_for: ``snapshot`` fires behind the snapshot of a machine's backup already.
+    :param wait_for: ``snapshot`` fires after the snapshot of a VM's backup.
+    :param waiting_for: why the task waits for a job that is not its own, for ``backup_progress``.
     :param version: the form of these arguments.
     """
 
@@ -278,6 +281,7 @@ class AzureBackupJobTrigger(_Watch):
         since: float,
         cancel_on_kill: bool = False,
         wait_for: WaitFor = "completion",
+        waiting_for: str = "",
         version: int = VERSION,
     ) -> None:
         super().__init__()
@@ -290,6 +294,7 @@ class AzureBackupJobTrigger(_Watch):
         self.since = since
         self.cancel_on_kill = cancel_on_kill
         self.wait_for = wait_for
+        self.waiting_for = waiting_for
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that rebuild an equal trigger."""
@@ -304,6 +309,7 @@ class AzureBackupJobTrigger(_Watch):
                 "since": self.since,
                 "cancel_on_kill": self.cancel_on_kill,
                 "wait_for": self.wait_for,
+                "waiting_for": self.waiting_for,
                 "version": VERSION,
             },
         )
@@ -541,6 +547,40 @@ class AzureBackupStartTrigger(_Trigger):
             self.log.warning("Looking for the job of an accepted backup broke off: %s", error)
             ref = None
         return {"version": 1, "job_id": ref.path if ref else None}
+
+
+class AzureBackupPauseTrigger(_Trigger):
+    """Fires once, at a moment from which on Azure may accept a request that it has refused for now.
+
+    It asks Azure nothing; the worker asks again. The event is ``{"version": 1}``.
+
+    :param azure_backup_conn_id: the connection of the task.
+    :param deadline: Unix time at which it fires; it survives a restart of the triggerer.
+    :param version: as in :class:`AzureBackupJobTrigger`.
+    """
+
+    # There is no job yet.
+    cancel_on_kill = False
+
+    def __init__(self, *, azure_backup_conn_id: str, deadline: float, version: int = VERSION) -> None:
+        super().__init__()
+        self.azure_backup_conn_id = azure_backup_conn_id
+        self.deadline = deadline
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments that rebuild an equal trigger."""
+        return (
+            "airflow_provider_azbackup.triggers.AzureBackupPauseTrigger",
+            {
+                "azure_backup_conn_id": self.azure_backup_conn_id,
+                "deadline": self.deadline,
+                "version": VERSION,
+            },
+        )
+
+    async def _watch(self, joining: AbstractAsyncContextManager[Poller], now: float) -> dict[str, Any]:
+        await clock.current().pause(max(LEAST_PAUSE, self.deadline - now))
+        return {"version": 1}
 
 
 class AzureBackupEventTrigger(BaseEventTrigger):

@@ -142,12 +142,14 @@ class JobWait:
         first_pause: float = 0.0,
         cancel_on_kill: bool = False,
         wait_for: WaitFor = "completion",
+        waiting_for: str = "",
         method_name: str = "execute_complete",
         kwargs: dict[str, Any],
     ) -> NoReturn:
         """Give the worker slot back until the job is over.
 
         :param first_pause: seconds in which there is nothing to see; the first look comes after 15 at least.
+        :param waiting_for: why the task waits for a job that is not its own, for ``backup_progress``.
         :param method_name: resumes the task.
         :param kwargs: what it is handed besides the event, ``since`` and ``try_number``.
         """
@@ -163,6 +165,7 @@ class JobWait:
                 since=since,
                 cancel_on_kill=cancel_on_kill,
                 wait_for=wait_for,
+                waiting_for=waiting_for,
             ),
             method_name=method_name,
             # The new instance that resumes knows nothing of this one but what it is handed here.
@@ -344,6 +347,18 @@ class JobWait:
         if error.job:
             context["ti"].xcom_push(key="job", value=error.job)
         raise error
+
+    def show_wait(self, context: Context, why: str, *, until: float) -> None:
+        """Show in ``backup_progress`` why there is no job yet, on Airflow 3.
+
+        :param why: what the task waits for.
+        :param until: Unix time of the next request.
+        """
+        from airflow_provider_azbackup.core.progress import PROGRESS, report
+
+        if IS_AIRFLOW_3:
+            value = report(None, None, clock.current().now(), waiting_for=why, waiting_until=until)
+            context["ti"].xcom_push(key=PROGRESS, value=value)
 
     def _last_progress(self, context: Context, reported: JobEvent) -> None:
         """Leave no report behind that the end has overtaken."""

@@ -26,7 +26,6 @@ from azure.core.pipeline.transport import AioHttpTransport
 from airflow_provider_azbackup import clock as clocks
 from airflow_provider_azbackup.core.adoption import CROWD
 from airflow_provider_azbackup.emulator import Emulator
-from airflow_provider_azbackup.emulator.model import BACKUP_RUNS_DETAILS
 from airflow_provider_azbackup.exceptions import AzureBackupError
 from airflow_provider_azbackup.operators import AzureBackupOperator
 from tests.tasks import Store, TaskInstance
@@ -635,7 +634,7 @@ class Airflow:
         found = [
             job
             for job in self.azure.service.world.jobs.values()
-            if job.id not in self.strangers and job.error != BACKUP_RUNS_DETAILS
+            if job.id not in self.strangers and not job.refused
         ]
         return sorted(found, key=lambda job: job.starts)
 

@@ -134,12 +134,6 @@ def test_of_several_rules_one_has_to_be_named(azure: Emulator) -> None:
             AzureBackupConfigError,
             "has no backup rule, so there is nothing to run on dem",
         ),
-        (
-            "disk-unready",
-            {},
-            AzureBackupRefusedError,
-            "is ConfiguringProtection; no backup of it was asked f",
-        ),
         ("disk-good", {"rule_name": "BackupYearly"}, AzureBackupRefusedError, "UserErrorBackupRuleNotFound"),
         ("disk-good", {"retention_tag": "Yearly"}, AzureBackupRefusedError, "UserErrorRetentionTagNotFound"),
         ("disk-twin", {}, AzureBackupConfigError, "'disk-twin' means 2 protected items"),

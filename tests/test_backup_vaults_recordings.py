@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_azbackup.core import calls, flows, orders, replies
 from airflow_provider_azbackup.core.jobs import Outcome
 from airflow_provider_azbackup.core.resources import OperationRef, ProtectedItem, Vault
-from airflow_provider_azbackup.exceptions import AzureBackupRefusedError
+from airflow_provider_azbackup.exceptions import AzureBackupBusyError, AzureBackupRefusedError
 from airflow_provider_azbackup.restore_to import new_database
 from tests.core.play import play
 from tests.replay import (
@@ -91,7 +91,7 @@ def test_a_recorded_backup_is_asked_for_and_followed_to_the_end_it_had(
     async def conversation(hook: Hook) -> Any:
         item = await said(hook.resolve_protected_item(name))
         for _ in range(2):  # recorded while its protection was still being configured
-            with pytest.raises(AzureBackupRefusedError, match="is ConfiguringProtection; no backup of it"):
+            with pytest.raises(AzureBackupBusyError, match="is ConfiguringProtection, which passes"):
                 await said(hook.trigger_backup(item, rule_name=rule))
         operation = await said(hook.trigger_backup(item, rule_name=rule))
         ref = await said(hook.wait_for_operation(operation))

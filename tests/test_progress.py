@@ -94,6 +94,8 @@ def test_a_report_tells_phase_percentage_and_bytes() -> None:
         "elapsed_seconds": 900.0,
         "last_look": "2026-09-21T14:13:20+00:00",
         "fault": None,
+        "waiting_for": None,
+        "waiting_until": None,
     }
 
 

@@ -24,6 +24,8 @@ from airflow_provider_azbackup.retries import AZURE_BACKUP_RETRIES  # noqa: E402
 
 MINUTES = {
     errors.AzureBackupBusyError: 10,
+    errors.AzureBackupLimitError: 120,
+    errors.AzureBackupDailyLimitError: 24 * 60,
     errors.AzureBackupTransientError: 5,
     errors.AzureBackupUnconfirmedStartError: 5,
     errors.AzureBackupTimeoutError: 15,

@@ -120,7 +120,15 @@ TIER = triggers.AzureBackupTierTrigger(
     azure_backup_conn_id="azure_backup_default",
     deadline=1.0,
 ).serialize()
-TRIGGERS = {TIER[0]: TIER[1], **{story["trigger"][0]: story["trigger"][1] for _, story in STORIES.values()}}
+# What asks nothing is handed nothing that a record could show.
+PAUSE = triggers.AzureBackupPauseTrigger(
+    azure_backup_conn_id="azure_backup_default", deadline=1.0
+).serialize()
+TRIGGERS = {
+    TIER[0]: TIER[1],
+    PAUSE[0]: PAUSE[1],
+    **{story["trigger"][0]: story["trigger"][1] for _, story in STORIES.values()},
+}
 
 
 @pytest.mark.parametrize("path", TRIGGERS)

@@ -38,6 +38,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupError,
     AzureBackupJobFailedError,
+    AzureBackupLimitError,
     AzureBackupNotFoundError,
     AzureBackupRefusedError,
     AzureBackupTransientError,
@@ -47,7 +48,8 @@ from airflow_provider_azbackup.exceptions import (
 # How long to look for a job that a lost answer may have started: the longest that Azure was seen to take
 # from a request to its job are 66 s.
 SETTLED = 180.0
-# How often one intent may be sent when nothing came of the time before, and how long a busy item is asked.
+# How often one intent may be sent when nothing came of the time before, and for how many seconds a worker
+# asks again for a busy item before it waits longer.
 SENDS = 3
 BUSY_LIMIT = 300.0
 # How many jobs must have begun within a minute for the next one to be looked for together with all others:
@@ -240,7 +242,8 @@ class Secured:
     """The job of an intent: itself and the kind of item, since when it is waited for, its end if over.
 
     One that was left in a crowd has no job yet, but the note of its request. Where another job has to end
-    first, there is nothing but ``other``. ``began`` is as in :class:`Note`.
+    first, there is nothing but ``other``. Where Azure has refused the request for now, there is nothing but
+    ``obstacle``, which says why. ``began`` is as in :class:`Note`.
     """
 
     ref: JobRef | None
@@ -252,6 +255,7 @@ class Secured:
     note: Note | None = None
     point: JsonObject = field(default_factory=dict)
     other: Job | None = None
+    obstacle: AzureBackupRefusedError | None = None
 
 
 def secure_job(
@@ -264,9 +268,9 @@ def secure_job(
     :param tell: told in a sentence what is found and done.
     :param may_leave: whether a machine's accepted backup may be left without its job in a crowd, when many
         others have begun within a minute. Whoever allows it finds the job by the returned note.
-    :return: with ``other`` set when that job has to end before this intent can go on; then ask again.
-    :raises AzureBackupBusyError: when another such job of the item runs and ``if_running`` is ``fail``, or
-        when Azure refuses the request because of one that no list shows.
+    :return: with ``other`` set when that job has to end before this intent can go on, and with ``obstacle``
+        set when the item is busy with what no list shows or a limit is reached; then ask again.
+    :raises AzureBackupBusyError: when another such job of the item runs and ``if_running`` is ``fail``.
     :raises AzureBackupUnconfirmedStartError: when it stays unknown whether a job was started.
     :raises AzureBackupError: when Azure refused it; then nothing was started.
     """
@@ -280,11 +284,11 @@ def secure_job(
 
 
 def join_other(intent: Intent, failed: Job, *, remember: Remember, tell: Tell) -> Flow[Secured]:
-    """Decide about the job of the intent's kind and item that was in the way of another one.
+    """Decide how to go on after a job of the intent's kind and item that Azure did not carry out for now.
 
-    :param failed: the job that failed because of it.
+    :param failed: the job, which has an :attr:`~airflow_provider_azbackup.core.jobs.Job.obstacle`.
     :return: as :func:`secure_job` does; a job under ``other`` may be over by now.
-    :raises AzureBackupBusyError: when there is none, or ``if_running`` is ``fail``.
+    :raises AzureBackupBusyError: when the item is busy and ``if_running`` is ``fail``.
     """
     search = _Search(intent, remember, tell)
     return (yield from search.listen(search.join(failed)))
@@ -395,6 +399,8 @@ class _Search(flows.Heard):
         sent, pause, asked, busy_since = 0, 0.0, 0.0, 0.0
         ready: Prepared | None = None
         busy_pauses = chain((15.0,), repeat(60.0))
+        # A task that has waited already asks less often.
+        busy_limit = BUSY_LIMIT if intent.began is None else _MINUTE
         # Nothing of ours can be running then, and Azure refuses a second backup beside another's: a list that
         # cannot be had now, because all reads are used up, need not hold up the first request.
         blind = intent.now if fresh else intent.deadline
@@ -410,7 +416,10 @@ class _Search(flows.Heard):
                 return self._meet(running)
             if ready is None:
                 looked = self.at
-                ready = yield from intent.prepare()
+                try:
+                    ready = yield from intent.prepare()
+                except (AzureBackupBusyError, AzureBackupLimitError) as error:
+                    return self._later(error)
                 if self.at - looked > _MINUTE:
                     continue  # so long ago that another may have begun since
             # A request of unknown fate may show its job late, so the search always begins at the first one.
@@ -441,12 +450,17 @@ class _Search(flows.Heard):
                 # What is in the way may be what a request of unknown fate has started.
                 self.remember(asking if sent else None)
                 busy_since = busy_since or self.at
-                if intent.if_running == "fail" or self.at - busy_since >= BUSY_LIMIT:
+                if intent.if_running == "fail":
                     raise
+                if self.at - busy_since >= busy_limit:
+                    return self._later(error)
                 self.tell(f"{error}. Looking for that {intent.noun}")
                 # It may not be in the list yet, and one that has just ended is in nobody's way.
                 pause, blind = flows.spread_pause(next(busy_pauses), error), intent.deadline
                 asked = asked if sent else 0.0
+            except AzureBackupLimitError as error:
+                self.remember(asking if sent else None)
+                return self._later(error)
             except AzureBackupUnconfirmedStartError as error:
                 sent += 1
                 self.tell(f"{error} Looking for {SETTLED:g} s whether it was")
@@ -488,22 +502,26 @@ class _Search(flows.Heard):
         return max(found, key=attrgetter("began"), default=None)
 
     def join(self, failed: Job) -> Flow[Secured]:
-        """Decide about the job of the item that was in the way of one of this intent.
+        """Decide how to go on after a job of this intent that Azure did not carry out for now.
 
-        :param failed: the job that failed because of it.
-        :raises AzureBackupBusyError: when there is none, or ``if_running`` is ``fail``.
+        :param failed: the job.
+        :raises AzureBackupBusyError: when the item is busy and ``if_running`` is ``fail``.
         """
-        intent = self.intent
-        other = None if intent.if_running == "fail" else (yield from self._beside(failed))
+        obstacle = failed.obstacle or AzureBackupBusyError(f"{failed} failed", job=failed.facts())
+        self.remember(None)
+        if isinstance(obstacle, AzureBackupLimitError):
+            return self._later(obstacle)
+        if self.intent.if_running == "fail":
+            raise obstacle
+        other = yield from self._beside(failed)
         if other is None:
-            raise AzureBackupBusyError(
-                f"Azure did not start a {intent.noun} of {intent.item.name} because another job of it is "
-                f"running: {failed}",
-                code=next((error.title for error in failed.errors), None),
-                job=failed.facts(),
-            )
+            return self._later(obstacle)
         self.tell(f"{failed} failed because of another one")
         return self._meet(other)
+
+    def _later(self, obstacle: AzureBackupRefusedError) -> Secured:
+        """Return that Azure has refused this intent for now."""
+        return Secured(ref=None, since=self.intent.now, began=self.began, obstacle=obstacle)
 
     def _beside(self, failed: Job) -> Flow[Job | None]:
         """Return the job of the item that was running when ``failed`` began; a list may show it late."""
@@ -570,7 +588,7 @@ class _Search(flows.Heard):
             self.tell(f"An earlier try broke off behind operation {note.operation}; following that")
             try:
                 return (yield from flows.wait_for_operation(operation, self.intent.noun))
-            except AzureBackupRefusedError:
+            except (AzureBackupRefusedError, AzureBackupTransientError):
                 return None
             except AzureBackupUnconfirmedStartError as error:
                 self.tell(str(error))

@@ -15,7 +15,8 @@ from itertools import chain, repeat
 from typing import Unpack
 
 from airflow_provider_azbackup.core import calls, replies
-from airflow_provider_azbackup.core.jobs import BUSY_ERRORS, Job
+from airflow_provider_azbackup.core.error_codes import look_up
+from airflow_provider_azbackup.core.jobs import Job
 from airflow_provider_azbackup.core.names import (
     MANAGEMENT_TYPES,
     RECOVERY_SERVICES,
@@ -45,6 +46,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupConfigError,
     AzureBackupError,
+    AzureBackupLimitError,
     AzureBackupNotFoundError,
     AzureBackupRefusedError,
     AzureBackupTimeoutError,
@@ -56,8 +58,10 @@ from airflow_provider_azbackup.exceptions import (
 OPERATION_LIMIT = 300.0
 # A job may be unknown to Azure for a moment after it was started.
 NEWBORN = 60.0
-# The one state of a backup instance in which a backup of it can be asked for, in lower case.
-_CONFIGURED = "protectionconfigured"
+# States of a backup instance that pass within minutes, in lower case. In any other one Azure is asked.
+_PASSING = frozenset({"updatingprotection", "configuringprotection"})
+# Seconds until such a state is read again.
+_STATE_PAUSE = 60.0
 # One stray 401, 403 or 404 in a wait of hours must not end it; one that lasts this long is the truth.
 REFUSAL_GRACE = 40.0
 # A list that never ends is a fault of whoever answers: 200 jobs a page make 100,000 jobs.
@@ -108,8 +112,19 @@ def start(item: ProtectedItem, call: Call, what: str = "backup") -> Flow[Operati
             f"may be running in vault {item.vault.name}.",
             status=None if isinstance(answer, Lost) else answer.status,
         )
-    # Azure says 202; after any other 2xx a job may be running just as well.
-    replies.raise_unless(answer, call, *range(200, 300))
+    try:
+        # Azure says 202; after any other 2xx a job may be running just as well.
+        replies.raise_unless(answer, call, *range(200, 300))
+    except AzureBackupTransientError as error:
+        if error.status != 429:
+            raise
+        raise AzureBackupLimitError(
+            str(error),
+            status=error.status,
+            code=error.code,
+            request_id=error.request_id,
+            retry_after=error.retry_after,
+        ) from None
     if operation_id := replies.read_operation_id(answer):
         return OperationRef(vault=item.vault, operation_id=operation_id)
     raise AzureBackupUnconfirmedStartError(
@@ -122,14 +137,15 @@ def start(item: ProtectedItem, call: Call, what: str = "backup") -> Flow[Operati
 def by_rule(instance: BackupInstance, body: JsonObject) -> Flow[JsonObject]:
     """Return the request for a backup of an instance, by the rule it names or by the one its policy has.
 
-    :raises AzureBackupRefusedError: when the instance is not in a state in which it can be backed up.
+    :raises AzureBackupBusyError: while its protection is being configured or changed.
     :raises AzureBackupConfigError: when its policy has no backup rule, or several and none is named.
     """
     protection = replies.read_protection((yield from ask(calls.get_protected_item(instance))))
-    if protection.state.casefold() not in ("", _CONFIGURED):
-        raise AzureBackupRefusedError(
-            f"backup instance {instance.name} in vault {instance.vault.name} is {protection.state}; no "
-            f"backup of it was asked for, Azure makes one only while it is ProtectionConfigured"
+    if protection.state.casefold() in _PASSING:
+        raise AzureBackupBusyError(
+            f"backup instance {instance.name} in vault {instance.vault.name} is {protection.state}, which "
+            f"passes within minutes; no backup of it was asked for",
+            retry_after=_STATE_PAUSE,
         )
     options = body["backupRuleOptions"]
     if options["ruleName"]:
@@ -164,6 +180,7 @@ def wait_for_operation(ref: OperationRef, what: str = "backup") -> Flow[JobRef]:
 
     :param what: what was accepted, in errors: a backup or a restore.
     :raises AzureBackupRefusedError: when the operation failed: no job was started.
+    :raises AzureBackupTransientError: likewise, for an internal error of Azure's.
     :raises AzureBackupUnconfirmedStartError: when it names no job, at its end or within
         :data:`OPERATION_LIMIT` seconds, or when Azure will not show it: a job may be running.
     """
@@ -200,6 +217,7 @@ def validate_restore(instance: BackupInstance, request: JsonObject) -> Flow[None
             status=error.status,
             code=error.code,
             request_id=error.request_id,
+            retry_after=error.retry_after,
         ) from None
     operation_id = replies.read_operation_id(reply)
     if operation_id is None:
@@ -796,14 +814,16 @@ def _job_of_operation(operation: Operation, what: str) -> JobRef:
         ) from None
 
 
-def _refusal(operation: Operation, what: str) -> AzureBackupRefusedError:
+def _refusal(operation: Operation, what: str) -> AzureBackupError:
     """Return the error that an operation which failed stands for.
 
     :param what: what did not come of it.
     """
-    busy = (operation.code or "").casefold() in BUSY_ERRORS
-    return (AzureBackupBusyError if busy else AzureBackupRefusedError)(
-        f"{what}: {operation.code or 'no code'} {operation.message}".rstrip(), code=operation.code
+    row = look_up(operation.code)
+    return row.meaning.error(
+        f"{what}: {operation.code or 'no code'} {operation.message}".rstrip(),
+        code=operation.code,
+        retry_after=row.pause or None,
     )
 
 

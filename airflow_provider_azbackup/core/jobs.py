@@ -12,10 +12,16 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
+from airflow_provider_azbackup.core.error_codes import ErrorCode, look_up
 from airflow_provider_azbackup.core.names import AcceptWarnings, WaitFor, read_warnings
 from airflow_provider_azbackup.core.resources import JobRef
 from airflow_provider_azbackup.core.wire import JsonObject
-from airflow_provider_azbackup.exceptions import AzureBackupJobFailedError
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupBusyError,
+    AzureBackupJobFailedError,
+    AzureBackupLimitError,
+    AzureBackupRefusedError,
+)
 
 
 class Outcome(Enum):
@@ -51,9 +57,6 @@ OUTCOMES = MappingProxyType(
 # A VM backup cancelled during the transfer ends CompletedWithWarnings, with this among its errors.
 CANCELLED_ERROR = "UserErrorJobSuccessfullyCancelled"
 _CANCELLED_CODE = "400158"
-# Azure backs an item up once at a time. It says so in one of three places: the answer to the request, the
-# operation, or the errors of a job that failed.
-BUSY_ERRORS = frozenset({"usererrorbackupoperationinprogress", "systembackupoperationinprogress"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,11 @@ class JobError:
     def says_cancelled(self) -> bool:
         """Whether this error means that somebody cancelled the job."""
         return self.title.casefold() == CANCELLED_ERROR.casefold() or self.code == _CANCELLED_CODE
+
+    @property
+    def row(self) -> ErrorCode:
+        """What this error means, of :data:`~airflow_provider_azbackup.core.error_codes.ERROR_CODES`."""
+        return look_up(self.title, number=self.code, texts=(self.message, *self.recommendations))
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.title, self.code and f"({self.code}):", self.message) if part)
@@ -200,11 +208,20 @@ class Job:
         return self.status.casefold() == "cancelling"
 
     @property
-    def met_another(self) -> bool:
-        """Whether it failed because another backup of the item was running."""
-        return self.outcome is Outcome.FAILED and any(
-            error.title.casefold() in BUSY_ERRORS for error in self.errors
-        )
+    def obstacle(self) -> AzureBackupRefusedError | None:
+        """Why Azure did not carry it out for now: a busy item or a limit; None for any other end."""
+        if self.outcome is not Outcome.FAILED:
+            return None
+        for error in self.errors:
+            kind = error.row.meaning.error
+            if issubclass(kind, AzureBackupBusyError | AzureBackupLimitError):
+                return kind(
+                    f"{self} failed: {error}",
+                    code=error.title or error.code,
+                    retry_after=error.row.pause or None,
+                    job=self.facts(),
+                )
+        return None
 
     @property
     def is_recognised(self) -> bool:

@@ -16,7 +16,7 @@ from airflow_provider_azbackup.exceptions import AzureBackupError
 # The key of the XCom.
 PROGRESS = "backup_progress"
 # What is told anew whenever it changes; the rest changes with every look.
-_NEWS = ("job_id", "status", "phase", "percent", "bytes_done", "bytes_total", "fault")
+_NEWS = ("job_id", "status", "phase", "percent", "bytes_done", "bytes_total", "fault", "waiting_for")
 _LONGEST_FAULT = 500
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = r"(\d{1,20}(?:\.\d{1,20})?)\s*([KMGT]?)Bs?"
@@ -24,12 +24,21 @@ _TRANSFER = re.compile(rf"{_SIZE}\s*/\s*{_SIZE}\b.*", re.IGNORECASE)
 _PERCENT = re.compile(r"(\d{1,20}(?:\.\d{1,20})?) ?%")
 
 
-def report(job: Job | None, fault: AzureBackupError | None, at: float) -> JsonObject:
+def report(
+    job: Job | None,
+    fault: AzureBackupError | None,
+    at: float,
+    *,
+    waiting_for: str = "",
+    waiting_until: float | None = None,
+) -> JsonObject:
     """Return how a job stands, as far as Azure tells; a list tells neither phase nor bytes.
 
     :param job: as last seen; None before it was seen at all.
     :param fault: why the last look failed, None when it did not.
     :param at: Unix time of the last look.
+    :param waiting_for: what has to end before the task's own job can start; empty for the task's own job.
+    :param waiting_until: Unix time to which the task waits for that.
     """
     told: dict[str, Any] = {"job_id": None, "status": None, "phase": "", "elapsed_seconds": None}
     done, total, percent = None, None, None
@@ -47,9 +56,15 @@ def report(job: Job | None, fault: AzureBackupError | None, at: float) -> JsonOb
         "percent": percent,
         "bytes_done": done,
         "bytes_total": total,
-        "last_look": datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
+        "last_look": _utc(at),
         "fault": str(fault)[:_LONGEST_FAULT] if fault else None,
+        "waiting_for": waiting_for[:_LONGEST_FAULT] or None,
+        "waiting_until": None if waiting_until is None else _utc(waiting_until),
     }
+
+
+def _utc(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 
 
 def is_news(now: JsonObject, before: JsonObject | None) -> bool:

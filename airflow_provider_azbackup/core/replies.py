@@ -18,15 +18,15 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from airflow_provider_azbackup.core.error_codes import Meaning, look_up
 from airflow_provider_azbackup.core.hints import refusal_text
-from airflow_provider_azbackup.core.jobs import BUSY_ERRORS, Job, JobError, JobTask
+from airflow_provider_azbackup.core.jobs import Job, JobError, JobTask
 from airflow_provider_azbackup.core.plain import MOST_ENTRIES, clean, cut
 from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault, last_segment
 from airflow_provider_azbackup.core.wire import Call, JsonObject, Reply
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
-    AzureBackupBusyError,
     AzureBackupConfigError,
     AzureBackupError,
     AzureBackupNotFoundError,
@@ -211,14 +211,16 @@ def raise_unless(reply: Reply, call: Call, *accepted: int) -> None:
     passes = reply.status >= 500 or 200 <= reply.status < 300
     kind = _ERRORS.get(reply.status, AzureBackupTransientError if passes else AzureBackupRefusedError)
     code, message = _error_of(reply)
-    if kind is AzureBackupRefusedError and code and code.casefold() in BUSY_ERRORS:
-        kind = AzureBackupBusyError
+    row = look_up(code)
+    # The other statuses say more than a code could: who is unknown, what is missing, what broke.
+    if (kind is AzureBackupRefusedError or reply.status == 429) and row.meaning is not Meaning.REFUSED:
+        kind = row.meaning.error
     raise kind(
         refusal_text(call, reply.status, code, message),
         status=reply.status,
         code=code,
         request_id=reply.headers.get("x-ms-request-id"),
-        retry_after=reply.retry_after,
+        retry_after=row.pause or None if reply.retry_after is None else reply.retry_after,
     )
 
 

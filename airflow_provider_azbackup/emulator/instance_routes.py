@@ -56,7 +56,7 @@ def list_instances(call: Call) -> Answer:
 
 
 def _instance_body(call: Call, item: Instance) -> Json:
-    return bodies.instance(item, call.world.protection[item.path].state or CONFIGURED)
+    return bodies.instance(item, call.world.protection_of(item, call.now).state or CONFIGURED)
 
 
 def get_instance(call: Call) -> Answer:
@@ -93,7 +93,7 @@ def back_up(call: Call) -> Answer:
     tag = options["triggerOption"].get("retentionTagOverride", rules[rule][0])
     if tag not in tags:
         raise _refused("UserErrorRetentionTagNotFound", f"Policy {item.policy} has no retention tag {tag!r}.")
-    state = call.world.protection[item.path].state or CONFIGURED
+    state = call.world.protection_of(item, call.now).state or CONFIGURED
     if state != CONFIGURED:
         raise _refused(
             "UserErrorProtectionNotConfigured",
@@ -276,7 +276,10 @@ def restore(call: Call) -> Answer:
     if plan.operation == "Failed":
         error = dict(item.workload.operation_failed or {})
         return _accepted(call, world.add_operation(call.now, plan, ending="Failed", error=error))
-    job = world.start(item, call.now, "Restore", request=request)
+    if refused := world.refused(item, call.now, "Restore"):
+        return _accepted(call, refused)
+    more = world.refused_job(item, call.now, "Restore")
+    job = world.start(item, call.now, "Restore", request=request, **more)
     return _accepted(call, world.add_operation(call.now, plan, ending=plan.operation, job=job))
 
 

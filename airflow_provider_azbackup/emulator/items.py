@@ -177,10 +177,12 @@ class Protection:
     :param state: a word for ``protectionState``, in a Backup vault for ``currentProtectionState``; an empty
         string is what the item's backups have made of it.
     :param deleted_at: since when its data is soft-deleted; None while it is not.
+    :param until: until when it is in the state; None for good.
     """
 
     state: str = ""
     deleted_at: float | None = None
+    until: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

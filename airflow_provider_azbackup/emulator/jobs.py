@@ -128,8 +128,9 @@ class Plan:
     :param operation: how the operation behind the trigger ends, a word of ``OPERATION_ENDINGS``.
     :param validation: how the validation of a restore ends, in a Backup vault: a word of ``VALIDATIONS``.
     :param operation_seconds: how long that operation stays InProgress, in emulated seconds.
-    :param busy: how a backup asked for while another of the item runs is refused, a word of ``BUSY``; None
-        refuses nothing, and both run.
+    :param busy: how a backup or restore asked for while another of the item runs is refused, a word of
+        ``BUSY``; None refuses nothing, and both run.
+    :param busy_error: ``code`` and ``message`` with which it is refused; None is a running backup's.
     :param visible_after: for how long lists do not show the job yet, in emulated seconds.
     :param cancel: what a cancel request meets, a word of ``CANCEL``.
     :param cancel_seconds: how long the job stays Cancelling, in emulated seconds.
@@ -145,6 +146,7 @@ class Plan:
     validation: str = "Succeeded"
     operation_seconds: float = OPERATION_SECONDS
     busy: str | None = None
+    busy_error: Mapping[str, str] | None = None
     visible_after: float = 0.0
     cancel: str = "accepted"
     cancel_seconds: float = CANCEL_SECONDS
@@ -175,6 +177,7 @@ class Job:
     lasts: float
     ending: str
     error: Mapping[str, Any] | None = None
+    refused: bool = False  # because of another backup of the item
     quirks: Sequence[str] = ()
     cancel: str = "accepted"
     cancel_lasts: float = 0.0

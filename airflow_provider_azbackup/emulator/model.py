@@ -28,12 +28,7 @@ BACKUP_RUNS = {
     "code": "UserErrorBackupOperationInProgress",
     "message": "Unable to initiate backup as another backup operation is currently in progress.",
 }
-BACKUP_RUNS_DETAILS = {
-    "errorCode": 400020,  # the title is from Azure's troubleshooting page, the number is this emulator's own
-    "errorTitle": BACKUP_RUNS["code"],
-    "errorString": BACKUP_RUNS["message"],
-    "recommendations": ["Wait until the backup that is running has completed, then retry the operation."],
-}
+BUSY_ERROR_CODE = 400020  # Azure's titles are published, this number is the emulator's own
 OPERATION_FAILED = {
     "code": "UserErrorGuestAgentStatusUnavailable",
     "message": "VM agent unable to communicate with Azure Backup.",
@@ -163,12 +158,17 @@ class World:
             self.plans[item.path] = made(Plan, changes, "plan")
             self.store.put("plan", item.path, vars(self.plans[item.path]))
 
-    def protect(self, name: str, state: str, deleted_at: float | None) -> None:
+    def protect(self, name: str, state: str, deleted_at: float | None, until: float | None = None) -> None:
         """Change the protection of an item; of all of them where several share the name."""
         for item in self.named(name):
-            found = Protection(state=state, deleted_at=deleted_at)
+            found = Protection(state=state, deleted_at=deleted_at, until=until)
             self.protection[item.path] = found
             self.store.put("protection", item.path, vars(found))
+
+    def protection_of(self, item: Item, now: float) -> Protection:
+        """How an item is protected at a moment."""
+        found = self.protection[item.path]
+        return found if found.until is None or now < found.until else Protection()
 
     def change_point(self, job_id: str, **facts: Any) -> None:
         """Change what is special about the recovery point of a job; what is not named stays."""
@@ -178,12 +178,12 @@ class World:
         job.facts = changed
         self.keep(job)
 
-    def running(self, item: Item, now: float) -> list[Job]:
-        """The item's backups that really run: not one that is only about to be refused."""
+    def running(self, item: Item, now: float, category: str = "Backup") -> list[Job]:
+        """The item's jobs of a kind that really run: not one that is only about to be refused."""
         return [
             job
             for job in self.jobs_of(item)
-            if job.category == "Backup" and not job.ended(now) and job.error != BACKUP_RUNS_DETAILS
+            if job.category == category and not job.ended(now) and not job.refused
         ]
 
     def start(self, item: Item, now: float, operation: str, job_id: str | None = None, **changes: Any) -> Job:
@@ -222,27 +222,54 @@ class World:
     def back_up(self, item: Item, now: float, **request: Any) -> Operation:
         """Do what a backup request asks: usually a job, and an operation that will name it."""
         plan = self.plans[item.path]
-        busy = plan.busy if plan.busy and self.running(item, now) else None
-        if busy == "conflict":
-            raise RefusalError(status=409, code=BACKUP_RUNS["code"], message=BACKUP_RUNS["message"])
-        if busy == "operation":
-            return self.add_operation(now, plan, ending="Failed", error=BACKUP_RUNS)
+        if refused := self.refused(item, now, "Backup"):
+            return refused
         if plan.operation == "Failed":
             error = item.workload.operation_failed or OPERATION_FAILED
             return self.add_operation(now, plan, ending="Failed", error=dict(error))
-        if busy == "job":
-            request |= {"ending": "Failed", "seconds": BUSY_SECONDS, "error": BACKUP_RUNS_DETAILS}
+        request |= self.refused_job(item, now, "Backup")
         return self.add_operation(
             now, plan, ending=plan.operation, job=self.start(item, now, "Backup", **request)
         )
+
+    def refused(self, item: Item, now: float, category: str) -> Operation | None:
+        """The operation that refuses a request because another job of its kind runs.
+
+        :raises RefusalError: where the answer refuses it.
+        """
+        plan = self.plans[item.path]
+        refusal = plan.busy_error or BACKUP_RUNS
+        busy = plan.busy if plan.busy and self.running(item, now, category) else None
+        if busy == "conflict":
+            raise RefusalError(status=409, code=refusal["code"], message=refusal["message"])
+        if busy == "operation":
+            return self.add_operation(now, plan, ending="Failed", error=dict(refusal))
+        return None
+
+    def refused_job(self, item: Item, now: float, category: str) -> Json:
+        """What is special about a job that fails because another one of its kind runs."""
+        plan = self.plans[item.path]
+        refusal = plan.busy_error or BACKUP_RUNS
+        if plan.busy != "job" or not self.running(item, now, category):
+            return {}
+        details = {
+            "errorCode": BUSY_ERROR_CODE,
+            "errorTitle": refusal["code"],
+            "errorString": refusal["message"],
+            "recommendations": ["Wait for the operation that is running, then retry the operation."],
+        }
+        return {"ending": "Failed", "seconds": BUSY_SECONDS, "error": details, "refused": True}
 
     def restore(self, item: Item, now: float, request: Json) -> Operation:
         """Start a restore; since 2021 its job has the operation's id."""
         plan = self.plans[item.path]
         if plan.operation == "Failed":
             return self.add_operation(now, plan, ending="Failed", error=dict(OPERATION_FAILED))
+        if refused := self.refused(item, now, "Restore"):
+            return refused
         identity = str(uuid.uuid4())
-        job = self.start(item, now, "Restore", identity, request=request)
+        more = self.refused_job(item, now, "Restore")
+        job = self.start(item, now, "Restore", identity, request=request, **more)
         return self.add_operation(now, plan, id=identity, ending=plan.operation, job=job)
 
     def add_operation(self, now: float, plan: Plan, **values: Any) -> Operation:

@@ -75,7 +75,7 @@ def _item_body(call: Call, item: Item, expand: bool = False) -> Json:
         item,
         call.history(item),
         call.now,
-        protection=call.world.protection[item.path],
+        protection=call.world.protection_of(item, call.now),
         base=call.ask.base,
         expand=expand,
     )
@@ -149,7 +149,7 @@ def back_up(call: Call) -> Answer:
 
 def _refuse_unprotected(call: Call, item: Item) -> None:
     """Azure's codes for a backup of what is not protected any more are not published; these are our own."""
-    protection = call.world.protection[item.path]
+    protection = call.world.protection_of(item, call.now)
     if protection.deleted_at is not None:
         raise RefusalError(
             status=400,

@@ -187,8 +187,9 @@ class Emulator:
         :param item_name: friendly name (all items that share it), native name or ARM id.
         :param ending: Completed, Failed, Cancelled, CompletedWithWarnings, CancelledInTransfer or Never.
         :param seconds: how long they last, in emulated seconds.
-        :param more: ``error``, ``operation``, ``validation``, ``operation_seconds``, ``busy``, ``cancel``,
-            ``cancel_seconds``, ``visible_after``, ``quirks``, ``point``: see ``jobs.Plan``.
+        :param more: ``error``, ``operation``, ``validation``, ``operation_seconds``, ``busy``,
+            ``busy_error``, ``cancel``, ``cancel_seconds``, ``visible_after``, ``quirks``, ``point``: see
+            ``jobs.Plan``.
         """
         self.service.plan(item_name, ending=ending, seconds=seconds, **more)
 
@@ -236,7 +237,14 @@ class Emulator:
         """
         self.service.change_point(job_id, **facts)
 
-    def protect(self, item_name: str, *, state: str = "", deleted_ago: float | None = None) -> None:
+    def protect(
+        self,
+        item_name: str,
+        *,
+        state: str = "",
+        deleted_ago: float | None = None,
+        seconds: float | None = None,
+    ) -> None:
         """Put the protection of an item into another state; without arguments, back into the usual one.
 
         :param item_name: as in :meth:`plan`.
@@ -244,8 +252,9 @@ class Emulator:
             ``ProtectionError``, ``SoftDeleted``, ...
         :param deleted_ago: how many emulated seconds ago its data was deleted. It is kept for 14 days, and
             the item stays in lists. Azure calls the state of such an item ``ProtectionStopped``.
+        :param seconds: for how many emulated seconds it is in that state; None for good.
         """
-        self.service.protect(item_name, state=state, deleted_ago=deleted_ago)
+        self.service.protect(item_name, state=state, deleted_ago=deleted_ago, seconds=seconds)
 
     def set_status(self, job_id: str, status: str | None) -> None:
         """Pin a job to any status word, also an invented one; None lets it go on."""

@@ -14,8 +14,9 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                  operation  Succeeded, Failed, InProgress (for ever), NoProperties or JobIds
                                  validation of a restore in a Backup vault: Succeeded, Failed or InProgress
                                  operation_seconds   how long the operation is InProgress
-                                 busy       job, operation or conflict: who refuses a second backup while one
-                                            runs; null: nobody
+                                 busy       job, operation or conflict: who refuses a second backup or restore
+                                            while one runs; null: nobody
+                                 busy_error          code and message of that refusal
                                  visible_after       how long lists do not show the job yet
                                  consistency         of a machine's recovery point: AppConsistent,
                                             FileSystemConsistent, CrashConsistent
@@ -32,7 +33,8 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                  "backup_type": "Log", "ago": 3600, "point": {"partial": true}}
                                  operation  any of Azure's: DeleteBackupData, Tiering:Backup, ...
     POST /_emulator/change_point {"job_id": "...", "threat": "UnHealthy"}
-    POST /_emulator/protect      {"item": "vm-good", "state": "ProtectionStopped", "deleted_ago": 3600}
+    POST /_emulator/protect      {"item": "vm-good", "state": "ProtectionStopped", "deleted_ago": 3600,
+                                 "seconds": 600}
                                  without state and deleted_ago, the item is protected again
     POST /_emulator/set_status   {"job_id": "...", "status": "Hibernating"}   null lets the job go on
     POST /_emulator/fault        {"path": "/backupJobs/", "times": 2, "status": 503, "retry_after": 1}
@@ -210,11 +212,15 @@ class Service:
         with self.lock:
             self.world.change_point(job_id, **facts)
 
-    def protect(self, item: str, *, state: str = "", deleted_ago: float | None = None) -> None:
+    def protect(
+        self, item: str, *, state: str = "", deleted_ago: float | None = None, seconds: float | None = None
+    ) -> None:
         """Put the protection of an item into a state; see ``Emulator.protect``."""
         with self.lock:
-            deleted_at = None if deleted_ago is None else self.clock() - deleted_ago / self.speed
-            self.world.protect(item, state, deleted_at)
+            now = self.clock()
+            deleted_at = None if deleted_ago is None else now - deleted_ago / self.speed
+            until = None if seconds is None else now + seconds / self.speed
+            self.world.protect(item, state, deleted_at, until)
 
     def plan(self, item: str, **changes: Any) -> None:
         """Decide how the coming jobs of an item go; see ``jobs.Plan``."""
