@@ -578,7 +578,7 @@ class AzureBackupPauseTrigger(_Trigger):
             },
         )
 
-    async def _watch(self, joining: AbstractAsyncContextManager[Poller], now: float) -> dict[str, Any]:
+    async def _watch(self, join: Join, now: float) -> dict[str, Any]:
         await clock.current().pause(max(LEAST_PAUSE, self.deadline - now))
         return {"version": 1}
 
