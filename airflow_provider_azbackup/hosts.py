@@ -1,7 +1,7 @@
 """Which hosts the API server signs in at, asks and links to.
 
-Whoever may edit a connection decides where its stored secret is sent. Tasks follow the connection. The API
-server, which reads connections for the page and for the Test button, goes only to the hosts of the known
+A person who may edit a connection decides where its stored secret is sent. Tasks follow the connection. The
+API server, which reads connections for the page and for the Test button, talks only to the hosts of the known
 clouds and to those that the deployment lists in ``[azure_backup] allowed_hosts``.
 """
 
@@ -68,7 +68,8 @@ def known_portal(link: str) -> str:
     """
     try:
         parts = urlsplit(link)
-    except ValueError:
+        host = parts.netloc.lower()
+        known = parts.scheme == "https" and (host in _KNOWN["portal"] or host in allowed_hosts())
+    except (ValueError, AzureBackupConfigError):  # no address, or a list of hosts with a mistake in it
         return ""
-    host = parts.netloc.lower()
-    return f"https://{host}" if parts.scheme == "https" and host in _KNOWN["portal"] | allowed_hosts() else ""
+    return f"https://{host}" if known else ""

@@ -91,6 +91,10 @@ def test_an_entry_that_is_no_host_is_named(entry: str, monkeypatch: pytest.Monke
     with pytest.raises(AzureBackupConfigError) as refused:
         check_hosts(read())
     assert f"{entry!r} is not a host" in str(refused.value)
+    # Links to the portals of the known clouds stay what they are, and no other is shown.
+    for portal, shown in (("portal.azure.com", True), ("cloud.example", False)):
+        link = f"https://{portal}/#@t/resource{JOB}"
+        assert safe_link(link) == (link if shown else "")
 
 
 def test_the_option_is_declared_to_airflow() -> None:
@@ -103,9 +107,6 @@ def test_the_option_is_declared_to_airflow() -> None:
 def test_the_connection_test_sends_nothing_to_a_host_that_is_not_listed(
     azure: Emulator, connect: Callable[..., None], monkeypatch: pytest.MonkeyPatch, field: str
 ) -> None:
-    connect(azure.connection())
-    assert AzureBackupHook().test_connection()[0]
-    azure.reset()
     monkeypatch.delenv(OPTION)
     other = {"endpoint": "authority", "authority": "endpoint"}[field]
     connect(azure.connection(**{other: getattr(CLOUDS["AzurePublicCloud"], other)}))
