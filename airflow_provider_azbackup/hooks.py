@@ -725,8 +725,9 @@ class AzureBackupAsyncHook(_Target):
 
         :param until: returns the Unix time to which a connection that cannot be read is asked for again.
         :param notice: is called with the error of each try that has failed.
-        :raises AzureBackupConfigError: when the connection is wrong, or not visible here: at once after
-            ``until``, and after five minutes where Airflow has no secrets backend that may be out of order.
+        :returns: this hook; ``__aexit__`` closes it.
+        :raises AzureBackupConfigError: when the connection is wrong, or not visible here until then; without
+            a secrets backend, which may be out of order, that is certain after five minutes.
         :raises AzureBackupTransientError: when it cannot be read for another reason.
         """
         self._settings = await self._read(await self._connection(until, notice))

@@ -169,6 +169,8 @@ class _TimedReader(io.RawIOBase):
 
 
 class _TimedResponse(http.client.HTTPResponse):
+    """Takes the timeout that the socket has for that of the whole answer, headers and body."""
+
     def __init__(self, sock: socket.socket, *more: Any, **options: Any) -> None:
         super().__init__(sock, *more, **options)
         self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock))
@@ -594,19 +596,20 @@ def _no_passwords() -> Iterator[None]:
     try:
         yield
     except (AzureError, ValueError) as error:
-        told = str(error)
-        if (clean_text := _without_passwords(told)) == told:
+        text = _without_passwords(str(error))
+        if text == str(error):
             raise
         if not isinstance(error, AzureError):
-            raise ValueError(clean_text) from None
-        raise type(error)(clean_text, error=error.inner_exception) from None
+            raise ValueError(text) from None
+        raise type(error)(text, error=error.inner_exception) from None
 
 
 def _without_passwords(text: str) -> str:
     for proxy in getproxies().values():
+        # The pattern does not match the login in a malformed address, and a library may have altered that.
         login = proxy.rpartition("@")[0].rpartition("//")[2]
-        for secret in (login, login.partition(":")[2]):
-            text = text.replace(secret, "***") if secret else text
+        for secret in filter(None, (login, login.partition(":")[2])):
+            text = text.replace(secret, "***")
     return _LOGIN.sub("***@", text)
 
 
