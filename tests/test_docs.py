@@ -21,6 +21,9 @@ from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_azbackup import restore_to
 from airflow_provider_azbackup.emulator import Emulator
+from airflow_provider_azbackup.emulator.instances import DATA_SOURCES
+from airflow_provider_azbackup.emulator.items import WORKLOADS
+from airflow_provider_azbackup.emulator.seed import DEFAULT, SeededItem
 from airflow_provider_azbackup.exceptions import AzureBackupJobFailedError
 from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS, get_provider_info
 from airflow_provider_azbackup.hooks import AzureBackupHook
@@ -231,6 +234,26 @@ def test_a_callback_is_told_which_job_failed(azure: Emulator, capsys: Any) -> No
 
 def test_the_test_without_azure_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     shown({}, python_of("how-to/emulator.md")[0])["test_a_shut_gate_says_why"](monkeypatch)
+
+
+def test_the_guide_of_the_emulator_names_every_principal_and_every_key_of_a_seed() -> None:
+    told = set(
+        re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.+?) \|", PAGES["how-to/emulator.md"], re.M)))
+    )
+    assert {*DEFAULT["principals"], *DEFAULT} <= told
+    kinds = set(re.findall(r"`(\w+)`", PAGES["how-to/emulator.md"]))
+    assert {*WORKLOADS, *DATA_SOURCES, *SeededItem.__annotations__} - {"kind", "name", "group"} <= kinds
+
+
+def test_the_seed_that_is_shown_works() -> None:
+    with Emulator(seed=json.loads(text_of("seed.json"))) as azure:
+        assert [item.name for item in azure.service.world.items] == ["web", "payroll"]
+
+
+def test_a_principal_of_ones_own_signs_in_as_shown() -> None:
+    (code,) = [code for code in python_of("how-to/emulator.md") if "a_role_of_your_own" in code]
+    space = shown({}, code)
+    assert space["a_role_of_your_own"]()["login"] == space["MINE"]["client_id"]
 
 
 @pytest.mark.parametrize("page", GUIDES)

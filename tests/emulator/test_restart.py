@@ -159,6 +159,28 @@ def test_two_emulators_at_once_do_not_share_a_directory(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"), [("job", {"colour": "blue"}), ("plan", {"colour": "blue"}), ("setting", 5)]
+)
+def test_the_state_of_another_release_is_refused_in_one_sentence(
+    tmp_path: Path, kind: str, value: Any
+) -> None:
+    kept = store.Store(tmp_path / "state.db")
+    with Emulator() as azure:
+        path = azure.service.world.items[0].path
+    kept.put(
+        kind, path if kind == "plan" else "page_size", value if kind != "job" else {"item": path, **value}
+    )
+    if kind == "setting":
+        kept.put(kind, "no_such_setting", value)
+    kept.close()
+    with (
+        pytest.raises(OSError, match=r"state\.db cannot be read .* use another directory"),
+        Emulator(directory=tmp_path),
+    ):
+        pass
+
+
 def test_an_item_that_is_seeded_no_more_takes_its_jobs_with_it(tmp_path: Path, clock: ManualClock) -> None:
     def machines(*names: str) -> dict[str, Any]:
         items = [{"kind": "VM", "name": name, "group": "g"} for name in names]
