@@ -13,6 +13,7 @@ from airflow_provider_azbackup.core.names import (
     CONSISTENCIES,
     TIERS,
     WaitFor,
+    check_name,
     check_texts,
     check_vault_of,
     is_template,
@@ -449,6 +450,13 @@ def check_vaults(
         vault_type=vault_type,
         **arm_ids,
     )
+    for name, value in (
+        ("vault_name", vault_name),
+        ("resource_group_name", resource_group_name),
+        ("subscription_id", subscription_id),
+    ):
+        if value:
+            check_literal(value, partial(check_name, f"{name} of task {task_id!r}"))
     for name, value in arm_ids.items():
         check = partial(
             check_vault_of,

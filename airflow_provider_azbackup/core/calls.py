@@ -18,9 +18,11 @@ from airflow_provider_azbackup.core.names import (
     RECOVERY_SERVICES,
     REQUESTS,
     WORKLOAD,
+    check_region,
     check_vault_options,
     close_to,
     refuse_cancel,
+    shown_host,
 )
 from airflow_provider_azbackup.core.resources import (
     BackupInstance,
@@ -445,9 +447,11 @@ def backup_status(machine: str, region: str) -> Call:
 
     :param machine: its ARM id.
     :param region: its region, such as ``westeurope``.
+    :raises AzureBackupConfigError: when that cannot be the name of a region.
 
     Source: https://learn.microsoft.com/rest/api/backup/backup-status/get
     """
+    check_region("region", region)
     subscription = machine.split("/")[2]
     return Call(
         method="POST",
@@ -497,7 +501,7 @@ def next_page(reply: Reply, link: str) -> Call:
     here = urlsplit(reply.url)
     if _origin(link) != _origin(reply.url):
         raise AzureBackupTransientError(
-            f"the next page of {here.path} is said to be on {link.partition('?')[0][:200]!r}; not followed, "
+            f"the next page of {here.path} is said to be on {shown_host(link)!r}; not followed, "
             f"because the token of this connection is for {here.netloc} only"
         )
     there = urlsplit(link)
@@ -515,6 +519,12 @@ def _origin(url: str) -> tuple[str, str | None, int | None] | None:
 
 
 def _filter(**wanted: str | None) -> tuple[tuple[str, str], ...]:
+    """Return an OData filter.
+
+    :raises AzureBackupConfigError: for a quote, which would end the text in the filter.
+    """
+    if quoted := [f"{key} {value!r}" for key, value in wanted.items() if value and "'" in value]:
+        raise AzureBackupConfigError(f"a list cannot be narrowed by {' or '.join(quoted)}: remove the quote")
     terms = [f"{key} eq '{value}'" for key, value in wanted.items() if value]
     return (("$filter", " and ".join(terms)),) if terms else ()
 

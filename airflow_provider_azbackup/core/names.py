@@ -90,7 +90,8 @@ _NOT_ON_DEMAND = MappingProxyType(
     }
 )
 
-_SEGMENT = r"([^/?#\s][^/?#]*)"
+# Of a path: no control characters, and neither "." nor "..", which clients and servers take out of a path.
+_SEGMENT = r"((?!\.{1,2}(?:/|\Z))[^/?#\s\x00-\x1f\x7f][^/?#\x00-\x1f\x7f]*)"
 _GROUP = rf"/subscriptions/{_SEGMENT}/resourceGroups/{_SEGMENT}/providers"
 # Azure's internal test rings answer as Microsoft.RecoveryServicesBVTD; casing differs from answer to answer.
 _VAULT = rf"{_GROUP}/Microsoft\.RecoveryServices\w*/vaults/{_SEGMENT}"
@@ -232,18 +233,65 @@ def check_texts(where: str, **arguments: object) -> None:
         )
 
 
+def is_name(text: str) -> bool:
+    """Whether a text can be one part of a path, as it is."""
+    return bool(re.fullmatch(_SEGMENT, text))
+
+
+def check_name(name: str, text: str) -> None:
+    """Refuse what cannot be one part of a path.
+
+    :param name: the argument, for the error.
+    :raises AzureBackupConfigError: for an empty name, "." and "..", and a slash or a control character in it.
+    """
+    if not is_name(decoded(text)):
+        raise AzureBackupConfigError(
+            f"{name} is {text[:_LONGEST_SHOWN]!r}; expected a name without slashes, question marks, number "
+            f"signs and control characters, which is neither '.' nor '..'"
+        )
+
+
+def shown_host(url: str) -> str:
+    """Return scheme and host of an address, all that an error shows of it: the rest may hold a secret.
+
+    :param url: whatever somebody has pasted. What does not look like a host is not shown either.
+    """
+    host = r"(?:[a-z0-9-]{1,63}\.)+[a-z][a-z0-9-]{1,30}|localhost|\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-f:.]+\]"
+    found = re.match(
+        rf"([a-z]{{1,10}}://)?(?:[^/?#]*@)?((?:{host})(?::\d{{1,5}})?)(?=[/?#]|\Z)", url, re.IGNORECASE
+    )
+    return f"{found[1] or ''}{found[2]}" if found else "..."
+
+
+def check_region(name: str, text: str) -> None:
+    """Refuse what is not the name of a region.
+
+    :param name: the argument, for the error.
+    :raises AzureBackupConfigError: saying what is expected.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9]{1,60}", text):
+        raise AzureBackupConfigError(
+            f"{name} is {text[:_LONGEST_SHOWN]!r}; expected the name of a region, such as westeurope"
+        )
+
+
 def check_item(text: str) -> None:
     """Refuse what can be no protected item: nothing at all, or the ARM id of something else.
 
     :raises AzureBackupConfigError: saying what is expected.
     """
     is_url = re.match(r"https?://", text, re.IGNORECASE)
-    if text.strip() and (
-        (not text.startswith("/") and not is_url)
-        or match_item(text)
-        or match_vm(text)
-        or split_share_id(text)
-        or split_instance_id(text)
+    is_clean = not re.search(r"[\x00-\x1f\x7f]", decoded(text))
+    if (
+        is_clean
+        and text.strip()
+        and (
+            (not text.startswith("/") and not is_url)
+            or ((item := match_item(text)) and match_vault(item[1]))
+            or match_vm(text)
+            or split_share_id(text)
+            or split_instance_id(text)
+        )
     ):
         return
     raise AzureBackupConfigError(

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 from airflow_provider_azbackup.core.error_codes import Meaning, look_up
 from airflow_provider_azbackup.core.hints import refusal_text
 from airflow_provider_azbackup.core.jobs import Job, JobError, JobTask
+from airflow_provider_azbackup.core.names import is_name
 from airflow_provider_azbackup.core.plain import MOST_ENTRIES, clean, cut
 from airflow_provider_azbackup.core.points import RecoveryPoint
 from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault, last_segment
@@ -231,7 +232,8 @@ def read_operation_id(reply: Reply) -> str | None:
     """
     for header in ("azure-asyncoperation", "location"):
         operation_id = unquote(last_segment(reply.headers.get(header, "")))
-        if 0 < len(operation_id) <= _LONGEST_ID and clean(operation_id) == operation_id:
+        is_clean = clean(operation_id) == operation_id and is_name(operation_id)
+        if is_clean and len(operation_id) <= _LONGEST_ID:
             return operation_id
     return None
 

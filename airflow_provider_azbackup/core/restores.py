@@ -18,8 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 from airflow_provider_azbackup.core.names import (
     DATA_PROTECTION,
     RECOVERY_SERVICES,
+    check_name,
+    check_region,
+    is_template,
     match_item,
     read_moment,
+    shown_host,
     split_instance_id,
 )
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
@@ -398,10 +402,8 @@ def database_files(
     Source: https://learn.microsoft.com/azure/backup/restore-postgresql-database-use-rest-api
     """
     if _is_known(container_url) and not re.fullmatch(r"https://[^/?#\s]+/[^/?#\s]+/?", str(container_url)):
-        # Behind a question mark there may be a signature, which is a secret.
-        plain = str(container_url).partition("?")[0]
         raise AzureBackupConfigError(
-            f"container_url {plain!r} is not the plain address of a container; "
+            f"container_url, on {shown_host(str(container_url))!r}, is not the plain address of a container; "
             f"expected https://<account>.blob.core.windows.net/<container> without a signature"
         )
     _check_id("container_id", container_id, _BLOB_CONTAINER, optional=True)
@@ -666,6 +668,7 @@ def split_point_id(text: str) -> tuple[str | None, str]:
     :raises AzureBackupConfigError: when it is neither.
     """
     if "/" not in text:
+        check_name("recovery_point", text)
         return None, text
     item, _, point_id = text.partition("/recoveryPoints/")
     if point_id and "/" not in point_id and (match_item(item) or split_instance_id(item)):
@@ -811,6 +814,9 @@ def _container_of(item: ProtectedItem, place: Place) -> str:
 
 
 def _place(name: str, **fields: Any) -> Place:
+    region = fields.get("region")
+    if isinstance(region, str) and not is_template(region):
+        check_region("region", region)
     return {"place": name, **{key: value for key, value in fields.items() if value is not None}}
 
 

@@ -6,6 +6,7 @@ azure-core's AzureClouds, and azure-cli for AzureBleuCloud.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -20,6 +21,7 @@ from airflow_provider_azbackup.core.names import (
     VAULT_TYPES,
     check_vault_type,
     close_to,
+    shown_host,
     type_of,
 )
 from airflow_provider_azbackup.core.resources import Vault
@@ -363,31 +365,40 @@ def _short(key: str) -> str:
     return key.rpartition("__")[2] if key.startswith("extra__") else key
 
 
+# What is neither is not a host: it may be a secret, and is not asked.
+_HOST = re.compile(r"([\w.-]+|\[[0-9a-f:.]+\])(:\d+)?", re.IGNORECASE)
+
+
 def _safe_url(conn_id: str, name: str, url: str) -> str:
     try:
         parts = urlsplit(url if "//" in url else f"https://{url}")
         # Reading the port checks it.
-        usable = parts.hostname and parts.port != 0 and parts.scheme in ("https", "http")
+        usable = _HOST.fullmatch(parts.netloc) and parts.port != 0 and parts.scheme in ("https", "http")
     except ValueError:
         usable = False
-    if not usable or parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
-        raise _wrong(conn_id, name, url, "https://<host> without a path")
+    if not usable or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise _wrong(conn_id, name, shown_host(url), "https://<host> without a path")
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise _wrong(
-            conn_id, name, url, "https: plain http, accepted for loopback hosts alone, would show the token"
+            conn_id,
+            name,
+            shown_host(url),
+            "https: plain http, accepted for loopback hosts alone, would show the token",
         )
     return f"{parts.scheme}://{parts.netloc}"
 
 
 def _scope(conn_id: str, scope: str) -> str:
     if not scope.endswith("/.default") or any(character.isspace() for character in scope):
-        raise _wrong(conn_id, "scope", scope, "the scope of a token, such as https://<host>/.default")
+        raise _wrong(
+            conn_id, "scope", shown_host(scope), "the scope of a token, such as https://<host>/.default"
+        )
     return scope
 
 
 def _portal(conn_id: str, url: str) -> str:
     if url.startswith("http://"):
-        raise _wrong(conn_id, "portal", url, "https://<host> without a path")
+        raise _wrong(conn_id, "portal", shown_host(url), "https://<host> without a path")
     return _safe_url(conn_id, "portal", url) if url else ""
 
 

@@ -10,7 +10,11 @@ from dataclasses import dataclass, field, replace
 from email.utils import mktime_tz, parsedate_tz
 from typing import Any, TypeAlias, TypeVar
 
-from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTransientError
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupConfigError,
+    AzureBackupError,
+    AzureBackupTransientError,
+)
 
 JsonObject: TypeAlias = dict[str, Any]
 T = TypeVar("T")
@@ -22,6 +26,8 @@ LAST_LOOK = 4.0
 
 # "Please try again after '324' seconds.": the only trace of the wait when a proxy strips Retry-After.
 _TRY_AGAIN_AFTER = re.compile(r"try again after '(\d{1,6})' seconds", re.IGNORECASE)
+# Control characters, and the segments that are taken out of a path.
+_ASTRAY = re.compile(r"[\x00-\x1f\x7f]|/\.{1,2}(?:/|\Z)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +49,16 @@ class Call:
     after: float = 0.0
     api_version: str = ""
     deadline: float = field(default=math.inf, compare=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a path that would lead elsewhere once a client or a server has normalized it.
+
+        :raises AzureBackupConfigError: naming the path.
+        """
+        if _ASTRAY.search(self.path):
+            raise AzureBackupConfigError(
+                f"nothing is sent to {self.path!r}: a name in it is '.' or '..' or has a control character"
+            )
 
     def later(self, seconds: float) -> Call:
         """Return the same call, to be sent once ``seconds`` have passed."""
