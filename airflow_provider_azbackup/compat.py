@@ -339,6 +339,15 @@ def _of_run(context: Context, name: str) -> datetime | None:
     return found if isinstance(found, datetime) else None
 
 
+def is_parsing() -> bool:
+    """Whether Airflow reads a DAG file in this moment; False where that cannot be found out."""
+    for name in ("airflow.sdk.definitions._internal.contextmanager", "airflow.models.dag"):
+        context = getattr(sys.modules.get(name), "DagContext", None)
+        if context is not None:
+            return getattr(context, "current_autoregister_module_name", None) is not None
+    return False
+
+
 def connection_form(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the connection form for Airflow below 3.2, which does not read it in the provider info.
 

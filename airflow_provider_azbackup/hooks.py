@@ -19,7 +19,7 @@ from airflow.providers.common.compat.connection import get_async_connection, get
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.compat import connection_form, default_zone, has_secrets_backend
+from airflow_provider_azbackup.compat import connection_form, default_zone, has_secrets_backend, is_parsing
 from airflow_provider_azbackup.core import adoption, calls, flows, matching, orders
 from airflow_provider_azbackup.core.jobs import Job, is_proven
 from airflow_provider_azbackup.core.matching import Subject
@@ -251,6 +251,11 @@ class AzureBackupHook(_Target, BaseHook):
         :raises AzureBackupConfigError: naming the field that is wrong.
         """
         if self._settings is None:
+            if is_parsing():
+                self.log.warning(
+                    "A hook is used while Airflow reads a DAG file, so Azure is asked each time it does. Call "
+                    "the hook in a task"
+                )
             self._settings = self._read_patiently()
         return self._settings
 

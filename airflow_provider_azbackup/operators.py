@@ -21,6 +21,7 @@ from airflow_provider_azbackup.core.names import (
     check_texts,
     check_vault_options,
     check_vault_type,
+    check_word,
     closest_first,
     read_moment,
     refuse_cancel,
@@ -241,7 +242,7 @@ class AzureBackupOperator(StartOperator):
             isinstance(unless_fresh, timedelta) and unless_fresh > timedelta()
         ):
             raise AzureBackupConfigError(
-                f"task {self.task_id!r}: unless_fresh is {unless_fresh!r}; expected a positive timedelta"
+                f"unless_fresh of task {self.task_id!r} is {unless_fresh!r}; expected a positive timedelta"
             )
         check_gate(
             self.task_id,
@@ -438,11 +439,11 @@ class AzureBackupOperator(StartOperator):
         """Refuse to ask of an item what its backups never are, before any is started."""
         if self.wait_for == "snapshot" and item.kind != "vm":
             raise AzureBackupConfigError(
-                f"wait_for='snapshot' is for virtual machines, and {item.name} is none; use 'completion'"
+                f"wait_for='snapshot' is for virtual machines, and {item.label} is none; use 'completion'"
             )
         if self.min_consistency and item.kind not in ("vm", "azurefileshare"):
             raise AzureBackupConfigError(
-                f"Azure tells how consistent the copies of machines and file shares are, and {item.name} is "
+                f"Azure tells how consistent the copies of machines and file shares are, and {item.label} is "
                 f"neither; drop min_consistency"
             )
 
@@ -822,11 +823,9 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
         )
         check_texts(f"task {self.task_id!r}", policy=policy, azure_backup_conn_id=azure_backup_conn_id)
         check_literal(vault_type, check_vault_type)
-        if backup_management_type not in (None, *MANAGEMENT_TYPES):
-            raise AzureBackupConfigError(
-                f"task {self.task_id!r}: backup_management_type is {backup_management_type!r}; "
-                f"expected one of {', '.join(MANAGEMENT_TYPES)}"
-            )
+        if backup_management_type is not None:
+            name = f"backup_management_type of task {self.task_id!r}"
+            check_word(name, backup_management_type, MANAGEMENT_TYPES)
         self.backup_management_type = backup_management_type
         self.policy = policy
         self.state = state

@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # Seconds that a worker waits for Azure to tell what an item is called.
 _PATIENCE = 300.0
+# A smaller number of seconds is likely to be meant as hours.
+_LEAST_AGE = 60.0
 
 
 class AzureBackupGateShutError(AzureBackupJobFailedError, AirflowFailException):
@@ -372,7 +374,7 @@ class AzureBackupFreshnessSensor(_Gate):
         interval; Airflow 3 gives cron schedules intervals of no length (``create_cron_data_intervals``), and
         this is the run's own moment, as it is in a run without a data interval. Azure lists the jobs of 30
         days.
-    :param max_age: a timedelta or seconds; instead of ``since``.
+    :param max_age: a timedelta, or seconds (60 at least); instead of ``since``.
     :param vault_name: the Recovery Services vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
@@ -435,6 +437,11 @@ class AzureBackupFreshnessSensor(_Gate):
         read_warnings(f"accept_warnings of task {self.task_id!r}", accept_warnings)
         read_seconds(self.task_id, poke_interval=self.poke_interval, timeout=self.timeout)
         age = None if max_age is None else read_seconds(self.task_id, max_age=max_age)[0]
+        if age is not None and age < _LEAST_AGE and not isinstance(max_age, timedelta):
+            raise AzureBackupConfigError(
+                f"max_age of task {self.task_id!r} is {age:g} seconds, less than any backup takes; for "
+                f"{age:g} hours give timedelta(hours={age:g})"
+            )
         check_gate(
             self.task_id,
             wait_for="completion",
@@ -592,7 +599,7 @@ class AzureBackupFreshnessSensor(_Gate):
 
     def _go_on(self, context: Context, hook: AzureBackupHook) -> Any:
         """Give the worker slot back until the next backup is over."""
-        from airflow_provider_azbackup.triggers import AzureBackupFreshnessTrigger
+        from airflow_provider_azbackup.triggers import LEAST_PAUSE, AzureBackupFreshnessTrigger
 
         after, deadline = self._after(context), self.deadline(context, self._since)
         patient_until = min(deadline, clock.current().now() + _PATIENCE)
@@ -605,7 +612,8 @@ class AzureBackupFreshnessSensor(_Gate):
                     return found
         link = hook.settings.portal_link(subject.item.vault.path)
         context["ti"].xcom_push(key=AzureBackupVaultLink.key, value=link)
-        self.log.info("Waiting for a backup of %s that began since %s", subject.item.name, after)
+        self.log.info("Waiting for a backup of %s that began since %s", subject.item.label, after)
+        self.say_who_waits(LEAST_PAUSE)
         return self.defer(
             trigger=AzureBackupFreshnessTrigger(
                 subject=subject.to_dict(),

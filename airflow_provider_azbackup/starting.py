@@ -16,11 +16,11 @@ from airflow_provider_azbackup.core.names import (
     AcceptWarnings,
     check_vault_options,
     check_vault_type,
+    check_word,
     read_warnings,
 )
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
-    AzureBackupConfigError,
     AzureBackupError,
     AzureBackupLimitError,
     AzureBackupRecoveryPointError,
@@ -118,11 +118,7 @@ class StartOperator(JobWait, BaseOperator):
         )
         read_warnings(f"accept_warnings of task {self.task_id!r}", accept_warnings)
         check_literal(vault_type, check_vault_type)
-        if if_running not in IF_RUNNING:
-            raise AzureBackupConfigError(
-                f"task {self.task_id!r}: if_running is {if_running!r}; "
-                f"expected one of {', '.join(IF_RUNNING)}"
-            )
+        check_word(f"if_running of task {self.task_id!r}", if_running, IF_RUNNING)
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
         self.subscription_id = subscription_id

@@ -16,6 +16,7 @@ from airflow_provider_azbackup.core.names import (
     check_name,
     check_texts,
     check_vault_of,
+    check_word,
     is_template,
     read_interval,
 )
@@ -156,6 +157,7 @@ class JobWait:
         """
         from airflow_provider_azbackup.triggers import LEAST_PAUSE, AzureBackupJobTrigger
 
+        self.say_who_waits(max(first_pause, LEAST_PAUSE))
         self.defer(
             trigger=AzureBackupJobTrigger(
                 job_id=ref.path,
@@ -172,6 +174,17 @@ class JobWait:
             # The new instance that resumes knows nothing of this one but what it is handed here.
             kwargs={"since": since, "try_number": context["ti"].try_number, **kwargs},
             timeout=self.backstop(deadline + 2 * poll_interval),
+        )
+
+    def say_who_waits(self, first_pause: float) -> None:
+        """Log that the triggerer waits from now on: where none is running, nothing else would be logged.
+
+        :param first_pause: seconds until its first look.
+        """
+        self.log.info(
+            "The triggerer waits for it from now on, and looks first after about %.0f s. If nothing more is "
+            "logged here, check that a triggerer is running",
+            first_pause,
         )
 
     def backstop(self, deadline: float) -> timedelta:
@@ -410,10 +423,8 @@ def check_gate(
         ("min_consistency", min_consistency, CONSISTENCIES),
         ("min_tier", min_tier, TIERS),
     ):
-        if word is not None and word not in words:
-            raise AzureBackupConfigError(
-                f"task {task_id!r}: {name} is {word!r}; expected one of {', '.join(words)}"
-            )
+        if word is not None:
+            check_word(f"{name} of task {task_id!r}", word, words)
     if (min_consistency or min_tier or require_all_disks) and not require_recovery_point:
         raise AzureBackupConfigError(
             f"task {task_id!r}: min_consistency, min_tier and require_all_disks need the recovery point; "

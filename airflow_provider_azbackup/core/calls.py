@@ -274,20 +274,20 @@ def backup_request(item: ProtectedItem, **options: Unpack[BackupOptions]) -> Jso
         return rule_request(rule or "", tag)
     if item.kind not in REQUESTS:
         raise AzureBackupConfigError(
-            f"{item.name!r} cannot be backed up on demand through the REST API; "
+            f"{item.label!r} cannot be backed up on demand through the REST API; "
             f"expected an item whose name starts with one of {', '.join(REQUESTS)}"
         )
     request, types = REQUESTS[item.kind]
     if backup_type not in types:
         raise AzureBackupConfigError(
-            f"backup_type {backup_type!r} is not offered for {item.name!r}; expected {_one_of(types)}"
+            f"backup_type {backup_type!r} is not offered for {item.label!r}; expected {_one_of(types)}"
         )
     properties: JsonObject = {"objectType": request}
     if request == WORKLOAD:
         properties["backupType"] = backup_type
     if compression is not None:
         if item.kind not in COMPRESSED:
-            raise AzureBackupConfigError(f"enable_compression is for SQL and SAP HANA, not {item.name!r}")
+            raise AzureBackupConfigError(f"enable_compression is for SQL and SAP HANA, not {item.label!r}")
         properties["enableCompression"] = compression
     if expiry is not None:
         properties["recoveryPointExpiryTimeInUTC"] = f"{_utc(expiry):%Y-%m-%dT%H:%M:%SZ}"

@@ -104,11 +104,11 @@ def start(item: ProtectedItem, call: Call, what: str = "backup") -> Flow[Operati
     """
     answer = yield call
     if isinstance(answer, Lost) and not answer.sent:
-        raise answer.kind(f"no {what} of {item.name} was started: {answer.reason}")
+        raise answer.kind(f"no {what} of {item.label} was started: {answer.reason}")
     if isinstance(answer, Lost) or answer.status >= 500 or answer.status == 408:
         came = answer.reason if isinstance(answer, Lost) else f"answered {answer.status}"
         raise AzureBackupUnconfirmedStartError(
-            f"the request for a {what} of {item.name} was sent, but its fate is unknown ({came}): a {what} "
+            f"the request for a {what} of {item.label} was sent, but its fate is unknown ({came}): a {what} "
             f"may be running in vault {item.vault.name}.",
             status=None if isinstance(answer, Lost) else answer.status,
         )
@@ -128,7 +128,7 @@ def start(item: ProtectedItem, call: Call, what: str = "backup") -> Flow[Operati
     if operation_id := replies.read_operation_id(answer):
         return OperationRef(vault=item.vault, operation_id=operation_id)
     raise AzureBackupUnconfirmedStartError(
-        f"the {what} of {item.name} was accepted, but the answer names no operation; a {what} is probably "
+        f"the {what} of {item.label} was accepted, but the answer names no operation; a {what} is probably "
         f"running in vault {item.vault.name}.",
         status=answer.status,
     )
@@ -143,7 +143,7 @@ def by_rule(instance: BackupInstance, body: JsonObject) -> Flow[JsonObject]:
     protection = replies.read_protection((yield from ask(calls.get_protected_item(instance))))
     if protection.state.casefold() in _PASSING:
         raise AzureBackupBusyError(
-            f"backup instance {instance.name} in vault {instance.vault.name} is {protection.state}, which "
+            f"backup instance {instance.label} in vault {instance.vault.name} is {protection.state}, which "
             f"passes within minutes; no backup of it was asked for",
             retry_after=_STATE_PAUSE,
         )
@@ -158,7 +158,7 @@ def by_rule(instance: BackupInstance, body: JsonObject) -> Flow[JsonObject]:
     rules = replies.read_rules((yield from ask(policy)))
     if len(rules) != 1:
         raise AzureBackupConfigError(
-            f"the policy {last_segment(policy.path)!r} of backup instance {instance.name} has "
+            f"the policy {last_segment(policy.path)!r} of backup instance {instance.label} has "
             + (
                 f"{len(rules)} backup rules; say which one as rule_name: {', '.join(r.name for r in rules)}"
                 if rules
@@ -225,7 +225,7 @@ def validate_restore(instance: BackupInstance, request: JsonObject) -> Flow[None
             return
         raise AzureBackupTransientError(
             f"nothing was restored, Azure's answer names no operation that would say whether a restore of "
-            f"{instance.name} would work",
+            f"{instance.label} would work",
             status=reply.status,
         )
     try:
@@ -237,7 +237,7 @@ def validate_restore(instance: BackupInstance, request: JsonObject) -> Flow[None
     if not operation.succeeded:
         raise _refusal(
             operation,
-            f"nothing was restored, Azure says that the restore of {instance.name} would not work (its "
+            f"nothing was restored, Azure says that the restore of {instance.label} would not work (its "
             f"validation ended {operation.status})",
         )
 
@@ -520,7 +520,8 @@ def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem
     """
     if item := _read_item_id(name):
         return item
-    return (yield from _look_up(vault, name)).item
+    found = yield from _look_up(vault, name)
+    return replace(found.item, written_as=found.friendly_name if name.startswith("/") else name)
 
 
 def find_item(vault: Vault | None, name: str | ProtectedItem) -> Flow[FoundItem]:

@@ -121,13 +121,13 @@ def subject_of(item: ProtectedItem) -> Flow[Subject]:
         return Subject(item=item, owner=item.path.casefold())
     if item.kind not in REQUESTS:
         raise AzureBackupConfigError(
-            f"{item.name!r} is of no kind whose jobs are known; expected an item whose name starts with "
+            f"{item.label!r} is of no kind whose jobs are known; expected an item whose name starts with "
             f"one of {', '.join(REQUESTS)}"
         )
     found = yield from alike(item)
     ours = next((each for each in found if each.item.path.casefold() == item.path.casefold()), None)
     if ours is None:
-        raise AzureBackupNotFoundError(f"vault {item.vault.name} does not protect {item.name}")
+        raise AzureBackupNotFoundError(f"vault {item.vault.name} does not protect {item.label}")
     management, name = management_of(item.kind), ours.friendly_name.casefold()
     if item.kind == "azurefileshare":
         owner = item.container.rpartition(";")[2].casefold()
@@ -147,7 +147,7 @@ def subject_of(item: ProtectedItem) -> Flow[Subject]:
 
 
 def _placed(item: ProtectedItem) -> str:
-    return f"{item.name} in {item.container}"
+    return f"{item.label} in {item.container}"
 
 
 def worth(job: Job) -> tuple[int, float]:

@@ -215,6 +215,24 @@ def closest_first(text: str, words: Collection[str]) -> list[str]:
     return [*dict.fromkeys((*close, *words))]
 
 
+def check_word(name: str, value: object, words: Collection[str]) -> None:
+    """Refuse what is none of the words that an argument may be.
+
+    :param name: the argument, for the error.
+    :raises AzureBackupConfigError: naming the argument, what it is, and the words.
+    """
+    if value not in words:
+        raise AzureBackupConfigError(
+            f"{name} is {value!r}{close_to(str(value), words)}; expected one of {', '.join(words)}"
+            f"{_no_template(value)}"
+        )
+
+
+def _no_template(value: object) -> str:
+    """Return what an error adds where an argument that Airflow does not render is a template."""
+    return ", not a template" if isinstance(value, str) and is_template(value) else ""
+
+
 def check_texts(where: str, **arguments: object) -> None:
     """Refuse what is no text: a list or a dict would be turned into text that names nothing.
 
@@ -352,7 +370,7 @@ def read_warnings(name: str, value: object) -> bool | tuple[str, ...]:
             return tuple(sorted({code.strip().casefold() for code in codes}))
     raise AzureBackupConfigError(
         f"{name} is {value!r}; expected True, False, or a set of Azure's error codes such as "
-        f"{{'UserErrorVmNotInDesirableState', 400094}}"
+        f"{{'UserErrorVmNotInDesirableState', 400094}}{_no_template(value)}"
     )
 
 
@@ -367,9 +385,8 @@ def read_interval(name: str, value: object) -> float:
     # bool is a number to Python and a mistake to a person; NaN compares with nothing.
     if not isinstance(seconds, bool) and isinstance(seconds, int | float) and 0 < seconds < float("inf"):
         return seconds
-    hint = ", not a template" if isinstance(value, str) and is_template(value) else ""
     raise AzureBackupConfigError(
-        f"{name} is {value!r}; expected a positive number of seconds or a timedelta{hint}"
+        f"{name} is {value!r}; expected a positive number of seconds or a timedelta{_no_template(value)}"
     )
 
 

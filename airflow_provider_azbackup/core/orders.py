@@ -155,7 +155,7 @@ def _prepare_instance(item: BackupInstance, order: Order, until: float | None) -
 def _by_place(item: BackupInstance, order: Order, until: float | None) -> Flow[tuple[JsonObject, JsonObject]]:
     place, moment = order.place, order.point_in_time
     source = yield from _patiently(partial(flows.get_data_source, item), until)
-    check_fit(source.kind, item.name, place)
+    check_fit(source.kind, item.label, place)
     passed_over: list[str] = []
     if moment:
         kept = yield from _patiently(partial(flows.find_ranges, item), until)
@@ -217,19 +217,19 @@ def _find(item: ProtectedItem, order: Order, until: float | None) -> Flow[Recove
     except AzureBackupNotFoundError as error:
         points = yield from _patiently(lambda: flows.list_recovery_points(item), until)
         raise AzureBackupNotFoundError(
-            f"{item.name} has no recovery point {point_id!r}; {list_points(points)}",
+            f"{item.label} has no recovery point {point_id!r}; {list_points(points)}",
             status=error.status,
             code=error.code,
             request_id=error.request_id,
         ) from None
     if point.is_deleted or point.is_expired:
         raise AzureBackupConfigError(
-            f"{point} of {item.name} is not restored: {point.loss}; name another one"
+            f"{point} of {item.label} is not restored: {point.loss}; name another one"
         )
     if point.damage and not order.body:
         raise AzureBackupConfigError(
-            f"{point} of {item.name} is not restored: {point.damage}. Name another one; if you want this one "
-            f"all the same, write the restore as request instead of restore_to"
+            f"{point} of {item.label} is not restored: {point.damage}. Name another one; if you want this "
+            f"one all the same, write the restore as request instead of restore_to"
         )
     return point
 

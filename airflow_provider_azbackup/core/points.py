@@ -282,7 +282,7 @@ def choose_point(
         passed_over.append(f"{point}, but {flaw}")
     when = f" of {as_of.isoformat()} or before" if as_of else ""
     raise AzureBackupNotFoundError(
-        f"{item.name} has no recovery point{when} that can be restored; {list_points(points)}"
+        f"{item.label} has no recovery point{when} that can be restored; {list_points(points)}"
     )
 
 
@@ -299,7 +299,7 @@ def choose_range(
             return point
     known = [f"{first} to {last}" for point in points for first, last in point.ranges]
     raise AzureBackupNotFoundError(
-        f"{what} of {item.name} do not reach {moment.isoformat()}; "
+        f"{what} of {item.label} do not reach {moment.isoformat()}; "
         f"they reach from {', '.join(known) if known else 'nothing to nothing'}"
     )
 

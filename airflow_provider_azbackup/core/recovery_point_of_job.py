@@ -106,7 +106,7 @@ def _get(job: Job, item: ProtectedItem, point_id: str, now: float) -> Flow[Recov
                 f"{job} names {point}, which is not of its time: from {job.start_time} to {job.end_time}"
             )
         return point
-    raise AzureBackupNotFoundError(f"{item.name} has no recovery point {point_id}, which {job} names")
+    raise AzureBackupNotFoundError(f"{item.label} has no recovery point {point_id}, which {job} names")
 
 
 def _search(job: Job, item: ProtectedItem, now: float) -> Flow[RecoveryPoint]:
@@ -141,12 +141,12 @@ def _search(job: Job, item: ProtectedItem, now: float) -> Flow[RecoveryPoint]:
     shown = ", ".join(map(str, points)) or "none of that time"
     if others:
         raise AzureBackupNotFoundError(
-            f"it is not clear which recovery point of {item.name} {job} has made (begun {job.start_time}): "
+            f"it is not clear which recovery point of {item.label} {job} has made (begun {job.start_time}): "
             f"there are also {'; '.join(f'{each} begun {each.start_time}' for each in others)}, and the list "
             f"shows {shown}"
         )
     raise AzureBackupNotFoundError(
-        f"no recovery point of {item.name} was found that {job} has made (begun {job.start_time}); the list "
+        f"no recovery point of {item.label} was found that {job} has made (begun {job.start_time}); the list "
         f"shows {shown}"
     )
 

@@ -5,7 +5,7 @@ Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-bac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_provider_azbackup.core.names import (
     BACKUP_VAULT_ID,
@@ -65,11 +65,21 @@ class Vault:
 
 @dataclass(frozen=True, kw_only=True)
 class ProtectedItem:
-    """One protected thing in a vault, named by its container and itself."""
+    """One protected thing in a vault, named by its container and itself.
+
+    ``written_as`` is what the author of the DAG calls it, where that is known; it does not count in
+    comparisons.
+    """
 
     vault: Vault
     container: str
     name: str
+    written_as: str = field(default="", compare=False)
+
+    @property
+    def label(self) -> str:
+        """What messages call it: what the author calls it, or else its own name."""
+        return self.written_as or self.name
 
     @property
     def path(self) -> str:

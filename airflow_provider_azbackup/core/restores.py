@@ -20,6 +20,7 @@ from airflow_provider_azbackup.core.names import (
     RECOVERY_SERVICES,
     check_name,
     check_region,
+    close_to,
     is_template,
     match_item,
     read_moment,
@@ -709,7 +710,7 @@ def restore_request(
     :param point_in_time: the moment up to which a database's log is applied.
     :raises AzureBackupConfigError: for a place that is not for this workload.
     """
-    check_fit(item.kind, item.name, place)
+    check_fit(item.kind, item.label, place)
     if item.kind == "vm":
         properties = {
             "objectType": "IaasVMRestoreRequest",
@@ -848,7 +849,9 @@ def _check_range(pair: object) -> None:
 
 def _check_word(name: str, value: object, words: Sequence[str]) -> None:
     if _is_known(value) and value not in words:
-        raise AzureBackupConfigError(f"{name} {value!r} is not known; expected one of {', '.join(words)}")
+        raise AzureBackupConfigError(
+            f"{name} {value!r} is not known{close_to(str(value), words)}; expected one of {', '.join(words)}"
+        )
 
 
 def _listed(name: str, value: Sequence[Any] | None) -> Any:

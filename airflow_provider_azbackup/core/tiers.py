@@ -29,7 +29,7 @@ def check_tier(item: ProtectedItem, min_tier: str | None, *, on_demand: bool) ->
     kind = item.kind
     if isinstance(item, BackupInstance):
         kind = (yield from flows.get_data_source(item)).kind
-    check_min_tier(kind, item.name, min_tier, on_demand=on_demand)
+    check_min_tier(kind, item.label, min_tier, on_demand=on_demand)
 
 
 def wait_for_tier(
