@@ -1,4 +1,4 @@
-"""Gate Airflow work on Azure Backup: downstream tasks run only behind a proven backup."""
+"""Gate Airflow work on Azure Backup: downstream tasks run only after a proven backup."""
 
 from __future__ import annotations
 

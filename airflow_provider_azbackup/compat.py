@@ -92,7 +92,7 @@ async def state_on_loop(ti: Any, *, limit: float) -> str:
     asked = _sent(task_runner.SUPERVISOR_COMMS, _question(ti))
     await asyncio.wait({asked}, timeout=limit)
     if not asked.done():
-        raise TimeoutError(f"Airflow named no state of task {ti.task_id} within {limit:g} s")
+        raise TimeoutError(f"Airflow returned no state of task {ti.task_id} within {limit:g} s")
     return _only_state(ti, asked.result())
 
 
@@ -122,7 +122,7 @@ async def read_variable(name: str) -> str | None:
         return answer.value  # type: ignore[no-any-return]  # Airflow's own is typed so
     if answer.error == ErrorType.VARIABLE_NOT_FOUND:
         return None
-    raise LookupError(f"Airflow did not tell Variable {name}: {answer.error}")
+    raise LookupError(f"Airflow did not return Variable {name}: {answer.error}")
 
 
 async def write_variable(name: str, value: str, description: str) -> None:
@@ -212,7 +212,7 @@ def _question(ti: Any) -> Any:
 def _only_state(ti: Any, answer: Any) -> str:
     states = list(answer.task_states.get(ti.run_id, {}).values())
     if len(states) != 1:
-        raise LookupError(f"Airflow named {len(states)} states of task {ti.task_id}")
+        raise LookupError(f"Airflow returned {len(states)} states of task {ti.task_id}")
     return str(states[0])
 
 
@@ -228,7 +228,7 @@ def _state_in_database(ti: Any) -> str:
             .scalar()
         )
     if state is None:
-        raise LookupError(f"Airflow names no state of task {ti.task_id}")
+        raise LookupError(f"Airflow has no state of task {ti.task_id}")
     return str(state)
 
 

@@ -86,7 +86,7 @@ class AzureBackupTransientError(AzureBackupError):
 
 
 class AzureBackupUnconfirmedStartError(AzureBackupError):
-    """A request that starts a backup or restore was sent, its fate is unknown: one may be running now."""
+    """A request for a backup or restore was sent, but it is not known whether one is running now."""
 
 
 class AzureBackupJobFailedError(AzureBackupError):

@@ -21,7 +21,7 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "vault_name": _text("Vault", "Vault that tasks use unless they name another."),
     "vault_type": {
         "label": "Vault type",
-        "description": "RecoveryServices, or DataProtection for a Backup vault; empty: RecoveryServices.",
+        "description": "RecoveryServices, or DataProtection for a Backup vault. Default: RecoveryServices.",
         "schema": {"type": ["string", "null"], "enum": ["RecoveryServices", "DataProtection", None]},
     },
     "cloud_environment": {
@@ -41,21 +41,23 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "certificate_path": _text(
         "Certificate path", "PEM or PKCS12 file of the service principal, on every worker and triggerer."
     ),
-    "endpoint": _text("ARM endpoint", "Instead of the cloud's; https, or http on loopback."),
-    "authority": _text("Entra ID authority", "Instead of the cloud's; https."),
-    "scope": _text(
-        "Token scope", "Scope of the tokens instead of the cloud's, such as https://<host>/.default."
+    "endpoint": _text(
+        "ARM endpoint", "Endpoint to use instead of the cloud's: https, or http on a loopback host."
     ),
-    "portal": _text("Portal", "Azure portal that links lead to, instead of the cloud's; https."),
+    "authority": _text("Entra ID authority", "Authority to use instead of the cloud's: https."),
+    "scope": _text("Token scope", "Scope to use instead of the cloud's, such as https://<host>/.default."),
+    "portal": _text("Portal", "Portal that links lead to, instead of the cloud's: https."),
     "ca_bundle": _text(
         "CA bundle", "PEM file of the certificate authorities to trust instead of the system's."
     ),
     "api_version": _text(
-        "API version", "Of the REST API of the vault's type, instead of the one this package uses."
+        "API version",
+        "REST API version for the vault's type. Default: the one that this package was tested with.",
     ),
     "job_read_share": _text(
         "Share of job reads",
-        "Part of the reads of jobs that Azure grants which waits may use; the rest is people's. Empty: 0.8.",
+        "Share of Azure's job-read quota that deferred tasks may use (0.01 to 1). The rest is left for "
+        "people and other tools. Default: 0.8.",
     ),
 }
 
@@ -109,7 +111,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-azbackup",
         "name": "Azure Backup",
-        "description": "Gate tasks on Azure Backup: downstream work runs only behind a proven backup.",
+        "description": "Gate tasks on Azure Backup: downstream work runs only after a proven backup.",
         "versions": [__version__],
         "integrations": [
             {

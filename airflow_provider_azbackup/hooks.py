@@ -253,8 +253,8 @@ class AzureBackupHook(_Target, BaseHook):
         if self._settings is None:
             if is_parsing():
                 self.log.warning(
-                    "A hook is used while Airflow reads a DAG file, so Azure is asked each time it does. Call "
-                    "the hook in a task"
+                    "A hook is used while Airflow reads a DAG file, so Azure is asked each time it does. "
+                    "Call the hook in a task"
                 )
             self._settings = self._read_patiently()
         return self._settings

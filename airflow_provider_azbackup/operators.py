@@ -443,8 +443,8 @@ class AzureBackupOperator(StartOperator):
             )
         if self.min_consistency and item.kind not in ("vm", "azurefileshare"):
             raise AzureBackupConfigError(
-                f"Azure tells how consistent the copies of machines and file shares are, and {item.label} is "
-                f"neither; drop min_consistency"
+                f"min_consistency is for VMs and file shares, and {item.label} is neither: Azure reports no "
+                f"consistency of it. Drop min_consistency"
             )
 
 

@@ -419,8 +419,8 @@ class Poller:
                     await self._rest(sweep, wake)
                     await self._play(sweep)
                 except Exception as error:  # whatever it is, no wait may end or hang for it
-                    log.exception("Reading the jobs of vault %s broke off", sweep.vault.name)
-                    reason = f"reading jobs broke off: {type(error).__name__}: {error}"
+                    log.exception("Reading the jobs of vault %s failed", sweep.vault.name)
+                    reason = f"reading jobs failed: {type(error).__name__}: {error}"
                     await _spread(sweep.fail(Lost(reason=reason, at=self._clock.now())))
                     await self._clock.pause(_MEND)
 

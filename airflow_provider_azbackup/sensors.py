@@ -545,7 +545,7 @@ class AzureBackupFreshnessSensor(_Gate):
         if found.is_deleted:
             self.soft_fail = self.never_fail = False  # they forgive a wait
             raise AzureBackupNotFoundError(
-                f"the gate stays shut, as nothing of {self.protected_item} can be restored before an "
+                f"the gate stays shut, because nothing of {self.protected_item} can be restored before an "
                 f"undelete: {found.trouble}"
             )
         if found.trouble:
@@ -697,7 +697,7 @@ class AzureBackupFreshnessSensor(_Gate):
             backups = hook.list_backups(self.protected_item, since=after)
         except AzureBackupError as error:
             self._forgive_blindness(error)
-            self._time_is_up(context, f"{message}. What was tried cannot be told: {error}", job)
+            self._time_is_up(context, f"{message}. The backups since then cannot be listed: {error}", job)
         tried = "; ".join(map(str, backups)) or "no backup was even tried"
         message = f"{message}. {self.protected_item} since {after.isoformat()}: {tried}"
         if all(each.is_running for each in backups):

@@ -464,7 +464,7 @@ def _credential(identity: Any, settings: Settings, transport: Any) -> Any:
         return getattr(identity, settings.credential)(**arguments)
     except (ValueError, OSError) as error:  # an impossible tenant id, a certificate that is not there
         raise AzureBackupConfigError(
-            f"connection {settings.conn_id!r} makes no {settings.credential}: {error}"
+            f"connection {settings.conn_id!r} cannot be used for a {settings.credential}: {error}"
         ) from None
 
 

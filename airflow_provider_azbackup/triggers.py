@@ -238,8 +238,8 @@ class _Watch(_Trigger):
             event = JobEvent(error=error)
         except Exception as error:
             # Whatever it was, the gate stays shut and the worker gets to say why.
-            self.log.exception("Watching %s broke off", self.what)
-            reason = f"watching {self.what} broke off: {type(error).__name__}: {error}"
+            self.log.exception("Watching %s failed", self.what)
+            reason = f"watching {self.what} failed: {type(error).__name__}: {error}"
             event = JobEvent(error=AzureBackupError(reason))
         finally:
             progress.close()
@@ -544,7 +544,7 @@ class AzureBackupStartTrigger(_Trigger):
                     until=min(self.deadline, now + _FIND_LIMIT),
                 )
         except Exception as error:  # the worker asks for the operation itself
-            self.log.warning("Looking for the job of an accepted backup broke off: %s", error)
+            self.log.warning("Looking for the job of an accepted backup failed: %s", error)
             ref = None
         return {"version": 1, "job_id": ref.path if ref else None}
 

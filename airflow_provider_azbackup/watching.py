@@ -124,7 +124,9 @@ class Watch:
         if self._mark:
             self._sent = self._mark.sent
         elif found is not None:
-            self._log.warning("What is kept of this watch cannot be read; it begins anew")
+            self._log.warning(
+                "The stored state of this watch cannot be read, so the watch starts from the beginning"
+            )
 
     @property
     def oldest(self) -> float:
@@ -242,7 +244,7 @@ async def follow(place: Place) -> AsyncGenerator[Shown, None]:
             log.warning("The backups of a vault cannot be followed now: %s", error)
         except Exception:
             # Airflow would begin the watch anew in a second, again and again.
-            log.exception("Following the backups of a vault broke off")
+            log.exception("Following the backups of a vault failed")
         await clock.current().pause(_MEND)
 
 

@@ -166,7 +166,9 @@ def test_a_certificate_that_is_not_there_is_told_before_any_request(
     azure: Emulator, call: Call, connect: Any
 ) -> None:
     connect({**azure.connection(certificate_path="/nowhere/c.pem"), "password": None})
-    with pytest.raises(AzureBackupConfigError, match=r"makes no CertificateCredential: .*/nowhere/c\.pem"):
+    with pytest.raises(
+        AzureBackupConfigError, match=r"cannot be used for a CertificateCredential: .*/nowhere/c\.pem"
+    ):
         call("list_jobs")
     assert azure.requests == []
 
@@ -175,7 +177,7 @@ def test_a_workload_identity_outside_its_cluster_is_told_before_any_request(
     azure: Emulator, call: Call, connect: Any
 ) -> None:
     connect(without_principal(azure, workload_identity_tenant_id="11111111-1111-1111-1111-111111111111"))
-    with pytest.raises(AzureBackupConfigError, match="makes no WorkloadIdentityCredential"):
+    with pytest.raises(AzureBackupConfigError, match="cannot be used for a WorkloadIdentityCredential"):
         call("list_jobs")
     assert azure.requests == []
 

@@ -174,7 +174,7 @@ def test_a_failed_operation_says_why_and_that_nothing_was_started(azure: Emulato
 
 @pytest.mark.parametrize(
     ("operation", "message"),
-    [("InProgress", "came to no end within 300 s"), ("NoProperties", "succeeded without naming a job")],
+    [("InProgress", "did not end within 300 s"), ("NoProperties", "succeeded without naming a job")],
 )
 def test_an_operation_without_a_job_ends_as_unconfirmed(
     azure: Emulator, call: Call, operation: str, message: str

@@ -313,7 +313,7 @@ def test_a_recovery_point_is_chosen_as_everywhere(
             "blobs back in time",
             {"protected_item": "demoblobs", "point_in_time": BACK},
             AzureBackupNotFoundError,
-            "they reach from nothing to nothing",
+            "no range of time is listed",
         ),
         (
             "disk",

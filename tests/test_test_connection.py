@@ -111,7 +111,7 @@ def test_without_a_vault_it_lists_those_it_may_see(press: Press) -> None:
         ({"endpoint": "http://management.azure.com"}, "would show the token"),
         ({"tenant_id": ""}, "has password (client secret) without tenant_id"),
         ({"ca_bundle": "/nowhere/ca.pem"}, "ca_bundle '/nowhere/ca.pem'"),
-        ({"certificate_path": "/nowhere/c.pem"}, "makes no CertificateCredential"),
+        ({"certificate_path": "/nowhere/c.pem"}, "cannot be used for a CertificateCredential"),
         ({"ca_bundle": "/dev/zero"}, "not a regular file of at most 4 MiB"),
         ({"certificate_path": "/dev/zero"}, "not a regular file of at most 4 MiB"),
     ],

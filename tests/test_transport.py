@@ -58,7 +58,7 @@ def test_a_start_of_unknown_fate_is_sent_once_and_says_so(
     with pytest.raises(AzureBackupUnconfirmedStartError) as caught:
         call("trigger_backup", MACHINE)
     assert starts(azure) == 1
-    assert "was sent, but its fate is unknown" in str(caught.value)
+    assert "was sent, but it is not known whether Azure has accepted it" in str(caught.value)
     assert "a backup may be running in vault demo-vault" in str(caught.value)
     assert caught.value.status == fault.get("status")
 

@@ -384,7 +384,7 @@ class _Search(flows.Heard):
         known = item.kind in ("vm", "backupinstance")
         names = () if known else (yield from self._names(self.intent.deadline))
         if self._is_ours(job, names) is False:
-            return f"it is no {self.intent.noun} of {item.name} of the type that is wanted"
+            return f"it is no {self.intent.noun} of {item.label} of the type that is wanted"
         adopts = note and note.started_by == "adopted" and self.intent.if_running == "adopt"
         if note and not adopts and job.began < (note.asked or note.began) - _SECOND:
             return f"it began at {job.start_time}, before this attempt asked for it"
@@ -410,7 +410,7 @@ class _Search(flows.Heard):
             except AzureBackupTransientError as error:
                 if not fresh:
                     raise
-                self.tell(f"Cannot see whether a {intent.noun} of {item.name} is running: {error}")
+                self.tell(f"Cannot see whether a {intent.noun} of {item.label} is running: {error}")
                 running, self.crowd = None, CROWD
             if running:
                 return self._meet(running)
@@ -441,7 +441,7 @@ class _Search(flows.Heard):
                 accepted = replace(asking, operation=operation.operation_id, began=self.began)
                 self.remember(accepted)
                 self.tell(
-                    f"Azure accepted the {intent.noun} of {item.name} as operation {operation.operation_id}"
+                    f"Azure accepted the {intent.noun} of {item.label} as operation {operation.operation_id}"
                 )
                 if self.may_leave and self.crowd >= CROWD:
                     return Secured(ref=None, since=intent.now, began=self.began, note=accepted)
@@ -472,14 +472,14 @@ class _Search(flows.Heard):
                     return self._take(found, "found", ready.point)
                 if accepted or sent >= SENDS:
                     raise
-                self.tell(f"No {intent.noun} of {item.name} was started; asking again")
+                self.tell(f"No {intent.noun} of {item.label} was started; asking again")
                 pause = 0.0
             except AzureBackupError:
                 self.remember(None)  # refused, so there is nothing to find
                 raise
             else:
                 self.remember(replace(accepted, job=ref.path))
-                self.tell(f"The {intent.noun} of {item.name} is job {ref.job_id}")
+                self.tell(f"The {intent.noun} of {item.label} is job {ref.job_id}")
                 return Secured(ref=ref, since=intent.now, began=self.began, kind=item.kind, point=ready.point)
 
     def _send_at(self) -> float:
@@ -543,7 +543,7 @@ class _Search(flows.Heard):
         :param whose: a clause about who started it.
         """
         intent = self.intent
-        what = f"{intent.noun} of {intent.item.name} that began at {job.start_time}"
+        what = f"{intent.noun} of {intent.item.label} that began at {job.start_time}"
         if intent.if_running == "fail":
             raise AzureBackupBusyError(
                 f"there is a {what}, and if_running is 'fail': {job}. {whose}", job=job.facts()
@@ -585,7 +585,9 @@ class _Search(flows.Heard):
     def _trace_note(self, note: Note, operation: OperationRef | None) -> Flow[JobRef | None]:
         """Find the job of a try that broke off before it knew one."""
         if operation:
-            self.tell(f"An earlier try broke off behind operation {note.operation}; following that")
+            self.tell(
+                f"An earlier try ended after Azure had accepted operation {note.operation}; following it"
+            )
             try:
                 return (yield from flows.wait_for_operation(operation, self.intent.noun))
             except (AzureBackupRefusedError, AzureBackupTransientError):
@@ -593,8 +595,7 @@ class _Search(flows.Heard):
             except AzureBackupUnconfirmedStartError as error:
                 self.tell(str(error))
         self.tell(
-            f"An earlier try broke off while it asked for a {self.intent.noun}; "
-            f"looking whether one was started"
+            f"An earlier try ended while it asked for a {self.intent.noun}; checking whether one was started"
         )
         job = yield from self._trace(note)
         return job.ref if job else None
@@ -627,8 +628,8 @@ class _Search(flows.Heard):
                 if unclear or early:
                     doubt = "another item of that name" if unclear else "a time before this attempt"
                     raise AzureBackupUnconfirmedStartError(
-                        f"a {self.intent.noun} that began since may be one of {self.intent.item.name}, or of "
-                        f"{doubt}: {', '.join(map(str, (*unclear, *early)))}"
+                        f"a {self.intent.noun} that began since may be one of {self.intent.item.label}, or "
+                        f"of {doubt}: {', '.join(map(str, (*unclear, *early)))}"
                     )
                 return None
             pause = min(next(pauses), began + SETTLED - self.at)

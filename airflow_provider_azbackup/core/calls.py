@@ -501,8 +501,8 @@ def next_page(reply: Reply, link: str) -> Call:
     here = urlsplit(reply.url)
     if _origin(link) != _origin(reply.url):
         raise AzureBackupTransientError(
-            f"the next page of {here.path} is said to be on {shown_host(link)!r}; not followed, "
-            f"because the token of this connection is for {here.netloc} only"
+            f"the next page of a list is not followed, because the token of this connection is for "
+            f"{here.netloc} only. Its host: {shown_host(link)!r}"
         )
     there = urlsplit(link)
     query = tuple((name, value) for name, value in parse_qsl(there.query) if name.lower() != "api-version")

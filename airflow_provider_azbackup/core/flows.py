@@ -108,8 +108,8 @@ def start(item: ProtectedItem, call: Call, what: str = "backup") -> Flow[Operati
     if isinstance(answer, Lost) or answer.status >= 500 or answer.status == 408:
         came = answer.reason if isinstance(answer, Lost) else f"answered {answer.status}"
         raise AzureBackupUnconfirmedStartError(
-            f"the request for a {what} of {item.label} was sent, but its fate is unknown ({came}): a {what} "
-            f"may be running in vault {item.vault.name}.",
+            f"the request for a {what} of {item.label} was sent, but it is not known whether Azure has "
+            f"accepted it ({came}): a {what} may be running in vault {item.vault.name}.",
             status=None if isinstance(answer, Lost) else answer.status,
         )
     try:
@@ -266,7 +266,7 @@ def _end_of(ref: OperationRef) -> Flow[Operation]:
         if answer.at - since >= OPERATION_LIMIT:
             break
     raise AzureBackupTimeoutError(
-        f"operation {ref.operation_id} in vault {ref.vault.name} came to no end within {OPERATION_LIMIT:g} s"
+        f"operation {ref.operation_id} in vault {ref.vault.name} did not end within {OPERATION_LIMIT:g} s"
         f"{f' ({patience.fault})' if patience and patience.fault else ''}"
     )
 

@@ -121,7 +121,7 @@ def subject_of(item: ProtectedItem) -> Flow[Subject]:
         return Subject(item=item, owner=item.path.casefold())
     if item.kind not in REQUESTS:
         raise AzureBackupConfigError(
-            f"{item.label!r} is of no kind whose jobs are known; expected an item whose name starts with "
+            f"{item.label!r} is of a kind whose jobs are not known; expected an item whose name starts with "
             f"one of {', '.join(REQUESTS)}"
         )
     found = yield from alike(item)

@@ -297,10 +297,10 @@ def choose_range(
     for point in points:
         if point.reaches(moment) and not (point.loss or point.damage):
             return point
-    known = [f"{first} to {last}" for point in points for first, last in point.ranges]
+    known = ", ".join(f"{first} to {last}" for point in points for first, last in point.ranges)
     raise AzureBackupNotFoundError(
         f"{what} of {item.label} do not reach {moment.isoformat()}; "
-        f"they reach from {', '.join(known) if known else 'nothing to nothing'}"
+        f"{f'they reach from {known}' if known else 'no range of time is listed'}"
     )
 
 

@@ -581,8 +581,8 @@ def check_restore(
     place = restore_to["place"] if isinstance(restore_to, Mapping) else None
     if "point_in_time" in named and place and place not in _BY_MOMENT:
         raise AzureBackupConfigError(
-            f"point_in_time is for databases and for blobs where they are, and {place!r} is no place for "
-            f"one; as_of takes the newest recovery point of a moment or before"
+            f"point_in_time is for databases and for blobs that stay where they are, and {place!r} is for "
+            f"neither; as_of takes the newest recovery point of a moment or before"
         )
     if place == CONTINUOUS and named != ["point_in_time"]:
         raise AzureBackupConfigError(

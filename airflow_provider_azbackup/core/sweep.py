@@ -432,7 +432,7 @@ class Sweep(flows.Heard):
     ) -> _Turn[None]:
         # A later page that is lost says nothing of the jobs on it, nor of the vault.
         if not first or (isinstance(answer, Reply) and answer.status < 300):
-            error = AzureBackupTransientError(f"a list of jobs broke off: {error}")
+            error = AzureBackupTransientError(f"a list of jobs failed: {error}")
             answer = Lost(reason=str(error), at=self.at)
         for each in [*self.starts]:
             each.fail(error, self.at)

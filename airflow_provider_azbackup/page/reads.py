@@ -263,5 +263,5 @@ def _told(error: Exception, what: str, vault: Vault) -> str:
     if isinstance(error, AzureBackupError):
         log.warning("The page cannot read the %s of vault %s: %s", what, vault.name, error)
         return str(error)
-    log.error("Reading the %s of vault %s for the page broke off", what, vault.name, exc_info=error)
-    return f"reading the {what} broke off ({type(error).__name__}); the log of the API server says more"
+    log.error("Reading the %s of vault %s for the page failed", what, vault.name, exc_info=error)
+    return f"reading the {what} failed ({type(error).__name__}); the log of the API server says more"

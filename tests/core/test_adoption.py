@@ -632,7 +632,9 @@ def test_a_lost_start_of_a_database_is_settled_or_left_open_but_never_guessed(la
         assert this.secure(azure).ref == JOB
         assert len(azure.asked("posts")) == 1
         return
-    with pytest.raises(AzureBackupUnconfirmedStartError, match="may be one of" if ours is None else "fate"):
+    with pytest.raises(
+        AzureBackupUnconfirmedStartError, match="may be one of" if ours is None else "not known"
+    ):
         this.secure(azure)
     assert len(azure.asked("posts")) == (1 if ours is None else adoption.SENDS)
     assert this.note is not None
@@ -1167,7 +1169,7 @@ def test_what_was_found_and_done_is_told_in_sentences() -> None:
     this = a_try()
     this.secure(Azure(posts=[LOST, ACCEPTED]))
     assert len(this.told) == 4
-    assert "fate is unknown" in this.told[0]
+    assert "not known whether Azure has accepted it" in this.told[0]
     assert "asking again" in this.told[1]
     assert OPERATION.operation_id in this.told[2]
     assert NEW in this.told[3]

@@ -55,11 +55,11 @@ def test_an_accepted_backup_is_known_by_its_operation_at_the_vault() -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (LOST, r"its fate is unknown \(the connection was reset\)"),
-        (answered(408), r"its fate is unknown \(answered 408\)"),
-        (answered(500), r"its fate is unknown \(answered 500\)"),
-        (answered(503, retry_after="1"), r"its fate is unknown \(answered 503\)"),
-        (answered(504), r"its fate is unknown \(answered 504\)"),
+        (LOST, r"not known whether Azure has accepted it \(the connection was reset\)"),
+        (answered(408), r"not known whether Azure has accepted it \(answered 408\)"),
+        (answered(500), r"not known whether Azure has accepted it \(answered 500\)"),
+        (answered(503, retry_after="1"), r"not known whether Azure has accepted it \(answered 503\)"),
+        (answered(504), r"not known whether Azure has accepted it \(answered 504\)"),
         (answered(202), "accepted, but the answer names no operation"),
         (answered(200), "accepted, but the answer names no operation"),
         (answered(204), "accepted, but the answer names no operation"),
@@ -150,9 +150,7 @@ def test_an_arm_id_stands_for_its_guid(job_id: str) -> None:
 @pytest.mark.parametrize("answer", [PENDING, LOST, answered(503), answered(200, {"status": "Pondering"})])
 def test_an_operation_that_never_names_a_job_is_given_up_after_five_minutes(answer: Any) -> None:
     asked: list[Call] = []
-    with pytest.raises(
-        AzureBackupUnconfirmedStartError, match=r"came to no end within 300 s.*may be running"
-    ):
+    with pytest.raises(AzureBackupUnconfirmedStartError, match=r"did not end within 300 s.*may be running"):
         play(follow(), then=answer, calls=asked)
     assert 300 <= sum(call.after for call in asked[1:]) < 310
     assert 50 < len(asked) < 80

@@ -424,7 +424,7 @@ def test_templates_are_left_to_be_rendered(place: dict[str, Any]) -> None:
         ({"restore_to": original_blobs(), "recovery_point": "7"}, "not to a recovery point; give point_in"),
         (
             {"restore_to": new_disk(disk_id=NEW_DISK), "point_in_time": MOMENT},
-            "'new_disk' is no place for on",
+            "'new_disk' is for neither",
         ),
         (
             {"restore_to": new_disk(disk_id=NEW_DISK), "vault_type": "RecoveryServices"},
@@ -660,7 +660,8 @@ def test_blobs_go_back_to_a_moment_that_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reach", "told"), [(REACH, "2026-09-01T00.* to 2026-09-30"), (answered(200, {}), "nothing to nothing")]
+    ("reach", "told"),
+    [(REACH, "2026-09-01T00.* to 2026-09-30"), (answered(200, {}), "no range of time is listed")],
 )
 def test_a_moment_that_is_not_kept_is_told_with_those_that_are(reach: Reply, told: str) -> None:
     with pytest.raises(
@@ -739,7 +740,7 @@ def test_a_validation_that_names_no_operation_has_not_passed() -> None:
 
 
 def test_a_validation_without_an_end_is_a_fault_that_may_pass_and_no_start() -> None:
-    with pytest.raises(AzureBackupTransientError, match=r"nothing was restored, .* no end within 300 s"):
+    with pytest.raises(AzureBackupTransientError, match=r"nothing was restored, .* did not end within 300 s"):
         validated(ACCEPTED, then=ok("vault_operation_in_progress"))
 
 

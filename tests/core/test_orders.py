@@ -203,7 +203,9 @@ def test_a_point_in_time_is_one_that_the_logs_reach(moment: str) -> None:
     assert datetime.fromisoformat(played.result.point["time"]) == datetime.fromisoformat(moment)
 
 
-@pytest.mark.parametrize(("logs", "told"), [([LOGS], "2026-09-03T00.* to 2026-09-04"), ([], "nothing")])
+@pytest.mark.parametrize(
+    ("logs", "told"), [([LOGS], "2026-09-03T00.* to 2026-09-04"), ([], "no range of time is listed")]
+)
 def test_a_point_in_time_that_no_log_reaches_is_told_with_how_far_they_do(logs: list[Any], told: str) -> None:
     with pytest.raises(AzureBackupNotFoundError, match=f"do not reach 2026-09-02T12.*{told}"):
         prepared(
