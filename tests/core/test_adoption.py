@@ -1058,7 +1058,7 @@ def test_a_request_that_never_left_is_not_looked_for() -> None:
     assert (len(azure.asked("lists")), this.note) == (1, None)
 
 
-@pytest.mark.parametrize("refusal", [answered(400), answered(403), answered(404), answered(429)])
+@pytest.mark.parametrize("refusal", [answered(400), answered(403), answered(404)])
 def test_a_refusal_leaves_nothing_to_look_for(refusal: Reply) -> None:
     azure, this = Azure(posts=[refusal]), a_try()
     with pytest.raises(AzureBackupError):

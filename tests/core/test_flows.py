@@ -12,6 +12,7 @@ from airflow_provider_azbackup.core.wire import Call, Lost
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupError,
+    AzureBackupLimitError,
     AzureBackupNotFoundError,
     AzureBackupRefusedError,
     AzureBackupTransientError,
@@ -84,7 +85,7 @@ def test_a_backup_request_whose_fate_is_unknown_is_not_sent_twice(answer: Any, w
         (answered(403), AzureBackupAuthError),
         (answered(404), AzureBackupNotFoundError),
         (answered(409), AzureBackupRefusedError),
-        (answered(429), AzureBackupTransientError),
+        (answered(429), AzureBackupLimitError),
         (answered(307), AzureBackupRefusedError),
     ],
 )
