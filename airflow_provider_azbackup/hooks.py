@@ -65,6 +65,8 @@ _PATIENCE = 300.0
 # Seconds in which a connection that cannot be read is asked for again: a secrets backend that does not answer
 # looks to Airflow like a connection that is not there.
 _CONNECTION_PATIENCE = 300.0
+# The same where there is no secrets backend that could be out of order: the triggerer does not see it.
+_INVISIBLE_PATIENCE = 50.0
 _NOT_VISIBLE = (
     "connection {name!r} is not visible to the triggerer ({error}). A connection in the environment of a "
     "worker exists on that worker only: set AIRFLOW_CONN_{variable} for the triggerer as well, or keep the "
@@ -732,7 +734,7 @@ class AzureBackupAsyncHook(_Target):
         :param notice: is called with the error of each try that has failed.
         :returns: this hook; ``__aexit__`` closes it.
         :raises AzureBackupConfigError: when the connection is wrong, or not visible here until then; without
-            a secrets backend, which may be out of order, that is certain after five minutes.
+            a secrets backend, which may be out of order, that is certain within a minute.
         :raises AzureBackupTransientError: when it cannot be read for another reason.
         """
         self._settings = await self._read(await self._connection(until, notice))
@@ -762,7 +764,7 @@ class AzureBackupAsyncHook(_Target):
     async def _connection(
         self, until: Callable[[], float], notice: Callable[[AzureBackupError], None]
     ) -> Connection:
-        gives_up = clock.current().now() + _CONNECTION_PATIENCE
+        gives_up = clock.current().now() + _INVISIBLE_PATIENCE
         for pause in _pauses():
             fault: AzureBackupError
             try:
