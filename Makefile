@@ -30,6 +30,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # An interpreter is never downloaded, and a warning about hard links across file systems helps nobody.
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE := copy
+# Every Airflow process would compile our modules anew.
+export PYTHONDONTWRITEBYTECODE :=
 # EXIT and CI reach the demo through the environment; `exec` lets a signal to make reach it as well.
 export EXIT CI
 
