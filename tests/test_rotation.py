@@ -227,7 +227,7 @@ def test_a_revoked_role_ends_the_wait_within_a_minute_and_is_named(
 ) -> None:
     operator = identity.principals["operator"]
     after(2 * HOUR, lambda: identity.principals.update(operator=replace(operator, actions=())))
-    with pytest.raises(AzureBackupAuthError, match=r"403.*Missing right: .*backupJobs/read"):
+    with pytest.raises(AzureBackupAuthError, match=r"^Missing right: .*backupJobs/read.*403"):
         wait(way)
     denied = [entry["at"] for entry in azure.requests if entry["status"] == 403]
     assert clock() - denied[0] <= 60

@@ -52,6 +52,7 @@ def arguments(azure: Emulator, clock: Any) -> dict[str, Any]:
         "since": clock(),
         "cancel_on_kill": False,
         "wait_for": "completion",
+        "waiting_for": "",
         "version": 1,
     }
 
