@@ -377,13 +377,18 @@ class AzureBackupOperator(StartOperator):
         )
 
     def _intent(
-        self, context: Context, hook: AzureBackupHook, memory: Memory, began: float | None = None
+        self,
+        context: Context,
+        hook: AzureBackupHook,
+        memory: Memory,
+        began: float | None,
+        since: float | None,
     ) -> Intent:
         from airflow_provider_azbackup.core import adoption, calls
 
-        wanted = self._wanted(context, hook, memory, began)
+        wanted = self._wanted(context, hook, memory, began, since)
         self._check_kind(wanted["item"])
-        hook.check_tier(wanted["item"], self.min_tier, deadline=self.deadline(context, wanted["now"]))
+        hook.check_tier(wanted["item"], self.min_tier, deadline=wanted["now"] + wanted["timeout"])
         body = calls.backup_request(
             wanted["item"],
             backup_type=self.backup_type,
@@ -617,11 +622,16 @@ class AzureBackupRestoreOperator(StartOperator):
         return self._secure(context)
 
     def _intent(
-        self, context: Context, hook: AzureBackupHook, memory: Memory, began: float | None = None
+        self,
+        context: Context,
+        hook: AzureBackupHook,
+        memory: Memory,
+        began: float | None,
+        since: float | None,
     ) -> Intent:
         from airflow_provider_azbackup.core.orders import Order, RestoreIntent
 
-        wanted = self._wanted(context, hook, memory, began)
+        wanted = self._wanted(context, hook, memory, began, since)
         order = Order.read(
             wanted["item"],
             restore_to=self.restore_to,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -48,8 +49,8 @@ _STOP_LIMIT = 120.0
 _SECONDS = 2.0
 # Seconds between the end of a job that was in the way and the next request.
 _BREATH = 15.0
-# Seconds until Azure is asked again after a refusal that recommends no time: as long as the task has waited
-# already, within these limits, so that a long wait costs few requests.
+# The least seconds until Azure is asked again after a refusal, and the most after one that names no time:
+# then the task waits as long as it has waited already, so that a long wait costs few requests.
 _SHORTEST_DELAY, _LONGEST_DELAY = 60.0, 3600.0
 # Seconds before the deadline of the task at which it asks for the last time.
 _LAST_REQUEST = 60.0
@@ -238,7 +239,7 @@ class StartOperator(JobWait, BaseOperator):
                     self.noun,
                 )
             while True:
-                intent = self._intent(context, hook, memory, began)
+                intent = self._intent(context, hook, memory, began, since)
                 since = intent.now if since is None else since
                 self._check_time(intent, since, context)
                 if found := self._fresh_enough(context, hook, memory, intent):
@@ -315,14 +316,16 @@ class StartOperator(JobWait, BaseOperator):
         """
         now, deadline = clock.current().now(), self.deadline(context, since)
         why = str(obstacle).rstrip(".")
-        at = now + (obstacle.retry_after or min(max(now - since, _SHORTEST_DELAY), _LONGEST_DELAY))
+        delay = obstacle.retry_after or min(now - since, _LONGEST_DELAY)
+        at = now + max(delay, _SHORTEST_DELAY)
         if isinstance(obstacle, AzureBackupLimitError) and at >= deadline:
             raise type(obstacle)(
                 f"{why}. Azure may accept the {self.noun} at {_utc(at)}, after this task would have given up "
                 f"({_utc(deadline)}): retry it then, or give it a longer timeout",
                 **vars(obstacle),
             )
-        at = min(at, deadline - _LAST_REQUEST)
+        # Tasks that were refused together must not come back together.
+        at = min(now + (at - now) * random.uniform(1.0, 1.1), deadline - _LAST_REQUEST)
         if at <= now:
             self._in_the_way(
                 AzureBackupTimeoutError(f"the wait is over after {now - since:.0f} s: {why}"), obstacle.job
@@ -398,24 +401,37 @@ class StartOperator(JobWait, BaseOperator):
         return self.first_looks.get(kind, 2.0) * self.poll_interval
 
     def _intent(
-        self, context: Context, hook: AzureBackupHook, memory: Memory, began: float | None = None
+        self,
+        context: Context,
+        hook: AzureBackupHook,
+        memory: Memory,
+        began: float | None,
+        since: float | None,
     ) -> Intent:
         """Return what this task wants.
 
         :param began: Unix time by Azure's clock at which this attempt had begun; None when it begins now.
+        :param since: Unix time the wait began; None when it begins now.
         """
         raise NotImplementedError
 
     def _wanted(
-        self, context: Context, hook: AzureBackupHook, memory: Memory, began: float | None
+        self,
+        context: Context,
+        hook: AzureBackupHook,
+        memory: Memory,
+        began: float | None,
+        since: float | None,
     ) -> dict[str, Any]:
         """Return what any intent of this task holds."""
         now = clock.current().now()
+        # What the task has waited already is part of its time.
+        left = max(0.0, self.deadline(context, now if since is None else since) - now)
         return {
-            "item": hook.resolve_protected_item(str(self.protected_item), patience=self.timeout),
+            "item": hook.resolve_protected_item(str(self.protected_item), patience=left),
             "attempt": memory.attempt,
             "now": now,
-            "timeout": self.timeout,
+            "timeout": left,
             "began": began,
             "is_blind": memory.is_blind and context["ti"].try_number > 1,
             "if_running": self.if_running,
@@ -498,7 +514,7 @@ class StartOperator(JobWait, BaseOperator):
         with self.hook() as hook:
             self._be_ready_to_cancel(context, hook)
             memory = Memory(context, self.retries)
-            intent = self._intent(context, hook, memory, wait.began)
+            intent = self._intent(context, hook, memory, wait.began, wait.since)
             try:
                 secured = hook.join_other(
                     intent, failed, remember=partial(self._remember, memory), tell=self.log.info

@@ -564,7 +564,8 @@ def _limit(call: Call) -> float | None:
 
 def _options(settings: Settings, call: Call, retry: bool, transport: Any) -> dict[str, Any]:
     limit, usual = _limit(call), transport.connection_config
-    tries = _RETRIES[call.method][0] if retry and (limit is None or limit >= _WITH_RETRIES) else 0
+    may_retry = retry and not call.once and (limit is None or limit >= _WITH_RETRIES)
+    tries = _RETRIES[call.method][0] if may_retry else 0
     timeouts = {"connection_timeout": usual.timeout, "read_timeout": usual.read_timeout}
     return {
         "retry_total": tries,

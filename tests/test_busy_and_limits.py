@@ -217,6 +217,73 @@ def test_a_busy_code_means_the_same_under_any_status(azure: Emulator, item: str,
     assert posts(azure) == 2
 
 
+@BOTH
+@pytest.mark.parametrize(
+    ("answer", "most"),
+    [
+        ({"status": 409, "code": BUSY["vm-good"], "retry_after": 7200}, 2),
+        ({"status": 409, "code": BUSY["vm-good"], "retry_after": 1}, 30),
+        ({"status": 429, "retry_after": 300}, 4),
+        ({"status": 429, "retry_after": 1}, 16),
+        ({"status": 429}, 16),
+    ],
+    ids=str,
+)
+def test_a_pause_that_azure_asks_for_neither_outruns_the_deadline_nor_lets_a_task_ask_all_the_time(
+    azure: Emulator, clock: Any, answer: dict[str, Any], most: int, deferrable: bool
+) -> None:
+    azure.fault(method="POST", path=r"/backup\?", times=None, **answer)
+    began = clock()
+    with pytest.raises((AzureBackupTimeoutError, AzureBackupLimitError)):
+        run(back_up("vm-good", timeout=900, deferrable=deferrable), Watched())
+    assert clock() - began <= 900
+    assert posts(azure) <= most
+
+
+def test_tasks_that_were_throttled_together_do_not_come_back_together(azure: Emulator, clock: Any) -> None:
+    azure.fault(method="POST", path=r"/backup\?", status=429, retry_after=900, times=4)
+    run(back_up("vm-good", timeout=6 * HOUR), Watched())
+    waits = [wait for wait in clock.waits if wait >= 900]
+    assert len({round(wait) for wait in waits}) > 1
+    assert len(waits) == 4
+
+
+@pytest.mark.parametrize("status", [403, 429])
+def test_a_pause_that_azure_asks_for_does_not_outrun_the_wait_for_an_operation(
+    azure: Emulator, clock: Any, status: int
+) -> None:
+    azure.fault(path="/backupOperations/", status=status, retry_after=500_000, times=None)
+    ti, began = Watched(), clock()
+    run(back_up("vm-good"), ti)
+    assert ti.xcoms["job"]["outcome"] == "succeeded"
+    assert clock() - began < 8 * HOUR
+    assert posts(azure) == 1
+
+
+@BOTH
+def test_a_refusal_to_show_a_job_ends_the_wait_whatever_pause_azure_asks_for(
+    azure: Emulator, clock: Any, deferrable: bool
+) -> None:
+    azure.fault(path="/backupJobs", status=403, retry_after=500_000, times=None, after=1)
+    began = clock()
+    with pytest.raises(AzureBackupError, match="403"):
+        run(back_up("vm-good", deferrable=deferrable), Watched())
+    assert clock() - began < HOUR
+
+
+@BOTH
+def test_what_a_task_has_waited_already_is_part_of_its_time(
+    azure: Emulator, clock: Any, deferrable: bool
+) -> None:
+    refuse(azure, "vm-good", "conflict", BUSY["vm-good"], 1e6)
+    began = clock()
+
+    azure.fault(path="/backupJobs", status=503, times=None, after=12)
+    with pytest.raises(AzureBackupError):
+        run(back_up("vm-good", timeout=2 * HOUR, deferrable=deferrable), Watched())
+    assert clock() - began <= 2 * HOUR + 60
+
+
 @SOME
 def test_a_limit_for_a_day_says_until_when_and_is_no_refusal(azure: Emulator, item: str, form: str) -> None:
     refuse(azure, item, form, "CloudDosAbsoluteLimitReached", HOUR)

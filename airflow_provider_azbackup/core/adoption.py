@@ -436,7 +436,7 @@ class _Search(flows.Heard):
             accepted: Note | None = None
             self.remember(asking)
             try:
-                call = ready.call.later(asked - self.azure_time())
+                call = replace(ready.call.later(asked - self.azure_time()), once=True)
                 operation = yield from flows.start(item, call, intent.noun)
                 accepted = replace(asking, operation=operation.operation_id, began=self.began)
                 self.remember(accepted)
@@ -452,11 +452,13 @@ class _Search(flows.Heard):
                 busy_since = busy_since or self.at
                 if intent.if_running == "fail":
                     raise
-                if self.at - busy_since >= busy_limit:
-                    return self._later(error)
-                self.tell(f"{error}. Looking for that {intent.noun}")
-                # It may not be in the list yet, and one that has just ended is in nobody's way.
                 pause, blind = flows.spread_pause(next(busy_pauses), error), intent.deadline
+                # A longer pause, which only Azure asks for, is not spent in the worker.
+                is_long = pause >= 2 * _MINUTE or self.at + pause >= intent.deadline
+                if is_long or self.at - busy_since >= busy_limit:
+                    return self._later(error)
+                # It may not be in the list yet, and one that has just ended is in nobody's way.
+                self.tell(f"{error}. Looking for that {intent.noun}")
                 asked = asked if sent else 0.0
             except AzureBackupLimitError as error:
                 self.remember(asking if sent else None)

@@ -67,6 +67,8 @@ REFUSAL_GRACE = 40.0
 # A list that never ends is a fault of whoever answers: 200 jobs a page make 100,000 jobs.
 _MOST_PAGES = 500
 _REFUSAL_PAUSE = 15.0
+# The most seconds that are waited after one, whatever Azure asks for: a refusal that lasts must end the wait.
+_LONGEST_REFUSAL_PAUSE = 300.0
 
 Notice = Callable[[Job | None, AzureBackupError | None], None]
 
@@ -251,8 +253,9 @@ def _end_of(ref: OperationRef) -> Flow[Operation]:
     call = calls.get_operation(ref)
     patience: Patience | None = None
     since = 0.0
-    for pause in chain((1.0, 2.0, 3.0), repeat(5.0)):
-        answer = yield call.later(spread_pause(pause, patience.fault if patience else None))
+    for interval in chain((1.0, 2.0, 3.0), repeat(5.0)):
+        pause = spread_pause(interval, patience.fault if patience else None)
+        answer = yield call.later(min(pause, OPERATION_LIMIT))
         if patience is None:
             since, patience = answer.at, Patience(answer.at)
         try:
@@ -761,9 +764,9 @@ class Patience:
 
 def spread_pause(interval: float, fault: AzureBackupError | None = None) -> float:
     """Return the seconds to the next look: spread, never earlier than Azure asked, soon after a refusal."""
-    if isinstance(fault, AzureBackupAuthError | AzureBackupNotFoundError):
-        interval = min(interval, _REFUSAL_PAUSE)
     asked = (fault.retry_after if fault else None) or 0.0
+    if isinstance(fault, AzureBackupAuthError | AzureBackupNotFoundError):
+        interval, asked = min(interval, _REFUSAL_PAUSE), min(asked, _LONGEST_REFUSAL_PAUSE)
     return max(interval * random.uniform(0.85, 1.15), asked * random.uniform(1.0, 1.15))
 
 

@@ -37,7 +37,8 @@ class Call:
     ``path`` starts with ``/``, is not percent-encoded and names no host: a token can only go to the
     endpoint of the connection. ``after`` are the seconds to let pass before it is sent. ``api_version`` is
     the one from which on the answer holds all that is wanted; a cloud that does not know it yet is asked in
-    the version of the connection. Empty: the version of the connection has everything. ``deadline`` is the
+    the version of the connection. Empty: the version of the connection has everything. ``once`` is set where
+    the caller itself waits after a 429, in the triggerer and until its own deadline. ``deadline`` is the
     Unix time after which nobody waits for the answer; a driver gives up then, but not before
     :data:`LAST_LOOK` seconds have passed.
     """
@@ -48,6 +49,7 @@ class Call:
     body: JsonObject | None = None
     after: float = 0.0
     api_version: str = ""
+    once: bool = field(default=False, compare=False)
     deadline: float = field(default=math.inf, compare=False)
 
     def __post_init__(self) -> None:
