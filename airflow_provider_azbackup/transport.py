@@ -608,8 +608,11 @@ def _no_passwords() -> Iterator[None]:
 def _without_passwords(text: str) -> str:
     for proxy in getproxies().values():
         # The pattern does not match the login in a malformed address, and a library may have altered that.
-        login = proxy.rpartition("@")[0].rpartition("//")[2]
-        for secret in filter(None, (login, login.partition(":")[2])):
+        login = proxy.rpartition("@")[0]
+        login = login.partition("://")[2] or login
+        # With one of these characters in a password, a library shows what is before it as the host.
+        read = re.split(r"[/?#]", login)[0]
+        for secret in filter(None, (login, login.partition(":")[2], read, read.partition(":")[2])):
             text = text.replace(secret, "***")
     return _LOGIN.sub("***@", text)
 

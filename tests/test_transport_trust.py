@@ -305,6 +305,8 @@ def test_netrc_never_replaces_the_token(
         "http://clerk:pass-word@[nowhere",
         "http://clerk:pass-word@127.0.0.1:none",
         "http://clerk:pass-word@",
+        "http://clerk:pass-word//@127.0.0.1:1",
+        "http://clerk:pass-word?x@127.0.0.1:1",
         "socks9://clerk:pass-word@127.0.0.1:1",
         "clerk:pass-word@127.0.0.1:{port}",
     ],

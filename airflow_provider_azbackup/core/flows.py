@@ -571,7 +571,7 @@ def _look_up(vault: Vault | None, name: str) -> Flow[FoundItem]:
     names = closest_first(called, sorted({item.friendly_name for item in found}))
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     raise AzureBackupNotFoundError(
-        f"vault {vault.name} protects nothing called {called!r}{close_to(called, names)}; it protects "
+        f"vault {vault.name} protects nothing called {called!r}{close_to(called, names[:20])}; it protects "
         f"{', '.join(names[:20]) or 'nothing of that kind'}{more}{f'. Given: {name}' if share else ''}"
     )
 

@@ -144,11 +144,11 @@ class Settings:
         given = {name: _first(extra, names) for name, names in _EXTRAS.items()}
         cloud_name = given["cloud_environment"] or "AzurePublicCloud"
         if cloud_name not in CLOUDS:
-            raise _wrong(conn_id, "cloud_environment", cloud_name, f"one of {', '.join(CLOUDS)}")
+            raise _wrong(conn_id, "cloud_environment", _shown(cloud_name), f"one of {', '.join(CLOUDS)}")
         cloud = CLOUDS[cloud_name]
         vault_type = given["vault_type"] or RECOVERY_SERVICES
         if vault_type not in VAULT_TYPES:
-            raise _wrong(conn_id, "vault_type", vault_type, f"one of {', '.join(VAULT_TYPES)}")
+            raise _wrong(conn_id, "vault_type", _shown(vault_type), f"one of {', '.join(VAULT_TYPES)}")
         _check_identities(conn_id, login or "", password or "", given, extra)
         credential, arguments = _credential(conn_id, login or "", password or "", given)
         return cls(
@@ -351,7 +351,7 @@ def _share(conn_id: str, text: str) -> float:
     except ValueError:
         share = 0.0
     if not 0.01 <= share <= 1.0:
-        raise _wrong(conn_id, "job_read_share", text, "a number from 0.01 to 1, such as 0.8")
+        raise _wrong(conn_id, "job_read_share", _shown(text), "a number from 0.01 to 1, such as 0.8")
     return share
 
 
@@ -366,7 +366,7 @@ def _short(key: str) -> str:
 
 
 # What is neither is not a host: it may be a secret, and is not asked.
-_HOST = re.compile(r"([\w.-]+|\[[0-9a-f:.]+\])(:\d+)?", re.IGNORECASE)
+_HOST = re.compile(r"([\w.-]+|\[[0-9a-f:.]+\])(:\d+)?", re.IGNORECASE | re.ASCII)
 
 
 def _safe_url(conn_id: str, name: str, url: str) -> str:
@@ -374,6 +374,7 @@ def _safe_url(conn_id: str, name: str, url: str) -> str:
         parts = urlsplit(url if "//" in url else f"https://{url}")
         # Reading the port checks it.
         usable = _HOST.fullmatch(parts.netloc) and parts.port != 0 and parts.scheme in ("https", "http")
+        usable = usable and url.isprintable()  # urlsplit takes tabs and line breaks out, also of a host
     except ValueError:
         usable = False
     if not usable or parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -407,6 +408,14 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+# What an error may show of a word or a number: what is longer, or mixes letters and digits, may be a secret.
+_SHOWN = re.compile(r"[A-Za-z_ -]{0,40}|[\d.,%-]{1,12}")
+
+
+def _shown(text: str) -> str:
+    return text if _SHOWN.fullmatch(text) else "..."
 
 
 def _wrong(conn_id: str, name: str, value: str, expected: str) -> AzureBackupConfigError:

@@ -247,12 +247,23 @@ def test_a_host_of_ones_own_may_be_named(field: str, given: str, used: str) -> N
         "https://[gateway",
         "https://gateway.example:port",
         "https://gateway.example:99999",
+        "https://gateway.example\\@other.example",
+        "https://other.example\\.gateway.example",
+        "https://gate\tway.example",
+        "https://gate\nway.example",
+        "https://\uff4danagement.azure.com",
     ],
 )
 def test_a_url_that_could_lose_the_token_or_means_nothing_is_told(field: str, url: str) -> None:
     words = complaint(**{field: url})
     assert f"{field} {shown_host(url)!r} in the extra" in words
     assert "expected https" in words
+
+
+@pytest.mark.parametrize("field", ["cloud_environment", "vault_type", "job_read_share"])
+def test_a_secret_pasted_into_a_field_for_a_word_or_a_number_is_not_repeated(field: str) -> None:
+    for secret in (SECRET, "Q8~aBcDeFgHiJ.KlMnOpQr_StUv", "c2VjcmV0IG9mIGEgcGVyc29u=="):
+        assert secret not in complaint(**{field: secret})
 
 
 def test_scope_and_portal_can_be_of_ones_own() -> None:
