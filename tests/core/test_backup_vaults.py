@@ -247,11 +247,17 @@ def test_a_policy_without_one_rule_to_follow_starts_nothing(rules: Any, words: s
     "described",
     [{"currentProtectionState": "ProtectionStopped"}, {"protectionStatus": {"status": "NotProtected"}}],
 )
-def test_an_instance_that_is_not_protected_is_not_backed_up(described: dict[str, Any]) -> None:
+def test_azure_decides_about_an_instance_that_is_not_protected(described: dict[str, Any]) -> None:
     asked: list[Call] = []
-    with pytest.raises(AzureBackupRefusedError, match=r"is (ProtectionStopped|NotProtected); no backup"):
-        play(flows.trigger_backup(DISK, NIGHTLY), answered(200, {"properties": described}), calls=asked)
-    assert len(asked) == 1
+    refused = answered(400, {"error": {"code": "UserErrorNotProtected", "message": "it is not protected"}})
+    with pytest.raises(AzureBackupRefusedError, match=r"it is not protected"):
+        play(
+            flows.trigger_backup(DISK, NIGHTLY),
+            answered(200, {"properties": described}),
+            refused,
+            calls=asked,
+        )
+    assert [call.method for call in asked] == ["GET", "POST"]
 
 
 def test_an_instance_that_names_no_policy_needs_a_rule_name() -> None:
@@ -528,8 +534,8 @@ def test_an_instance_that_is_not_protected_leaves_no_note_behind() -> None:
     flow = adoption.secure_job(intent(), None, remember=kept.append, tell=lambda _: None)
     stopped = answered(200, {"properties": {"currentProtectionState": "ProtectionStopped"}})
     with pytest.raises(AzureBackupRefusedError):
-        play(flow, listed(), stopped)
-    assert not any(kept)
+        play(flow, listed(), stopped, answered(400))
+    assert kept[-1] is None
 
 
 # The shared poller's sweep

@@ -7,6 +7,7 @@ import pytest
 from airflow_provider_azbackup.core import calls, replies
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
+    AzureBackupDailyLimitError,
     AzureBackupError,
     AzureBackupNotFoundError,
     AzureBackupRefusedError,
@@ -25,7 +26,7 @@ ERRORS = [
     (400, "UserErrorUnsupportedVaultImmutabilityStateChange", REFUSED, "The immutable vault property"),
     (400, "DppPluginInvalidInputParameters", REFUSED, "Invalid inputs from caller."),
     (400, "UserErrorInvalidRestorableTimeRange", REFUSED, "The given time range is invalid"),
-    (400, "CloudDosAbsoluteLimitReached", REFUSED, "Operation is blocked"),
+    (400, "CloudDosAbsoluteLimitReached", AzureBackupDailyLimitError, "Operation is blocked"),
     (400, "ServiceResourceNotEmptyWithBackendMessage", REFUSED, "vault cannot be deleted"),
     (403, "LinkedAuthorizationFailed", AzureBackupAuthError, "Microsoft.DataProtection/resourceGuards/read"),
     (404, "ResourceGroupNotFound", AzureBackupNotFoundError, "Resource group 'dpp-rg' could not be found."),
@@ -40,6 +41,8 @@ ERRORS = [
     (503, "ServerTimeout", TRANSIENT, "The request timed out."),
     (504, "GatewayTimeout", TRANSIENT, "did not receive a response from 'Microsoft.RecoveryServices'"),
 ]
+# Seconds that Azure's answer names, or that its documentation recommends.
+PAUSES = {"ResourceRequestsThrottled": 324.0, "CloudDosAbsoluteLimitReached": 86_400.0}
 CONFLICT = "BMSUserErrorContainerIsAlreadyRegisteredWithAnotherVault"
 
 
@@ -67,7 +70,7 @@ def test_a_recorded_error_is_read_with_code_message_and_decision(
     for error in meant:
         assert type(error) is kind
         assert words in str(error)
-        assert error.retry_after == (324.0 if status == 429 else None)
+        assert error.retry_after == PAUSES.get(code)
 
 
 def test_a_conflict_of_2026_is_a_refusal_with_its_code() -> None:
