@@ -31,16 +31,19 @@ def safe_link(link: object) -> str:
     :returns: the address, or an empty string when the link names no job or vault, or leads to a host that is
         neither a known portal nor listed in ``[azure_backup] allowed_hosts``.
     """
-    if not (portal := known_portal(str(link))):
+    if not isinstance(link, str) or not (portal := known_portal(link)):
         return ""
     try:
         path = job.path if (job := job_of(link)) else Vault.parse(_arm_id(link)).path
     except AzureBackupConfigError:
         return ""
-    tenant = _TENANT.search(str(link))
+    tenant = _TENANT.search(link)
     return portal_link(portal, tenant[1] if tenant else "", path)
 
 
 def _arm_id(link: object) -> str:
-    before, page, quoted = str(link).partition(JOB_PAGE)
+    # Anything else is no link, and the text of a deeply nested list cannot even be made.
+    if not isinstance(link, str):
+        return ""
+    before, page, quoted = link.partition(JOB_PAGE)
     return unquote(quoted) if page else before.partition("/resource")[2]

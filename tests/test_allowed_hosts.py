@@ -15,7 +15,7 @@ from airflow_provider_azbackup.get_provider_info import get_provider_info
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.hosts import check_hosts
 from airflow_provider_azbackup.links import AzureBackupJobLink
-from airflow_provider_azbackup.portal import safe_link
+from airflow_provider_azbackup.portal import job_of, safe_link
 
 OPTION = "AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS"
 VAULT = (
@@ -125,6 +125,13 @@ def test_a_link_of_ours_stays_what_it_is(portal: str) -> None:
         assert safe_link(settings.portal_link(arm_id)) == settings.portal_link(arm_id)
 
 
+def nested(depth: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
 @pytest.mark.parametrize(
     "link",
     [
@@ -141,10 +148,12 @@ def test_a_link_of_ours_stays_what_it_is(portal: str) -> None:
         None,
         7,
         ["https://portal.azure.com"],
+        nested(10_000),
     ],
 )
 def test_an_xcom_that_leads_elsewhere_is_no_link(link: object, monkeypatch: pytest.MonkeyPatch) -> None:
     assert safe_link(link) == ""
+    assert isinstance(link, str) or job_of(link) is None
     monkeypatch.setattr("airflow_provider_azbackup.links.XCom.get_value", lambda **_: link)
     key: Any = None
     assert AzureBackupJobLink().get_link(key, ti_key=key) == ""

@@ -42,6 +42,7 @@ from airflow_provider_azbackup.core.jobs import Outcome  # noqa: E402
 from airflow_provider_azbackup.core.settings import CLOUDS  # noqa: E402
 from airflow_provider_azbackup.emulator import Emulator  # noqa: E402
 from airflow_provider_azbackup.hooks import AzureBackupHook  # noqa: E402
+from airflow_provider_azbackup.page import gates  # noqa: E402
 from airflow_provider_azbackup.page import reads as page_reads  # noqa: E402
 from airflow_provider_azbackup.page.app import HEADERS, make_app  # noqa: E402
 from tests.conftest import WaitingClock  # noqa: E402
@@ -495,7 +496,14 @@ def test_whatever_a_task_pushes_as_its_job_is_read_with_its_type_and_length_chec
 
 @pytest.mark.parametrize(
     "link",
-    [["x"], {"x": 1}, 7, "[" * 1_500, "https://portal.azure.com/#@t/resource" + "/x" * 900, "x" * 9_000],
+    [
+        ["x"],
+        {"x": 1},
+        7,
+        "[" * 1_500,
+        "https://portal.azure.com/#@t/resource" + "/x" * 900,
+        "x" * 9_000,
+    ],
 )
 def test_whatever_a_task_pushes_as_its_link_is_no_gate_unless_it_names_a_job(
     page: Page, azure: Emulator, records: Records, link: Any
@@ -523,6 +531,41 @@ def test_a_question_that_cannot_be_one_is_refused_and_no_fault_of_the_server(
 ) -> None:
     assert page.get(path).status_code == 422
     assert azure.requests == []
+
+
+def test_the_newest_gates_are_shown_and_that_there_are_more(
+    page: Page, azure: Emulator, records: Records
+) -> None:
+    link = link_of(azure.start_job("vm-good", seconds=60))
+    records.task("nightly", azure_backup_job_url=link, job={"item": "the newest"})
+    same = {"dag_id": "nightly", "run_id": "manual__2026-01-01T00:00:01+00:00", "task_id": "backup"}
+    task = {**same, "state": "success", "pool": "default_pool", "pool_slots": 1, "start_date": records.at}
+    xcom = {**same, "dag_run_id": 1, "key": "azure_backup_job_url"}
+
+    def add(first: int, last: int) -> None:
+        with airflow_settings.Session() as session:
+            numbers = range(first, last + 1)
+            session.execute(insert(TaskInstance.__table__), [{**task, "map_index": each} for each in numbers])
+            older = [
+                # One of them is no link, so it is not shown, but it counts.
+                {
+                    **xcom,
+                    "map_index": each,
+                    "value": link if each else "no link",
+                    "timestamp": records.at - timedelta(seconds=each + 1),
+                }
+                for each in numbers
+            ]
+            session.execute(insert(XComModel.__table__), older)
+            session.commit()
+
+    add(0, gates.MOST - 2)
+    found = page.json("/api/gates")
+    assert (len(found["gates"]), found["cut"]) == (gates.MOST - 1, False)
+    add(gates.MOST - 1, gates.MOST - 1)
+    found = page.json("/api/gates")
+    assert (len(found["gates"]), found["cut"]) == (gates.MOST - 1, True)
+    assert (found["gates"][0]["item"], found["gates"][1]["map_index"]) == ("the newest", 1)
 
 
 def test_an_old_gate_is_not_shown(page: Page, azure: Emulator, records: Records) -> None:

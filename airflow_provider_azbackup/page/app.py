@@ -153,8 +153,8 @@ def make_app(reads: Reads | None = None) -> FastAPI:
         # Airflow checks the permission for the dag_id in the query, so no other Dag is shown then.
         asked = {each for each in gates.gated_dag_ids(session, since) if dag_id in (None, each)}
         readable = {each for each in asked if _may_read_xcoms(each, user)}
-        found = gates.recent(session, readable, since) if readable else []
-        return {"gates": found, "cut": len(found) >= gates.MOST}
+        found, cut = gates.recent(session, readable, since) if readable else ([], False)
+        return {"gates": found, "cut": cut}
 
     @app.get(
         "/api/dags/{dag_id}/task",

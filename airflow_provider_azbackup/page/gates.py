@@ -40,38 +40,44 @@ def gated_dag_ids(session: Session, since: datetime) -> set[str]:
     return set(session.scalars(gated))
 
 
-def recent(session: Session, dag_ids: Collection[str], since: datetime) -> list[JsonObject]:
+def recent(session: Session, dag_ids: Collection[str], since: datetime) -> tuple[list[JsonObject], bool]:
     """Return the task instances of these Dags that have waited for a job since a moment, newest first.
 
     :param dag_ids: of Dags whose XComs the user may read.
+    :returns: at most :data:`MOST` of them, and whether there are more.
     """
-    told = aliased(XComModel)
-    same = and_(
-        told.dag_id == XComModel.dag_id,
-        told.run_id == XComModel.run_id,
-        told.task_id == XComModel.task_id,
-        told.map_index == XComModel.map_index,
-        told.key == "job",
-        func.length(cast(told.value, String)) <= _LONGEST,
+    # The limit comes before the joins, because joining a week of XComs takes seconds.
+    links = (
+        select(XComModel)
+        .where(*_is_link(since), XComModel.dag_id.in_(dag_ids))
+        .order_by(XComModel.timestamp.desc())
+        .limit(MOST + 1)
+        .subquery()
     )
+    link, told = aliased(XComModel, links), aliased(XComModel)
     rows = session.execute(
         select(
-            XComModel.dag_id,
-            XComModel.run_id,
-            XComModel.task_id,
-            XComModel.map_index,
-            XComModel.value,
+            link.dag_id,
+            link.run_id,
+            link.task_id,
+            link.map_index,
+            link.value,
             TaskInstance.state,
             TaskInstance.start_date,
             told.value,
         )
-        .join(TaskInstance, _of_task())
-        .outerjoin(told, same)
-        .where(*_is_link(since), XComModel.dag_id.in_(dag_ids))
-        .order_by(XComModel.timestamp.desc())
-        .limit(MOST)
-    )
-    return [
+        .join(TaskInstance, _same_task(TaskInstance, link))
+        .outerjoin(
+            told,
+            and_(
+                _same_task(told, link),
+                told.key == "job",
+                func.length(cast(told.value, String)) <= _LONGEST,
+            ),
+        )
+        .order_by(link.timestamp.desc())
+    ).all()
+    found = [
         {
             "dag_id": dag_id,
             "run_id": run_id,
@@ -83,9 +89,10 @@ def recent(session: Session, dag_ids: Collection[str], since: datetime) -> list[
             "vault": ref.vault.name,
             **_size_and_end(_plain(job)),
         }
-        for dag_id, run_id, task_id, map_index, link, state, began, job in rows
-        if (ref := job_of(_plain(link)))
+        for dag_id, run_id, task_id, map_index, value, state, began, job in rows[:MOST]
+        if (ref := job_of(_plain(value)))
     ]
+    return found, len(rows) > MOST
 
 
 def of_task(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, Any]:
@@ -104,13 +111,10 @@ def of_task(session: Session, dag_id: str, run_id: str, task_id: str, map_index:
     return found if AzureBackupJobLink.key in found else {}
 
 
-def _of_task() -> Any:
-    return and_(
-        TaskInstance.dag_id == XComModel.dag_id,
-        TaskInstance.run_id == XComModel.run_id,
-        TaskInstance.task_id == XComModel.task_id,
-        TaskInstance.map_index == XComModel.map_index,
-    )
+def _same_task(one: Any, other: Any) -> Any:
+    """Return the condition that rows of two tables are of one task instance."""
+    names = ("dag_id", "run_id", "task_id", "map_index")
+    return and_(*(getattr(one, name) == getattr(other, name) for name in names))
 
 
 def _is_link(since: datetime) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ const DAY = 86400;
 
 const at = (id) => document.getElementById(id);
 const state = {
-  connections: [], answer: null, gates: [], byJob: new Map(), hidden: new Set(), days: 7, form: "plot",
+  connections: [], answer: null, gates: [], gatesCut: false, byJob: new Map(), hidden: new Set(), days: 7, form: "plot",
   rows: PAGE, gateRows: PAGE, items: ROWS, late: LATE, chosen: null, item: "", picked: false, within: 26,
 };
 let timeline = null;
@@ -357,7 +357,7 @@ function tellTable() {
 }
 
 function tellGates() {
-  const { gates, gateRows } = state;
+  const { gates, gatesCut, gateRows } = state;
   at("gates").replaceChildren(
     ...gates.slice(0, gateRows).map((gate) => {
       const job = state.answer?.jobs?.find((each) => each.id.toLowerCase() === gate.job);
@@ -377,7 +377,7 @@ function tellGates() {
   at("gates-none").hidden = gates.length > 0;
   at("gates-none").textContent = "No task of a DAG that you may read has waited for a job this week.";
   at("more-gates").hidden = gates.length <= gateRows;
-  at("more-gates").textContent = `Show ${Math.min(PAGE, gates.length - gateRows)} more of ${gates.length}`;
+  at("more-gates").textContent = `Show ${Math.min(PAGE, gates.length - gateRows)} more of ${gatesCut ? "the newest " : ""}${gates.length}`;
 }
 
 // One item over time
@@ -516,7 +516,9 @@ async function look() {
 
 async function lookAtGates() {
   try {
-    state.gates = (await ask("api/gates")).gates;
+    const { gates, cut } = await ask("api/gates");
+    state.gates = gates;
+    state.gatesCut = cut;
   } catch (error) {
     at("gates-none").textContent = error.message;
     at("gates").closest(".scroll").hidden = true;
