@@ -48,6 +48,7 @@ from airflow_provider_azbackup.waiting import (
     check_gate,
     check_literal,
     check_vaults,
+    given,
     read_seconds,
 )
 
@@ -271,6 +272,9 @@ class AzureBackupOperator(StartOperator):
             vault_type=vault_type,
             protected_item=protected_item,
             job_id=job_id,
+        )
+        self._needed = given(
+            protected_item=protected_item, job_id=job_id, recovery_point_expiry=recovery_point_expiry
         )
         self.protected_item = protected_item
         self.job_id = job_id
@@ -600,6 +604,7 @@ class AzureBackupRestoreOperator(StartOperator):
             vault_type=kind,
         )
         self._check_options(kind)
+        self._needed = given(as_of=as_of, point_in_time=point_in_time) | {"protected_item", "recovery_point"}
         self.protected_item = protected_item
         self.restore_to = restore_to
         self.request = request
@@ -679,6 +684,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
     operator_extra_links = (AzureBackupJobLink(), AzureBackupVaultLink())
     ui_color = "#d6eaf8"
     accept_warnings = True
+    _needed = frozenset({"job_id"})
 
     def __init__(
         self,
@@ -696,6 +702,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         check_booleans(self.task_id, deferrable=deferrable)
+        check_texts(f"task {self.task_id!r}", azure_backup_conn_id=azure_backup_conn_id)
         check_literal(job_id, split_job_id)
         check_literal(vault_type, check_vault_type)
         check_vaults(

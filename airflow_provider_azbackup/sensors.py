@@ -21,6 +21,7 @@ from airflow_provider_azbackup.compat import default_zone, interval_start, run_m
 from airflow_provider_azbackup.core.names import (
     TIERS,
     check_item,
+    check_texts,
     check_vault_type,
     read_moment,
     read_warnings,
@@ -44,6 +45,7 @@ from airflow_provider_azbackup.waiting import (
     check_gate,
     check_literal,
     check_vaults,
+    given,
     read_seconds,
 )
 
@@ -229,6 +231,7 @@ class AzureBackupJobSensor(_Gate):
         "vault_type",
         "azure_backup_conn_id",
     )
+    _needed = frozenset({"job_id"})
 
     def __init__(
         self,
@@ -260,6 +263,7 @@ class AzureBackupJobSensor(_Gate):
             min_tier=min_tier,
             require_all_disks=require_all_disks,
         )
+        check_texts(f"task {self.task_id!r}", azure_backup_conn_id=azure_backup_conn_id)
         check_literal(job_id, split_job_id)
         check_literal(vault_type, check_vault_type)
         check_vaults(
@@ -450,6 +454,7 @@ class AzureBackupFreshnessSensor(_Gate):
             min_tier=min_tier,
             require_all_disks=require_all_disks,
         )
+        check_texts(f"task {self.task_id!r}", azure_backup_conn_id=azure_backup_conn_id)
         check_literal(protected_item, check_item)
         check_literal(vault_type, check_vault_type)
         check_literal(since, lambda text: read_moment("since", text))
@@ -465,6 +470,7 @@ class AzureBackupFreshnessSensor(_Gate):
             raise AzureBackupConfigError(
                 f"since of task {self.task_id!r} is {since!r}; expected a timedelta that is not negative"
             )
+        self._needed = given(since=since) | {"protected_item"}
         self.protected_item = protected_item
         self.since = since
         self.max_age = age

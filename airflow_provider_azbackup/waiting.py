@@ -63,6 +63,8 @@ class JobWait:
     min_consistency: str | None = None
     min_tier: str | None = None
     require_all_disks: bool = False
+    # The arguments that must not come to nothing when Airflow renders them.
+    _needed: frozenset[str] = frozenset()
     _point: RecoveryPoint | None = None
     _proof: Proof | None = None
     timeout: float
@@ -79,13 +81,21 @@ class JobWait:
     def hook(self) -> AzureBackupHook:
         """Return a hook on the connection and vault of this task.
 
-        :raises AzureBackupConfigError: when a template has been rendered to something else than text.
+        :raises AzureBackupConfigError: when a template has been rendered to something else than text, or to
+            nothing where the task would do something else without the argument.
         """
         from airflow_provider_azbackup.hooks import AzureBackupHook
 
         fields: tuple[str, ...] = tuple(getattr(self, "template_fields", ()))
         texts = {name: getattr(self, name) for name in fields if name not in _MORE_THAN_TEXT}
         check_texts(f"task {self.task_id!r}", **texts)
+        for name in sorted(self._needed):
+            if (value := getattr(self, name)) in (None, ""):
+                raise AzureBackupConfigError(
+                    f"{name} of task {self.task_id!r} came to nothing in this run ({value!r}), and without "
+                    f"it the task would do something else. Correct the template, or what the task that it "
+                    f"reads returns; or leave {name} out"
+                )
         return AzureBackupHook(
             self.azure_backup_conn_id,
             vault_name=self.vault_name,
@@ -478,6 +488,11 @@ def check_vaults(
             vault_type=vault_type,
         )
         check_literal(value, check)
+
+
+def given(**arguments: object) -> frozenset[str]:
+    """Return the names of the arguments that the author of a DAG has not left out."""
+    return frozenset(name for name, value in arguments.items() if value is not None)
 
 
 def check_literal(value: object, check: Callable[[str], object]) -> None:

@@ -223,6 +223,47 @@ def test_the_table_of_arguments_is_right(kind: Any) -> None:
     assert names[kind.__name__] == [rendered, own_arguments(kind) - rendered]
 
 
+# The arguments without which a task would do something else: restore the newest recovery point, for example.
+DECISIVE = {
+    "AzureBackupOperator": ["protected_item", "job_id", "recovery_point_expiry"],
+    "AzureBackupRestoreOperator": ["protected_item", "recovery_point", "as_of", "point_in_time"],
+    "AzureBackupCancelJobOperator": ["job_id"],
+    "AzureBackupJobSensor": ["job_id"],
+    "AzureBackupFreshnessSensor": ["protected_item", "since"],
+}
+
+
+@pytest.mark.parametrize("nothing", [None, ""], ids=repr)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in classes() for name in DECISIVE.get(kind.__name__, [])],
+    ids=lambda each: getattr(each, "__name__", each),
+)
+def test_an_argument_that_comes_to_nothing_is_not_one_that_was_left_out(
+    azure: Emulator, kind: Any, name: str, nothing: Any
+) -> None:
+    azure.start_job("documents", ago=600)
+    task = with_template(kind, name)
+    setattr(task, name, nothing)  # as Airflow renders it, where a task that it reads has returned nothing
+    with pytest.raises(AzureBackupConfigError, match=f"{name} of task 'task' came to nothing in this run"):
+        task.execute(TaskInstance().context)
+    assert azure.requests == []
+
+
+@pytest.mark.parametrize("wrong", [["disks"], 7, [{}]], ids=repr)
+def test_a_place_that_is_no_dict_is_refused(wrong: Any) -> None:
+    for name in ("restore_to", "request"):
+        with pytest.raises(AzureBackupConfigError, match=f"{name} is of type .*; expected a dict"):
+            operators.AzureBackupRestoreOperator(task_id="task", protected_item="vm-good", **{name: wrong})
+
+
+@TASKS
+def test_a_connection_id_that_is_no_text_is_refused_when_the_dag_is_parsed(kind: Any) -> None:
+    for wrong in (["azure_backup_default"], {}, 7):
+        with pytest.raises(AzureBackupConfigError, match="azure_backup_conn_id of task 'task' is "):
+            kind(task_id="task", **{**NEEDED[kind.__name__], "azure_backup_conn_id": wrong})
+
+
 @pytest.mark.parametrize("name", ["poll_interval", "timeout"])
 @pytest.mark.parametrize(
     "kind",

@@ -552,9 +552,12 @@ def check_restore(
             f"a place of airflow_provider_azbackup.restore_to, or a body in Azure's own words"
         )
     for name, value in (("restore_to", restore_to), ("request", request)):
-        if isinstance(value, str) and _is_known(value):
+        if value is not None and not isinstance(value, Mapping) and _is_known(value):
+            shown = (
+                f"the text {value[:80]!r}" if isinstance(value, str) else f"of type {type(value).__name__}"
+            )
             raise AzureBackupConfigError(
-                f"{name} is the text {value[:80]!r}; expected a dict (a template that renders to one needs "
+                f"{name} is {shown}; expected a dict (a template that renders to one needs "
                 f"render_template_as_native_obj=True on the DAG)"
             )
     if isinstance(restore_to, Mapping):
