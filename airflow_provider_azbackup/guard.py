@@ -15,13 +15,26 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, TaskGroup
 
-from airflow_provider_azbackup.exceptions import AzureBackupError
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
 from airflow_provider_azbackup.operators import AzureBackupOperator, AzureBackupRestoreOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 _FAILED = frozenset({"failed", "upstream_failed"})
+# What a restore has no use for: how the backup is taken, and what it has to prove.
+_OF_BACKUP = frozenset(
+    {
+        "backup_type",
+        "enable_compression",
+        "min_consistency",
+        "min_tier",
+        "recovery_point_expiry",
+        "require_all_disks",
+        "retention_tag",
+        "rule_name",
+    }
+)
 
 
 class AzureBackupRestoreOnFailureOperator(AzureBackupRestoreOperator):
@@ -96,10 +109,16 @@ def backed_up(
     :param restore_to: a place that a function of :mod:`airflow_provider_azbackup.restore_to` returned; None
         restores nothing.
     :param group_id: of the task group, with tasks ``backup`` and ``restore``.
-    :param arguments: of both operators: ``deferrable``, ``poll_interval``, ``timeout``, ``vault_name``, ...
+    :param arguments: of both operators: ``deferrable``, ``poll_interval``, ``timeout``, ``vault_name``, ...;
+        of the backup alone: ``backup_type``, ``min_consistency``, ...
     :return: the backup's operator.
-    :raises AzureBackupConfigError: as the operators do.
+    :raises AzureBackupConfigError: as the operators do, and for ``wait_for_completion=False``.
     """
+    if not arguments.get("wait_for_completion", True):
+        raise AzureBackupConfigError(
+            f"wait_for_completion of backed_up({protected_item!r}) is False, so the tasks in the block would "
+            f"run before the backup is proven; leave it out"
+        )
     with TaskGroup(group_id=group_id):
         backup = AzureBackupOperator(
             task_id="backup",
@@ -122,7 +141,7 @@ def backed_up(
                     f"{{{{ ti.xcom_pull(task_ids='{name}', key='recovery_point', map_indexes=ti.map_index)"
                     f"['arm_id'] }}}}"
                 ),
-                **arguments,
+                **{name: value for name, value in arguments.items() if name not in _OF_BACKUP},
             ).as_teardown(setups=backup)
         with scope:
             yield backup

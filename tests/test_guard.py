@@ -15,7 +15,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupNotFoundError,
 )
 from airflow_provider_azbackup.guard import backed_up
-from airflow_provider_azbackup.restore_to import disks, original_vm
+from airflow_provider_azbackup.restore_to import disks, original_database, original_vm
 from tests.tasks import TaskInstance
 
 task_runner = pytest.importorskip(
@@ -125,6 +125,35 @@ def test_a_failure_restores_that_very_backup(
     assert asked[0].task_ids == ["backed_up.check", "backed_up.patch"]
     (post,) = azure.service.requests(method="POST", path_contains="/restore")
     assert post["path"].casefold() == f"{point['arm_id']}/restore".casefold()
+
+
+def test_a_database_is_guarded_with_the_type_of_its_backup(
+    azure: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        DAG("patch", schedule=None) as dag,
+        backed_up(
+            "payroll [sqlvm]",
+            restore_to=original_database(),
+            deferrable=False,
+            backup_type="Full",
+            enable_compression=True,
+        ),
+    ):
+        EmptyOperator(task_id="patch")
+    ti = TaskInstance()
+    dag.get_task("backed_up.backup").execute(ti.context)
+    states(monkeypatch, patch="failed")
+    restore = dag.get_task("backed_up.restore")
+    restore.recovery_point = ti.xcoms["recovery_point"]["arm_id"]  # as Airflow renders it
+    assert restore.execute(ti.context)
+    assert azure.count("POST", "/restore") == 1
+
+
+@pytest.mark.parametrize("place", [None, disks(storage_account_id=STAGING)], ids=["no way back", "disks"])
+def test_a_guard_that_would_not_wait_for_its_backup_is_refused(place: Any) -> None:
+    with pytest.raises(AzureBackupConfigError, match="wait_for_completion"):
+        guarded(restore_to=place, wait_for_completion=False)
 
 
 @pytest.mark.parametrize("check", ["success", "skipped"])

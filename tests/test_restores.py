@@ -551,7 +551,7 @@ def test_a_retry_keeps_the_deadline_of_the_first_start(azure: Emulator, clock: A
         ({}, "neither of restore_to and request"),
         ({"restore_to": DISKS, "request": {"objectType": "x"}}, "both of restore_to and request"),
         ({"restore_to": {"place": "moon"}}, "names the place 'moon'"),
-        ({"restore_to": DISKS, "protected_item": ""}, "protected_item '' is neither"),
+        ({"restore_to": DISKS, "protected_item": ""}, "protected_item is neither .* Given: ''"),
         ({"restore_to": DISKS, "as_of": "soon"}, "as_of 'soon' is not a moment"),
         ({"restore_to": DISKS, "point_in_time": "2026-01-01"}, "point_in_time is for databases"),
         ({"restore_to": DISKS, "recovery_point": "1", "as_of": "2026-01-01"}, "give one"),
