@@ -557,7 +557,7 @@ def test_a_retry_keeps_the_deadline_of_the_first_start(azure: Emulator, clock: A
         ({"restore_to": DISKS, "recovery_point": "1", "as_of": "2026-01-01"}, "give one"),
         (
             {"restore_to": DISKS, "if_running": "hope"},
-            "if_running is 'hope'; expected one of wait, adopt, fail",
+            "if_running of task 'restore' is 'hope'; expected one of wait, adopt, fail",
         ),
         ({"restore_to": DISKS, "timeout": -1}, "timeout of task 'restore' is -1"),
         ({"restore_to": DISKS, "poll_interval": "60"}, "poll_interval of task 'restore' is '60'"),
