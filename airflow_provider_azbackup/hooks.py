@@ -413,7 +413,7 @@ class AzureBackupHook(_Target, BaseHook):
         remember: Callable[[Note | None], None],
         tell: Callable[[str], None],
     ) -> Secured:
-        """Decide about the job that was in the way of another one.
+        """Decide how to go on after a job that Azure did not carry out for now.
 
         Parameters and errors: :func:`~airflow_provider_azbackup.core.adoption.join_other`.
         """
@@ -779,8 +779,11 @@ class AzureBackupAsyncHook(_Target):
                 )
                 end = until() if has_secrets_backend() else min(until(), gives_up)
             except Exception as error:  # Airflow, and what reads the connection for it, raise what they like
-                told = f"connection {self.azure_backup_conn_id!r} cannot be read now"
-                fault, end = AzureBackupTransientError(f"{told}: {type(error).__name__}: {error}"), until()
+                fault = AzureBackupTransientError(
+                    f"connection {self.azure_backup_conn_id!r} cannot be read now: "
+                    f"{type(error).__name__}: {error}"
+                )
+                end = until()
             if (left := end - clock.current().now()) <= 0:
                 raise fault
             log.warning("%s", fault)

@@ -7,23 +7,21 @@ clouds and to those that the deployment lists in ``[azure_backup] allowed_hosts`
 
 from __future__ import annotations
 
-import re
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_azbackup.core.settings import CLOUDS, Settings
+from airflow_provider_azbackup.core.settings import CLOUDS, HOST, Settings
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
-# By the field of a connection that can name another one.
+# Hosts of the known clouds, by the field of a connection that names another one.
 _KNOWN = MappingProxyType(
     {
         field: frozenset(urlsplit(getattr(cloud, field)).netloc for cloud in CLOUDS.values()) - {""}
         for field in ("endpoint", "authority", "portal")
     }
 )
-_HOST = re.compile(r"([\w.-]+|\[[0-9a-f:.]+\])(:\d+)?")
 _OPTION = (
     "allowed_hosts in section [azure_backup] of airflow.cfg (AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS in the "
     "environment)"
@@ -37,7 +35,7 @@ def allowed_hosts() -> frozenset[str]:
     """
     text = conf.get("azure_backup", "allowed_hosts", fallback="")
     hosts = [host.strip().lower() for host in text.split(",") if host.strip()]
-    if wrong := [host for host in hosts if not _HOST.fullmatch(host)]:
+    if wrong := [host for host in hosts if not HOST.fullmatch(host)]:
         raise AzureBackupConfigError(
             f"{wrong[0]!r} is not a host; expected entries such as login.example or login.example:8443, "
             f"separated by commas. Correct {_OPTION}"

@@ -100,13 +100,14 @@ class _Shared:
     users: int = 0
     opening: asyncio.Task[Poller] | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    # The latest deadline of all who wait for the connection; why it cannot be read, and when that is news.
+    # The latest deadline of all who wait for the connection, why it cannot be read, and what is done at the
+    # next such fault.
     latest: float = 0.0
     fault: AzureBackupError | None = None
     news: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
-    def tell(self, fault: AzureBackupError) -> None:
-        """Let all who wait know why the connection could not be read."""
+    def report(self, fault: AzureBackupError) -> None:
+        """Wake all who wait, because the connection could not be read."""
         news, self.news = self.news, asyncio.get_running_loop().create_future()
         self.fault = fault
         news.set_result(None)
@@ -124,7 +125,7 @@ _BUDGETS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, _Queue]] = W
 
 async def _open(conn_id: str, clock: clocks.Clock, queues: dict[object, _Queue], shared: _Shared) -> Poller:
     with clocks.running_on(clock):
-        hook = await AzureBackupAsyncHook(conn_id).open(until=lambda: shared.latest, notice=shared.tell)
+        hook = await AzureBackupAsyncHook(conn_id).open(until=lambda: shared.latest, notice=shared.report)
     return Poller(hook, clock, queues)
 
 

@@ -25,7 +25,7 @@ def job_of(link: object) -> JobRef | None:
 
 
 def safe_link(link: object) -> str:
-    """Return the portal's page of the job or vault that a link is about, built anew from its ARM id.
+    """Return the portal's page of the job or vault that a link is about, built from its ARM id.
 
     :param link: an XCom, which any task may have written.
     :returns: the address, or an empty string when the link names no job or vault, or leads to a host that is

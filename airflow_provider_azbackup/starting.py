@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -20,6 +20,7 @@ from airflow_provider_azbackup.core.names import (
     check_word,
     read_warnings,
 )
+from airflow_provider_azbackup.core.plain import iso_time
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupError,
@@ -251,11 +252,7 @@ class StartOperator(JobWait, BaseOperator):
                     tell=self.log.info,
                     may_leave=may_leave,
                 )
-                if secured.other:
-                    self._wait_out(context, hook, secured.other, since, secured.began)
-                elif secured.obstacle:
-                    self._ask_later(context, secured.obstacle, since, secured.began)
-                else:
+                if self._is_clear(context, hook, secured, since):
                     return self._go_on(context, hook, secured, since)
                 note, began = None, secured.began
 
@@ -277,6 +274,16 @@ class StartOperator(JobWait, BaseOperator):
         # Nothing is known of when a job that was found is to end.
         quiet = self._quiet(secured.kind) if secured.kind else 0.0
         return self._await(context, hook, secured.ref, wait, secured.over, quiet)
+
+    def _is_clear(self, context: Context, hook: AzureBackupHook, secured: Secured, since: float) -> bool:
+        """Return whether there is a job to wait for; if not, first wait until Azure can be asked again."""
+        if secured.other:
+            self._wait_out(context, hook, secured.other, since, secured.began)
+        elif secured.obstacle:
+            self._ask_later(context, secured.obstacle, since, secured.began)
+        else:
+            return True
+        return False
 
     def _wait_out(
         self, context: Context, hook: AzureBackupHook, other: Job, since: float, began: float
@@ -320,8 +327,8 @@ class StartOperator(JobWait, BaseOperator):
         at = now + max(delay, _SHORTEST_DELAY)
         if isinstance(obstacle, AzureBackupLimitError) and at >= deadline:
             raise type(obstacle)(
-                f"{why}. Azure may accept the {self.noun} at {_utc(at)}, after this task would have given up "
-                f"({_utc(deadline)}): retry it then, or give it a longer timeout",
+                f"{why}. Azure may accept the {self.noun} at {iso_time(at)}, after this task would have "
+                f"given up ({iso_time(deadline)}): retry it then, or give it a longer timeout",
                 **vars(obstacle),
             )
         # Tasks that were refused together must not come back together.
@@ -333,8 +340,8 @@ class StartOperator(JobWait, BaseOperator):
         self.log.info(
             "%s. Waiting until %s, then asking again; this task gives up at %s",
             why,
-            _utc(at),
-            _utc(deadline),
+            iso_time(at),
+            iso_time(deadline),
         )
         self.show_wait(context, why, until=at)
         if self.deferrable:
@@ -522,11 +529,7 @@ class StartOperator(JobWait, BaseOperator):
             except AzureBackupBusyError:
                 context["ti"].xcom_push(key="job", value=failed.facts())
                 raise
-            if secured.other:
-                self._wait_out(context, hook, secured.other, wait.since, wait.began)
-            elif secured.obstacle:
-                self._ask_later(context, secured.obstacle, wait.since, wait.began)
-            else:
+            if self._is_clear(context, hook, secured, wait.since):
                 return self._go_on(context, hook, secured, wait.since)
         return self._secure(context, since=wait.since, began=wait.began)
 
@@ -548,7 +551,3 @@ class StartOperator(JobWait, BaseOperator):
             fate = f"Azure was asked to cancel it, as cancel_on_timeout says: {job.status}"
             self.overdue(context, error, fate)
         return self._finish(context, job, wait)  # it ended in the last moment
-
-
-def _utc(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")

@@ -65,8 +65,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# Seconds. azure-core's own 300 and 300 would hold a look at a job for ten minutes. The libraries count the
-# second one anew with every byte; here it is for the whole of an answer.
+# Seconds. azure-core's own 300 and 300 would hold a look at a job for ten minutes. The libraries start the
+# second one again with every byte; here it is for the whole answer.
 _TIMEOUTS = {"connection_timeout": 10, "read_timeout": 60}
 # Bytes of an answer once it is decompressed. A page of 1,000 jobs or protected items has 3 MB at the most.
 LARGEST_ANSWER = 8 * 2**20
@@ -74,8 +74,8 @@ _READ_AT_ONCE = 16 * 2**10
 # Tries after the first, and the longest Retry-After sat out inside a call. A longer one goes back to the
 # caller with the 429: a wait obeys it between two looks, where nothing is held up by it.
 _RETRIES = {"GET": (3, 30.0), "POST": (8, 330.0)}
-# Seconds that a GET with all of its tries may take. Where less is left, it is sent once, because what waits
-# for it asks again itself.
+# Seconds that a GET with all of its tries may take. Where less is left, it is sent once, because the wait
+# itself asks again.
 _WITH_RETRIES = 360.0
 # What a refusal says: Entra ID's codes, msal of a tenant that is not there, a chain that found no identity.
 _REFUSALS = ("AADSTS", "authority configuration", "DefaultAzureCredential failed")
@@ -143,7 +143,7 @@ class _AsyncRetries(_Retries, AsyncRetryPolicy[Any, Any]):
 
 
 class _TimedReader(io.RawIOBase):
-    """Reads what a socket sends until a moment, however slowly it comes: a socket counts anew with each byte.
+    """Reads from a socket until a moment, however slowly bytes come: a socket's own timeout is for each read.
 
     :param raw: what reads the socket.
     :param sock: the socket. Its timeout now is that of the whole answer.
@@ -169,7 +169,7 @@ class _TimedReader(io.RawIOBase):
 
 
 class _TimedResponse(http.client.HTTPResponse):
-    """Takes the timeout that the socket has for that of the whole answer, headers and body."""
+    """Applies the timeout of the socket to the whole answer, headers and body."""
 
     def __init__(self, sock: socket.socket, *more: Any, **options: Any) -> None:
         super().__init__(sock, *more, **options)
@@ -554,9 +554,9 @@ def _request(settings: Settings, call: Call, version: str) -> HttpRequest:
 
 
 def _limit(call: Call) -> float | None:
-    """Return the seconds that a call may take, None when nobody waits with a deadline.
+    """Return the seconds that a call may take; None for the usual time.
 
-    A deadline that has passed is none: nothing is tried again, so the one answer may take its usual time.
+    A call whose deadline has passed already is the only one that its caller sends, so it has the usual time.
     """
     left = call.deadline - clock.current().now()
     return max(left, LAST_LOOK) if 0 < left < math.inf else None

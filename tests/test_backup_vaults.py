@@ -420,7 +420,7 @@ def test_arguments_for_the_other_type_of_vault_are_told_at_construction(
         ({"protected_item": "disk-good", "backup_type": "Log", **HERE}, "backup_type of task"),
         (
             {"protected_item": "disk-good", "vault_type": "BackupVault"},
-            "vault_type 'BackupVault' is not known",
+            "vault_type is 'BackupVault'",
         ),
     ],
 )

@@ -136,9 +136,7 @@ def test_a_fleet_of_nothing_is_an_error_that_names_the_nearest_policy_first(azur
     ) as caught:
         fleet(policy="fleeet")
     assert "allow_empty=True" in str(caught.value)
-    with pytest.raises(
-        AzureBackupConfigError, match=r"state 'Protectd' is not known \(did you mean 'Protected'\?\)"
-    ):
+    with pytest.raises(AzureBackupConfigError, match=r"state is 'Protectd' \(did you mean 'Protected'\?\)"):
         fleet(state="Protectd")
     azure.protect("documents", deleted_ago=60.0)
     with pytest.raises(AzureBackupNotFoundError, match="Items whose backup data is soft-deleted: 1"):

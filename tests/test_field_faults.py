@@ -146,6 +146,7 @@ def arguments(azure: Emulator, clock: Any) -> dict[str, Any]:
         "since": clock(),
         "cancel_on_kill": True,
         "wait_for": "completion",
+        "waiting_for": "",
         "version": 1,
     }
 

@@ -88,10 +88,12 @@ def test_an_odd_region_is_refused(region: str) -> None:
         restore_to.new_disk(disk_id=f"{GROUP}/apps/providers/Microsoft.Compute/disks/d", region=region or "/")
 
 
+# As the address of a container, there is nothing wrong with this one.
+PLAIN = f"https://login.example/{SECRET}"
 PASTED = [
     f"https://user:{SECRET}@login.example",
     f"https://:{SECRET}@login.example",
-    f"https://login.example/{SECRET}",
+    PLAIN,
     f"https://login.example?sig={SECRET}",
     f"https://login.example#{SECRET}",
     f"http://login.example/?sv=1&sig={SECRET}",
@@ -108,6 +110,13 @@ def test_no_error_repeats_a_secret_that_was_pasted_into_an_address(field: str, p
         Settings.read("azure", login="id", password="pw", extra=extra)
     assert SECRET.casefold() not in str(refused.value).casefold()
     assert field in str(refused.value)
+
+
+@pytest.mark.parametrize("pasted", [pasted for pasted in PASTED if pasted != PLAIN])
+def test_no_error_repeats_a_secret_that_was_pasted_into_the_address_of_a_container(pasted: str) -> None:
+    with pytest.raises(AzureBackupConfigError, match="container_url is not the plain address") as refused:
+        restore_to.database_files(container_url=pasted, prefix="dump-")
+    assert SECRET.casefold() not in str(refused.value).casefold()
 
 
 @pytest.mark.parametrize(

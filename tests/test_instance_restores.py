@@ -445,7 +445,7 @@ def test_a_wish_to_cancel_is_refused_before_any_request(
     [
         ({"restore_to": disks(storage_account_id=ACCOUNT)}, "'disks' is for what Recovery Services vaults"),
         ({"vault_type": "RecoveryServices"}, "'new_disk' is for what Backup vaults"),
-        ({"vault_type": "Backup"}, "vault_type 'Backup' is not known"),
+        ({"vault_type": "Backup"}, "vault_type is 'Backup'"),
         ({"restore_to": original_blobs()}, "give point_in_time"),
     ],
 )

@@ -327,7 +327,7 @@ MISTAKES: dict[str, tuple[Mistake, str, list[str]]] = {
     ),
     "backup type in lower case": (
         backup(backup_type="full"),
-        "backup_type 'full' is not known (did you mean 'Full'?)",
+        "backup_type is 'full' (did you mean 'Full'?)",
         [f"{WORDS_OF}CopyOnlyFull, "],
     ),
     "backup type of another workload": (

@@ -70,7 +70,7 @@ def test_a_name_is_looked_up_in_one_list_of_each_management_type(azure: Emulator
 
 
 def test_hana_takes_no_incremental_backup_on_demand() -> None:
-    with pytest.raises(AzureBackupConfigError, match="backup_type 'Incremental' is not known"):
+    with pytest.raises(AzureBackupConfigError, match="backup_type is 'Incremental'"):
         AzureBackupOperator(task_id="backup", protected_item="systemdb", backup_type="Incremental")
 
 

@@ -405,13 +405,7 @@ class _Search(flows.Heard):
         # cannot be had now, because all reads are used up, need not hold up the first request.
         blind = intent.now if fresh else intent.deadline
         while True:
-            try:
-                running = yield from self.running(blind, pause, any_type=bool(busy_since))
-            except AzureBackupTransientError as error:
-                if not fresh:
-                    raise
-                self.tell(f"Cannot see whether a {intent.noun} of {item.label} is running: {error}")
-                running, self.crowd = None, CROWD
+            running = yield from self._seen_running(blind, pause, fresh=fresh, any_type=bool(busy_since))
             if running:
                 return self._meet(running)
             if ready is None:
@@ -446,23 +440,21 @@ class _Search(flows.Heard):
                 if self.may_leave and self.crowd >= CROWD:
                     return Secured(ref=None, since=intent.now, began=self.began, note=accepted)
                 ref = yield from flows.wait_for_operation(operation, intent.noun)
-            except AzureBackupBusyError as error:
+            except (AzureBackupBusyError, AzureBackupLimitError) as error:
                 # What is in the way may be what a request of unknown fate has started.
                 self.remember(asking if sent else None)
-                busy_since = busy_since or self.at
-                if intent.if_running == "fail":
+                is_busy = isinstance(error, AzureBackupBusyError)
+                if is_busy and intent.if_running == "fail":
                     raise
+                busy_since = busy_since or self.at
                 pause, blind = flows.spread_pause(next(busy_pauses), error), intent.deadline
                 # A longer pause, which only Azure asks for, is not spent in the worker.
                 is_long = pause >= 2 * _MINUTE or self.at + pause >= intent.deadline
-                if is_long or self.at - busy_since >= busy_limit:
+                if not is_busy or is_long or self.at - busy_since >= busy_limit:
                     return self._later(error)
                 # It may not be in the list yet, and one that has just ended is in nobody's way.
                 self.tell(f"{error}. Looking for that {intent.noun}")
                 asked = asked if sent else 0.0
-            except AzureBackupLimitError as error:
-                self.remember(asking if sent else None)
-                return self._later(error)
             except AzureBackupUnconfirmedStartError as error:
                 sent += 1
                 self.tell(f"{error} Looking for {SETTLED:g} s whether it was")
@@ -483,6 +475,19 @@ class _Search(flows.Heard):
                 self.remember(replace(accepted, job=ref.path))
                 self.tell(f"The {intent.noun} of {item.label} is job {ref.job_id}")
                 return Secured(ref=ref, since=intent.now, began=self.began, kind=item.kind, point=ready.point)
+
+    def _seen_running(self, until: float, pause: float, *, fresh: bool, any_type: bool) -> Flow[Job | None]:
+        """Return what :meth:`running` does; None too if ``fresh`` allows to go on without the list."""
+        try:
+            return (yield from self.running(until, pause, any_type=any_type))
+        except AzureBackupTransientError as error:
+            if not fresh:
+                raise
+            self.tell(
+                f"Cannot see whether a {self.intent.noun} of {self.intent.item.label} is running: {error}"
+            )
+            self.crowd = CROWD
+            return None
 
     def _send_at(self) -> float:
         """Return Azure's time at which to send the request, so that no older job can be taken for its job."""

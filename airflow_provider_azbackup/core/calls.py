@@ -23,6 +23,7 @@ from airflow_provider_azbackup.core.names import (
     close_to,
     refuse_cancel,
     shown_host,
+    unknown_word,
 )
 from airflow_provider_azbackup.core.resources import (
     BackupInstance,
@@ -239,9 +240,7 @@ def _word(name: str, value: object, known: Collection[str]) -> str:
     for word in known:
         if isinstance(value, str) and word.casefold() == value.casefold():
             return word
-    raise AzureBackupConfigError(
-        f"{name} {value!r} is not known{close_to(str(value), known)}; expected one of {', '.join(known)}"
-    )
+    raise unknown_word(name, value, known)
 
 
 def backup_request(item: ProtectedItem, **options: Unpack[BackupOptions]) -> JsonObject:

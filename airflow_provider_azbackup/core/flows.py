@@ -771,7 +771,7 @@ def spread_pause(interval: float, fault: AzureBackupError | None = None) -> floa
 
 
 def _until(flow: Flow[T], deadline: float) -> Flow[T]:
-    """Hold a conversation whose answers nobody waits for after a moment."""
+    """Hold a conversation, and give each of its calls a deadline."""
     try:
         call = next(flow)
         while True:

@@ -207,7 +207,7 @@ def close_to(text: str, words: Collection[str]) -> str:
 
 
 def closest_first(text: str, words: Collection[str]) -> list[str]:
-    """Return words in their order, but those that are most like a text first."""
+    """Return words in their order, but those that are most like a text before the others."""
     from difflib import get_close_matches  # as above
 
     by_case = {word.casefold(): word for word in words}
@@ -222,10 +222,15 @@ def check_word(name: str, value: object, words: Collection[str]) -> None:
     :raises AzureBackupConfigError: naming the argument, what it is, and the words.
     """
     if value not in words:
-        raise AzureBackupConfigError(
-            f"{name} is {value!r}{close_to(str(value), words)}; expected one of {', '.join(words)}"
-            f"{_no_template(value)}"
-        )
+        raise unknown_word(name, value, words)
+
+
+def unknown_word(name: str, value: object, words: Collection[str]) -> AzureBackupConfigError:
+    """Return the error about an argument that is none of the words it may be; see :func:`check_word`."""
+    return AzureBackupConfigError(
+        f"{name} is {value!r}{close_to(str(value), words)}; expected one of {', '.join(words)}"
+        f"{_no_template(value)}"
+    )
 
 
 def _no_template(value: object) -> str:
@@ -270,9 +275,9 @@ def check_name(name: str, text: str) -> None:
 
 
 def shown_host(url: str) -> str:
-    """Return scheme and host of an address, all that an error shows of it: the rest may hold a secret.
+    """Return the scheme and host of an address, for errors: the rest may hold a secret.
 
-    :param url: whatever somebody has pasted. What does not look like a host is not shown either.
+    :param url: any text. If it does not begin with a host, "..." is returned.
     """
     host = r"(?:[a-z0-9-]{1,63}\.)+[a-z][a-z0-9-]{1,30}|localhost|\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-f:.]+\]"
     found = re.match(
@@ -395,11 +400,7 @@ def check_backup_type(text: str) -> None:
 
     :raises AzureBackupConfigError: listing those that are known.
     """
-    known = sorted(set().union(*(types for _, types in REQUESTS.values())))
-    if text not in known:
-        raise AzureBackupConfigError(
-            f"backup_type {text!r} is not known{close_to(text, known)}; expected one of {', '.join(known)}"
-        )
+    check_word("backup_type", text, sorted(set().union(*(types for _, types in REQUESTS.values()))))
 
 
 def check_min_tier(kind: str, name: str, min_tier: str | None, *, on_demand: bool) -> None:
@@ -425,11 +426,7 @@ def check_vault_type(text: str) -> None:
 
     :raises AzureBackupConfigError: saying what is expected.
     """
-    if text not in VAULT_TYPES:
-        raise AzureBackupConfigError(
-            f"vault_type {text!r} is not known{close_to(text, VAULT_TYPES)}; expected one of "
-            f"{', '.join(VAULT_TYPES)}"
-        )
+    check_word("vault_type", text, VAULT_TYPES)
 
 
 def told_type(vault_type: object, *texts: object) -> str | None:

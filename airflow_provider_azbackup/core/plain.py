@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 # In characters: the longest text that is read from one field of an answer, and the longest message of an
@@ -29,6 +30,11 @@ def clean(text: str) -> str:
 def cut(text: str, longest: int = LONGEST_TEXT) -> str:
     """Return a text of at most ``longest`` characters; one that was longer ends in an ellipsis."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def iso_time(moment: float) -> str:
+    """Return a Unix time as ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 
 
 def plain(value: Any) -> Any:

@@ -6,10 +6,10 @@ Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-man
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_azbackup.core.jobs import Job
+from airflow_provider_azbackup.core.plain import iso_time
 from airflow_provider_azbackup.core.wire import JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupError
 
@@ -56,15 +56,11 @@ def report(
         "percent": percent,
         "bytes_done": done,
         "bytes_total": total,
-        "last_look": _utc(at),
+        "last_look": iso_time(at),
         "fault": str(fault)[:_LONGEST_FAULT] if fault else None,
         "waiting_for": waiting_for[:_LONGEST_FAULT] or None,
-        "waiting_until": None if waiting_until is None else _utc(waiting_until),
+        "waiting_until": None if waiting_until is None else iso_time(waiting_until),
     }
-
-
-def _utc(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 
 
 def is_news(now: JsonObject, before: JsonObject | None) -> bool:

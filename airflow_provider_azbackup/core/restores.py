@@ -20,7 +20,7 @@ from airflow_provider_azbackup.core.names import (
     RECOVERY_SERVICES,
     check_name,
     check_region,
-    close_to,
+    check_word,
     is_template,
     match_item,
     read_moment,
@@ -404,8 +404,9 @@ def database_files(
     """
     if _is_known(container_url) and not re.fullmatch(r"https://[^/?#\s]+/[^/?#\s]+/?", str(container_url)):
         raise AzureBackupConfigError(
-            f"container_url, on {shown_host(str(container_url))!r}, is not the plain address of a container; "
-            f"expected https://<account>.blob.core.windows.net/<container> without a signature"
+            f"container_url is not the plain address of a container; expected "
+            f"https://<account>.blob.core.windows.net/<container> without a signature. "
+            f"Given: an address on {shown_host(str(container_url))!r}"
         )
     _check_id("container_id", container_id, _BLOB_CONTAINER, optional=True)
     return _place(
@@ -851,10 +852,8 @@ def _check_range(pair: object) -> None:
 
 
 def _check_word(name: str, value: object, words: Sequence[str]) -> None:
-    if _is_known(value) and value not in words:
-        raise AzureBackupConfigError(
-            f"{name} {value!r} is not known{close_to(str(value), words)}; expected one of {', '.join(words)}"
-        )
+    if _is_known(value):
+        check_word(name, value, words)
 
 
 def _listed(name: str, value: Sequence[Any] | None) -> Any:

@@ -365,15 +365,15 @@ def _short(key: str) -> str:
     return key.rpartition("__")[2] if key.startswith("extra__") else key
 
 
-# What is neither is not a host: it may be a secret, and is not asked.
-_HOST = re.compile(r"([\w.-]+|\[[0-9a-f:.]+\])(:\d+)?", re.IGNORECASE | re.ASCII)
+# A name, an IPv4 or an IPv6 address, with or without a port. Anything else may be a secret that was pasted.
+HOST = re.compile(r"([\w.-]+|\[[0-9a-f:.]+\])(:\d+)?", re.IGNORECASE | re.ASCII)
 
 
 def _safe_url(conn_id: str, name: str, url: str) -> str:
     try:
         parts = urlsplit(url if "//" in url else f"https://{url}")
         # Reading the port checks it.
-        usable = _HOST.fullmatch(parts.netloc) and parts.port != 0 and parts.scheme in ("https", "http")
+        usable = HOST.fullmatch(parts.netloc) and parts.port != 0 and parts.scheme in ("https", "http")
         usable = usable and url.isprintable()  # urlsplit takes tabs and line breaks out, also of a host
     except ValueError:
         usable = False

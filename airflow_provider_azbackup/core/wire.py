@@ -40,7 +40,7 @@ class Call:
     the version of the connection. Empty: the version of the connection has everything. ``once`` is set where
     the caller itself waits after a 429, in the triggerer and until its own deadline. ``deadline`` is the
     Unix time after which nobody waits for the answer; a driver gives up then, but not before
-    :data:`LAST_LOOK` seconds have passed.
+    :data:`LAST_LOOK` seconds have passed. A deadline that has passed before the call is sent has no effect.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""What a seed, a control request may hold: each value is checked against the type of its field."""
+"""Checks of seeds and control requests: each value is compared with the type of its field."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def made(shape: type[T], given: Mapping[str, Any], what: str) -> T:
 
 
 def known(given: object, names: Mapping[str, Any] | Sequence[str], what: str) -> None:
-    """Refuse keys that nobody reads.
+    """Refuse unknown keys.
 
     :raises ValueError: with the close matches of each unknown key, and all that there are.
     """

@@ -309,8 +309,8 @@ class Call:
     def page(self, values: Sequence[T], body: Callable[[T], Json], name: Callable[[T], str]) -> Answer:
         """One page, with a ``nextLink`` when there is more. The token names the last value seen.
 
-        :param body: makes the body of one value; it is asked for those of this page.
-        :param name: what tells one value from the others.
+        :param body: makes the body of one value; it is called for the values of this page only.
+        :param name: returns the unique name of a value.
         """
         token = self.ask.query.get("$skipToken", "")
         try:

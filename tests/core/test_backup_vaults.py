@@ -179,7 +179,7 @@ def test_a_vault_that_is_named_has_the_type_of_the_task_or_of_the_connection() -
     assert plain.vault(**named, vault_type="DataProtection") == typed.vault(**named) == VAULT
     assert not plain.vault(**named).is_backup_vault
     assert not typed.vault(**named, vault_type="RecoveryServices").is_backup_vault
-    with pytest.raises(AzureBackupConfigError, match="vault_type 'Backup' is not known"):
+    with pytest.raises(AzureBackupConfigError, match="vault_type is 'Backup'"):
         plain.vault(**named, vault_type="Backup")
 
 

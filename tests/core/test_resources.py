@@ -139,7 +139,7 @@ def test_only_a_machine_names_its_item_without_being_looked_up() -> None:
 def test_backup_types_of_any_workload_are_known(name: str) -> None:
     check_backup_type(name)
     with pytest.raises(
-        AzureBackupConfigError, match=f"'{name.lower()}' is not known .*'{name}'.*; expected one of"
+        AzureBackupConfigError, match=f"backup_type is '{name.lower()}' .*'{name}'.*; expected one of"
     ):
         check_backup_type(name.lower())
 

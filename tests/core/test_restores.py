@@ -407,7 +407,7 @@ def test_requests_are_those_of_microsofts_examples(name: str) -> None:
         ),
         (
             lambda: original_share(copy_options="overwrite"),
-            r"'overwrite' is not known .*'Overwrite'.*; expected one of Overwrite",
+            r"copy_options is 'overwrite' .*'Overwrite'.*; expected one of Overwrite",
         ),
         (
             lambda: original_share(copy_options="Skip", files="a.txt"),
