@@ -252,7 +252,7 @@ class StartOperator(JobWait, BaseOperator):
                     tell=self.log.info,
                     may_leave=may_leave,
                 )
-                if self._is_clear(context, hook, secured, since):
+                if not self._waited(context, hook, secured, since):
                     return self._go_on(context, hook, secured, since)
                 note, began = None, secured.began
 
@@ -275,15 +275,15 @@ class StartOperator(JobWait, BaseOperator):
         quiet = self._quiet(secured.kind) if secured.kind else 0.0
         return self._await(context, hook, secured.ref, wait, secured.over, quiet)
 
-    def _is_clear(self, context: Context, hook: AzureBackupHook, secured: Secured, since: float) -> bool:
-        """Return whether there is a job to wait for; if not, first wait until Azure can be asked again."""
+    def _waited(self, context: Context, hook: AzureBackupHook, secured: Secured, since: float) -> bool:
+        """Wait for what is in the way, so that Azure can be asked again; False if nothing is in the way."""
         if secured.other:
             self._wait_out(context, hook, secured.other, since, secured.began)
         elif secured.obstacle:
             self._ask_later(context, secured.obstacle, since, secured.began)
         else:
-            return True
-        return False
+            return False
+        return True
 
     def _wait_out(
         self, context: Context, hook: AzureBackupHook, other: Job, since: float, began: float
@@ -529,7 +529,7 @@ class StartOperator(JobWait, BaseOperator):
             except AzureBackupBusyError:
                 context["ti"].xcom_push(key="job", value=failed.facts())
                 raise
-            if self._is_clear(context, hook, secured, wait.since):
+            if not self._waited(context, hook, secured, wait.since):
                 return self._go_on(context, hook, secured, wait.since)
         return self._secure(context, since=wait.since, began=wait.began)
 

@@ -556,7 +556,7 @@ def _request(settings: Settings, call: Call, version: str) -> HttpRequest:
 def _limit(call: Call) -> float | None:
     """Return the seconds that a call may take; None for the usual time.
 
-    A call whose deadline has passed already is the only one that its caller sends, so it has the usual time.
+    A call whose deadline has passed already has the usual time: a last look may come late.
     """
     left = call.deadline - clock.current().now()
     return max(left, LAST_LOOK) if 0 < left < math.inf else None
