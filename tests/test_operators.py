@@ -312,7 +312,7 @@ def test_an_expiry_that_has_passed_is_refused_before_any_backup(azure: Emulator)
 
 
 def test_a_backup_type_its_workload_does_not_know_is_refused_before_any_backup(azure: Emulator) -> None:
-    with pytest.raises(AzureBackupConfigError, match="'Log' is not offered for 'SAPHana"):
+    with pytest.raises(AzureBackupConfigError, match="'Log' is not offered for 'systemdb'"):
         back_up("systemdb", backup_type="Log")
     with pytest.raises(AzureBackupConfigError, match="enable_compression is for SQL"):
         back_up("vm-good", enable_compression=True)
