@@ -247,7 +247,7 @@ def test_an_item_without_snapshots_is_refused_before_anything_is_started(azure: 
 
 
 def test_a_database_has_no_consistency_to_ask_for(azure: Emulator) -> None:
-    with pytest.raises(AzureBackupConfigError, match="drop min_consistency"):
+    with pytest.raises(AzureBackupConfigError, match="Drop min_consistency"):
         back_up("payroll", min_consistency="AppConsistent")
     assert not azure.count("POST", "/subscriptions/")
 
