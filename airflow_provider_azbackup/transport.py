@@ -212,8 +212,16 @@ def _timed(connection: type[Any]) -> type[Any]:
 
 
 class _SyncTransport(RequestsTransport):  # type: ignore[misc]  # exported lazily, so untyped
+    # When the call ends at the latest, by time.monotonic(): a request for a token is part of it.
+    until = math.inf
+
     def send(self, request: Any, **options: Any) -> Any:
-        """Send a request; no error shows the password of a proxy."""
+        """Send a request within the time of the call; no error shows the password of a proxy."""
+        if (left := self.until - time.monotonic()) <= 0:
+            raise ServiceResponseTimeoutError("read timeout: no whole answer by the deadline")
+        config = self.connection_config
+        for name, usual in (("connection_timeout", config.timeout), ("read_timeout", config.read_timeout)):
+            options[name] = min(options.get(name, usual), left)
         with _no_passwords():
             return super().send(request, **options)
 
@@ -334,6 +342,8 @@ class SyncDriver(_Versions):
         return self._send_once(call, retry) if self._is_too_new(call, answer) else answer
 
     def _send_once(self, call: Call, retry: bool) -> Answer:
+        limit = _limit(call)
+        self._transport.until = math.inf if limit is None else time.monotonic() + limit
         try:
             response = self._client.send_request(
                 _request(self._settings, call, self._version(call)),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import ssl
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -20,7 +22,7 @@ from airflow_provider_azbackup.core import flows, replies
 from airflow_provider_azbackup.core.progress import report
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.wire import LAST_LOOK, Answer, Call, Flow, Lost, Reply
-from airflow_provider_azbackup.emulator import Emulator
+from airflow_provider_azbackup.emulator import Emulator, tls
 from airflow_provider_azbackup.exceptions import AzureBackupTimeoutError, AzureBackupTransientError
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.operators import AzureBackupOperator
@@ -80,7 +82,9 @@ def ask(
 
 
 @contextmanager
-def serving(send: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+def serving(
+    send: Callable[[BaseHTTPRequestHandler], None], context: ssl.SSLContext | None = None
+) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -92,11 +96,19 @@ def serving(send: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            if context is None:
+                super().finish_request(request, client_address)
+                return
+            with suppress(OSError), context.wrap_socket(request, server_side=True) as wrapped:
+                super().finish_request(wrapped, client_address)
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads, server.block_on_close = True, False
     thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
+    yield f"http{'s' if context else ''}://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     thread.join()
     server.server_close()
@@ -169,6 +181,30 @@ def test_a_trickling_answer_does_not_outrun_the_deadline(
         with pytest.raises(AzureBackupTimeoutError, match="never seen"):
             run(make, TaskInstance())
     assert time.monotonic() - began < 3 + 3 * LAST_LOOK
+
+
+def test_a_trickling_answer_to_the_sign_in_does_not_outrun_the_deadline(
+    azure: Emulator, connect: Callable[..., None], tmp_path: Path
+) -> None:
+    context = tls.server_context(tmp_path, tls.new())
+
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        begin(handler, 100_000)
+        for _ in range(400):
+            handler.wfile.write(b" ")
+            time.sleep(0.2)
+
+    def make() -> AzureBackupOperator:
+        return AzureBackupOperator(
+            task_id="backup", job_id=JOB.path, timeout=3, poll_interval=1, deferrable=False
+        )
+
+    with serving(send, context) as url, clocks.running_on(clocks.SystemClock()):
+        connect(azure.connection(authority=url, ca_bundle=str(tmp_path / "ca.pem")))
+        began = time.monotonic()
+        with pytest.raises(AzureBackupTimeoutError, match="never seen"):
+            run(make, TaskInstance())
+    assert time.monotonic() - began < 40
 
 
 def test_an_answer_that_is_huge_once_decompressed_is_refused(ask: Callable[..., Answer]) -> None:
