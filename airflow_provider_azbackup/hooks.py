@@ -154,7 +154,7 @@ class _Target:
         return told_type(self.vault_type or self.settings.vault_type, text) or RECOVERY_SERVICES
 
     def _found(self, protected_item: str | ProtectedItem, patience: float) -> Flow[FoundItem]:
-        if isinstance(protected_item, str):
+        if not isinstance(protected_item, ProtectedItem):
             self._check_vault("protected_item", protected_item)
         vault, now = self._vault(), clock.current().now()
         return flows.insist(lambda: flows.find_item(vault, protected_item), since=0.0, until=now + patience)

@@ -46,6 +46,27 @@ def test_a_misspelt_keyword_of_a_hook_method_is_refused_before_any_request(
     assert not azure.service.requests(path_contains="/subscriptions/")
 
 
+@pytest.mark.parametrize("given", [None, ["vm-good"], {"name": "vm-good"}, 7], ids=repr)
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("trigger_backup", ()),
+        ("resolve_protected_item", ()),
+        ("get_protected_item", ()),
+        ("list_recovery_points", ()),
+        ("get_job", ()),
+        ("cancel_job", ()),
+        ("get_recovery_point", ("1234",)),
+    ],
+)
+def test_what_is_no_text_is_refused_by_a_hook_method_before_any_request(
+    azure: Emulator, call: Call, method: str, more: tuple[str, ...], given: Any
+) -> None:
+    with pytest.raises(AzureBackupConfigError):
+        call(method, given, *more)
+    assert not azure.service.requests(path_contains="/subscriptions/")
+
+
 def test_a_vault_that_a_method_cannot_take_is_refused(azure: Emulator, call: Call) -> None:
     with pytest.raises(
         AzureBackupConfigError, match=r"list_protected_items\(\) takes no vault_name; it takes"

@@ -11,6 +11,7 @@ from airflow_provider_azbackup.core.flows import trigger_backup
 from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.exceptions import (
     AzureBackupError,
+    AzureBackupLimitError,
     AzureBackupTransientError,
     AzureBackupUnconfirmedStartError,
 )
@@ -120,7 +121,7 @@ def test_a_throttled_start_without_a_time_is_sent_again_ever_more_slowly(
 
 def test_a_start_that_stays_throttled_ends_as_not_started(azure: Emulator, call: Call, clock: Any) -> None:
     azure.fault(method="POST", path="/protectedItems/", status=429, retry_after=10, **ALWAYS)
-    with pytest.raises(AzureBackupTransientError, match="answered 429 TooManyRequests") as caught:
+    with pytest.raises(AzureBackupLimitError, match="answered 429 TooManyRequests") as caught:
         call("trigger_backup", MACHINE)
     assert caught.value.retry_after == 10
     assert starts(azure) == 1 + len(clock.waits) == 9
@@ -131,7 +132,7 @@ def test_a_start_throttled_for_an_hour_goes_back_to_the_caller_at_once(
     azure: Emulator, call: Call, clock: Any
 ) -> None:
     azure.fault(method="POST", path="/protectedItems/", status=429, retry_after=3600, **ALWAYS)
-    with pytest.raises(AzureBackupTransientError) as caught:
+    with pytest.raises(AzureBackupLimitError) as caught:
         call("trigger_backup", MACHINE)
     assert caught.value.retry_after == 3600
     assert (starts(azure), clock.waits) == (1, [])

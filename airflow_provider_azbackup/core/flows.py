@@ -534,7 +534,7 @@ def find_item(vault: Vault | None, name: str | ProtectedItem) -> Flow[FoundItem]
     :param name: likewise, or what that returned.
     :raises AzureBackupError: as there.
     """
-    item = _read_item_id(name) if isinstance(name, str) else name
+    item = name if isinstance(name, ProtectedItem) else _read_item_id(name)
     if item is None:
         return (yield from _look_up(vault, str(name)))
     return replies.read_item(item, (yield from ask(calls.get_protected_item(item))))

@@ -119,7 +119,12 @@ def management_of(kind: str) -> str:
 
 
 def decoded(arm_id: str) -> str:
-    """Return an ARM id without percent-escapes: Microsoft's clients send ``%3B`` for ``;``."""
+    """Return an ARM id without percent-escapes: Microsoft's clients send ``%3B`` for ``;``.
+
+    :raises AzureBackupConfigError: when it is no text.
+    """
+    if not isinstance(arm_id, str):
+        raise AzureBackupConfigError(f"{arm_id!r:.100} is no text; expected an ARM id, a GUID or a name")
     if "%" not in arm_id:
         return arm_id
     from urllib.parse import unquote  # here, because most DAG files hold no such id

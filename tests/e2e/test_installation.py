@@ -31,7 +31,7 @@ def test_the_connection_test_says_yes_after_asking_azure(airflow: Stack, azure: 
 
 
 @pytest.mark.parametrize(
-    ("conn_id", "reason"), [("no_rights", "does not have authorization"), ("wrong_secret", "AADSTS7000215")]
+    ("conn_id", "reason"), [("no_rights", "Missing right"), ("wrong_secret", "AADSTS7000215")]
 )
 def test_the_connection_test_says_what_is_wrong(airflow: Stack, conn_id: str, reason: str) -> None:
     with pytest.raises(StackError, match=reason):
