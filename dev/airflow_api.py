@@ -122,7 +122,7 @@ class AirflowApi:
         self.call("PATCH", f"/dags/{quote(dag_id)}", {"is_paused": paused}, update_mask="is_paused")
 
     def reparse(self, dag_id: str) -> None:
-        """Have the file of a Dag read anew, soon; without this it is read again only when it has changed."""
+        """Have the file of a Dag read anew, soon."""
         token = self.call("GET", f"/dags/{quote(dag_id)}")["file_token"]
         self.call("PUT", f"/parseDagFile/{quote(token, safe='')}")
 

@@ -41,6 +41,9 @@ CHAOS = (
 # What was killed is missed after seconds, not after minutes.
 SETTINGS = {
     "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+    # A file is read again when it has changed, or when a test asks for it. Airflow's default, to read all of
+    # them again every 30 s, takes half a core for a dozen of them.
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
     # Backups that are waited for in a worker hold its slot for minutes here.
     "AIRFLOW__CORE__PARALLELISM": "12",
     # An API server that was frozen hears a dozen tasks at once. With the 15 connections it has by itself, it
