@@ -47,7 +47,8 @@ def kept(airflow: Stack, azure: Azure) -> Kept:
     bad = airflow.run_dag("chaos_working", {**conf, "conn_id": "wrong_secret"})
     waits = airflow.wait_for_state(good, "backup", "deferred", timeout=90)
     trigger = trigger_arguments(airflow, waits.facts["trigger"]["id"])
-    states = [airflow.wait(run)["backup"] for run in (good, bad)]
+    # Each try with the wrong secret is given a minute, in which a new secret may take effect.
+    states = [airflow.wait(run, timeout=600)["backup"] for run in (good, bad)]
     task = airflow.task(good, "backup")
     xcoms = [
         airflow.xcom(task, entry["key"])
