@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from airflow.providers.common.compat.sdk import XCom
 
 from airflow_provider_azbackup.core.settings import CLOUDS, Settings
 from airflow_provider_azbackup.emulator import Emulator
@@ -154,7 +155,7 @@ def nested(depth: int) -> list[Any]:
 def test_an_xcom_that_leads_elsewhere_is_no_link(link: object, monkeypatch: pytest.MonkeyPatch) -> None:
     assert safe_link(link) == ""
     assert isinstance(link, str) or job_of(link) is None
-    monkeypatch.setattr("airflow_provider_azbackup.links.XCom.get_value", lambda **_: link)
+    monkeypatch.setattr(XCom, "get_value", lambda **_: link)
     key: Any = None
     assert AzureBackupJobLink().get_link(key, ti_key=key) == ""
 

@@ -68,7 +68,7 @@ def in_triggerer(settings: Settings) -> Answer:
 def ask(
     request: pytest.FixtureRequest, azure: Emulator, connect: Callable[..., None]
 ) -> Callable[..., Answer]:
-    """Ask a server that answers as it is told to; the emulator does the sign-in."""
+    """Ask a server that answers as a test wants; the emulator does the sign-in."""
 
     def ask(send: Callable[[BaseHTTPRequestHandler], None]) -> Answer:
         with serving(send) as url:

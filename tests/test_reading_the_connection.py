@@ -125,10 +125,10 @@ def test_a_connection_that_exists_on_workers_only_is_called_invisible_to_the_tri
     began = clock()
     with pytest.raises(AzureBackupConfigError) as error:
         run(between(backup, lambda: monkeypatch.delenv(left)), TaskInstance())
-    told = str(error.value)
-    assert "is not visible to the triggerer" in told
-    assert f"set {left} for the triggerer" in told
-    assert "Airflow's database" in told
+    text = str(error.value)
+    assert "is not visible to the triggerer" in text
+    assert f"set {left} for the triggerer" in text
+    assert "Airflow's database" in text
     assert clock() - began <= 120
 
 

@@ -89,10 +89,10 @@ def test_dependabot_watches_the_actions_and_the_lock_files_but_not_what_is_old_o
 
 def test_what_is_said_of_the_vendored_library_is_what_its_provenance_says() -> None:
     said = (ROOT / "SECURITY.md").read_text()
-    told = (ROOT / "airflow_provider_azbackup/page/static/uplot/PROVENANCE.md").read_text()
-    (version,) = re.findall(r"^uPlot ([\d.]+),", told)
+    provenance = (ROOT / "airflow_provider_azbackup/page/static/uplot/PROVENANCE.md").read_text()
+    (version,) = re.findall(r"^uPlot ([\d.]+),", provenance)
     assert f"uPlot {version} (MIT licence)" in said
-    assert f"`uplot@{version}`" in said and f"`uplot@{version}`" in told
+    assert f"`uplot@{version}`" in said and f"`uplot@{version}`" in provenance
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS)

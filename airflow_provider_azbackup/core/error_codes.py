@@ -91,7 +91,7 @@ _DATABASES = "SQL Server, SAP HANA"
 ERROR_CODES = (
     _busy("UserErrorBackupOperationInProgress", "VMs", "another backup operation is currently in progress"),
     _busy("SystemBackupOperationInProgress", "VMs"),
-    # A number, whose symbolic code is empty.
+    # A number: Azure leaves the symbolic code empty.
     _busy("400001", "VMs; recorded", "another operation is currently in progress on this item"),
     _busy("BMSUserErrorObjectLocked", _SHARES, "another operation is in progress on the selected item"),
     _busy(

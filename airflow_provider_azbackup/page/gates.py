@@ -54,7 +54,7 @@ def recent(session: Session, dag_ids: Collection[str], since: datetime) -> tuple
         .limit(MOST + 1)
         .subquery()
     )
-    link, told = aliased(XComModel, links), aliased(XComModel)
+    link, job = aliased(XComModel, links), aliased(XComModel)
     rows = session.execute(
         select(
             link.dag_id,
@@ -64,15 +64,15 @@ def recent(session: Session, dag_ids: Collection[str], since: datetime) -> tuple
             link.value,
             TaskInstance.state,
             TaskInstance.start_date,
-            told.value,
+            job.value,
         )
         .join(TaskInstance, _same_task(TaskInstance, link))
         .outerjoin(
-            told,
+            job,
             and_(
-                _same_task(told, link),
-                told.key == "job",
-                func.length(cast(told.value, String)) <= _LONGEST,
+                _same_task(job, link),
+                job.key == "job",
+                func.length(cast(job.value, String)) <= _LONGEST,
             ),
         )
         .order_by(link.timestamp.desc())

@@ -144,10 +144,10 @@ def test_the_key_of_an_azure_connection_is_never_replaced_by_another_identity(
         Settings.read(
             "nightly", conn_type="azure", login=login, password=password, extra={"tenantId": "t", key: value}
         )
-    told = str(error.value)
-    assert "which this package does not read" in told
-    assert "Create a connection of type azure_backup" in told
-    assert SECRET not in told
+    text = str(error.value)
+    assert "which this package does not read" in text
+    assert "Create a connection of type azure_backup" in text
+    assert SECRET not in text
 
 
 @pytest.mark.parametrize(
