@@ -41,58 +41,59 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 .PHONY: demo test matrix dist docs lint lock bench fleet distributed bench-imports screenshots az-cli clean
 
 demo: .venv/demo.installed
-	@exec $(BIN)/python -m dev.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)') $(if $(FLEET),--machines '$(FLEET)')
+	@exec $(BIN)/python -m dev.demo.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)') $(if $(FLEET),--machines '$(FLEET)')
 
 test: .venv/test.installed
 	@exec dev/test
 
 matrix: .venv/test.installed
-	@$(BIN)/nox; seen=$$?; $(BIN)/python -m dev.matrix --write && exit $$seen
+	@$(BIN)/nox; seen=$$?; $(BIN)/python -m dev.release.matrix --write && exit $$seen
 
 dist: .venv/test.installed
-	@dev/dist
+	@dev/release/dist
 
 lint: .venv/test.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 bench: .venv/test.installed
-	$(BIN)/python -m dev.bench --write
-	$(BIN)/python -m dev.bench_cost --write
+	$(BIN)/python -m dev.bench.reads --write
+	$(BIN)/python -m dev.bench.cost --write
 
 fleet: .venv/test.installed
-	$(BIN)/python -m dev.fleet --write $(if $(WAITS),--waits '$(WAITS)')
-	$(BIN)/python -m dev.takeover --write
+	$(BIN)/python -m dev.bench.fleet --write $(if $(WAITS),--waits '$(WAITS)')
+	$(BIN)/python -m dev.bench.takeover --write
 
 distributed: .venv-distributed/installed
-	.venv-distributed/bin/python -m dev.distributed --write $(if $(WAITS),--waits '$(WAITS)')
+	.venv-distributed/bin/python -m dev.bench.distributed --write $(if $(WAITS),--waits '$(WAITS)')
 
 bench-imports: .venv/test.installed
-	$(BIN)/python dev/import_cost.py
+	$(BIN)/python dev/bench/import_cost.py
 
 screenshots: .venv/test.installed
-	@exec $(BIN)/python -m dev.screenshots
+	@exec $(BIN)/python -m dev.demo.screenshots
 
 az-cli: .venv/demo.installed .venv-az/installed
-	@exec $(BIN)/python -m dev.az_cli .venv-az/bin/python
+	@exec $(BIN)/python -m dev.demo.az_cli .venv-az/bin/python
 
 docs: .venv-docs/installed
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	@echo "The site begins at build/site/index.html"
 
 lock: $(BIN)/uv
-	dev/lock $(if $(UPGRADE),--upgrade)
+	dev/release/lock $(if $(UPGRADE),--upgrade)
 
 clean:
 	rm -rf .venv .venv-az .venv-docs .venv-distributed .venv-releases build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .nox
 
-# The files installed are the files locked, or nothing is installed at all; the package itself is linked, not copied.
+# The files installed are the files locked, or nothing is installed at all; the two packages are linked, not copied.
 # They are compiled once: where PYTHONDONTWRITEBYTECODE is set, each process of a test would compile Airflow anew, for 6 s.
-.venv/%.installed: requirements/%.txt pyproject.toml $(BIN)/uv
+.venv/%.installed: requirements/%.txt pyproject.toml emulator/pyproject.toml $(BIN)/uv
 	@echo "Installing requirements/$*.txt into .venv"
 	@$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/$*.txt
-	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . -e ./emulator
 	@touch $@
 
 # azure-cli pins a hundred packages to versions of its own, so it gets an environment of its own.
@@ -103,11 +104,11 @@ clean:
 	@touch $@
 
 # Celery stays out of the environment of the tests: nothing of this package needs it.
-.venv-distributed/installed: requirements/distributed.txt pyproject.toml $(BIN)/uv
+.venv-distributed/installed: requirements/distributed.txt pyproject.toml emulator/pyproject.toml $(BIN)/uv
 	@echo "Installing requirements/distributed.txt into .venv-distributed"
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-distributed
 	@$(BIN)/uv pip install --quiet --python .venv-distributed/bin/python --require-hashes -r requirements/distributed.txt
-	@$(BIN)/uv pip install --quiet --python .venv-distributed/bin/python --no-deps --no-build-isolation -e .
+	@$(BIN)/uv pip install --quiet --python .venv-distributed/bin/python --no-deps --no-build-isolation -e . -e ./emulator
 	@touch $@
 
 # The site needs none of what the package needs: its reference is read, not imported.

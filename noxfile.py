@@ -6,8 +6,8 @@
 On the first Python of a release all fast tests are run; on the others those that reach into Airflow, and
 with the lowest dependencies those that reach into these as well. The rest is our own core, the same
 everywhere. Then each release is started for real, with its triggerer, and the wheel is installed into an
-empty environment of each. ``dev.matrix`` makes tables of the reports. What has a report is not run again
-until the next commit, so an interrupted run is taken up where it was.
+empty environment of each. ``dev.release.matrix`` makes tables of the reports. What has a report is not run
+again until the next commit, so an interrupted run is taken up where it was.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import nox
 
-from dev.matrix import LOWEST, cells, is_whole, report
-from dev.releases import ALL, NEWEST, RELEASES, installs, pytest_options
+from dev.release.matrix import LOWEST, cells, is_whole, report
+from dev.release.releases import ALL, NEWEST, RELEASES, installs, pytest_options
 
 nox.options.default_venv_backend = "uv"
 nox.options.download_python = "never"

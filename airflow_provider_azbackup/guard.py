@@ -68,7 +68,7 @@ class AzureBackupRestoreOnFailureOperator(AzureBackupRestoreOperator):
         return super().execute(context)
 
     def _states(self, ti: Any, guarded: list[str]) -> set[str]:
-        from airflow_provider_azbackup.compat import states_of
+        from airflow_provider_azbackup.runtime.compat import states_of
 
         group = self.get_closest_mapped_task_group()
         inside = [

@@ -18,26 +18,27 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.compat import connection_form, default_zone, has_secrets_backend, is_parsing
-from airflow_provider_azbackup.core import adoption, calls, flows, matching, orders
-from airflow_provider_azbackup.core.jobs import Job, is_proven
-from airflow_provider_azbackup.core.matching import Subject
-from airflow_provider_azbackup.core.names import (
+from airflow_provider_azbackup.core.conversations import flows, matching
+from airflow_provider_azbackup.core.conversations.matching import Subject
+from airflow_provider_azbackup.core.conversations.proof import Action, check_job
+from airflow_provider_azbackup.core.conversations.recovery_point_of_job import find_recovery_point
+from airflow_provider_azbackup.core.conversations.tiers import check_tier, wait_for_tier
+from airflow_provider_azbackup.core.model.jobs import Job, is_proven
+from airflow_provider_azbackup.core.model.names import (
     RECOVERY_SERVICES,
     check_texts,
     check_vault_of,
     read_moment,
     told_type,
 )
-from airflow_provider_azbackup.core.points import RecoveryPoint
-from airflow_provider_azbackup.core.proof import Action, check_job
-from airflow_provider_azbackup.core.recovery_point_of_job import find_recovery_point
-from airflow_provider_azbackup.core.replies import BackupStatus, FoundItem, Operation
-from airflow_provider_azbackup.core.resources import JobRef, OperationRef, ProtectedItem, Vault
-from airflow_provider_azbackup.core.restores import RestoreOptions, split_point_id
+from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
+from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef, ProtectedItem, Vault
+from airflow_provider_azbackup.core.rest import requests
+from airflow_provider_azbackup.core.rest.responses import BackupStatus, FoundItem, Operation
+from airflow_provider_azbackup.core.restore import plan
+from airflow_provider_azbackup.core.restore.targets import RestoreOptions, split_point_id
 from airflow_provider_azbackup.core.settings import Settings
-from airflow_provider_azbackup.core.tiers import check_tier, wait_for_tier
+from airflow_provider_azbackup.core.start import adoption
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
@@ -45,16 +46,23 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupTransientError,
 )
 from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS, UI_FIELD_BEHAVIOUR
-from airflow_provider_azbackup.hosts import check_hosts
-from airflow_provider_azbackup.story import Story
+from airflow_provider_azbackup.runtime import clock
+from airflow_provider_azbackup.runtime.compat import (
+    connection_form,
+    default_zone,
+    has_secrets_backend,
+    is_parsing,
+)
+from airflow_provider_azbackup.runtime.hosts import check_hosts
+from airflow_provider_azbackup.runtime.job_log import Story
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
-    from airflow_provider_azbackup.core.adoption import Intent, Note, Secured
-    from airflow_provider_azbackup.core.names import AcceptWarnings, WaitFor
+    from airflow_provider_azbackup.core.model.names import AcceptWarnings, WaitFor
+    from airflow_provider_azbackup.core.start.adoption import Intent, Note, Secured
     from airflow_provider_azbackup.core.wire import Answer, Call, Flow
-    from airflow_provider_azbackup.transport import AsyncDriver, SyncDriver
+    from airflow_provider_azbackup.runtime.transport import AsyncDriver, SyncDriver
 
 T = TypeVar("T")
 DEFAULT_CONN_ID = "azure_backup_default"
@@ -159,22 +167,22 @@ class _Target:
         vault, now = self._vault(), clock.current().now()
         return flows.insist(lambda: flows.find_item(vault, protected_item), since=0.0, until=now + patience)
 
-    def _backup(self, item: ProtectedItem, options: calls.BackupOptions) -> Flow[OperationRef]:
+    def _backup(self, item: ProtectedItem, options: requests.BackupOptions) -> Flow[OperationRef]:
         _localize(options, "recovery_point_expiry")
-        return flows.trigger_backup(item, calls.backup_request(item, **options))
+        return flows.trigger_backup(item, requests.backup_request(item, **options))
 
     def _subject(self, protected_item: str) -> Flow[Subject]:
         item = yield from self._item(protected_item)
         return (yield from matching.subject_of(item))
 
-    def _points(self, item: ProtectedItem, wanted: calls.PointFilter) -> Flow[list[RecoveryPoint]]:
-        wanted = calls.spell_points(item.vault, wanted)
+    def _points(self, item: ProtectedItem, wanted: requests.PointFilter) -> Flow[list[RecoveryPoint]]:
+        wanted = requests.spell_points(item.vault, wanted)
         _localize(wanted, "after", "before")
         after, before = wanted.get("after"), wanted.get("before")
         if after and not before:
-            wanted["before"] = calls.moment(clock.current().now() + calls.SLACK)
+            wanted["before"] = requests.moment(clock.current().now() + requests.SLACK)
         if before and not after:
-            wanted["after"] = calls.moment(0.0)
+            wanted["after"] = requests.moment(0.0)
         return flows.list_recovery_points(item, **wanted)
 
     def _checked(self, job: Job, protected_item: str | None, **wanted: Any) -> Flow[ProtectedItem | None]:
@@ -195,17 +203,17 @@ class _Target:
         ref, now = self.job_ref(job_id), clock.current().now()
         return flows.insist(lambda: flows.cancel_job(ref), since=0.0, until=now + patience)
 
-    def _items(self, wanted: calls.ItemFilter) -> Flow[list[FoundItem]]:
-        calls.check_names("list_protected_items", wanted, calls.ItemFilter)
+    def _items(self, wanted: requests.ItemFilter) -> Flow[list[FoundItem]]:
+        requests.check_names("list_protected_items", wanted, requests.ItemFilter)
         vault = self._needed_vault()
-        return flows.list_protected_items(vault, **calls.spell_items(vault, wanted))
+        return flows.list_protected_items(vault, **requests.spell_items(vault, wanted))
 
-    def _jobs(self, wanted: calls.JobFilter) -> Flow[list[Job]]:
-        calls.check_names("list_jobs", wanted, calls.JobFilter)
+    def _jobs(self, wanted: requests.JobFilter) -> Flow[list[Job]]:
+        requests.check_names("list_jobs", wanted, requests.JobFilter)
         vault = self._needed_vault()
-        wanted = calls.spell_jobs(vault, wanted)
+        wanted = requests.spell_jobs(vault, wanted)
         _localize(wanted, "started_after", "started_before")
-        return flows.list_jobs(calls.list_jobs(vault, **wanted), vault, **wanted)
+        return flows.list_jobs(requests.list_jobs(vault, **wanted), vault, **wanted)
 
     def _needed_vault(self) -> Vault:
         if vault := self._vault():
@@ -336,21 +344,21 @@ class AzureBackupHook(_Target, BaseHook):
         return self._play(self._found(protected_item, patience))
 
     def trigger_backup(
-        self, protected_item: str | ProtectedItem, **options: Unpack[calls.BackupOptions]
+        self, protected_item: str | ProtectedItem, **options: Unpack[requests.BackupOptions]
     ) -> OperationRef:
         """Start an on-demand backup, once, and return the operation Azure named; it is not a job yet.
 
         :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
         :param options: ``backup_type``, ``enable_compression``, ``recovery_point_expiry``, and for a Backup
             vault ``rule_name``, ``retention_tag``; see
-            :class:`~airflow_provider_azbackup.core.calls.BackupOptions`.
+            :class:`~airflow_provider_azbackup.core.rest.requests.BackupOptions`.
         :raises AzureBackupConfigError: for an option or a value that is not known, before the backup starts.
         :raises AzureBackupUnconfirmedStartError: when it is unknown whether the backup was started.
         :raises AzureBackupError: when Azure refused it.
 
         Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-backupazurevms
         """
-        calls.check_names("trigger_backup", options, calls.BackupOptions)
+        requests.check_names("trigger_backup", options, requests.BackupOptions)
         if not isinstance(protected_item, ProtectedItem):
             protected_item = self.resolve_protected_item(protected_item)
         return self._play(self._backup(protected_item, options))
@@ -362,18 +370,18 @@ class AzureBackupHook(_Target, BaseHook):
 
         :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
         :param options: ``restore_to``, ``request``, ``recovery_point``, ``as_of``, ``point_in_time``; see
-            :class:`~airflow_provider_azbackup.core.restores.RestoreOptions`.
+            :class:`~airflow_provider_azbackup.core.restore.targets.RestoreOptions`.
         :raises AzureBackupNotFoundError: when no recovery point will do; lists those that are there.
         :raises AzureBackupUnconfirmedStartError: when it is unknown whether the restore was started.
         :raises AzureBackupError: when Azure refused it, or says that it would not work.
 
         Source: https://learn.microsoft.com/rest/api/backup/restores/trigger
         """
-        calls.check_names("restore", options, RestoreOptions)
+        requests.check_names("restore", options, RestoreOptions)
         if not isinstance(protected_item, ProtectedItem):
             protected_item = self.resolve_protected_item(protected_item)
         _localize(options, "as_of", "point_in_time")
-        return self._play(orders.restore(protected_item, **options))
+        return self._play(plan.restore(protected_item, **options))
 
     def get_operation(self, operation: OperationRef) -> Operation:
         """Return where an operation stands."""
@@ -399,7 +407,7 @@ class AzureBackupHook(_Target, BaseHook):
     ) -> Secured:
         """Find the backup or restore that an earlier try of a task has started, or start one.
 
-        Parameters and errors: :func:`~airflow_provider_azbackup.core.adoption.secure_job`.
+        Parameters and errors: :func:`~airflow_provider_azbackup.core.start.adoption.secure_job`.
         """
         return self._play(
             adoption.secure_job(intent, note, remember=remember, tell=tell, may_leave=may_leave)
@@ -415,7 +423,7 @@ class AzureBackupHook(_Target, BaseHook):
     ) -> Secured:
         """Decide how to go on after a job that Azure did not carry out for now.
 
-        Parameters and errors: :func:`~airflow_provider_azbackup.core.adoption.join_other`.
+        Parameters and errors: :func:`~airflow_provider_azbackup.core.start.adoption.join_other`.
         """
         return self._play(adoption.join_other(intent, failed, remember=remember, tell=tell))
 
@@ -446,11 +454,11 @@ class AzureBackupHook(_Target, BaseHook):
         """
         return self._play(flows.look_at_job(self.job_ref(job_id), since))
 
-    def list_jobs(self, **wanted: Unpack[calls.JobFilter]) -> list[Job]:
+    def list_jobs(self, **wanted: Unpack[requests.JobFilter]) -> list[Job]:
         """Return the vault's jobs, all pages; each without its tasks, which only :meth:`get_job` brings.
 
         :param wanted: ``status``, ``operation``, ``backup_management_type``, ``started_after``,
-            ``started_before``; see :class:`~airflow_provider_azbackup.core.calls.JobFilter`.
+            ``started_before``; see :class:`~airflow_provider_azbackup.core.rest.requests.JobFilter`.
         """
         return self._play(self._jobs(wanted))
 
@@ -534,11 +542,11 @@ class AzureBackupHook(_Target, BaseHook):
         probe = flows.probe(vault, settings.subscription_id, vault_type)
         return _ask_within(TEST_LIMIT, settings, probe)
 
-    def list_protected_items(self, **wanted: Unpack[calls.ItemFilter]) -> list[FoundItem]:
+    def list_protected_items(self, **wanted: Unpack[requests.ItemFilter]) -> list[FoundItem]:
         """Return what the vault protects: machines, file shares, SQL and SAP HANA databases.
 
         :param wanted: ``backup_management_type``, ``policy``, ``state``; see
-            :class:`~airflow_provider_azbackup.core.calls.ItemFilter`.
+            :class:`~airflow_provider_azbackup.core.rest.requests.ItemFilter`.
         """
         return self._play(self._items(wanted))
 
@@ -547,7 +555,7 @@ class AzureBackupHook(_Target, BaseHook):
 
         Costs a read of the vault's job list.
         """
-        backups = self.list_backups(protected_item, since=calls.moment(0.0))
+        backups = self.list_backups(protected_item, since=requests.moment(0.0))
         return max(backups, key=lambda job: job.began, default=None)
 
     def backup_status(self, vm_id: str, region: str) -> BackupStatus:
@@ -630,17 +638,17 @@ class AzureBackupHook(_Target, BaseHook):
         )
 
     def list_recovery_points(
-        self, protected_item: str | ProtectedItem, **wanted: Unpack[calls.PointFilter]
+        self, protected_item: str | ProtectedItem, **wanted: Unpack[requests.PointFilter]
     ) -> list[RecoveryPoint]:
         """Return an item's recovery points, newest first as far as seen.
 
         :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
         :param wanted: ``after``, ``before``, ``query_type``; see
-            :class:`~airflow_provider_azbackup.core.calls.PointFilter`.
+            :class:`~airflow_provider_azbackup.core.rest.requests.PointFilter`.
 
         Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
         """
-        calls.check_names("list_recovery_points", wanted, calls.PointFilter)
+        requests.check_names("list_recovery_points", wanted, requests.PointFilter)
         if not isinstance(protected_item, ProtectedItem):
             protected_item = self.resolve_protected_item(protected_item)
         return self._play(self._points(protected_item, wanted))
@@ -681,8 +689,8 @@ class AzureBackupHook(_Target, BaseHook):
     ) -> RecoveryPoint:
         """Read one recovery point again until it has reached a tier, and return it as it is then.
 
-        It is also returned once Azure marks it as deleted, expired, partial or infected: ask
-        :meth:`~airflow_provider_azbackup.core.points.RecoveryPoint.shortcoming` of what is returned.
+        It is also returned once Azure marks it as deleted, expired, partial or infected. Ask it by
+        :meth:`~airflow_provider_azbackup.core.model.recovery_points.RecoveryPoint.shortcoming`.
 
         :param recovery_point: as a method of this hook returned it, or its ARM id.
         :param min_tier: ``InstantRP`` or ``HardenedRP``.
@@ -696,7 +704,7 @@ class AzureBackupHook(_Target, BaseHook):
 
     def _play(self, flow: Flow[T]) -> T:
         if self._driver is None:
-            from airflow_provider_azbackup.transport import SyncDriver
+            from airflow_provider_azbackup.runtime.transport import SyncDriver
 
             self._driver = SyncDriver(self.settings, reread=self._read)
         return self._driver.play(flow)
@@ -740,7 +748,7 @@ class AzureBackupAsyncHook(_Target):
         self._settings = await self._read(await self._connection(until, notice))
         # The first import of azure and aiohttp takes 0.2 s, and the triggerer's loop serves others.
         await asyncio.to_thread(import_module, "azure.identity.aio")
-        transport = await asyncio.to_thread(import_module, "airflow_provider_azbackup.transport")
+        transport = await asyncio.to_thread(import_module, "airflow_provider_azbackup.runtime.transport")
         self._driver = transport.AsyncDriver(self._settings, reread=self._reread)
         return self
 
@@ -802,13 +810,13 @@ class AzureBackupAsyncHook(_Target):
         return await self._play(self._found(protected_item, patience))
 
     async def trigger_backup(
-        self, protected_item: str | ProtectedItem, **options: Unpack[calls.BackupOptions]
+        self, protected_item: str | ProtectedItem, **options: Unpack[requests.BackupOptions]
     ) -> OperationRef:
         """Start an on-demand backup, once, as :meth:`AzureBackupHook.trigger_backup` does.
 
         Never from a trigger's ``run``: Airflow may run that again elsewhere at any moment.
         """
-        calls.check_names("trigger_backup", options, calls.BackupOptions)
+        requests.check_names("trigger_backup", options, requests.BackupOptions)
         if not isinstance(protected_item, ProtectedItem):
             protected_item = await self.resolve_protected_item(protected_item)
         return await self._play(self._backup(protected_item, options))
@@ -820,11 +828,11 @@ class AzureBackupAsyncHook(_Target):
 
         Never from a trigger's ``run``: Airflow may run that again elsewhere at any moment.
         """
-        calls.check_names("restore", options, RestoreOptions)
+        requests.check_names("restore", options, RestoreOptions)
         if not isinstance(protected_item, ProtectedItem):
             protected_item = await self.resolve_protected_item(protected_item)
         _localize(options, "as_of", "point_in_time")
-        return await self._play(orders.restore(protected_item, **options))
+        return await self._play(plan.restore(protected_item, **options))
 
     async def get_operation(self, operation: OperationRef) -> Operation:
         """Return where an operation stands."""
@@ -838,7 +846,7 @@ class AzureBackupAsyncHook(_Target):
         """Return how a job stands now."""
         return await self._play(flows.get_job(self.job_ref(job_id)))
 
-    async def list_jobs(self, **wanted: Unpack[calls.JobFilter]) -> list[Job]:
+    async def list_jobs(self, **wanted: Unpack[requests.JobFilter]) -> list[Job]:
         """Return the vault's jobs, as :meth:`AzureBackupHook.list_jobs` does."""
         return await self._play(self._jobs(wanted))
 
@@ -849,7 +857,7 @@ class AzureBackupAsyncHook(_Target):
             flows.insist(lambda: self._subject(protected_item), since=now, until=deadline)
         )
 
-    async def list_protected_items(self, **wanted: Unpack[calls.ItemFilter]) -> list[FoundItem]:
+    async def list_protected_items(self, **wanted: Unpack[requests.ItemFilter]) -> list[FoundItem]:
         """Return what the vault protects, as :meth:`AzureBackupHook.list_protected_items` does."""
         return await self._play(self._items(wanted))
 
@@ -858,10 +866,10 @@ class AzureBackupAsyncHook(_Target):
         return await self._play(flows.protection_of(vm_id, region))
 
     async def list_recovery_points(
-        self, protected_item: str | ProtectedItem, **wanted: Unpack[calls.PointFilter]
+        self, protected_item: str | ProtectedItem, **wanted: Unpack[requests.PointFilter]
     ) -> list[RecoveryPoint]:
         """Return an item's recovery points, as :meth:`AzureBackupHook.list_recovery_points` does."""
-        calls.check_names("list_recovery_points", wanted, calls.PointFilter)
+        requests.check_names("list_recovery_points", wanted, requests.PointFilter)
         if not isinstance(protected_item, ProtectedItem):
             protected_item = await self.resolve_protected_item(protected_item)
         return await self._play(self._points(protected_item, wanted))
@@ -992,7 +1000,7 @@ def _ask_within(limit: float, settings: Settings, flow: Flow[str]) -> tuple[bool
 
 def _probe(settings: Settings, flow: Flow[str], steps: list[str]) -> str:
     """Sign in and hold the conversation, adding to ``steps`` whom is asked as whom."""
-    from airflow_provider_azbackup.transport import SyncDriver, identity_of
+    from airflow_provider_azbackup.runtime.transport import SyncDriver, identity_of
 
     driver = SyncDriver(settings, connection_timeout=3, read_timeout=6)
     try:

@@ -23,7 +23,7 @@ class _PortalLink(BaseOperatorLink):
 
         An XCom that leads anywhere else than to a known portal is no link.
         """
-        from airflow_provider_azbackup.portal import safe_link  # not needed when a Dag file is parsed
+        from airflow_provider_azbackup.runtime.portal import safe_link  # not needed when a Dag file is parsed
 
         return safe_link(XCom.get_value(ti_key=ti_key, key=self.key))
 

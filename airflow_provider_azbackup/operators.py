@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.compat import default_zone
-from airflow_provider_azbackup.core.names import (
+from airflow_provider_azbackup.core.model.names import (
     DATA_PROTECTION,
     MANAGEMENT_TYPES,
     check_backup_type,
@@ -40,9 +38,11 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupUnconfirmedStartError,
 )
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
-from airflow_provider_azbackup.memory import Memory
-from airflow_provider_azbackup.starting import StartOperator, Wait
-from airflow_provider_azbackup.waiting import (
+from airflow_provider_azbackup.runtime import clock
+from airflow_provider_azbackup.runtime.compat import default_zone
+from airflow_provider_azbackup.tasks.start import StartOperator, Wait
+from airflow_provider_azbackup.tasks.state import Memory
+from airflow_provider_azbackup.tasks.waiting import (
     JobWait,
     check_booleans,
     check_gate,
@@ -55,12 +55,12 @@ from airflow_provider_azbackup.waiting import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_azbackup.core.adoption import Intent, Secured
-    from airflow_provider_azbackup.core.jobs import Job
-    from airflow_provider_azbackup.core.names import AcceptWarnings, IfRunning, StartedBy, WaitFor
-    from airflow_provider_azbackup.core.proof import Action
-    from airflow_provider_azbackup.core.replies import FoundItem
-    from airflow_provider_azbackup.core.resources import ProtectedItem
+    from airflow_provider_azbackup.core.conversations.proof import Action
+    from airflow_provider_azbackup.core.model.jobs import Job
+    from airflow_provider_azbackup.core.model.names import AcceptWarnings, IfRunning, StartedBy, WaitFor
+    from airflow_provider_azbackup.core.model.resources import ProtectedItem
+    from airflow_provider_azbackup.core.rest.responses import FoundItem
+    from airflow_provider_azbackup.core.start.adoption import Intent, Secured
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 # How many poll intervals a backup that was just started needs no look: a VM's was never seen to take less
@@ -328,8 +328,8 @@ class AzureBackupOperator(StartOperator):
         self, context: Context, event: Any = None, note: Any = None, try_number: int | None = None
     ) -> str:
         """Take an accepted backup back from the triggerer, with its job if a list has told it."""
-        from airflow_provider_azbackup.core.adoption import Note
-        from airflow_provider_azbackup.core.resources import JobRef, OperationRef
+        from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef
+        from airflow_provider_azbackup.core.start.adoption import Note
 
         accepted = self._dropped(context) if note is None else Note.from_dict(note)
         if accepted is None or self.is_stale(context, try_number):
@@ -388,12 +388,13 @@ class AzureBackupOperator(StartOperator):
         began: float | None,
         since: float | None,
     ) -> Intent:
-        from airflow_provider_azbackup.core import adoption, calls
+        from airflow_provider_azbackup.core.rest import requests
+        from airflow_provider_azbackup.core.start import adoption
 
         wanted = self._wanted(context, hook, memory, began, since)
         self._check_kind(wanted["item"])
         hook.check_tier(wanted["item"], self.min_tier, deadline=wanted["now"] + wanted["timeout"])
-        body = calls.backup_request(
+        body = requests.backup_request(
             wanted["item"],
             backup_type=self.backup_type,
             enable_compression=self.enable_compression,
@@ -406,8 +407,8 @@ class AzureBackupOperator(StartOperator):
     def _fresh_enough(
         self, context: Context, hook: AzureBackupHook, memory: Memory, intent: Intent
     ) -> str | None:
-        from airflow_provider_azbackup.core.calls import moment
-        from airflow_provider_azbackup.core.matching import worth
+        from airflow_provider_azbackup.core.conversations.matching import worth
+        from airflow_provider_azbackup.core.rest.requests import moment
 
         asked = memory.note is not None and memory.note.attempt == memory.attempt
         if self.unless_fresh is None or asked:
@@ -578,7 +579,7 @@ class AzureBackupRestoreOperator(StartOperator):
             **kwargs,
         )
         # Here, so that a DAG file without a restore does not pay for it.
-        from airflow_provider_azbackup.core.restores import check_restore
+        from airflow_provider_azbackup.core.restore.targets import check_restore
 
         check_texts(
             f"task {self.task_id!r}",
@@ -617,7 +618,7 @@ class AzureBackupRestoreOperator(StartOperator):
         return "restore"
 
     def _elsewhere(self) -> str:
-        from airflow_provider_azbackup.core.orders import account_of
+        from airflow_provider_azbackup.core.restore.plan import account_of
 
         return account_of(self.restore_to, self.request)
 
@@ -634,7 +635,7 @@ class AzureBackupRestoreOperator(StartOperator):
         began: float | None,
         since: float | None,
     ) -> Intent:
-        from airflow_provider_azbackup.core.orders import Order, RestoreIntent
+        from airflow_provider_azbackup.core.restore.plan import Order, RestoreIntent
 
         wanted = self._wanted(context, hook, memory, began, since)
         order = Order.read(

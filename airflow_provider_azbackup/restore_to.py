@@ -13,7 +13,7 @@ Each returns a plain dict, which may hold templates and be mapped over::
 
 from __future__ import annotations
 
-from airflow_provider_azbackup.core.restores import (
+from airflow_provider_azbackup.core.restore.targets import (
     cluster,
     database_files,
     disks,

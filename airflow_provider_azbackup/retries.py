@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow_provider_azbackup import exceptions as errors
-from airflow_provider_azbackup.compat import retry_policies
+from airflow_provider_azbackup.runtime.compat import retry_policies
 
 ExceptionRetryPolicy, RetryAction, RetryRule = retry_policies()
 

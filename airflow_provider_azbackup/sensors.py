@@ -16,9 +16,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.compat import default_zone, interval_start, run_moment, wait_began
-from airflow_provider_azbackup.core.names import (
+from airflow_provider_azbackup.core.model.names import (
     TIERS,
     check_item,
     check_texts,
@@ -38,8 +36,10 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupWrongJobError,
 )
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
-from airflow_provider_azbackup.story import Story
-from airflow_provider_azbackup.waiting import (
+from airflow_provider_azbackup.runtime import clock
+from airflow_provider_azbackup.runtime.compat import default_zone, interval_start, run_moment, wait_began
+from airflow_provider_azbackup.runtime.job_log import Story
+from airflow_provider_azbackup.tasks.waiting import (
     JobWait,
     check_booleans,
     check_gate,
@@ -52,11 +52,11 @@ from airflow_provider_azbackup.waiting import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_azbackup.core.jobs import Job
-    from airflow_provider_azbackup.core.matching import Subject
-    from airflow_provider_azbackup.core.names import AcceptWarnings, WaitFor
-    from airflow_provider_azbackup.core.proof import Action
-    from airflow_provider_azbackup.core.resources import ProtectedItem
+    from airflow_provider_azbackup.core.conversations.matching import Subject
+    from airflow_provider_azbackup.core.conversations.proof import Action
+    from airflow_provider_azbackup.core.model.jobs import Job
+    from airflow_provider_azbackup.core.model.names import AcceptWarnings, WaitFor
+    from airflow_provider_azbackup.core.model.resources import ProtectedItem
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 
@@ -587,8 +587,8 @@ class AzureBackupFreshnessSensor(_Gate):
             self._subject = subject
         if self.max_age is not None:
             return self._fresh_point(context, hook, subject, after)
-        from airflow_provider_azbackup.core.jobs import Outcome
-        from airflow_provider_azbackup.core.matching import worth
+        from airflow_provider_azbackup.core.conversations.matching import worth
+        from airflow_provider_azbackup.core.model.jobs import Outcome
 
         assert self._story
         backups = hook.list_backups(subject, since=after)
@@ -669,8 +669,8 @@ class AzureBackupFreshnessSensor(_Gate):
     def _fresh_point(
         self, context: Context, hook: AzureBackupHook, subject: Subject, after: datetime
     ) -> str | None:
-        from airflow_provider_azbackup.core.points import freshest
-        from airflow_provider_azbackup.core.proof import prove
+        from airflow_provider_azbackup.core.conversations.proof import prove
+        from airflow_provider_azbackup.core.model.recovery_points import freshest
 
         point, passed_over = freshest(
             hook.list_recovery_points(subject.item, after=after),

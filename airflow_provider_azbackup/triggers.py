@@ -14,17 +14,7 @@ from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.compat import (
-    FINISHED,
-    event_trigger_class,
-    shares_streams,
-    state_limit,
-    state_on_loop,
-    trigger_hears_of_kills,
-    warm_up,
-)
-from airflow_provider_azbackup.core.names import (
+from airflow_provider_azbackup.core.model.names import (
     ENDS,
     check_ends,
     check_item,
@@ -34,11 +24,21 @@ from airflow_provider_azbackup.core.names import (
     refuse_template,
     split_instance_id,
 )
-from airflow_provider_azbackup.core.plain import plain
+from airflow_provider_azbackup.core.model.plain import plain
 from airflow_provider_azbackup.exceptions import (
     AzureBackupError,
     AzureBackupTimeoutError,
     AzureBackupTransientError,
+)
+from airflow_provider_azbackup.runtime import clock
+from airflow_provider_azbackup.runtime.compat import (
+    FINISHED,
+    event_trigger_class,
+    shares_streams,
+    state_limit,
+    state_on_loop,
+    trigger_hears_of_kills,
+    warm_up,
 )
 
 if TYPE_CHECKING:
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger
     from airflow.triggers.shared_stream import SharedStreamProducer
 
-    from airflow_provider_azbackup.core.flows import Notice
-    from airflow_provider_azbackup.core.jobs import Job
-    from airflow_provider_azbackup.core.names import WaitFor
+    from airflow_provider_azbackup.core.conversations.flows import Notice
+    from airflow_provider_azbackup.core.model.jobs import Job
+    from airflow_provider_azbackup.core.model.names import WaitFor
     from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
-    from airflow_provider_azbackup.poller import Poller
-    from airflow_provider_azbackup.watching import Watch
+    from airflow_provider_azbackup.triggerer.poller import Poller
+    from airflow_provider_azbackup.triggerer.watches import Watch
 
     Join = Callable[..., AbstractAsyncContextManager[Poller]]
 else:
@@ -67,7 +67,7 @@ LEAST_PAUSE = 15.0
 # How long lists are waited for that tell the job of an accepted backup: no reads may be left for an hour.
 _FIND_LIMIT = 4000.0
 # Of what serialize() writes. It goes up with every change: workers and triggerers are upgraded one by one, so
-# a trigger may be rebuilt by an older release, or a newer one. See tests/test_upgrades.py.
+# a trigger may be rebuilt by an older release, or a newer one. See tests/repository/test_upgrades.py.
 VERSION = 1
 
 
@@ -79,7 +79,7 @@ async def _loaded() -> None:
     """
     loop = asyncio.get_running_loop()
     if loop not in _LOADED:
-        load = loop.run_in_executor(None, import_module, "airflow_provider_azbackup.poller")
+        load = loop.run_in_executor(None, import_module, "airflow_provider_azbackup.triggerer.poller")
         _LOADED[loop] = load, asyncio.Lock()
     loading, turn = _LOADED[loop]
     await asyncio.shield(loading)
@@ -121,7 +121,7 @@ class _Trigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield the one event."""
         await _loaded()
-        from airflow_provider_azbackup.poller import joined
+        from airflow_provider_azbackup.triggerer.poller import joined
 
         if self.cancel_on_kill:
             warm_up(self.task_instance)
@@ -213,15 +213,15 @@ class _Aside:
 
 
 class _Watch(_Trigger):
-    """A trigger whose event is a :class:`~airflow_provider_azbackup.events.JobEvent`."""
+    """A trigger whose event is a :class:`~airflow_provider_azbackup.runtime.job_event.JobEvent`."""
 
     what: str
     waiting_for = ""
 
     async def _watch(self, join: Join, now: float) -> dict[str, Any]:
-        from airflow_provider_azbackup.events import JobEvent
-        from airflow_provider_azbackup.progress import Progress
-        from airflow_provider_azbackup.story import Story
+        from airflow_provider_azbackup.runtime.job_event import JobEvent
+        from airflow_provider_azbackup.runtime.job_log import Story
+        from airflow_provider_azbackup.triggerer.progress import Progress
 
         log = _Aside(self.log)
         progress = Progress(self.task_instance, waiting_for=self.waiting_for, waiting_until=self.deadline)
@@ -254,8 +254,8 @@ class _Watch(_Trigger):
 class AzureBackupJobTrigger(_Watch):
     """Fires once, when a job is over, when its deadline has passed, or when looking again cannot help.
 
-    The event is a :class:`~airflow_provider_azbackup.events.JobEvent`. Whoever holds the arguments can look
-    at one job as the connection allows, and no more.
+    The event is a :class:`~airflow_provider_azbackup.runtime.job_event.JobEvent`. With the arguments one can
+    read one job, as far as the connection allows, and nothing else.
 
     :param job_id: ARM id of the job.
     :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
@@ -315,7 +315,7 @@ class AzureBackupJobTrigger(_Watch):
         )
 
     async def _see(self, poller: Poller, notice: Notice, now: float) -> Job:
-        from airflow_provider_azbackup.core.resources import JobRef
+        from airflow_provider_azbackup.core.model.resources import JobRef
 
         # Counted from the start of the wait: a restart need not wait again. However late it is, and however
         # long the pause, the last look comes at the deadline.
@@ -342,7 +342,8 @@ class AzureBackupFreshnessTrigger(_Watch):
     Any end will do: the worker decides what it proves, and waits on if it proves nothing. Lists of jobs serve
     all who wait for the same vault.
 
-    :param subject: what is backed up, a :class:`~airflow_provider_azbackup.core.matching.Subject`.
+    :param subject: what is backed up, as a
+        :class:`~airflow_provider_azbackup.core.conversations.matching.Subject`.
     :param after: Unix time since which the backup must have begun.
     :param known: ids of jobs, in lower case, that have proved nothing already.
     :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
@@ -397,8 +398,8 @@ class AzureBackupFreshnessTrigger(_Watch):
         )
 
     async def _see(self, poller: Poller, notice: Notice, now: float) -> Job:
-        from airflow_provider_azbackup.core.jobs import Outcome
-        from airflow_provider_azbackup.core.matching import Subject
+        from airflow_provider_azbackup.core.conversations.matching import Subject
+        from airflow_provider_azbackup.core.model.jobs import Outcome
 
         job = await poller.find_backup(
             Subject.from_dict(self.subject),
@@ -475,7 +476,7 @@ class AzureBackupTierTrigger(_Watch):
         )
 
     async def _see(self, poller: Poller, notice: Notice, now: float) -> Job:
-        from airflow_provider_azbackup.core.resources import JobRef
+        from airflow_provider_azbackup.core.model.resources import JobRef
         from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
 
         await clock.current().pause(LEAST_PAUSE)
@@ -498,7 +499,7 @@ class AzureBackupStartTrigger(_Trigger):
     Where many backups begin at once, one list tells the jobs of all of them, and nobody needs to ask for each
     operation. The event is ``{"version": 1, "job_id": <ARM id or null>}``.
 
-    :param note: what is known of the backup, a :class:`~airflow_provider_azbackup.core.adoption.Note`.
+    :param note: what is known of the backup, a :class:`~airflow_provider_azbackup.core.start.adoption.Note`.
     :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
     :param deadline: Unix time of the end, found or not.
     :param version: as in :class:`AzureBackupJobTrigger`.
@@ -533,7 +534,7 @@ class AzureBackupStartTrigger(_Trigger):
         )
 
     async def _watch(self, join: Join, now: float) -> dict[str, Any]:
-        from airflow_provider_azbackup.core.resources import ProtectedItem
+        from airflow_provider_azbackup.core.model.resources import ProtectedItem
 
         try:
             async with join() as poller:
@@ -668,7 +669,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire for each list with ends, where Airflow has no shared streams that tell what it has stored."""
         await _loaded()
-        from airflow_provider_azbackup.watching import Place, tell_alone
+        from airflow_provider_azbackup.triggerer.watches import Place, tell_alone
 
         async with self._watching() as watch:
             async for ended in tell_alone(Place(**self._where()), watch):
@@ -684,7 +685,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
         """Return what lists the vault's jobs for all watches, and hears from Airflow what is stored."""
-        from airflow_provider_azbackup.stream import Stream
+        from airflow_provider_azbackup.triggerer.stream import Stream
 
         return Stream(cls(**kwargs)._where())
 
@@ -697,7 +698,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
                     yield TriggerEvent({"backups": plain(ended)})  # type: ignore[no-untyped-call]  # as above
 
     def _where(self) -> dict[str, Any]:
-        """Return what a :class:`~airflow_provider_azbackup.watching.Place` is made of."""
+        """Return what a :class:`~airflow_provider_azbackup.triggerer.watches.Place` is made of."""
         item = self.protected_item or ""
         vault = (match_item(item) or ("", ""))[1] or (split_instance_id(item) or ("",))[0]
         return {
@@ -712,8 +713,8 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         }
 
     def _watching(self) -> AbstractAsyncContextManager[Watch]:
-        from airflow_provider_azbackup.ledger import ledger_of
-        from airflow_provider_azbackup.watching import Place, watching
+        from airflow_provider_azbackup.triggerer.checkpoints import ledger_of
+        from airflow_provider_azbackup.triggerer.watches import Place, watching
 
         return watching(
             Place(**self._where()),

@@ -23,10 +23,10 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "localhost,127.0.0.1,::1"
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
-from airflow_provider_azbackup import clock as clocks  # noqa: E402  # after the settings above
-from airflow_provider_azbackup.emulator import Emulator  # noqa: E402  # likewise
 from airflow_provider_azbackup.hooks import AzureBackupAsyncHook, AzureBackupHook  # noqa: E402  # likewise
-from tests.clock import ManualClock  # noqa: E402  # likewise
+from airflow_provider_azbackup.runtime import clock as clocks  # noqa: E402  # after the settings above
+from azure_backup_emulator import Emulator  # noqa: E402  # likewise
+from tests.support.clock import ManualClock  # noqa: E402  # likewise
 
 
 class WaitingClock(ManualClock):

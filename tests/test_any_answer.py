@@ -17,20 +17,22 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_azbackup.core import adoption, calls, flows
-from airflow_provider_azbackup.core.adoption import BackupIntent, Intent, Note
-from airflow_provider_azbackup.core.jobs import Outcome
-from airflow_provider_azbackup.core.orders import Order, RestoreIntent
-from airflow_provider_azbackup.core.restores import disks
+from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.model.jobs import Outcome
+from airflow_provider_azbackup.core.rest import requests
+from airflow_provider_azbackup.core.restore.plan import Order, RestoreIntent
+from airflow_provider_azbackup.core.restore.targets import disks
+from airflow_provider_azbackup.core.start import adoption
+from airflow_provider_azbackup.core.start.adoption import BackupIntent, Intent, Note
 from airflow_provider_azbackup.core.wire import Flow, Lost, Reply
-from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.exceptions import AzureBackupError
 from airflow_provider_azbackup.operators import AzureBackupCancelJobOperator, AzureBackupOperator
 from airflow_provider_azbackup.sensors import AzureBackupJobSensor
-from tests.core.play import ITEM, START
-from tests.core.play import JOB as JOB_REF
-from tests.core.test_any_answer import BODIES, JSON, REPLIES
-from tests.tasks import Store, TaskInstance, run
+from azure_backup_emulator import Emulator
+from tests.core.conversations.test_any_answer import BODIES, JSON, REPLIES
+from tests.support.play import ITEM, START
+from tests.support.play import JOB as JOB_REF
+from tests.support.tasks import Store, TaskInstance, run
 
 JOB = JOB_REF.job_id
 OPERATION = "c4d5e6f7-0819-4a2b-8c3d-4e5f60718293"
@@ -314,7 +316,7 @@ def test_whatever_is_heard_on_the_way_to_a_backup_ends_with_a_job_or_a_clear_err
     heard: list[Any], note: Note | None
 ) -> None:
     ends_with_a_job_or_an_error(
-        BackupIntent(item=ITEM, body=calls.backup_request(ITEM), attempt="first", now=START, timeout=1800),
+        BackupIntent(item=ITEM, body=requests.backup_request(ITEM), attempt="first", now=START, timeout=1800),
         heard,
         note,
     )
@@ -370,9 +372,9 @@ def test_whatever_is_heard_while_a_job_is_cancelled_is_a_job_or_a_clear_error(he
 @pytest.mark.parametrize("place", ["the item", "the list of jobs"])
 def test_a_list_that_has_always_one_more_page_comes_to_an_end(place: str) -> None:
     first = (
-        calls.list_protected_items(ITEM.vault, "AzureIaasVM")
+        requests.list_protected_items(ITEM.vault, "AzureIaasVM")
         if place == "the item"
-        else calls.list_jobs(ITEM.vault, status="InProgress")
+        else requests.list_jobs(ITEM.vault, status="InProgress")
     )
     number, flow = count(), flows.all_pages(first)
 

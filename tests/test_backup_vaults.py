@@ -10,11 +10,10 @@ from urllib.parse import unquote
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_azbackup.core import flows
-from airflow_provider_azbackup.core.names import IfRunning
-from airflow_provider_azbackup.core.resources import JobRef, Vault
+from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.model.names import IfRunning
+from airflow_provider_azbackup.core.model.resources import JobRef, Vault
 from airflow_provider_azbackup.core.wire import Call
-from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupBusyError,
@@ -27,8 +26,9 @@ from airflow_provider_azbackup.exceptions import (
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.operators import AzureBackupCancelJobOperator, AzureBackupOperator
 from airflow_provider_azbackup.sensors import AzureBackupGateShutError, AzureBackupJobSensor
-from tests import virtual
-from tests.tasks import Store, TaskInstance, fire, run
+from azure_backup_emulator import Emulator
+from tests.support import virtual
+from tests.support.tasks import Store, TaskInstance, fire, run
 
 BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["in the worker", "deferred"])
 STORES = pytest.mark.parametrize("store", [True, False], ids=["3.3", "below 3.3"])

@@ -20,13 +20,13 @@ import pytest
 from airflow.models.trigger import Trigger
 from airflow.providers.common.compat.sdk import DAG, TaskDeferred
 
-from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.hooks import AzureBackupAsyncHook, AzureBackupHook
 from airflow_provider_azbackup.links import AzureBackupJobLink
 from airflow_provider_azbackup.operators import AzureBackupCancelJobOperator, AzureBackupOperator
 from airflow_provider_azbackup.sensors import AzureBackupJobSensor
 from airflow_provider_azbackup.triggers import AzureBackupJobTrigger
-from tests.tasks import Store, TaskInstance, fire, run
+from azure_backup_emulator import Emulator
+from tests.support.tasks import Store, TaskInstance, fire, run
 
 ROOT = Path(__file__).parents[1]
 RELIABILITY = ROOT / "docs" / "reliability.md"
@@ -37,9 +37,9 @@ HERE = "tests/test_field_faults.py"
 # A fault of the field, and the tests that are about it.
 FIELD: dict[str, tuple[str, ...]] = {
     "every status word, and an invented one, through both modes": (
-        "tests/test_outcomes.py::test_the_gate_opens_on_completed",
-        "tests/test_outcomes.py::test_the_gate_stays_shut_on_every_other_end",
-        "tests/test_outcomes.py::test_a_job_that_is_not_over_is_waited_for_until_the_deadline",
+        "tests/tasks/test_outcomes.py::test_the_gate_opens_on_completed",
+        "tests/tasks/test_outcomes.py::test_the_gate_stays_shut_on_every_other_end",
+        "tests/tasks/test_outcomes.py::test_a_job_that_is_not_over_is_waited_for_until_the_deadline",
     ),
     "serialize round trip through JSON and through the database": (
         "tests/test_triggers.py::test_serialize_rebuilds_an_equal_trigger_from_plain_json",
@@ -52,28 +52,28 @@ FIELD: dict[str, tuple[str, ...]] = {
     ),
     "401 and 403 fail fast with bounded request counts": (
         "tests/test_triggers.py::test_a_refusal_that_lasts_ends_the_wait_within_a_minute",
-        "tests/test_rotation.py::test_a_revoked_role_ends_the_wait_within_a_minute_and_is_named",
-        "tests/test_rotation.py::test_a_secret_that_only_azure_was_told_of_ends_the_wait_within_a_minute",
+        "tests/tasks/test_rotation.py::test_a_revoked_role_ends_the_wait_within_a_minute_and_is_named",
+        "tests/tasks/test_rotation.py::test_a_secret_that_only_azure_was_told_of_ends_the_wait_within_a_minute",
     ),
     "deadline survives a rebuilt trigger": (
-        "tests/test_deadlines.py::test_a_trigger_that_is_rebuilt_again_and_again_keeps_its_deadline",
+        "tests/tasks/test_deadlines.py::test_a_trigger_that_is_rebuilt_again_and_again_keeps_its_deadline",
     ),
-    "retry takes up": ("tests/test_adoption.py::test_a_retry_takes_up_the_backup_that_runs",),
-    "Clear starts anew": ("tests/test_adoption.py::test_a_clear_after_the_end_takes_a_new_backup",),
+    "retry takes up": ("tests/tasks/test_adoption.py::test_a_retry_takes_up_the_backup_that_runs",),
+    "Clear starts anew": ("tests/tasks/test_adoption.py::test_a_clear_after_the_end_takes_a_new_backup",),
     "Clear while running waits and starts anew": (
-        "tests/test_adoption.py::test_a_new_attempt_waits_for_the_end_of_the_backup_that_runs_and_takes_its_own",
+        "tests/tasks/test_adoption.py::test_a_new_attempt_waits_for_the_end_of_the_backup_that_runs_and_takes_its_own",
     ),
     "on_kill in each task state": (
-        "tests/test_kill.py::test_only_a_task_that_a_person_ended_has_its_backup_cancelled",
-        "tests/test_kill.py::test_nothing_is_cancelled_unless_cancel_on_kill_asks_for_it",
+        "tests/tasks/test_kill.py::test_only_a_task_that_a_person_ended_has_its_backup_cancelled",
+        "tests/tasks/test_kill.py::test_nothing_is_cancelled_unless_cancel_on_kill_asks_for_it",
     ),
     "killed before submission": (
-        "tests/test_kill.py::test_a_task_killed_before_it_began_has_nothing_to_cancel",
-        "tests/test_kill.py::test_a_worker_killed_before_it_asked_for_a_backup_has_nothing_to_cancel",
+        "tests/tasks/test_kill.py::test_a_task_killed_before_it_began_has_nothing_to_cancel",
+        "tests/tasks/test_kill.py::test_a_worker_killed_before_it_asked_for_a_backup_has_nothing_to_cancel",
     ),
     "closes counted": (
         f"{HERE}::test_closes_are_as_many_as_openings_however_a_trigger_ends",
-        "tests/test_transport_trust.py::test_an_async_hook_keeps_few_connections_and_none_when_it_is_closed",
+        "tests/runtime/test_transport_trust.py::test_an_async_hook_keeps_few_connections_and_none_when_it_is_closed",
     ),
     "no sync socket on the loop": (f"{HERE}::test_no_sync_socket_and_no_sleep_on_the_loop",),
     "link after resume": (f"{HERE}::test_the_link_after_a_resume_is_the_link_before_it",),
@@ -86,12 +86,12 @@ FIELD: dict[str, tuple[str, ...]] = {
     ),
     "mapped tasks": (
         f"{HERE}::test_mapped_tasks_make_one_backup_each",
-        "tests/test_adoption.py::test_a_mapped_index_that_means_another_item_now_takes_up_nothing_of_the_old_one",
+        "tests/tasks/test_adoption.py::test_a_mapped_index_that_means_another_item_now_takes_up_nothing_of_the_old_one",
     ),
     "soft_fail and never_fail grid": (
-        "tests/test_outcomes.py::test_no_flag_of_a_sensor_forgives_a_failed_backup",
-        "tests/test_outcomes.py::test_both_flags_forgive_a_wait_that_took_too_long",
-        "tests/test_outcomes.py::test_without_a_flag_a_wait_that_took_too_long_is_a_sensor_timeout",
+        "tests/tasks/test_outcomes.py::test_no_flag_of_a_sensor_forgives_a_failed_backup",
+        "tests/tasks/test_outcomes.py::test_both_flags_forgive_a_wait_that_took_too_long",
+        "tests/tasks/test_outcomes.py::test_without_a_flag_a_wait_that_took_too_long_is_a_sensor_timeout",
     ),
     "provider info against each schema": (
         "tests/test_provider_info.py::test_the_provider_info_is_valid_by_airflows_own_schema",

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowSkipException, task_group
 
-from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
@@ -16,7 +15,8 @@ from airflow_provider_azbackup.exceptions import (
 )
 from airflow_provider_azbackup.guard import backed_up
 from airflow_provider_azbackup.restore_to import disks, original_database, original_vm
-from tests.tasks import TaskInstance
+from azure_backup_emulator import Emulator
+from tests.support.tasks import TaskInstance
 
 task_runner = pytest.importorskip(
     "airflow.sdk.execution_time.task_runner", reason="Airflow 2 tells states from its database"

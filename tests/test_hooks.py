@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core.jobs import Outcome
-from airflow_provider_azbackup.core.resources import OperationRef, Vault
-from airflow_provider_azbackup.emulator import Emulator
+from airflow_provider_azbackup.core.model.jobs import Outcome
+from airflow_provider_azbackup.core.model.resources import OperationRef, Vault
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupJobFailedError,
@@ -20,6 +19,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupUnconfirmedStartError,
 )
 from airflow_provider_azbackup.hooks import AzureBackupAsyncHook, AzureBackupHook
+from azure_backup_emulator import Emulator
 
 Call = Callable[..., Any]
 SUBSCRIPTION = "/subscriptions/00000000-0000-0000-0000-00000000d3a0"

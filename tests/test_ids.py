@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_azbackup import restore_to
-from airflow_provider_azbackup.core import calls
-from airflow_provider_azbackup.core.names import shown_host
-from airflow_provider_azbackup.core.replies import read_operation_id
-from airflow_provider_azbackup.core.resources import ProtectedItem, Vault
-from airflow_provider_azbackup.core.restores import split_point_id
+from airflow_provider_azbackup.core.model.names import shown_host
+from airflow_provider_azbackup.core.model.resources import ProtectedItem, Vault
+from airflow_provider_azbackup.core.rest import requests
+from airflow_provider_azbackup.core.rest.responses import read_operation_id
+from airflow_provider_azbackup.core.restore.targets import split_point_id
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.wire import Call, Reply
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
@@ -77,13 +77,13 @@ def test_an_operation_whose_id_leads_elsewhere_is_not_followed(odd: str) -> None
 def test_a_quote_in_a_filter_is_refused() -> None:
     vault = Vault.parse(VAULT)
     with pytest.raises(AzureBackupConfigError, match="remove the quote"):
-        calls.list_jobs(vault, status="x' or status eq 'Failed")
+        requests.list_jobs(vault, status="x' or status eq 'Failed")
 
 
 @pytest.mark.parametrize("region", ["..", "west/europe", "west europe?", "a\x00", ""])
 def test_an_odd_region_is_refused(region: str) -> None:
     with pytest.raises(AzureBackupConfigError, match="region"):
-        calls.backup_status(f"{VM}/vm", region)
+        requests.backup_status(f"{VM}/vm", region)
     with pytest.raises(AzureBackupConfigError, match="region"):
         restore_to.new_disk(disk_id=f"{GROUP}/apps/providers/Microsoft.Compute/disks/d", region=region or "/")
 

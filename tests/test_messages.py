@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.operators import (
     AzureBackupCancelJobOperator,
@@ -21,7 +20,8 @@ from airflow_provider_azbackup.operators import (
 )
 from airflow_provider_azbackup.restore_to import disks, original_share
 from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor, AzureBackupJobSensor
-from tests.tasks import TaskInstance, run
+from azure_backup_emulator import Emulator
+from tests.support.tasks import TaskInstance, run
 
 Connect = Callable[..., None]
 Mistake = Callable[[Emulator, Connect], object]

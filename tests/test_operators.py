@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupConfigError,
@@ -22,7 +21,8 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupTransientError,
 )
 from airflow_provider_azbackup.operators import AzureBackupOperator
-from tests.tasks import TaskInstance, run
+from azure_backup_emulator import Emulator
+from tests.support.tasks import TaskInstance, run
 
 GUID = "5f0c5b7e-6f0a-4b8e-9c57-0d5a3c1f2e4d"
 BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["in the worker", "deferred"])

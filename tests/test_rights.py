@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.emulator import Emulator
-from airflow_provider_azbackup.emulator.seed import BACKUP_VAULT_JOBS, OPERATOR_ACTIONS, READER_ACTIONS
 from airflow_provider_azbackup.exceptions import AzureBackupAuthError
 from airflow_provider_azbackup.operators import (
     AzureBackupCancelJobOperator,
@@ -28,7 +26,9 @@ from airflow_provider_azbackup.restore_to import (
     original_share,
 )
 from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor, AzureBackupJobSensor
-from tests.tasks import Store, TaskInstance, run
+from azure_backup_emulator import Emulator
+from azure_backup_emulator.seed import BACKUP_VAULT_JOBS, OPERATOR_ACTIONS, READER_ACTIONS
+from tests.support.tasks import Store, TaskInstance, run
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "rights.md"
 GROUP = "/subscriptions/00000000-0000-0000-0000-00000000d3a0/resourceGroups/demo-rg"
@@ -88,7 +88,7 @@ class Desk:
 
     def watch(self, **arguments: Any) -> None:
         """Let a trigger of events read its first list; fail as it does."""
-        from tests import test_events as events
+        from tests.triggerer import test_events as events
 
         airflow = events.task_runner.SUPERVISOR_COMMS
         triggerer = events.Triggerer(airflow, {"backups": events.arguments(**arguments)})
@@ -311,7 +311,9 @@ def desk_of(
         return Desk(azure, clock)
 
     if "Start a DAG" in request.node.name:
-        events = pytest.importorskip("tests.test_events", reason="Airflow below 3.3 has no shared streams")
+        events = pytest.importorskip(
+            "tests.triggerer.test_events", reason="Airflow below 3.3 has no shared streams"
+        )
         monkeypatch.setattr(events.task_runner, "SUPERVISOR_COMMS", events.Airflow(), raising=False)
     yield desk_of
     principals["operator"] = usual

@@ -18,7 +18,6 @@ try:
 except ImportError:  # Airflow 2
     from airflow.exceptions import AirflowRescheduleException
 
-from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupConfigError,
@@ -26,7 +25,8 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupNotFoundError,
 )
 from airflow_provider_azbackup.sensors import AzureBackupGateShutError, AzureBackupJobSensor
-from tests.tasks import TaskInstance, run
+from azure_backup_emulator import Emulator
+from tests.support.tasks import TaskInstance, run
 
 MODES: dict[str, dict[str, Any]] = {
     "poke": {"poke_interval": 0.001},

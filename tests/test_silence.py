@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseOperator
 
-from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.operators import (
@@ -20,7 +19,8 @@ from airflow_provider_azbackup.operators import (
 )
 from airflow_provider_azbackup.restore_to import original_share
 from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor, AzureBackupJobSensor
-from tests.tasks import TaskInstance
+from azure_backup_emulator import Emulator
+from tests.support.tasks import TaskInstance
 
 Call = Callable[..., Any]
 GUID = "5f0c5b7e-6f0a-4b8e-9c57-0d5a3c1f2e4d"

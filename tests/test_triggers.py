@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.emulator import Emulator
 from airflow_provider_azbackup.triggers import AzureBackupJobTrigger
-from tests.tasks import fire
+from azure_backup_emulator import Emulator
+from tests.support.tasks import fire
 
 PATH = "airflow_provider_azbackup.triggers.AzureBackupJobTrigger"
 JOBS = "/backupJobs/"

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core.calls import moment
-from airflow_provider_azbackup.emulator import Emulator
+from airflow_provider_azbackup.core.rest.requests import moment
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from airflow_provider_azbackup.operators import (
     AzureBackupCancelJobOperator,
@@ -25,8 +24,9 @@ from airflow_provider_azbackup.restore_to import (
     other_blobs,
 )
 from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor, AzureBackupJobSensor
-from tests.tasks import TaskInstance, run
-from tests.test_readme import table_under
+from azure_backup_emulator import Emulator
+from tests.repository.test_readme import table_under
+from tests.support.tasks import TaskInstance, run
 
 HERE = {"vault_name": "demo-backup-vault", "vault_type": "DataProtection"}
 GROUP = "/subscriptions/00000000-0000-0000-0000-00000000d3a0/resourceGroups/demo-rg"

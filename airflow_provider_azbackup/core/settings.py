@@ -14,8 +14,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_azbackup.core.calls import API_VERSION, API_VERSIONS
-from airflow_provider_azbackup.core.names import (
+from airflow_provider_azbackup.core.model.names import (
     DATA_PROTECTION,
     RECOVERY_SERVICES,
     VAULT_TYPES,
@@ -24,7 +23,8 @@ from airflow_provider_azbackup.core.names import (
     shown_host,
     type_of,
 )
-from airflow_provider_azbackup.core.resources import Vault
+from airflow_provider_azbackup.core.model.resources import Vault
+from airflow_provider_azbackup.core.rest.requests import API_VERSION, API_VERSIONS
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
 # The part of the reads of jobs that Azure grants to a subscription which waits may use: the rest is people's.

@@ -42,18 +42,18 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
-from airflow_provider_azbackup import __version__, clock
-from airflow_provider_azbackup.core import board
-from airflow_provider_azbackup.core.plain import clean
-from airflow_provider_azbackup.core.progress import PROGRESS
-from airflow_provider_azbackup.core.resources import JobRef, Vault
+from airflow_provider_azbackup import __version__
+from airflow_provider_azbackup.core.model.plain import clean
+from airflow_provider_azbackup.core.model.progress import PROGRESS
+from airflow_provider_azbackup.core.model.resources import JobRef, Vault
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.wire import JsonObject, T
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from airflow_provider_azbackup.links import AzureBackupJobLink
-from airflow_provider_azbackup.page import connections, facts, gates
+from airflow_provider_azbackup.page import connections, facts, gates, summary
 from airflow_provider_azbackup.page.reads import Reads
-from airflow_provider_azbackup.portal import job_of, safe_link
+from airflow_provider_azbackup.runtime import clock
+from airflow_provider_azbackup.runtime.portal import job_of, safe_link
 
 _STATIC = Path(__file__).parent / "static"
 _SCRIPT, _STYLE = "text/javascript; charset=utf-8", "text/css; charset=utf-8"
@@ -127,7 +127,7 @@ def make_app(reads: Reads | None = None) -> FastAPI:
         if vault is None:
             return {"fault": "the connection names no vault, so there is nothing to list"}
         view, now = await reads.vault(settings, vault), clock.current().now()
-        late = await run_in_threadpool(board.overdue, view.items, view.jobs, now=now, within=within * _HOUR)
+        late = await run_in_threadpool(summary.overdue, view.items, view.jobs, now=now, within=within * _HOUR)
         return {
             "vault": vault.name,
             "portal": settings.portal_link(vault.path),
@@ -140,7 +140,7 @@ def make_app(reads: Reads | None = None) -> FastAPI:
             "items_fault": view.items_fault,
             "cut": view.cut,
             "items": len(view.items),
-            "jobs": [board.row(job) for job in view.jobs],
+            "jobs": [summary.row(job) for job in view.jobs],
             "overdue": late if view.read_at else [],
         }
 
@@ -149,7 +149,7 @@ def make_app(reads: Reads | None = None) -> FastAPI:
         dependencies=[Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))],
     )
     def list_gates(user: GetUserDep, session: SessionDep, dag_id: str | None = None) -> JsonObject:
-        since = datetime.fromtimestamp(clock.current().now() - board.WEEK, UTC)
+        since = datetime.fromtimestamp(clock.current().now() - summary.WEEK, UTC)
         # Airflow checks the permission for the dag_id in the query, so no other Dag is shown then.
         asked = {each for each in gates.gated_dag_ids(session, since) if dag_id in (None, each)}
         readable = {each for each in asked if _may_read_xcoms(each, user)}
@@ -180,7 +180,7 @@ def make_app(reads: Reads | None = None) -> FastAPI:
         if not isinstance(job, dict):
             settings = await run_in_threadpool(_and_done, session, partial(_settings_for, ref, user))
             seen = await reads.job(settings, ref) if settings else None
-            job = board.phases(seen) if seen else None
+            job = summary.phases(seen) if seen else None
         return {
             "job": {"job_id": ref.job_id, "vault": ref.vault.name, **facts.job_facts(job)},
             "portal": safe_link(link) or None,

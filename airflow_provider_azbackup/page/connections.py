@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import conf
 from sqlalchemy import select
 
 from airflow_provider_azbackup.core.settings import Settings
-from airflow_provider_azbackup.hosts import check_hosts
+from airflow_provider_azbackup.runtime.hosts import check_hosts
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

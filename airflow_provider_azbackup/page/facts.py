@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_azbackup.core.jobs import Outcome
-from airflow_provider_azbackup.core.plain import MOST_ENTRIES, clean, cut
+from airflow_provider_azbackup.core.model.jobs import Outcome
+from airflow_provider_azbackup.core.model.plain import MOST_ENTRIES, clean, cut
 
 if TYPE_CHECKING:
     from airflow_provider_azbackup.core.wire import JsonObject
@@ -19,7 +19,7 @@ _LARGEST = 2**53
 def job_facts(job: Any) -> JsonObject:
     """Return those facts of a job that the page shows; Azure's property bag is not among them.
 
-    :param job: as a task has pushed it, or as :func:`~airflow_provider_azbackup.core.board.phases` gives it.
+    :param job: as a task has pushed it, or from :func:`~airflow_provider_azbackup.page.summary.phases`.
     """
     return _read(job, _OF_JOB)
 

@@ -16,10 +16,10 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import String, and_, cast, func, select
 from sqlalchemy.orm import aliased
 
-from airflow_provider_azbackup.core.progress import PROGRESS
+from airflow_provider_azbackup.core.model.progress import PROGRESS
 from airflow_provider_azbackup.links import AzureBackupJobLink
 from airflow_provider_azbackup.page.facts import job_facts
-from airflow_provider_azbackup.portal import job_of
+from airflow_provider_azbackup.runtime.portal import job_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

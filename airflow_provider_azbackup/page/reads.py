@@ -16,15 +16,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
 
-from airflow_provider_azbackup import clock
-from airflow_provider_azbackup.core import board, flows
-from airflow_provider_azbackup.core.budget import Budget
-from airflow_provider_azbackup.core.jobs import Job
-from airflow_provider_azbackup.core.replies import FoundItem
-from airflow_provider_azbackup.core.resources import JobRef, Vault
+from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.model.jobs import Job
+from airflow_provider_azbackup.core.model.resources import JobRef, Vault
+from airflow_provider_azbackup.core.polling.budget import Budget
+from airflow_provider_azbackup.core.rest.responses import FoundItem
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.wire import Flow, Reply, T
 from airflow_provider_azbackup.exceptions import AzureBackupError
+from airflow_provider_azbackup.page import summary
+from airflow_provider_azbackup.runtime import clock
 
 # Seconds between two lists of a vault at least; more where a list takes several reads.
 LEAST = 180.0
@@ -82,7 +83,7 @@ class _Shelf:
 
     queue: _Queue
     asked_at: float
-    listed: board.Listed = field(default_factory=lambda: board.Listed(jobs=()))
+    listed: summary.Listed = field(default_factory=lambda: summary.Listed(jobs=()))
     items: tuple[FoundItem, ...] = ()
     read_at: float | None = None
     items_at: float | None = None
@@ -186,7 +187,7 @@ class Reads:
         now = clock.current().now()
         try:
             with shelf.queue.lock:
-                spent, listed = self._play(shelf.queue, settings, vault, board.list_week(vault, now))
+                spent, listed = self._play(shelf.queue, settings, vault, summary.list_week(vault, now))
             shelf.listed, shelf.cost, shelf.read_at, shelf.fault = listed, spent, now, ""
         except Exception as error:  # the page shows it beside what it has
             shelf.fault, shelf.failed_at = _told(error, "jobs", vault), now
@@ -250,7 +251,7 @@ def _credential(settings: Settings) -> str:
 
 def _converse(settings: Settings, flow: Flow[T]) -> T:
     """Sign in, hold a conversation with every call sent once, and close."""
-    from airflow_provider_azbackup.transport import SyncDriver
+    from airflow_provider_azbackup.runtime.transport import SyncDriver
 
     driver = SyncDriver(settings, connection_timeout=_TO_CONNECT, read_timeout=_TO_READ)
     try:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core.names import shown_host
+from airflow_provider_azbackup.core.model.names import shown_host
 from airflow_provider_azbackup.core.settings import CLOUDS, Settings
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
-from tests.core.play import JOB, VAULT
+from tests.support.play import JOB, VAULT
 
 SECRET = "not-for-anybody's-eyes"
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_azbackup.core.wire import Call, Reply
-from tests.core.play import sample
+from tests.support.play import sample
 
 AT = 1_790_000_000.0  # Mon, 21 Sep 2026 14:13:20 GMT
 

@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from airflow_provider_azbackup.emulator.seed import DEFAULT
-from dev.airflow_api import Json
-from dev.pace import Limit
-from dev.stack import end, free_port
+from azure_backup_emulator.seed import DEFAULT
+from dev.stack.airflow_api import Json
+from dev.stack.pace import Limit
+from dev.stack.stack import end, free_port
 from tests.e2e.evidence import ANNOUNCED, REQUESTS
 
 
@@ -79,7 +79,7 @@ class Azure:
         arguments = [str(word) for option in options.items() for word in option]
         with (self.directory / "emulator.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "airflow_provider_azbackup.emulator", *arguments],
+                [sys.executable, "-m", "azure_backup_emulator", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

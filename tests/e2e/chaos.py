@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from dev.airflow_api import FINISHED, AirflowApiError, Json, Run, Task
-from dev.pace import Limit
-from dev.stack import Stack, StackError
+from dev.stack.airflow_api import FINISHED, AirflowApiError, Json, Run, Task
+from dev.stack.pace import Limit
+from dev.stack.stack import Stack, StackError
 from tests.e2e.azure import Azure
 
 Condition = Callable[[], bool]

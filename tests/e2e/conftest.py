@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dev.airflow_api import Json
-from dev.broker import Broker
-from dev.demo import EXAMPLES, EXPECTED, quick_polling
-from dev.pace import slowness
-from dev.postgres import Postgres
-from dev.stack import Stack
+from dev.demo.demo import EXAMPLES, EXPECTED, quick_polling
+from dev.stack.airflow_api import Json
+from dev.stack.broker import Broker
+from dev.stack.pace import slowness
+from dev.stack.postgres import Postgres
+from dev.stack.stack import Stack
 from tests.e2e.azure import Azure
 from tests.e2e.evidence import keep_if_failed
 

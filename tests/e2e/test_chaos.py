@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import psutil
 import pytest
 
-from dev.airflow_api import FINISHED
-from dev.pace import Limit, slowness
-from dev.stack import SECOND, Stack
+from dev.stack.airflow_api import FINISHED
+from dev.stack.pace import Limit, slowness
+from dev.stack.stack import SECOND, Stack
 from tests.e2e.azure import Azure
 from tests.e2e.chaos import FOR_EVER, Case, Chaos, Condition, Story, after
 

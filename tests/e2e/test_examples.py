@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dev.airflow_api import FINISHED, Json, Run
-from dev.demo import BACKUPS, DRILLED, EXPECTED, NIGHTLY
-from dev.pace import Limit
-from dev.stack import Stack
+from dev.demo.demo import BACKUPS, DRILLED, EXPECTED, NIGHTLY
+from dev.stack.airflow_api import FINISHED, Json, Run
+from dev.stack.pace import Limit
+from dev.stack.stack import Stack
 from tests.e2e.azure import Azure
 
 pytestmark = pytest.mark.e2e

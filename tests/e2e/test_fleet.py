@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dev.fleet import STILL, measure
-from dev.pace import slowness
+from dev.bench.fleet import STILL, measure
+from dev.stack.pace import slowness
 
 pytestmark = pytest.mark.e2e
 

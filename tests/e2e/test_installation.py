@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_azbackup import __version__
-from dev.stack import Stack, StackError
+from dev.stack.stack import Stack, StackError
 from tests.e2e.azure import Azure
 
 pytestmark = pytest.mark.e2e

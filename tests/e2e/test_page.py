@@ -14,9 +14,9 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS
-from dev.airflow_api import Run
-from dev.pace import slowness
-from dev.stack import PASSWORD, USER, Stack
+from dev.stack.airflow_api import Run
+from dev.stack.pace import slowness
+from dev.stack.stack import PASSWORD, USER, Stack
 from tests.e2e.azure import Azure
 
 pytestmark = pytest.mark.e2e

@@ -18,7 +18,7 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 
-from dev.stack import Stack
+from dev.stack.stack import Stack
 from tests.e2e.azure import Azure
 
 pytestmark = pytest.mark.e2e

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from dev.airflow_api import Json, Run, Task
-from dev.pace import Limit
-from dev.stack import Stack
+from dev.stack.airflow_api import Json, Run, Task
+from dev.stack.pace import Limit
+from dev.stack.stack import Stack
 from tests.e2e.azure import Azure
 
 pytestmark = pytest.mark.e2e

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dev.airflow_api import Task
-from dev.stack import Stack
+from dev.stack.airflow_api import Task
+from dev.stack.stack import Stack
 from tests.e2e.azure import Azure
 from tests.test_workloads import CANNOT, CELLS, WORKLOADS
 

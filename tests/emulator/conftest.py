@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_azbackup.emulator import Emulator
-from tests.clock import ManualClock
+from azure_backup_emulator import Emulator
+from tests.support.clock import ManualClock
 
 SUBSCRIPTION = "/subscriptions/00000000-0000-0000-0000-00000000d3a0"
 VAULT = f"{SUBSCRIPTION}/resourceGroups/demo-rg/providers/Microsoft.RecoveryServices/vaults/demo-vault"

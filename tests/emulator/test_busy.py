@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_azbackup.emulator import Emulator
-from tests.clock import ManualClock
+from azure_backup_emulator import Emulator
 from tests.emulator.conftest import VAULT, Client
+from tests.support.clock import ManualClock
 
 BODY = {"properties": {"objectType": "IaasVMBackupRequest"}}
 RUNS = "UserErrorBackupOperationInProgress"

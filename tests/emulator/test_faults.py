@@ -15,7 +15,7 @@ from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 from azure.core.rest import HttpRequest
 from azure.identity import ClientSecretCredential
 
-from airflow_provider_azbackup.emulator import Emulator
+from azure_backup_emulator import Emulator
 from tests.emulator.conftest import VAULT, Client
 
 JOBS = f"{VAULT}/backupJobs"

@@ -13,7 +13,7 @@ from azure import identity
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import aio
 
-from airflow_provider_azbackup.emulator import Emulator
+from azure_backup_emulator import Emulator
 from tests.emulator.conftest import SUBSCRIPTION, VAULT, Client
 
 SCOPE = "https://management.azure.com/.default"

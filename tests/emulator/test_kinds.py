@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.emulator import Emulator
-from tests.clock import ManualClock
+from azure_backup_emulator import Emulator
 from tests.emulator.conftest import SUBSCRIPTION, VAULT, Client
-from tests.emulator.recordings import SHARED, needs_recordings, shape, without
+from tests.support.clock import ManualClock
+from tests.support.recordings import SHARED, needs_recordings, shape, without
 
 BACKUP_VAULT = (
     f"{SUBSCRIPTION}/resourceGroups/demo-rg/providers/Microsoft.DataProtection/backupVaults/demo-backup-vault"

@@ -10,11 +10,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from airflow_provider_azbackup.emulator import Emulator
-from airflow_provider_azbackup.emulator.gateway import Ask
-from airflow_provider_azbackup.emulator.service import Service
-from tests.clock import ManualClock
+from azure_backup_emulator import Emulator
+from azure_backup_emulator.gateway import Ask
+from azure_backup_emulator.service import Service
 from tests.emulator.conftest import SUBSCRIPTION, VAULT, Client
+from tests.support.clock import ManualClock
 
 JOBS = f"{VAULT}/backupJobs"
 INSTANCES = VAULT.replace(

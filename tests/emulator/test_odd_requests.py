@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_azbackup.emulator import Emulator
-from airflow_provider_azbackup.emulator.faults import Fault, searcher
-from airflow_provider_azbackup.emulator.gateway import Answer, Ask
-from airflow_provider_azbackup.emulator.service import COMMANDS, Service
-from tests.clock import ManualClock
+from azure_backup_emulator import Emulator
+from azure_backup_emulator.faults import Fault, searcher
+from azure_backup_emulator.gateway import Answer, Ask
+from azure_backup_emulator.service import COMMANDS, Service
 from tests.emulator.conftest import SUBSCRIPTION, VAULT, Client
+from tests.support.clock import ManualClock
 
 BACKUP_VAULT = VAULT.replace(
     "RecoveryServices/vaults/demo-vault", "DataProtection/backupVaults/demo-backup-vault"

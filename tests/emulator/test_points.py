@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.emulator import Emulator
-from tests.clock import ManualClock
+from azure_backup_emulator import Emulator
 from tests.emulator.conftest import VAULT, Client
+from tests.support.clock import ManualClock
 
 OLDER = "2025-02-01"
 

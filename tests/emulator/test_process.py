@@ -17,22 +17,22 @@ from typing import Any
 
 import pytest
 
-import airflow_provider_azbackup.emulator as package
-from airflow_provider_azbackup.emulator import Emulator
-from airflow_provider_azbackup.emulator import __main__ as command
+import azure_backup_emulator as package
+from azure_backup_emulator import Emulator
+from azure_backup_emulator import __main__ as command
 
 HERE = Path(package.__file__).parent
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_prints_a_connection_serves_and_stops_on_a_signal(tmp_path: Path, number: int) -> None:
-    line = [sys.executable, "-W", "error", "-m", "airflow_provider_azbackup.emulator", "--port", "0"]
+    line = [sys.executable, "-W", "error", "-m", "azure_backup_emulator", "--port", "0"]
     process = subprocess.Popen(
         [*line, "--directory", str(tmp_path), "--vault-read-budget", "9", "--speed", "7"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=HERE.parents[1],
+        cwd=HERE.parent,
     )
     assert process.stdout
     try:
@@ -117,7 +117,7 @@ def test_a_seed_that_cannot_be_used_is_one_line_and_no_traceback(
     assert _started(monkeypatch, "--port", "0", "--seed", str(path)) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith("python -m airflow_provider_azbackup.emulator: error: ")
+    assert err.startswith("python -m azure_backup_emulator: error: ")
     assert reason in err
 
 
@@ -190,17 +190,17 @@ def test_its_own_directory_is_gone_afterwards_and_a_given_one_stays(tmp_path: Pa
 
 def test_naming_the_package_loads_neither_aiohttp_nor_cryptography() -> None:
     code = (
-        "import sys, airflow_provider_azbackup.emulator\n"
+        "import sys, azure_backup_emulator\n"
         "print([name for name in ('aiohttp', 'cryptography', 'azure') if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE.parents[1], check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE.parent, check=True
     )
     assert done.stdout == "[]\n"
 
 
 def test_the_emulator_imports_nothing_of_the_provider() -> None:
-    allowed = "airflow_provider_azbackup.emulator"
+    allowed = "azure_backup_emulator"
     files = list(HERE.glob("*.py"))
     assert len(files) > 5
     for path in files:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_azbackup.emulator import Emulator
-from tests.clock import ManualClock
+from azure_backup_emulator import Emulator
 from tests.emulator.conftest import VAULT, Client
-from tests.emulator.recordings import RECORDINGS, needs_recordings, shape
+from tests.support.clock import ManualClock
+from tests.support.recordings import RECORDINGS, needs_recordings, shape
 
 
 def test_a_stopped_item_stays_in_the_list_and_is_not_backed_up(

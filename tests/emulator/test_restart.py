@@ -18,11 +18,11 @@ import pytest
 import requests
 from azure.identity import CertificateCredential, ClientSecretCredential
 
-from airflow_provider_azbackup.emulator import Emulator, store
-from tests.clock import ManualClock
+from azure_backup_emulator import Emulator, store
 from tests.emulator.conftest import VAULT, Client
+from tests.support.clock import ManualClock
 
-ROOT = Path(store.__file__).parents[2]
+ROOT = Path(store.__file__).parents[1]
 BODY = {"properties": {"objectType": "IaasVMBackupRequest"}}
 SCOPE = "https://management.azure.com/.default"
 
@@ -233,7 +233,7 @@ class Killable:
     def start(self) -> None:
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "airflow_provider_azbackup.emulator"),
+                *(sys.executable, "-m", "azure_backup_emulator"),
                 *("--port", str(self.port), "--directory", str(self.directory), "--speed", "60"),
             ],
             stdout=subprocess.PIPE,

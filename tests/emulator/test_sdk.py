@@ -23,8 +23,8 @@ from azure.mgmt.recoveryservicesbackup.models import (
     RestoreRequestResource,
 )
 
-from airflow_provider_azbackup.emulator import Emulator
-from tests.clock import ManualClock
+from azure_backup_emulator import Emulator
+from tests.support.clock import ManualClock
 
 HERE = ("demo-vault", "demo-rg")
 DONE = [("Protected", "Completed"), ("Protected", "Healthy")]  # workloads say Healthy, as recorded

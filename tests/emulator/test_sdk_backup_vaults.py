@@ -17,10 +17,10 @@ from azure.mgmt.dataprotection.models import (
     TriggerBackupRequest,
 )
 
-from airflow_provider_azbackup.core import calls
-from airflow_provider_azbackup.core.resources import ProtectedItem
-from airflow_provider_azbackup.emulator import Emulator
-from tests.clock import ManualClock
+from airflow_provider_azbackup.core.model.resources import ProtectedItem
+from airflow_provider_azbackup.core.rest import requests
+from azure_backup_emulator import Emulator
+from tests.support.clock import ManualClock
 
 HERE = ("demo-rg", "demo-backup-vault")
 SCOPES = ["https://management.azure.com/.default"]
@@ -127,8 +127,8 @@ def test_the_sdk_asks_for_a_backup_with_the_words_of_the_provider(
         raw_response_hook=trigger,
     )
     item = ProtectedItem.parse(azure.service.world.named("orders")[0].path)
-    body = calls.backup_request(item, rule_name="BackupWeekly", retention_tag=tag)
-    ours = calls.trigger_backup(item, body)
+    body = requests.backup_request(item, rule_name="BackupWeekly", retention_tag=tag)
+    ours = requests.trigger_backup(item, body)
     assert (trigger.method, unquote(urlsplit(trigger.url).path)) == (ours.method, ours.path)
     assert json.loads(trigger.body) == ours.body
 

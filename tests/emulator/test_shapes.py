@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.emulator import Emulator
-from tests.clock import ManualClock
+from azure_backup_emulator import Emulator
 from tests.emulator.conftest import SUBSCRIPTION, VAULT, Client
-from tests.emulator.recordings import example, exchanges, jobs, needs_recordings, replies, shape
+from tests.support.clock import ManualClock
+from tests.support.recordings import example, exchanges, jobs, needs_recordings, replies, shape
 
 pytestmark = needs_recordings
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from dev.airflow_api import AirflowApiError, Json, Task
-from dev.pace import Limit
-from dev.releases import environment
-from dev.stack import ONE_MACHINE, PARTS, PASSWORD, PROCESSES, USER, Stack, StackError
+from dev.release.releases import environment
+from dev.stack.airflow_api import AirflowApiError, Json, Task
+from dev.stack.pace import Limit
+from dev.stack.stack import ONE_MACHINE, PARTS, PASSWORD, PROCESSES, USER, Stack, StackError
 
 SETTINGS = {
     # What happened to a task while it runs is noticed after seconds, not after half a minute.
@@ -29,7 +29,7 @@ SETTINGS = {
 class OldStack(Stack):
     """One of the releases, running while the ``with`` block lasts.
 
-    :param release: one of ``dev.releases.RELEASES``; its environment is made when missing.
+    :param release: one of ``dev.release.releases.RELEASES``; its environment is made when missing.
     :param ended: set when the tests are ended; whatever waits for Airflow then gives up.
     """
 

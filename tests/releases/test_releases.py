@@ -21,11 +21,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from airflow_provider_azbackup.emulator import Emulator
-from dev.airflow_api import FINISHED, Run, Task
-from dev.pace import Limit, slowness
-from dev.postgres import Postgres
-from dev.releases import (
+from azure_backup_emulator import Emulator
+from dev.release.releases import (
     RELEASES,
     ROOT,
     EnvironmentMissingError,
@@ -33,6 +30,9 @@ from dev.releases import (
     interpreter,
     pytest_options,
 )
+from dev.stack.airflow_api import FINISHED, Run, Task
+from dev.stack.pace import Limit, slowness
+from dev.stack.postgres import Postgres
 from tests.e2e.evidence import REQUESTS
 from tests.releases.airflows import Airflow2, OldStack
 

@@ -1,0 +1,1 @@
+"""Conversations of several requests: retries, operations, jobs, items, recovery points."""

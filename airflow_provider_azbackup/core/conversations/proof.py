@@ -1,0 +1,306 @@
+"""What may open a gate, and the record of what did.
+
+Whatever named the job (Azure's answer to a request, a note of an earlier try, a list, a trigger's event, the
+author), it is compared here with what the task asks for, by what Azure says in the job itself.
+
+Source: https://learn.microsoft.com/rest/api/backup/jobs/get
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, get_args, get_type_hints
+
+from airflow_provider_azbackup.core.conversations import matching
+from airflow_provider_azbackup.core.model.jobs import Job, warnings_of
+from airflow_provider_azbackup.core.model.names import StartedBy, match_vault, match_vm
+from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint, left_out
+from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem
+from airflow_provider_azbackup.core.rest import requests
+from airflow_provider_azbackup.core.rest.responses import FoundItem
+from airflow_provider_azbackup.core.wire import Flow
+from airflow_provider_azbackup.exceptions import AzureBackupNotFoundError, AzureBackupWrongJobError
+
+Action: TypeAlias = Literal["backup", "log backup", "restore", "anything"]
+
+# What a task may wait for, and which jobs are that. Only the job sensor accepts any job. The backup of a log
+# cannot be restored by itself, so it counts only for a task that has asked for one.
+_ACTIONS: MappingProxyType[Action, Callable[[Job], bool]] = MappingProxyType(
+    {
+        "backup": lambda job: job.is_backup,
+        "log backup": lambda job: job.action == "backup",
+        "restore": lambda job: job.is_restore,
+        "anything": lambda job: True,
+    }
+)
+# What the details of a VM's job call the subscription of the VM, since 2026.
+_VM_SUBSCRIPTION = "vm subscription id"
+
+
+VERSION = 1
+# Characters of a text in a proof, and how many codes of warnings it holds: less than 32 KiB in all.
+LONGEST_TEXT = 1000
+MOST_WARNINGS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What an open gate rests on: the XCom ``proof``. Times are ISO 8601 in UTC; None where nothing is known.
+
+    A text is cut to :data:`LONGEST_TEXT` characters and holds no control characters, and there are no more
+    than :data:`MOST_WARNINGS` codes of warnings, so the whole is smaller than 32 KiB.
+
+    :param item_id: ARM id of the protected item.
+    :param item: its name in the job, or the last part of its ARM id.
+    :param vault_id: ARM id of the vault.
+    :param operation: what the job has done, in Azure's word: ``Backup``, ``Backup (Full)``, ``Restore``, ...
+    :param job_id: id of the job; None where a recovery point alone has opened the gate.
+    :param started_by: ``this task``, ``adopted`` or ``found``.
+    :param began: when the job began, by Azure's clock.
+    :param ended: when it ended; None for a snapshot whose transfer goes on.
+    :param recovery_point_id: id of the recovery point, where one was read.
+    :param recovery_point_time: the moment that it shows the item as of.
+    :param tier: the tiers that it can be restored from, separated by commas.
+    :param consistency: what Azure says of a VM or a share, such as ``AppConsistent``.
+    :param expiry: when the recovery point expires.
+    :param disks_included: how many disks of a VM are in it.
+    :param disks_attached: how many disks the VM has.
+    :param left_out: what the backup is known to have left out: disks of a VM, volumes of a cluster.
+    :param threat_status: what Azure's scan says of the recovery point.
+    :param warnings: the codes of the warnings that were accepted.
+    :param age_at_start_seconds: how much older the backup is than this attempt of the task: the start of the
+        attempt minus the time of the recovery point, or minus the start of the job where none was read.
+    """
+
+    item_id: str | None = None
+    item: str | None = None
+    vault_id: str | None = None
+    operation: str | None = None
+    job_id: str | None = None
+    started_by: StartedBy = "found"
+    began: str | None = None
+    ended: str | None = None
+    recovery_point_id: str | None = None
+    recovery_point_time: str | None = None
+    tier: str | None = None
+    consistency: str | None = None
+    expiry: str | None = None
+    disks_included: int | None = None
+    disks_attached: int | None = None
+    left_out: str | None = None
+    threat_status: str | None = None
+    warnings: tuple[str, ...] = ()
+    age_at_start_seconds: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON with its ``version``. Keys may be added; it goes up when one changes."""
+        facts = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {"version": VERSION, **facts, "warnings": [*self.warnings]}
+
+    @classmethod
+    def from_dict(cls, stored: object) -> Proof | None:
+        """Read it back; None for anything that :meth:`to_dict` of this version has not returned."""
+        if not isinstance(stored, dict) or type(stored.get("version")) is not int:
+            return None
+        if stored["version"] != VERSION or stored.get("started_by") not in get_args(StartedBy):
+            return None
+        known: dict[str, Any] = {each.name: stored.get(each.name) for each in fields(cls)}
+        warnings = known.pop("warnings")
+        if not isinstance(warnings, list) or not all(isinstance(code, str) for code in warnings):
+            return None
+        for name, hint in get_type_hints(cls).items():
+            kinds = tuple(kind for kind in get_args(hint) if isinstance(kind, type))
+            if name in known and name != "started_by" and not isinstance(known[name], kinds):
+                return None
+        return cls(**known, warnings=tuple(warnings))
+
+    def __str__(self) -> str:
+        """One line for a log."""
+        vault = (self.vault_id or "").rpartition("/")[2]
+        job = f"job {self.job_id} ({self.started_by}) from {self.began} to {self.ended or 'later'}"
+        point = f"recovery point {self.recovery_point_id} of {self.recovery_point_time}"
+        words = (self.tier, self.consistency, f"expires {self.expiry}" if self.expiry else None)
+        disks = f"{self.disks_included} of {self.disks_attached} disks"
+        parts = (
+            f"{self.operation or 'Backup'} of {self.item or 'an unnamed item'} in vault {vault}",
+            job if self.job_id else "",
+            point if self.recovery_point_id else "",
+            *(word for word in words if word),
+            disks if self.disks_included is not None and self.disks_attached is not None else "",
+            f"left out: {self.left_out}" if self.left_out else "",
+            f"warnings accepted: {', '.join(self.warnings)}" if self.warnings else "",
+            self._age(),
+        )
+        return ", ".join(part for part in parts if part)
+
+    def _age(self) -> str:
+        age = self.age_at_start_seconds
+        if age is None:
+            return ""
+        return f"{abs(age):.0f} s {'older' if age > 0 else 'newer'} than the start of this attempt"
+
+
+def prove(
+    job: Job | None,
+    point: RecoveryPoint | None,
+    item: ProtectedItem | None,
+    *,
+    started_by: StartedBy,
+    attempt_began: float | None,
+) -> Proof:
+    """Make the record of what has opened a gate.
+
+    :param job: the job; None where a recovery point alone has opened it.
+    :param point: the recovery point, where one was read.
+    :param item: what they are of, where that is known.
+    :param started_by: who started the job.
+    :param attempt_began: Unix time by Azure's clock at which this attempt of the task began; None where that
+        is not known.
+    """
+    facts: dict[str, Any] = {}
+    item = item or (point.item if point else None)
+    if item:
+        facts |= {"item_id": item.path, "item": item.name, "vault_id": item.vault.path}
+    if job:
+        facts |= {
+            "item_id": facts.get("item_id") or job.item_id,
+            "item": job.item or facts.get("item"),
+            "vault_id": job.ref.vault.path,
+            "operation": job.operation,
+            "job_id": job.ref.job_id,
+            "began": job.start_time,
+            "ended": job.end_time,
+        }
+    if point:
+        facts |= {
+            "recovery_point_id": point.point_id,
+            "recovery_point_time": point.time,
+            "tier": ", ".join(point.usable_tiers),
+            "consistency": point.consistency,
+            "expiry": point.expiry,
+            "threat_status": point.threat_status,
+        }
+    made = (point.made if point else 0.0) or (job.began if job else 0.0)
+    warnings = warnings_of(job)[:MOST_WARNINGS] if job else []
+    proved: dict[str, Any] = {
+        **{name: _clean(text) for name, text in facts.items()},
+        "started_by": started_by,
+        "disks_included": point.disks_included if point else None,
+        "disks_attached": point.disks_attached if point else None,
+        "left_out": _clean(left_out(point, job)),
+        "warnings": tuple(_clean(code) or "" for code in warnings),
+        "age_at_start_seconds": round(attempt_began - made, 3) if attempt_began and made else None,
+    }
+    return Proof(**proved)
+
+
+def _clean(text: str | None) -> str | None:
+    """Return a text without control characters and cut to its limit; None for nothing."""
+    if not text:
+        return None
+    return "".join(each if each.isprintable() else " " for each in text[:LONGEST_TEXT])
+
+
+def check_ref(found: JobRef, expected: JobRef) -> None:
+    """Refuse a job that is not the one that is waited for, by its vault and its id.
+
+    :param found: the job that was reported.
+    :param expected: the job that is waited for.
+    :raises AzureBackupWrongJobError: showing both.
+    """
+    if found.path.casefold() != expected.path.casefold():
+        raise AzureBackupWrongJobError(
+            f"the reported job is not the one that this task waits for. Expected: {expected.path}. "
+            f"Reported: {found.path}"
+        )
+
+
+def check_job(
+    job: Job,
+    item: ProtectedItem | None,
+    *,
+    action: Action,
+    source: str = "",
+    elsewhere: str = "",
+    after: float = 0.0,
+) -> Flow[None]:
+    """Refuse a job that is not what a gate waits for. Only shares and databases need a request for that.
+
+    :param job: the job, read by itself or from a list.
+    :param item: the item that it must be of; None where the task names the job and no item.
+    :param action: what the job must do.
+    :param source: the item as the author named it; a VM's ARM id is compared with the job's subscription.
+    :param elsewhere: a storage account that the job may carry instead of the item's own.
+    :param after: Unix time by Azure's clock before which it must not have begun; 0 for any time.
+    :raises AzureBackupWrongJobError: when it is another job; shows both sides.
+    :raises AzureBackupNotFoundError: when the vault does not protect the item.
+
+    Source: https://learn.microsoft.com/rest/api/backup/jobs/get
+    """
+    _check_body(job)
+    if not _ACTIONS[action](job):
+        raise _wrong(job, f"it is no {action}", action, f"{job.operation or 'a job without an operation'}")
+    if job.began < after:
+        raise _wrong(
+            job,
+            "it began too early",
+            f"a job that began at {requests.moment(after)} or later",
+            job.start_time,
+        )
+    if item is None:
+        return
+    if job.ref.vault.path.casefold() != item.vault.path.casefold():
+        raise _wrong(job, "it is of another vault", item.vault.path, job.ref.vault.path)
+    if item.kind == "backupinstance":
+        if job.owner.casefold() != item.path.casefold():
+            raise _wrong(job, "it is of another backup instance", item.path, job.owner)
+        return
+    if item.kind == "vm":
+        if not matching.is_of_machine(job, item):
+            raise _wrong(job, "it is of another VM", item.container.partition(";")[2], job.owner)
+        _check_subscription(job, source)
+        return
+    found = yield from _listed(item)
+    if not matching.shows(job, found, elsewhere):
+        if item.kind == "azurefileshare":
+            expected = f"{item.container.rpartition(';')[2]}/{found.friendly_name}"
+            raise _wrong(job, "it is of another file share", expected, f"{job.owner}/{job.item}")
+        raise _wrong(job, "it is of another database", f"{found.friendly_name} [{found.server}]", job.item)
+
+
+def _check_body(job: Job) -> None:
+    """Refuse an answer or an event whose JSON is of another job than the one that it goes by."""
+    name, arm_id = job.body.get("name"), job.body.get("id")
+    if isinstance(name, str) and name.casefold() != job.ref.job_id.casefold():
+        raise _wrong(job, "its own JSON is of another job", job.ref.job_id, name)
+    # An internal ring of Azure spells the provider in another way, so the names are compared.
+    if isinstance(arm_id, str) and (found := match_vault(arm_id.partition("/backupJobs/")[0])):
+        vault = job.ref.vault
+        ours = (vault.subscription_id, vault.resource_group_name, vault.name)
+        if tuple(map(str.casefold, found.groups())) != tuple(map(str.casefold, ours)):
+            raise _wrong(job, "its own JSON is of another vault", job.ref.vault.path, arm_id)
+
+
+def _check_subscription(job: Job, source: str) -> None:
+    """Compare the subscription of a VM, which its names leave out, where both sides know it."""
+    shown = next((value for name, value in job.details if name.casefold() == _VM_SUBSCRIPTION), "")
+    if shown and (found := match_vm(source)) and found.group(1).casefold() != shown.casefold():
+        raise _wrong(job, "it is of a VM of another subscription", source, f"a VM of subscription {shown}")
+
+
+def _listed(item: ProtectedItem) -> Flow[FoundItem]:
+    """Return a share or a database with the names that its jobs carry."""
+    for found in (yield from matching.alike(item)):
+        if found.item.path.casefold() == item.path.casefold():
+            return found
+    raise AzureBackupNotFoundError(f"vault {item.vault.name} does not protect {item.name} any more")
+
+
+def _wrong(job: Job, reason: str, expected: object, found: object) -> AzureBackupWrongJobError:
+    return AzureBackupWrongJobError(
+        f"job {job.ref.job_id} is not what this task waits for: {reason}. Expected: {expected}. "
+        f"Azure reports: {found or 'nothing'}. Job: {job.ref.path}",
+        job=job.facts(),
+    )

@@ -1,0 +1,70 @@
+"""Tiers: which one a kind of data can reach at all, and the wait for a recovery point to reach one.
+
+Source: https://learn.microsoft.com/rest/api/backup/recovery-points/get
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain, repeat
+
+from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.model.names import TIERS, check_min_tier
+from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
+from airflow_provider_azbackup.core.model.resources import BackupInstance, ProtectedItem
+from airflow_provider_azbackup.core.rest import requests, responses
+from airflow_provider_azbackup.core.wire import LAST_LOOK, Flow
+from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTimeoutError
+
+
+def check_tier(item: ProtectedItem, min_tier: str | None, *, on_demand: bool) -> Flow[None]:
+    """Refuse a tier that no recovery point of an item can reach.
+
+    :param item: what is backed up.
+    :param min_tier: a word of :data:`~airflow_provider_azbackup.core.model.names.TIERS`, or None.
+    :param on_demand: whether the recovery point is to be that of an on-demand backup.
+    :raises AzureBackupConfigError: when waiting for it would be in vain.
+    """
+    if min_tier != TIERS[-1]:
+        return
+    kind = item.kind
+    if isinstance(item, BackupInstance):
+        kind = (yield from flows.get_data_source(item)).kind
+    check_min_tier(kind, item.label, min_tier, on_demand=on_demand)
+
+
+def wait_for_tier(
+    point: RecoveryPoint, min_tier: str, *, since: float, deadline: float
+) -> Flow[RecoveryPoint]:
+    """Read one recovery point again until it has reached a tier, and return it as it is then.
+
+    It is also returned once Azure marks it as deleted, expired, partial or infected, because it cannot become
+    good any more: ask :meth:`RecoveryPoint.shortcoming` of what is returned.
+
+    :param point: the recovery point. It is this one that has to get there; no other one counts.
+    :param min_tier: a word of :data:`~airflow_provider_azbackup.core.model.names.TIERS`.
+    :param since: Unix time the wait begins.
+    :param deadline: Unix time of the last look.
+    :raises AzureBackupTimeoutError: when it has not reached the tier at the deadline.
+    :raises AzureBackupError: when looking again cannot help, for example because the recovery point is gone.
+    """
+    call = replace(requests.get_recovery_point(point.item, point.point_id), deadline=deadline + LAST_LOOK)
+    patience, at = flows.Patience(since), since
+    for interval in chain((30.0, 60.0, 120.0), repeat(300.0)):
+        if point.has_reached(min_tier) or point.is_deleted or point.is_expired or point.damage:
+            return point
+        pause = flows.spread_pause(interval, patience.fault)
+        answer = yield call.later(min(pause, max(0.0, deadline - at)))
+        at = answer.at
+        try:
+            seen = responses.read_point(point.item, flows.accepted(answer, call, 200), point.point_id)
+            point = replace(seen, expiry=seen.expiry or point.expiry)
+            patience.calm()
+        except AzureBackupError as error:
+            patience.bear(error, at)
+        if at >= deadline and not point.has_reached(min_tier):
+            break
+    raise AzureBackupTimeoutError(
+        f"{point} is not in {min_tier} after {at - since:.0f} s"
+        f"{f' (last look: {patience.fault})' if patience.fault else ''}"
+    )

@@ -1,0 +1,1 @@
+"""What Azure Backup's answers are about: ids, items, jobs, recovery points, error codes."""

@@ -1,0 +1,189 @@
+"""Names and paths: vault, protected item and job, read from what a DAG author wrote and back.
+
+Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-backupazurevms
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from airflow_provider_azbackup.core.model.names import (
+    BACKUP_VAULT_ID,
+    DATA_PROTECTION,
+    INSTANCE_ID,
+    ITEM_ID,
+    RECOVERY_SERVICES,
+    VAULT_ID,
+    match_item,
+    match_vault,
+    match_vm,
+    split_instance_id,
+    split_job_id,
+    type_of,
+)
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vault:
+    """A vault; ``vault_type`` is one of :data:`~airflow_provider_azbackup.core.model.names.VAULT_TYPES`."""
+
+    subscription_id: str
+    resource_group_name: str
+    name: str
+    vault_type: str = RECOVERY_SERVICES
+
+    @property
+    def is_backup_vault(self) -> bool:
+        """Whether it is a Backup vault (Microsoft.DataProtection)."""
+        return self.vault_type == DATA_PROTECTION
+
+    @property
+    def path(self) -> str:
+        """ARM id of the vault, the start of every path below it."""
+        kind = "backupVaults" if self.is_backup_vault else "vaults"
+        return (
+            f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group_name}"
+            f"/providers/Microsoft.{self.vault_type}/{kind}/{self.name}"
+        )
+
+    @classmethod
+    def parse(cls, arm_id: str) -> Vault:
+        """Read a vault's ARM id.
+
+        :raises AzureBackupConfigError: when it is not one.
+        """
+        if not (found := match_vault(arm_id)):
+            raise AzureBackupConfigError(
+                f"this is not the ARM id of a vault: {arm_id!r}; expected {VAULT_ID} or {BACKUP_VAULT_ID}"
+            )
+        subscription, group, name = found.groups()
+        return cls(
+            subscription_id=subscription, resource_group_name=group, name=name, vault_type=type_of(arm_id)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtectedItem:
+    """One protected thing in a vault, named by its container and itself.
+
+    ``written_as`` is what the author of the DAG calls it, where that is known; it does not count in
+    comparisons.
+    """
+
+    vault: Vault
+    container: str
+    name: str
+    written_as: str = field(default="", compare=False)
+
+    @property
+    def label(self) -> str:
+        """What messages call it: what the author calls it, or else its own name."""
+        return self.written_as or self.name
+
+    @property
+    def path(self) -> str:
+        """ARM id of the protected item."""
+        return (
+            f"{self.vault.path}/backupFabrics/Azure/protectionContainers/{self.container}"
+            f"/protectedItems/{self.name}"
+        )
+
+    @property
+    def kind(self) -> str:
+        """First part of the item's name in lower case: ``vm``, ``azurefileshare``, ``sqldatabase``, ..."""
+        return self.name.partition(";")[0].casefold()
+
+    @classmethod
+    def parse(cls, arm_id: str) -> ProtectedItem:
+        """Read a protected item's ARM id; that of a backup instance gives a :class:`BackupInstance`.
+
+        :raises AzureBackupConfigError: when it is not one.
+        """
+        if instance := split_instance_id(arm_id):
+            return BackupInstance(vault=Vault.parse(instance[0]), name=instance[1])
+        found = match_item(arm_id)
+        home = Vault.parse(found.group(1)) if found else None
+        if not found or not home or home.is_backup_vault:
+            raise AzureBackupConfigError(
+                f"this is not the ARM id of a protected item: {arm_id!r}; expected {ITEM_ID} or {INSTANCE_ID}"
+            )
+        return cls(vault=home, container=found.group(2), name=found.group(3))
+
+    @classmethod
+    def of_vm(cls, vault: Vault, vm_id: str) -> ProtectedItem | None:
+        """Name the item that protects a virtual machine, or None when ``vm_id`` is not a VM's ARM id.
+
+        Only the names of Azure VMs can be built from known parts; all others must be looked up.
+        """
+        if not (found := match_vm(vm_id)):
+            return None
+        _, group, machine = found.groups()
+        tail = f"iaasvmcontainerv2;{group};{machine}"
+        return cls(vault=vault, container=f"IaasVMContainer;{tail}", name=f"VM;{tail}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupInstance(ProtectedItem):
+    """What a Backup vault protects: a disk, the blobs of an account, a database, a Kubernetes cluster.
+
+    Its name is that of the resource, such as ``disk-disk-<guid>``, not the friendly one.
+    """
+
+    container: str = ""
+
+    @property
+    def path(self) -> str:
+        """ARM id of the backup instance."""
+        return f"{self.vault.path}/backupInstances/{self.name}"
+
+    @property
+    def kind(self) -> str:
+        """``backupinstance``: the name does not tell what is backed up."""
+        return "backupinstance"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRef:
+    """One job of a vault."""
+
+    vault: Vault
+    job_id: str
+
+    @property
+    def path(self) -> str:
+        """ARM id of the job."""
+        return f"{self.vault.path}/backupJobs/{self.job_id}"
+
+    @classmethod
+    def parse(cls, text: str, vault: Vault | None = None) -> JobRef:
+        """Read a job's GUID, or its ARM id, which then also names the vault.
+
+        :param text: the GUID or the ARM id.
+        :param vault: where a bare GUID belongs.
+        :raises AzureBackupConfigError: when it is neither, or a GUID comes without a vault.
+        """
+        named, job_id = split_job_id(text)
+        home = Vault.parse(named) if named else vault
+        if home is None:
+            raise AzureBackupConfigError(f"job {text!r} comes without a vault; give the job's ARM id")
+        return cls(vault=home, job_id=job_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperationRef:
+    """One asynchronous operation of a vault: what Azure names when it accepts a backup."""
+
+    vault: Vault
+    operation_id: str
+
+    @property
+    def path(self) -> str:
+        """The vault's own URL of the operation, which works without the signature of Azure's answer."""
+        kind = "operationStatus" if self.vault.is_backup_vault else "backupOperations"
+        return f"{self.vault.path}/{kind}/{self.operation_id}"
+
+
+def last_segment(url_or_id: str) -> str:
+    """Return what follows the last slash, without any query: all this package keeps of a signed URL."""
+    return url_or_id.partition("?")[0].rstrip("/").rpartition("/")[2]

@@ -1,0 +1,1 @@
+"""One builder for each request, one reader for each response."""

@@ -1,0 +1,549 @@
+"""One builder for each REST operation this provider uses; a builder returns a :class:`Call`, sends nothing.
+
+Source of the paths and bodies: https://learn.microsoft.com/rest/api/backup/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, TypedDict, Unpack, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from airflow_provider_azbackup.core.model.names import (
+    COMPRESSED,
+    DATA_PROTECTION,
+    MANAGEMENT_TYPES,
+    RECOVERY_SERVICES,
+    REQUESTS,
+    WORKLOAD,
+    check_region,
+    check_vault_options,
+    close_to,
+    refuse_cancel,
+    shown_host,
+    unknown_word,
+)
+from airflow_provider_azbackup.core.model.resources import (
+    BackupInstance,
+    JobRef,
+    OperationRef,
+    ProtectedItem,
+    Vault,
+    last_segment,
+)
+from airflow_provider_azbackup.core.wire import Call, JsonObject, Reply
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupTransientError
+
+# The version whose published specification this package was written against; bodies and paths have been
+# the same from 2016-12-01 on, so a connection may name another one. Each type of vault counts its own.
+# Microsoft's newest clients (2026-10-01 and 2026-06-01) send the same requests and read the same fields, but
+# for the threat status of a recovery point. So the default stays: every cloud knows it, while a version that
+# a national cloud does not know yet would fail every request. What needs a newer one names it in its call.
+API_VERSION = "2024-04-01"
+API_VERSIONS = MappingProxyType({RECOVERY_SERVICES: API_VERSION, DATA_PROTECTION: "2024-04-01"})
+# From here on a recovery point says what the scan for malware has found; older versions write a 0.
+POINT_VERSION = "2026-07-01"
+
+# Clocks differ by minutes, and Azure tells the time of its answers in seconds.
+SLACK = 600.0
+# Microsoft's own tools never ask for the jobs of more than 30 days.
+LONGEST_WINDOW = 30 * 24 * 3600.0 - 2 * SLACK
+
+
+class ItemFilter(TypedDict, total=False):
+    """What a list of protected items can be narrowed by; upper and lower case are one.
+
+    ``backup_management_type`` is ``AzureIaasVM``, ``AzureStorage`` or ``AzureWorkload``; ``policy`` the name
+    of a backup policy; ``state`` one or several of ``Protected``, ``IRPending`` (never backed up),
+    ``ProtectionStopped``, ... Items whose backup data is soft-deleted are left out unless ``include_deleted``
+    is true.
+    """
+
+    backup_management_type: str | None
+    policy: str | None
+    state: str | Collection[str] | None
+    include_deleted: bool
+
+
+class BackupOptions(TypedDict, total=False):
+    """What a DAG author may say about an on-demand backup.
+
+    ``backup_type`` and ``enable_compression`` are for SQL and SAP HANA; anything else takes ``Full``, the
+    default, and no compression setting. ``recovery_point_expiry`` is when Azure may delete the recovery
+    point; None takes Azure's default, which is 30 days for a VM. Azure keeps an on-demand ``Full`` of SQL and
+    SAP HANA for at least 45 days, and does not honour an expiry for ``Differential`` and ``Log``: there the
+    policy decides.
+
+    ``rule_name`` and ``retention_tag`` are for Backup vaults: the backup rule of the instance's policy that
+    the backup follows, and the tag that says how long it is kept. None takes the one rule that the policy
+    has, and the rule's own tag.
+    """
+
+    backup_type: str
+    enable_compression: bool | None
+    recovery_point_expiry: datetime | None
+    rule_name: str | None
+    retention_tag: str | None
+
+
+class JobFilter(TypedDict, total=False):
+    """What a list of jobs can be narrowed by.
+
+    ``status`` is one of Azure's words, such as ``InProgress``; ``operation`` such as ``Backup``;
+    ``backup_management_type`` is ``AzureIaasVM``, ``AzureStorage`` or ``AzureWorkload``, in a Backup vault
+    the type of data source, such as ``Microsoft.Compute/disks``; ``started_after`` and ``started_before``
+    bound the window of time Azure looks at.
+    """
+
+    status: str | None
+    operation: str | None
+    backup_management_type: str | None
+    started_after: datetime | None
+    started_before: datetime | None
+
+
+class PointFilter(TypedDict, total=False):
+    """What a list of recovery points can be narrowed by.
+
+    ``after`` and ``before`` bound the window of time; Azure is sent both or neither, so a hook adds the one
+    that is missing. ``query_type`` is for databases: ``Full``, ``Log`` (the stretches of time their logs
+    reach), ``FullAndDifferential``, ``All``, ...
+    """
+
+    after: datetime | None
+    before: datetime | None
+    query_type: str | None
+
+
+# The words of a Recovery Services vault; those of a Backup vault are free text in its specification.
+STATUSES = ("InProgress", "Completed", "Failed", "CompletedWithWarnings", "Cancelled", "Cancelling")
+OPERATIONS = (
+    "Register",
+    "UnRegister",
+    "ConfigureBackup",
+    "Backup",
+    "Restore",
+    "DisableBackup",
+    "DeleteBackupData",
+    "CrossRegionRestore",
+    "Undelete",
+    "UpdateCustomerManagedKey",
+)
+# Whose jobs a vault lists, though it lists the items of few of them.
+_SERVERS = ("MAB", "DPM", "AzureBackupServer", "AzureSql", "DefaultBackup")
+_JOB_WORDS = MappingProxyType(
+    {
+        "status": STATUSES,
+        "operation": OPERATIONS,
+        "backup_management_type": (*MANAGEMENT_TYPES, *_SERVERS),
+    }
+)
+_ITEM_WORDS = MappingProxyType(
+    {
+        "backup_management_type": MANAGEMENT_TYPES,
+        "state": (
+            "IRPending",
+            "Protected",
+            "ProtectionError",
+            "ProtectionStopped",
+            "ProtectionPaused",
+            "BackupsSuspended",
+        ),
+    }
+)
+_POINT_WORDS = MappingProxyType(
+    {
+        "query_type": (
+            "Full",
+            "Log",
+            "Differential",
+            "FullAndDifferential",
+            "All",
+            "SnapshotFull",
+            "SnapshotCopyOnlyFull",
+            "Incremental",
+        )
+    }
+)
+
+
+def check_names(method: str, given: Collection[str], known: type) -> None:
+    """Refuse keywords that a method does not know: a misspelt one would silently mean the default.
+
+    :param method: for the error.
+    :param given: the keywords.
+    :param known: the class of this module, or of ``restores``, that lists them.
+    :raises AzureBackupConfigError: naming the keyword and those that are known.
+    """
+    words = list(known.__annotations__)
+    if unknown := [name for name in given if name not in words]:
+        raise AzureBackupConfigError(
+            f"{method}() takes no {' and no '.join(unknown)}{close_to(unknown[0], words)}; "
+            f"it takes {', '.join(words)}"
+        )
+
+
+def spell_jobs(vault: Vault, wanted: JobFilter) -> JobFilter:
+    """Return what a list of jobs is narrowed by, in Azure's own spelling.
+
+    :raises AzureBackupConfigError: for a word that Azure does not know.
+    """
+    return wanted if vault.is_backup_vault else cast(JobFilter, _spelled(wanted, _JOB_WORDS))
+
+
+def spell_items(vault: Vault, wanted: ItemFilter) -> ItemFilter:
+    """Return what a list of protected items is narrowed by, in Azure's own spelling.
+
+    :raises AzureBackupConfigError: for a word that Azure does not know.
+    """
+    if not vault.is_backup_vault:
+        return cast(ItemFilter, _spelled(wanted, _ITEM_WORDS))
+    if kind := wanted.get("backup_management_type"):
+        raise AzureBackupConfigError(
+            f"backup_management_type {kind!r} is for Recovery Services vaults, and {vault.name} is a Backup "
+            f"vault; drop it"
+        )
+    return wanted
+
+
+def spell_points(vault: Vault, wanted: PointFilter) -> PointFilter:
+    """Return what a list of recovery points is narrowed by, in Azure's own spelling.
+
+    :raises AzureBackupConfigError: for a word that Azure does not know.
+    """
+    if not vault.is_backup_vault:
+        return cast(PointFilter, _spelled(wanted, _POINT_WORDS))
+    if word := wanted.get("query_type"):
+        raise AzureBackupConfigError(
+            f"query_type {word!r} is for Recovery Services vaults, and {vault.name} is a Backup vault; "
+            f"drop it"
+        )
+    return wanted
+
+
+def _spelled(wanted: Mapping[str, Any], words: Mapping[str, Collection[str]]) -> dict[str, Any]:
+    found = dict(wanted)
+    for name, known in words.items():
+        value = wanted.get(name)
+        if value is None or isinstance(value, str):
+            found[name] = _word(name, value, known) if value else None
+        elif name == "state" and isinstance(value, Collection) and not isinstance(value, Mapping | bytes):
+            found[name] = [_word(name, each, known) for each in value]
+        else:
+            _word(name, value, known)
+    return found
+
+
+def _word(name: str, value: object, known: Collection[str]) -> str:
+    for word in known:
+        if isinstance(value, str) and word.casefold() == value.casefold():
+            return word
+    raise unknown_word(name, value, known)
+
+
+def backup_request(item: ProtectedItem, **options: Unpack[BackupOptions]) -> JsonObject:
+    """Return the body that asks for an on-demand backup.
+
+    That for a backup instance without a rule's name is not complete: its policy has yet to be read.
+
+    :param item: what to back up; its name tells the workload.
+    :param options: see :class:`BackupOptions`.
+    :raises AzureBackupConfigError: for a workload or a combination that Azure does not take.
+
+    Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-backupazurevms
+    """
+    backup_type = options.get("backup_type", "Full")
+    compression, expiry = options.get("enable_compression"), options.get("recovery_point_expiry")
+    rule, tag = options.get("rule_name"), options.get("retention_tag")
+    if compression is not None and not isinstance(compression, bool):
+        raise AzureBackupConfigError(f"enable_compression is {compression!r}; expected True, False or None")
+    check_vault_options(
+        item.vault.vault_type,
+        cancels=[],
+        other_vaults=[
+            *([f"backup_type {backup_type!r}"] if backup_type != "Full" else []),
+            *([] if compression is None else ["enable_compression"]),
+            *([] if expiry is None else ["recovery_point_expiry"]),
+        ],
+        rules=[*(["rule_name"] if rule else []), *(["retention_tag"] if tag else [])],
+    )
+    if isinstance(item, BackupInstance):
+        return rule_request(rule or "", tag)
+    if item.kind not in REQUESTS:
+        raise AzureBackupConfigError(
+            f"{item.label!r} cannot be backed up on demand through the REST API; "
+            f"expected an item whose name starts with one of {', '.join(REQUESTS)}"
+        )
+    request, types = REQUESTS[item.kind]
+    if backup_type not in types:
+        raise AzureBackupConfigError(
+            f"backup_type {backup_type!r} is not offered for {item.label!r}; expected {_one_of(types)}"
+        )
+    properties: JsonObject = {"objectType": request}
+    if request == WORKLOAD:
+        properties["backupType"] = backup_type
+    if compression is not None:
+        if item.kind not in COMPRESSED:
+            raise AzureBackupConfigError(f"enable_compression is for SQL and SAP HANA, not {item.label!r}")
+        properties["enableCompression"] = compression
+    if expiry is not None:
+        properties["recoveryPointExpiryTimeInUTC"] = f"{_utc(expiry):%Y-%m-%dT%H:%M:%SZ}"
+    return {"properties": properties}
+
+
+def trigger_restore(item: ProtectedItem, point_id: str, body: JsonObject) -> Call:
+    """Start a restore; the answer names an operation. Not idempotent: there is no client token.
+
+    Source: https://learn.microsoft.com/rest/api/backup/restores/trigger
+    """
+    return Call(method="POST", path=f"{item.path}/recoveryPoints/{point_id}/restore", body=body)
+
+
+def validate_restore(instance: BackupInstance, request: JsonObject) -> Call:
+    """Ask whether a restore of a backup instance would work; the answer names an operation. Starts nothing.
+
+    Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/validate-for-restore
+    """
+    body = {"restoreRequestObject": request}
+    return Call(method="POST", path=f"{instance.path}/validateRestore", body=body)
+
+
+def restore_instance(instance: BackupInstance, request: JsonObject) -> Call:
+    """Start a restore of a backup instance; the answer names an operation. Not idempotent.
+
+    Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/trigger-restore
+    """
+    return Call(method="POST", path=f"{instance.path}/restore", body=request)
+
+
+def find_ranges(instance: BackupInstance) -> Call:
+    """Ask for the stretches of time that a backup instance can be taken back to. Starts nothing.
+
+    Source: https://learn.microsoft.com/rest/api/dataprotection/restorable-time-ranges/find
+    """
+    body = {"sourceDataStoreType": "OperationalStore"}
+    return Call(method="POST", path=f"{instance.path}/findRestorableTimeRanges", body=body)
+
+
+def rule_request(rule_name: str, retention_tag: str | None) -> JsonObject:
+    """Return the body that asks for a backup of a backup instance by a rule of its policy.
+
+    :param rule_name: the rule.
+    :param retention_tag: how long to keep it; without one Azure takes the rule's own.
+
+    Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/adhoc-backup
+    """
+    option = {"retentionTagOverride": retention_tag} if retention_tag else {}
+    return {"backupRuleOptions": {"ruleName": rule_name, "triggerOption": option}}
+
+
+def get_policy(instance: BackupInstance, policy_id: str) -> Call:
+    """Read a policy of a Backup vault.
+
+    :param policy_id: its ARM id; only its name is taken, so that no answer leads out of the vault.
+    """
+    return Call(method="GET", path=f"{instance.vault.path}/backupPolicies/{last_segment(policy_id)}")
+
+
+def trigger_backup(item: ProtectedItem, body: JsonObject) -> Call:
+    """Start an on-demand backup; the answer names an operation. Not idempotent: there is no client token."""
+    return Call(method="POST", path=f"{item.path}/backup", body=body)
+
+
+def get_operation(ref: OperationRef) -> Call:
+    """Ask what became of an operation, at the vault's own URL rather than the signed one of the answer."""
+    return Call(method="GET", path=ref.path)
+
+
+def get_job(ref: JobRef) -> Call:
+    """Ask how one job stands now.
+
+    Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
+    """
+    return Call(method="GET", path=ref.path)
+
+
+def cancel_job(ref: JobRef) -> Call:
+    """Ask Azure to cancel a job; the answer only says that it will be tried.
+
+    :raises AzureBackupConfigError: for a job of a Backup vault, which nobody can cancel.
+    """
+    if ref.vault.is_backup_vault:
+        raise refuse_cancel(f"to cancel job {ref.job_id} of vault {ref.vault.name}")
+    return Call(method="POST", path=f"{ref.path}/cancel")
+
+
+def list_jobs(vault: Vault, **wanted: Unpack[JobFilter]) -> Call:
+    """List the jobs of a vault, newest first as far as seen, narrowed as :class:`JobFilter` says.
+
+    A Backup vault lists all it has, in no order that was seen.
+    """
+    if vault.is_backup_vault:
+        return Call(method="GET", path=f"{vault.path}/backupJobs")
+    return Call(
+        method="GET",
+        path=f"{vault.path}/backupJobs",
+        query=_filter(
+            status=wanted.get("status"),
+            operation=wanted.get("operation"),
+            backupManagementType=wanted.get("backup_management_type"),
+            startTime=_twelve_hours(wanted.get("started_after")),
+            endTime=_twelve_hours(wanted.get("started_before")),
+        ),
+    )
+
+
+def list_protected_items(vault: Vault, backup_management_type: str) -> Call:
+    """List the protected items of one management type in a vault: of ``AzureWorkload`` databases of any kind.
+
+    Source: https://learn.microsoft.com/rest/api/backup/backup-protected-items/list
+    """
+    return Call(
+        method="GET",
+        path=f"{vault.path}/backupProtectedItems",
+        query=_filter(backupManagementType=backup_management_type),
+    )
+
+
+def list_instances(vault: Vault) -> Call:
+    """List what a Backup vault protects."""
+    return Call(method="GET", path=f"{vault.path}/backupInstances")
+
+
+def list_recovery_points(item: ProtectedItem, **wanted: Unpack[PointFilter]) -> Call:
+    """List the recovery points of an item, newest first as far as seen.
+
+    A Backup vault lists all of them.
+
+    :raises AzureBackupConfigError: when one end of the window is given and not the other, which Microsoft's
+        own tools never do.
+
+    Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
+    """
+    if item.vault.is_backup_vault:
+        return Call(method="GET", path=f"{item.path}/recoveryPoints")
+    after, before = wanted.get("after"), wanted.get("before")
+    if (after is None) is not (before is None):
+        raise AzureBackupConfigError(
+            f"a list of recovery points was asked for with after={after} and before={before}; give both"
+        )
+    return Call(
+        method="GET",
+        path=f"{item.path}/recoveryPoints",
+        api_version=POINT_VERSION,
+        query=_filter(
+            startDate=_twelve_hours(after),
+            endDate=_twelve_hours(before),
+            restorePointQueryType=wanted.get("query_type"),
+        ),
+    )
+
+
+def backup_status(machine: str, region: str) -> Call:
+    """Ask which vault protects a virtual machine, in whatever vault that is.
+
+    :param machine: its ARM id.
+    :param region: its region, such as ``westeurope``.
+    :raises AzureBackupConfigError: when that cannot be the name of a region.
+
+    Source: https://learn.microsoft.com/rest/api/backup/backup-status/get
+    """
+    check_region("region", region)
+    subscription = machine.split("/")[2]
+    return Call(
+        method="POST",
+        path=f"/subscriptions/{subscription}/providers/Microsoft.RecoveryServices/locations/{region}/backupStatus",
+        body={"resourceType": "VM", "resourceId": machine},
+    )
+
+
+def get_recovery_point(item: ProtectedItem, point_id: str) -> Call:
+    """Ask for one recovery point.
+
+    Source: https://learn.microsoft.com/rest/api/backup/recovery-points/get
+    """
+    return Call(
+        method="GET",
+        path=f"{item.path}/recoveryPoints/{point_id}",
+        api_version="" if item.vault.is_backup_vault else POINT_VERSION,
+    )
+
+
+def get_protected_item(item: ProtectedItem) -> Call:
+    """Ask for one protected item: what it protects, and in which state it is.
+
+    Source: https://learn.microsoft.com/rest/api/backup/protected-items/get
+    """
+    return Call(method="GET", path=item.path)
+
+
+def get_vault(vault: Vault) -> Call:
+    """Ask for the vault itself: its region, for example."""
+    return Call(method="GET", path=vault.path)
+
+
+def list_vaults(subscription_id: str, vault_type: str = RECOVERY_SERVICES) -> Call:
+    """List the vaults of a subscription: the cheap call of a connection without a vault."""
+    kind = "backupVaults" if vault_type == DATA_PROTECTION else "vaults"
+    return Call(
+        method="GET", path=f"/subscriptions/{subscription_id}/providers/Microsoft.{vault_type}/{kind}"
+    )
+
+
+def next_page(reply: Reply, link: str) -> Call:
+    """Follow a ``nextLink`` on the host that sent it, and on no other.
+
+    :raises AzureBackupTransientError: when the link names another host: a token must not go there.
+    """
+    here = urlsplit(reply.url)
+    if _origin(link) != _origin(reply.url):
+        raise AzureBackupTransientError(
+            f"the next page of a list is not followed, because the token of this connection is for "
+            f"{here.netloc} only. Its host: {shown_host(link)!r}"
+        )
+    there = urlsplit(link)
+    query = tuple((name, value) for name, value in parse_qsl(there.query) if name.lower() != "api-version")
+    return Call(method="GET", path=unquote(there.path), query=query)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None] | None:
+    """Return scheme, host and port, or None for what is no URL; Azure may or may not write the port 443."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        return None
+
+
+def _filter(**wanted: str | None) -> tuple[tuple[str, str], ...]:
+    """Return an OData filter.
+
+    :raises AzureBackupConfigError: for a quote, which would end the text in the filter.
+    """
+    if quoted := [f"{key} {value!r}" for key, value in wanted.items() if value and "'" in value]:
+        raise AzureBackupConfigError(f"a list cannot be narrowed by {' or '.join(quoted)}: remove the quote")
+    terms = [f"{key} eq '{value}'" for key, value in wanted.items() if value]
+    return (("$filter", " and ".join(terms)),) if terms else ()
+
+
+def _twelve_hours(when: datetime | None) -> str | None:
+    if when is None:
+        return None
+    # strftime's %p follows the locale of the process and may be empty; Azure wants English AM and PM.
+    when = _utc(when)
+    return f"{when:%Y-%m-%d %I:%M:%S} {'AM' if when.hour < 12 else 'PM'}"
+
+
+def moment(at: float) -> datetime:
+    """Return a Unix time as the builders of this module take it."""
+    return datetime.fromtimestamp(at, UTC)
+
+
+def _utc(when: datetime) -> datetime:
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+
+
+def _one_of(words: Iterable[str]) -> str:
+    return " or ".join(sorted(words))

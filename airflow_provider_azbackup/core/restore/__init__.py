@@ -1,0 +1,1 @@
+"""Restore targets, the checks of a restore, and its request."""

@@ -1,0 +1,288 @@
+"""A restore as it was ordered: its recovery point is chosen and its request made only when it is to be sent.
+
+Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-restoreazurevms
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from hashlib import sha256
+from typing import Any, ClassVar, Unpack
+
+from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.model.jobs import Job
+from airflow_provider_azbackup.core.model.names import read_moment
+from airflow_provider_azbackup.core.model.recovery_points import (
+    MOST_LISTED,
+    RecoveryPoint,
+    choose_point,
+    choose_range,
+    list_points,
+)
+from airflow_provider_azbackup.core.model.resources import (
+    BackupInstance,
+    OperationRef,
+    ProtectedItem,
+    last_segment,
+)
+from airflow_provider_azbackup.core.rest import requests
+from airflow_provider_azbackup.core.rest.responses import read_time
+from airflow_provider_azbackup.core.restore.backup_vault_request import instance_request
+from airflow_provider_azbackup.core.restore.targets import (
+    LATEST,
+    RestoreOptions,
+    check_fit,
+    check_restore,
+    needs_region,
+    needs_source,
+    read_place,
+    read_request,
+    restore_request,
+    split_point_id,
+)
+from airflow_provider_azbackup.core.start.adoption import Intent, Prepared
+from airflow_provider_azbackup.core.wire import Flow, JsonObject, T
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What to restore from and to, read and checked.
+
+    Exactly one of ``place`` and ``body`` holds something. ``point`` is the id of a recovery point, or
+    :data:`~airflow_provider_azbackup.core.restore.targets.LATEST`.
+    """
+
+    place: JsonObject = field(default_factory=dict)
+    body: JsonObject = field(default_factory=dict)
+    point: str = LATEST
+    as_of: datetime | None = None
+    point_in_time: datetime | None = None
+
+    @classmethod
+    def read(cls, item: ProtectedItem, **options: Unpack[RestoreOptions]) -> Order:
+        """Read what a DAG author wrote.
+
+        :param item: what is restored.
+        :param options: see :class:`~airflow_provider_azbackup.core.restore.targets.RestoreOptions`.
+        :raises AzureBackupConfigError: when it can be no restore, or not one of this item.
+        """
+        check_restore(**options, vault_type=item.vault.vault_type)
+        place, body = options.get("restore_to"), options.get("request")
+        owner, point = split_point_id(options.get("recovery_point") or LATEST)
+        if owner and owner.casefold() != item.path.casefold():
+            raise AzureBackupConfigError(
+                f"recovery_point is one of another protected item: {owner}, not of {item.path}"
+            )
+        order = cls(
+            place=read_place(place) if place is not None else {},
+            body=read_request(body) if body is not None else {},
+            point=point,
+            as_of=read_moment("as_of", options.get("as_of")),
+            point_in_time=read_moment("point_in_time", options.get("point_in_time")),
+        )
+        if isinstance(item, BackupInstance):
+            return order._for_instance()
+        if order.place:  # a place of another workload need not wait for a recovery point to be found wrong
+            restore_request(item, order.place, point_id="")
+        return order
+
+    def _for_instance(self) -> Order:
+        """Take the recovery point from a body that names one: in a Backup vault's it stands there alone."""
+        own = self.request.get("recoveryPointId") or self.request.get("recoveryPointTime")
+        if own and (self.as_of or self.point not in (LATEST, own)):
+            raise AzureBackupConfigError(
+                f"request restores from {own!r} itself; drop {'as_of' if self.as_of else 'recovery_point'}"
+            )
+        named = self.request.get("recoveryPointId")
+        return replace(self, point=str(named)) if named else self
+
+    @property
+    def request(self) -> JsonObject:
+        """What is inside the body, all that a Backup vault knows of it; empty without a body."""
+        inside: JsonObject = self.body.get("properties", {})
+        return inside
+
+    @property
+    def mark(self) -> str:
+        """A few letters that are others for any other order."""
+        told = json.dumps(vars(self), sort_keys=True, default=str)
+        return sha256(told.encode()).hexdigest()[:16]
+
+    @property
+    def from_archive(self) -> bool:
+        """Whether it brings a recovery point back from the archive first; only a body can say so."""
+        return "rehydrat" in str(self.request.get("objectType")).casefold()
+
+
+def prepare(item: ProtectedItem, order: Order, until: float | None = None) -> Flow[Prepared]:
+    """Choose the recovery point and make the request for a restore. Nothing is started.
+
+    In a Backup vault Azure is also asked whether the restore would work.
+
+    :param until: Unix time to which faults are waited out; None waits out none.
+    :raises AzureBackupNotFoundError: when no recovery point will do; lists those that are there.
+    :raises AzureBackupRefusedError: when the restore of a backup instance would not work.
+    """
+    if isinstance(item, BackupInstance):
+        return (yield from _prepare_instance(item, order, until))
+    point, passed_over = yield from _choose(item, order, until)
+    body, place = order.body, order.place
+    if place:
+        source_id = region = ""
+        if needs_source(place):
+            source_id = yield from _patiently(partial(flows.get_source_id, item), until)
+        if needs_region(item, place):
+            region = yield from _patiently(partial(flows.get_region, item.vault), until)
+        body = restore_request(
+            item,
+            place,
+            point_id=point.point_id,
+            source_id=source_id,
+            region=region,
+            point_in_time=order.point_in_time,
+        )
+    facts = _facts(point, passed_over)
+    if order.point_in_time:
+        facts["time"] = order.point_in_time.isoformat()
+    return Prepared(call=requests.trigger_restore(item, point.point_id, body), point=facts)
+
+
+def _prepare_instance(item: BackupInstance, order: Order, until: float | None) -> Flow[Prepared]:
+    facts, request = yield from (_by_place if order.place else _by_body)(item, order, until)
+    yield from _patiently(lambda: flows.validate_restore(item, request), until)
+    return Prepared(call=requests.restore_instance(item, request), point=facts)
+
+
+def _by_place(item: BackupInstance, order: Order, until: float | None) -> Flow[tuple[JsonObject, JsonObject]]:
+    place, moment = order.place, order.point_in_time
+    source = yield from _patiently(partial(flows.get_data_source, item), until)
+    check_fit(source.kind, item.label, place)
+    passed_over: list[str] = []
+    if moment:
+        kept = yield from _patiently(partial(flows.find_ranges, item), until)
+        choose_range(item, [kept], moment, what="the versions that are kept")
+        point = RecoveryPoint(item=item, point_id="", time=moment.isoformat())
+    else:
+        point, passed_over = yield from _choose(item, order, until)
+    region = place.get("region") or source.region
+    if not region:
+        region = yield from _patiently(partial(flows.get_region, item.vault), until)
+    request = instance_request(source, place, point=point, region=region, point_in_time=moment)
+    return _facts(point, passed_over), request
+
+
+def _by_body(item: BackupInstance, order: Order, until: float | None) -> Flow[tuple[JsonObject, JsonObject]]:
+    if moment := order.request.get("recoveryPointTime"):
+        return RecoveryPoint(item=item, point_id="", time=read_time(moment)).facts(), order.request
+    point, passed_over = yield from _choose(item, order, until)
+    return _facts(point, passed_over), {**order.request, "recoveryPointId": point.point_id}
+
+
+def _facts(point: RecoveryPoint, passed_over: list[str]) -> JsonObject:
+    """Return the facts of the recovery point that a restore takes, with why it takes no newer one."""
+    return {**point.facts(), **({"passed_over": passed_over[:MOST_LISTED]} if passed_over else {})}
+
+
+def restore(item: ProtectedItem, **options: Unpack[RestoreOptions]) -> Flow[OperationRef]:
+    """Start a restore, once, and return the operation that Azure named.
+
+    :param options: see :class:`~airflow_provider_azbackup.core.restore.targets.RestoreOptions`.
+    :raises AzureBackupNotFoundError: when no recovery point will do.
+    :raises AzureBackupUnconfirmedStartError: when it is unknown whether the restore was started.
+    :raises AzureBackupError: when Azure refused it.
+    """
+    prepared = yield from prepare(item, Order.read(item, **options))
+    return (yield from flows.start(item, prepared.call, RestoreIntent.noun))
+
+
+def _choose(item: ProtectedItem, order: Order, until: float | None) -> Flow[tuple[RecoveryPoint, list[str]]]:
+    """Return the recovery point to restore from, and why it is none of the newer ones."""
+    if order.point != LATEST:
+        return (yield from _find(item, order, until)), []
+    query_type = "Log" if order.point_in_time else None
+    points = yield from _patiently(lambda: flows.list_recovery_points(item, query_type=query_type), until)
+    if order.point_in_time:
+        return choose_range(item, points, order.point_in_time), []
+    return choose_point(item, points, as_of=order.as_of, from_archive=order.from_archive)
+
+
+def _find(item: ProtectedItem, order: Order, until: float | None) -> Flow[RecoveryPoint]:
+    """Return the recovery point that the author named.
+
+    One that is partial or infected is restored only for those who write the request themselves: to look into
+    an attack, for example. Whether one in the archive can be restored is for Azure to say.
+    """
+    point_id = order.point
+    try:
+        point = yield from _patiently(lambda: flows.get_recovery_point(item, point_id), until)
+    except AzureBackupNotFoundError as error:
+        points = yield from _patiently(lambda: flows.list_recovery_points(item), until)
+        raise AzureBackupNotFoundError(
+            f"{item.label} has no recovery point {point_id!r}; {list_points(points)}",
+            status=error.status,
+            code=error.code,
+            request_id=error.request_id,
+        ) from None
+    if point.is_deleted or point.is_expired:
+        raise AzureBackupConfigError(
+            f"{point} of {item.label} is not restored: {point.loss}; name another one"
+        )
+    if point.damage and not order.body:
+        raise AzureBackupConfigError(
+            f"{point} of {item.label} is not restored: {point.damage}. Name another one; if you want this "
+            f"one all the same, write the restore as request instead of restore_to"
+        )
+    return point
+
+
+def _patiently(make: Callable[[], Flow[T]], until: float | None) -> Flow[T]:
+    return (yield from make() if until is None else flows.insist(make, since=0.0, until=until))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreIntent(Intent):
+    """One restore that somebody wants.
+
+    :param order: from which recovery point, and where to.
+    """
+
+    order: Order
+
+    noun: ClassVar[str] = "restore"
+    # Azure was never seen to refuse a restore beside another.
+    may_start_unseen: ClassVar[bool] = False
+
+    def is_kind_of(self, job: Job) -> bool:
+        """Whether it is a restore in this region; one in another region is in nobody's way."""
+        return job.is_restore and job.action != "crossregionrestore"
+
+    @property
+    def mark(self) -> str:
+        """What tells this restore from another one of the item."""
+        return self.order.mark
+
+    @property
+    def elsewhere(self) -> str:
+        """The storage account that a share is restored to, which its job may carry for its own."""
+        return account_of(self.order.place, self.order.request)
+
+    def prepare(self) -> Flow[Prepared]:
+        """Choose the recovery point and make the request."""
+        return (yield from prepare(self.item, self.order, self.deadline))
+
+
+def account_of(restore_to: Mapping[str, Any] | None, request: Mapping[str, Any] | None) -> str:
+    """Return the storage account that a share is restored to, as its name; an empty string for its own.
+
+    :param restore_to: a place of :mod:`airflow_provider_azbackup.restore_to`.
+    :param request: a restore request in Azure's own words, with ``properties`` or without.
+    """
+    inner = (request or {}).get("properties", request or {})
+    target = inner.get("targetDetails") if isinstance(inner, Mapping) else None
+    account = target.get("targetResourceId") if isinstance(target, Mapping) else None
+    return last_segment(str((restore_to or {}).get("storage_account_id") or account or ""))

@@ -1,0 +1,1 @@
+"""The clock, HTTP, and all that depends on the release of Airflow."""

@@ -1,0 +1,63 @@
+"""What crosses from the triggerer to the worker: one writer, one reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_azbackup.core.model.jobs import Job
+from airflow_provider_azbackup.core.model.plain import plain
+from airflow_provider_azbackup.core.model.resources import JobRef
+from airflow_provider_azbackup.core.rest.responses import job_of
+from airflow_provider_azbackup.core.wire import JsonObject
+from airflow_provider_azbackup.exceptions import AzureBackupError
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEvent:
+    """How a deferred wait ended: with a job that is over, or with an error.
+
+    It carries what is read of Azure's own JSON of the job, not a verdict: the worker reads it and decides
+    with the functions that decide everywhere else.
+    """
+
+    job: Job | None = None
+    error: AzureBackupError | None = None
+
+    def to_dict(self) -> JsonObject:
+        """Return the event as plain JSON that every database takes."""
+        event: JsonObject = plain(
+            {
+                "version": _VERSION,
+                "job": {"arm_id": self.job.ref.path, "body": self.job.body} if self.job else None,
+                "error": self.error.facts() if self.error else None,
+            }
+        )
+        return event
+
+    @classmethod
+    def from_dict(cls, payload: Any) -> JobEvent:
+        """Read an event back.
+
+        :raises AzureBackupError: when it is not one of ours: a gate must not open on what it cannot read.
+        """
+        version = payload.get("version") if isinstance(payload, dict) else None
+        if type(version) is int and version > _VERSION:
+            raise AzureBackupError(
+                f"the trigger's event was written by a newer release of airflow-provider-azbackup (version "
+                f"{version}, this release reads {_VERSION}): upgrade the worker, then retry the task"
+            )
+        if not isinstance(payload, dict) or type(version) is not int or version != _VERSION:
+            raise AzureBackupError(f"the trigger's event is not a job's: {str(payload)[:200]!r}")
+        error, found = payload.get("error"), payload.get("job")
+        if isinstance(error, dict) and found is None:
+            return cls(error=AzureBackupError.from_facts(error))
+        body = found.get("body") if isinstance(found, dict) else None
+        arm_id = found.get("arm_id") if isinstance(found, dict) else None
+        if error is None and isinstance(body, dict) and isinstance(arm_id, str):
+            job = job_of(JobRef.parse(arm_id), body)
+            if job is not None:
+                return cls(job=job)
+        raise AzureBackupError(f"the trigger's event holds no job: {str(payload)[:200]!r}")

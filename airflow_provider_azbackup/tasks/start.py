@@ -1,0 +1,553 @@
+"""What the operators that start a job have in common: start it once, wait for it, give it up, cancel it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_azbackup.core.model.names import (
+    IF_RUNNING,
+    AcceptWarnings,
+    check_vault_options,
+    check_vault_type,
+    check_word,
+    read_warnings,
+)
+from airflow_provider_azbackup.core.model.plain import iso_time
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupBusyError,
+    AzureBackupError,
+    AzureBackupLimitError,
+    AzureBackupRecoveryPointError,
+    AzureBackupRefusedError,
+    AzureBackupTimeoutError,
+    AzureBackupWrongJobError,
+)
+from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
+from airflow_provider_azbackup.runtime import clock
+from airflow_provider_azbackup.tasks.on_kill import Kill
+from airflow_provider_azbackup.tasks.state import Memory
+from airflow_provider_azbackup.tasks.waiting import JobWait, check_booleans, check_literal, read_seconds
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_azbackup.core.model.jobs import Job
+    from airflow_provider_azbackup.core.model.names import IfRunning, StartedBy
+    from airflow_provider_azbackup.core.model.resources import JobRef
+    from airflow_provider_azbackup.core.start.adoption import Intent, Note, Secured
+    from airflow_provider_azbackup.hooks import AzureBackupHook
+
+# Seconds a worker spends on cancelling what took too long.
+_STOP_LIMIT = 120.0
+# Azure's clock is read in whole seconds.
+_SECONDS = 2.0
+# Seconds between the end of a job that was in the way and the next request.
+_BREATH = 15.0
+# The least seconds until Azure is asked again after a refusal, and the most after one that names no time:
+# then the task waits as long as it has waited already, so that a long wait costs few requests.
+_SHORTEST_DELAY, _LONGEST_DELAY = 60.0, 3600.0
+# Seconds before the deadline of the task at which it asks for the last time.
+_LAST_REQUEST = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """A wait for a job.
+
+    :param since: Unix time it began.
+    :param began: Unix time by Azure's clock at which this attempt of the task had begun.
+    :param started_by: who started the job.
+    """
+
+    since: float
+    began: float
+    started_by: StartedBy
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this task may cancel the job: Azure has named it in its answer to this task's request."""
+        return self.started_by == "this task"
+
+
+class StartOperator(JobWait, BaseOperator):
+    """Starts one job for one intent, through retries and Clears, and waits for a proven end.
+
+    The parameters are explained where operators pass them on.
+    """
+
+    operator_extra_links = (AzureBackupJobLink(), AzureBackupVaultLink())
+    ui_color = "#d6eaf8"
+
+    noun: ClassVar[str]
+    # How many poll intervals a job that was just started needs no look, by kind of item; else two.
+    first_looks: ClassVar[Mapping[str, float]]
+
+    protected_item: str | None
+    job_id: str | None = None
+
+    def __init__(
+        self,
+        *,
+        vault_name: str | None,
+        resource_group_name: str | None,
+        subscription_id: str | None,
+        vault_type: str | None,
+        wait_for_completion: bool,
+        deferrable: bool,
+        poll_interval: float | timedelta,
+        timeout: float | timedelta,
+        if_running: IfRunning,
+        cancel_on_kill: bool,
+        cancel_on_timeout: bool,
+        accept_warnings: AcceptWarnings,
+        azure_backup_conn_id: str,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_booleans(
+            self.task_id,
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            cancel_on_kill=cancel_on_kill,
+            cancel_on_timeout=cancel_on_timeout,
+        )
+        read_warnings(f"accept_warnings of task {self.task_id!r}", accept_warnings)
+        check_literal(vault_type, check_vault_type)
+        check_word(f"if_running of task {self.task_id!r}", if_running, IF_RUNNING)
+        self.vault_name = vault_name
+        self.resource_group_name = resource_group_name
+        self.subscription_id = subscription_id
+        self.vault_type = vault_type
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poll_interval, self.timeout = read_seconds(
+            self.task_id, poll_interval=poll_interval, timeout=timeout
+        )
+        self.if_running = if_running
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self.accept_warnings = accept_warnings
+        self.azure_backup_conn_id = azure_backup_conn_id
+        self._kill: Kill | None = None
+
+    def execute(self, context: Context) -> str:
+        """Do what the task is for."""
+        raise NotImplementedError
+
+    def execute_complete(
+        self,
+        context: Context,
+        event: Any = None,
+        job_id: str | None = None,
+        since: float | None = None,
+        try_number: int | None = None,
+        began: float | None = None,
+        started_by: StartedBy = "found",
+    ) -> str:
+        """Take the wait back from the triggerer: success only for a proven end."""
+        if self.is_stale(context, try_number):
+            return self.execute(context)
+        if try_number is None and (note := self._dropped(context)) and note.job:
+            job_id, since, began, started_by = note.job, note.since, note.began, note.started_by
+        if job_id is None and self.job_id is not None:
+            with self.hook() as hook:
+                job_id = hook.job_ref(self.job_id).path
+        since = clock.current().now() if since is None else since
+        wait = Wait(since=since, began=since if began is None else began, started_by=started_by)
+        try:
+            job = self.resume(context, event, job_id)
+        except AzureBackupTimeoutError as error:
+            with self.hook() as hook:
+                return self._give_up(context, hook, job_id, wait, error)
+        return self._finish(context, job, wait)
+
+    def execute_after_other(
+        self,
+        context: Context,
+        event: Any = None,
+        since: float | None = None,
+        try_number: int | None = None,
+        began: float | None = None,
+    ) -> str:
+        """Go on once the job that was in the way is over, however it ended: Azure is asked again anyway.
+
+        :raises AzureBackupTimeoutError: when it still runs at the deadline of the task.
+        """
+        from airflow_provider_azbackup.runtime.job_event import JobEvent
+
+        if self.is_stale(context, try_number) or since is None:
+            return self.execute(context)
+        error = JobEvent.from_dict(event).error
+        if isinstance(error, AzureBackupTimeoutError):
+            self._in_the_way(error, error.job)
+        return self._secure(context, since=since, began=began)
+
+    def execute_again(
+        self,
+        context: Context,
+        event: Any = None,
+        since: float | None = None,
+        try_number: int | None = None,
+        began: float | None = None,
+    ) -> str:
+        """Ask Azure again, after a time in which it would have refused."""
+        if self.is_stale(context, try_number) or since is None:
+            return self.execute(context)
+        return self._secure(context, since=since, began=began)
+
+    def _dropped(self, context: Context) -> Note | None:
+        """Return what a task noted before it was deferred, where the resume was handed nothing.
+
+        ``dag.test()`` of Airflow 3.3.2 passes on the event alone.
+        """
+        memory = Memory(context, self.retries)
+        return memory.note if memory.note and memory.note.attempt == memory.attempt else None
+
+    def on_kill(self) -> None:
+        """Cancel the job of a running task, if ``cancel_on_kill`` asks for it and a person ended the task."""
+        if self._kill:
+            self._kill.run()
+
+    def _secure(
+        self,
+        context: Context,
+        note: Note | None = None,
+        *,
+        since: float | None = None,
+        began: float | None = None,
+        may_leave: bool = False,
+    ) -> str:
+        """Find or start the job and wait for it.
+
+        :param note: of a request that Azure has accepted.
+        :param since: Unix time the wait began; None when it begins now.
+        :param began: Unix time by Azure's clock at which this attempt had begun, where that is known.
+        """
+        with self.hook() as hook:
+            self._be_ready_to_cancel(context, hook)
+            memory = Memory(context, self.retries)
+            if memory.is_foreign:
+                self.log.warning(
+                    "An earlier try has left a note that this release of airflow-provider-azbackup cannot "
+                    "read, perhaps a newer one's; looking for its %s among Azure's jobs instead",
+                    self.noun,
+                )
+            while True:
+                intent = self._intent(context, hook, memory, began, since)
+                since = intent.now if since is None else since
+                self._check_time(intent, since, context)
+                if found := self._fresh_enough(context, hook, memory, intent):
+                    return found
+                secured = hook.secure_job(
+                    intent,
+                    note or memory.note,
+                    remember=partial(self._remember, memory),
+                    tell=self.log.info,
+                    may_leave=may_leave,
+                )
+                if not self._waited(context, hook, secured, since):
+                    return self._go_on(context, hook, secured, since)
+                note, began = None, secured.began
+
+    def _fresh_enough(
+        self, context: Context, hook: AzureBackupHook, memory: Memory, intent: Intent
+    ) -> str | None:
+        """Return the id of a job that makes another one unnecessary; None when there is none."""
+        return None
+
+    def _go_on(self, context: Context, hook: AzureBackupHook, secured: Secured, since: float) -> str:
+        if secured.point:
+            context["ti"].xcom_push(key="recovery_point", value=secured.point)
+            for flaw in secured.point.get("passed_over", ()):
+                self.log.warning("Not restored from %s", flaw)
+        # A job that an earlier try has started is waited for since then.
+        wait = Wait(since=min(since, secured.since), began=secured.began, started_by=secured.started_by)
+        if secured.ref is None:
+            self._leave(context, secured)
+        # Nothing is known of when a job that was found is to end.
+        quiet = self._quiet(secured.kind) if secured.kind else 0.0
+        return self._await(context, hook, secured.ref, wait, secured.over, quiet)
+
+    def _waited(self, context: Context, hook: AzureBackupHook, secured: Secured, since: float) -> bool:
+        """Wait for what is in the way, so that Azure can be asked again; False if nothing is in the way."""
+        if secured.other:
+            self._wait_out(context, hook, secured.other, since, secured.began)
+        elif secured.obstacle:
+            self._ask_later(context, secured.obstacle, since, secured.began)
+        else:
+            return False
+        return True
+
+    def _wait_out(
+        self, context: Context, hook: AzureBackupHook, other: Job, since: float, began: float
+    ) -> None:
+        """Wait until a job is over that this task did not start, however it ends; it is never cancelled.
+
+        :raises AzureBackupTimeoutError: when it still runs at the deadline of the task.
+        """
+        deadline = self.deadline(context, since)
+        if not other.is_running:
+            clock.current().sleep(_BREATH)  # Azure may take a moment to let go of it
+            return
+        if self.deferrable and clock.current().now() < deadline:
+            self.wait_in_triggerer(
+                context,
+                other.ref,
+                poll_interval=self.poll_interval,
+                since=since,
+                deadline=deadline,
+                waiting_for=f"the end of another {self.noun} of {self.protected_item}",
+                method_name="execute_after_other",
+                kwargs={"began": began},
+            )
+        try:
+            hook.watch_job(other.ref.path, poll_interval=self.poll_interval, deadline=deadline)
+        except AzureBackupTimeoutError as error:
+            self._in_the_way(error, error.job)
+
+    def _ask_later(
+        self, context: Context, obstacle: AzureBackupRefusedError, since: float, began: float
+    ) -> None:
+        """Wait until Azure may accept the request that it has refused for now.
+
+        :param obstacle: why it has.
+        :raises AzureBackupLimitError: when a limit lasts longer than the task may take.
+        :raises AzureBackupTimeoutError: when the time of the task is up.
+        """
+        now, deadline = clock.current().now(), self.deadline(context, since)
+        why = str(obstacle).rstrip(".")
+        delay = obstacle.retry_after or min(now - since, _LONGEST_DELAY)
+        at = now + max(delay, _SHORTEST_DELAY)
+        if isinstance(obstacle, AzureBackupLimitError) and at >= deadline:
+            raise type(obstacle)(
+                f"{why}. Azure may accept the {self.noun} at {iso_time(at)}, after this task would have "
+                f"given up ({iso_time(deadline)}): retry it then, or give it a longer timeout",
+                **vars(obstacle),
+            )
+        # Tasks that were refused together must not come back together.
+        at = min(now + (at - now) * random.uniform(1.0, 1.1), deadline - _LAST_REQUEST)
+        if at <= now:
+            self._in_the_way(
+                AzureBackupTimeoutError(f"the wait is over after {now - since:.0f} s: {why}"), obstacle.job
+            )
+        self.log.info(
+            "%s. Waiting until %s, then asking again; this task gives up at %s",
+            why,
+            iso_time(at),
+            iso_time(deadline),
+        )
+        self.show_wait(context, why, until=at)
+        if self.deferrable:
+            from airflow_provider_azbackup.triggers import AzureBackupPauseTrigger
+
+            self.defer(
+                trigger=AzureBackupPauseTrigger(azure_backup_conn_id=self.azure_backup_conn_id, deadline=at),
+                method_name="execute_again",
+                kwargs={"since": since, "try_number": context["ti"].try_number, "began": began},
+                timeout=self.backstop(at),
+            )
+        clock.current().sleep(at - now)
+
+    def _check_time(self, intent: Intent, since: float, context: Context) -> None:
+        """Start nothing once the time is up that was spent on waiting for another job.
+
+        :raises AzureBackupTimeoutError: then.
+        """
+        if since < intent.now and intent.now >= self.deadline(context, since):
+            self._in_the_way(
+                AzureBackupTimeoutError(f"the wait is over after {intent.now - since:.0f} s"), None
+            )
+
+    def _in_the_way(self, error: AzureBackupError, job: dict[str, Any] | None) -> NoReturn:
+        raise AzureBackupTimeoutError(
+            f"{error}. This task has started no {self.noun} of {self.protected_item}, because another one "
+            f"that it did not start was in the way",
+            job=job,
+        ) from None
+
+    def _elsewhere(self) -> str:
+        """Return a storage account that the job may carry instead of the item's own."""
+        return ""
+
+    def _leave(self, context: Context, secured: Secured) -> NoReturn:
+        """Let the triggerer find the job; only who allows it has to."""
+        raise NotImplementedError
+
+    def _check_options(self, kind: str | None) -> None:
+        """Refuse what a type of vault does not know.
+
+        :param kind: the type; None when it is not known yet.
+        :raises AzureBackupConfigError: naming the arguments.
+        """
+        check_vault_options(
+            kind,
+            cancels=self._given(cancel_on_kill=self.cancel_on_kill, cancel_on_timeout=self.cancel_on_timeout),
+            other_vaults=[],
+            rules=[],
+        )
+
+    def _given(self, **arguments: Any) -> list[str]:
+        """Return the names of the arguments that ask for something, as an error tells them."""
+        # A template may come to nothing; it is looked at once it is rendered.
+        wished = {name: value for name, value in arguments.items() if "{{" not in str(value)}
+        return [f"{name} of task {self.task_id!r}" for name, value in wished.items() if value]
+
+    def _be_ready_to_cancel(self, context: Context, hook: AzureBackupHook) -> None:
+        self._check_options(hook.type_of(str(self.job_id or self.protected_item)))
+        self._kill = Kill(self, context, hook, self.noun) if self.cancel_on_kill else None
+
+    def _quiet(self, kind: str) -> float:
+        """Return the seconds in which there is nothing to see of a job that was just started."""
+        return self.first_looks.get(kind, 2.0) * self.poll_interval
+
+    def _intent(
+        self,
+        context: Context,
+        hook: AzureBackupHook,
+        memory: Memory,
+        began: float | None,
+        since: float | None,
+    ) -> Intent:
+        """Return what this task wants.
+
+        :param began: Unix time by Azure's clock at which this attempt had begun; None when it begins now.
+        :param since: Unix time the wait began; None when it begins now.
+        """
+        raise NotImplementedError
+
+    def _wanted(
+        self,
+        context: Context,
+        hook: AzureBackupHook,
+        memory: Memory,
+        began: float | None,
+        since: float | None,
+    ) -> dict[str, Any]:
+        """Return what any intent of this task holds."""
+        now = clock.current().now()
+        # What the task has waited already is part of its time.
+        left = max(0.0, self.deadline(context, now if since is None else since) - now)
+        return {
+            "item": hook.resolve_protected_item(str(self.protected_item), patience=left),
+            "attempt": memory.attempt,
+            "now": now,
+            "timeout": left,
+            "began": began,
+            "is_blind": memory.is_blind and context["ti"].try_number > 1,
+            "if_running": self.if_running,
+            "accept_warnings": self.accept_warnings,
+        }
+
+    def _remember(self, memory: Memory, note: Note | None) -> None:
+        if self._kill:  # first: Airflow may be asking to end in this moment
+            ours = note is not None and note.started_by == "this task"
+            self._kill.target = note.target if note and ours else None
+        memory.keep(note)
+
+    def _await(
+        self,
+        context: Context,
+        hook: AzureBackupHook,
+        ref: JobRef,
+        wait: Wait,
+        job: Job | None,
+        nothing_for: float = 0.0,
+    ) -> str:
+        self.announce(context, hook, ref)
+        if not self.wait_for_completion:
+            return ref.job_id
+        deadline = self.deadline(context, wait.since)
+        if job is None:
+            if self.deferrable and clock.current().now() < deadline:
+                self.wait_in_triggerer(
+                    context,
+                    ref,
+                    poll_interval=self.poll_interval,
+                    since=wait.since,
+                    deadline=deadline,
+                    first_pause=nothing_for,
+                    cancel_on_kill=self.cancel_on_kill and wait.is_ours,
+                    wait_for=self.wait_for,
+                    kwargs={"job_id": ref.path, "began": wait.began, "started_by": wait.started_by},
+                )
+            try:
+                job = hook.watch_job(
+                    ref.path, poll_interval=self.poll_interval, deadline=deadline, wait_for=self.wait_for
+                )
+            except AzureBackupTimeoutError as error:
+                return self._give_up(context, hook, ref.path, wait, error)
+        return self._finish(context, job, wait)
+
+    def _finish(self, context: Context, job: Job, wait: Wait) -> str:
+        if job.obstacle and self.protected_item is not None:
+            return self._join(context, job, wait)
+        try:
+            # A job that a list has shown counts only if it began after this attempt did.
+            after = wait.began - _SECONDS if wait.started_by == "found" and self.protected_item else 0.0
+            opens = self.settle(
+                context,
+                job,
+                self.protected_item,
+                elsewhere=self._elsewhere(),
+                after=after,
+                since=wait.since,
+                started_by=wait.started_by,
+                attempt_began=wait.began,
+                handed={
+                    "job_id": job.ref.path,
+                    "since": wait.since,
+                    "began": wait.began,
+                    "started_by": wait.started_by,
+                },
+            )
+        except (AzureBackupRecoveryPointError, AzureBackupWrongJobError):
+            Memory(context, self.retries).keep(None)  # so that a retry takes another backup
+            raise
+        if not opens:
+            raise AzureBackupTimeoutError(f"the wait ended while the job still runs: {job}", job=job.facts())
+        self.log.info("Azure Backup %s", job.story())
+        self.publish(context, job)
+        return job.ref.job_id
+
+    def _join(self, context: Context, failed: Job, wait: Wait) -> str:
+        """Go on after a job that Azure did not carry out for now."""
+        with self.hook() as hook:
+            self._be_ready_to_cancel(context, hook)
+            memory = Memory(context, self.retries)
+            intent = self._intent(context, hook, memory, wait.began, wait.since)
+            try:
+                secured = hook.join_other(
+                    intent, failed, remember=partial(self._remember, memory), tell=self.log.info
+                )
+            except AzureBackupBusyError:
+                context["ti"].xcom_push(key="job", value=failed.facts())
+                raise
+            if not self._waited(context, hook, secured, wait.since):
+                return self._go_on(context, hook, secured, wait.since)
+        return self._secure(context, since=wait.since, began=wait.began)
+
+    def _give_up(
+        self,
+        context: Context,
+        hook: AzureBackupHook,
+        job_id: str | None,
+        wait: Wait,
+        error: AzureBackupError,
+    ) -> str:
+        if not (self.cancel_on_timeout and wait.is_ours and job_id):
+            self.overdue(context, error)
+        try:
+            job = hook.stop_job(job_id, deadline=clock.current().now() + _STOP_LIMIT)
+        except AzureBackupError as refusal:
+            self.overdue(context, error, f"It goes on in Azure, which did not cancel it: {refusal}")
+        if job.is_running:
+            fate = f"Azure was asked to cancel it, as cancel_on_timeout says: {job.status}"
+            self.overdue(context, error, fate)
+        return self._finish(context, job, wait)  # it ended in the last moment

@@ -1,0 +1,46 @@
+"""What one try of a task leaves for the next: a note in Airflow's task state store, 3.3 and later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_azbackup.core.model.plain import plain
+from airflow_provider_azbackup.runtime.compat import attempt_of, task_state_store
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_azbackup.core.start.adoption import Note
+
+# Renaming it would break the retries under way.
+KEY = "azure_backup"
+
+
+class Memory:
+    """The notes of one task instance; below Airflow 3.3 there is no store, and nothing is kept.
+
+    :param context: Airflow's, of the running try.
+    :param retries: of the operator.
+    """
+
+    def __init__(self, context: Context, retries: int | None) -> None:
+        from airflow_provider_azbackup.core.start.adoption import Note
+
+        self.attempt = attempt_of(context, retries)
+
+        self._store: Any = task_state_store(context)
+        found = None if self._store is None else self._store.get(KEY)
+        self.note: Note | None = None if found is None else Note.from_dict(found)
+        # What an earlier try has left is of a release that this one does not know, or nobody's.
+        self.is_foreign = found is not None and self.note is None
+        self.is_blind = self._store is None or self.is_foreign
+
+    def keep(self, note: Note | None) -> None:
+        """Keep a note for later tries; None forgets the last one."""
+        self.note = note
+        if self._store is None:
+            return
+        if note is None:
+            self._store.delete(KEY)
+        else:
+            self._store.set(KEY, plain(note.to_dict()))

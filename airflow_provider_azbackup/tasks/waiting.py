@@ -1,0 +1,501 @@
+"""What operator and sensor have in common: say which job, hand the wait to the triggerer, take it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
+
+from airflow_provider_azbackup.core.model.names import (
+    CONSISTENCIES,
+    TIERS,
+    WaitFor,
+    check_name,
+    check_texts,
+    check_vault_of,
+    check_word,
+    is_template,
+    read_interval,
+)
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupConfigError,
+    AzureBackupError,
+    AzureBackupRecoveryPointError,
+    AzureBackupTimeoutError,
+)
+from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
+from airflow_provider_azbackup.runtime import clock
+from airflow_provider_azbackup.runtime.compat import IS_AIRFLOW_3, LAST_WORD
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_azbackup.core.conversations.proof import Action, Proof
+    from airflow_provider_azbackup.core.model.jobs import Job
+    from airflow_provider_azbackup.core.model.names import AcceptWarnings, StartedBy
+    from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
+    from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem
+    from airflow_provider_azbackup.hooks import AzureBackupHook
+    from airflow_provider_azbackup.runtime.job_event import JobEvent
+
+# Template fields that are rendered to something else than text, too.
+_MORE_THAN_TEXT = frozenset(
+    {"restore_to", "request", "recovery_point_expiry", "as_of", "point_in_time", "since", "state"}
+)
+# The trigger keeps the deadline itself and answers for it. Airflow's own limit stands behind it, late enough
+# never to cut off a last look that takes its time.
+_BACKSTOP = 120.0
+
+
+class JobWait:
+    """Mixed into the operators and the sensors."""
+
+    task_id: str
+    azure_backup_conn_id: str
+    vault_name: str | None
+    resource_group_name: str | None
+    subscription_id: str | None
+    vault_type: str | None = None
+    accept_warnings: AcceptWarnings
+    wait_for: WaitFor = "completion"
+    require_recovery_point: bool = False
+    min_consistency: str | None = None
+    min_tier: str | None = None
+    require_all_disks: bool = False
+    # The arguments that must not come to nothing when Airflow renders them.
+    _needed: frozenset[str] = frozenset()
+    _point: RecoveryPoint | None = None
+    _proof: Proof | None = None
+    timeout: float
+    deferrable: bool
+    execution_timeout: timedelta | None
+    outlets: list[Any]
+    defer: Callable[..., NoReturn]
+    log: Any
+
+    def action(self) -> Action:
+        """Return what a job must have done to open the gate."""
+        return "anything"
+
+    def hook(self) -> AzureBackupHook:
+        """Return a hook on the connection and vault of this task.
+
+        :raises AzureBackupConfigError: when a template has been rendered to something else than text, or to
+            nothing where the task would do something else without the argument.
+        """
+        from airflow_provider_azbackup.hooks import AzureBackupHook
+
+        fields: tuple[str, ...] = tuple(getattr(self, "template_fields", ()))
+        texts = {name: getattr(self, name) for name in fields if name not in _MORE_THAN_TEXT}
+        check_texts(f"task {self.task_id!r}", **texts)
+        for name in sorted(self._needed):
+            if (value := getattr(self, name)) in (None, ""):
+                raise AzureBackupConfigError(
+                    f"{name} of task {self.task_id!r} came to nothing in this run ({value!r}), and without "
+                    f"it the task would do something else. Correct the template, or what the task that it "
+                    f"reads returns; or leave {name} out"
+                )
+        return AzureBackupHook(
+            self.azure_backup_conn_id,
+            vault_name=self.vault_name,
+            resource_group_name=self.resource_group_name,
+            subscription_id=self.subscription_id,
+            vault_type=self.vault_type,
+        )
+
+    def check_resumes(self, context: Context) -> None:
+        """Refuse a deferrable operator inside another task: Airflow would resume that one, and fail.
+
+        :raises AzureBackupConfigError: before anything is started.
+        """
+        task = getattr(context["ti"], "task", None)
+        kind = getattr(task, "operator_class", None)  # which a mapped operator stands for
+        kind = kind if isinstance(kind, type) else type(task)
+        if task is None or not self.deferrable or callable(getattr(kind, "execute_complete", None)):
+            return
+        raise AzureBackupConfigError(
+            f"{type(self).__name__} {self.task_id!r} runs inside task {task.task_id!r} ({kind.__name__}), "
+            f"which Airflow could not resume after a deferral. Make it a task of its own, or give it "
+            f"deferrable=False"
+        )
+
+    def announce(self, context: Context, hook: AzureBackupHook, ref: JobRef) -> None:
+        """Push the job id and the portal links, before any wait: they are read while the task is deferred."""
+        for key, value in (
+            ("job_id", ref.job_id),
+            (AzureBackupJobLink.key, hook.settings.portal_link(ref.path)),
+            (AzureBackupVaultLink.key, hook.settings.portal_link(ref.vault.path)),
+        ):
+            context["ti"].xcom_push(key=key, value=value)
+
+    def deadline(self, context: Context, since: float) -> float:
+        """Return the Unix time at which the wait ends: by ``timeout``, or by Airflow's ``execution_timeout``.
+
+        Airflow 3 forgets the latter while a task is deferred, and begins it anew at each resume.
+
+        :param since: Unix time the wait began.
+        """
+        limit = since + self.timeout
+        if self.execution_timeout is None:
+            return limit
+        began, seconds = context["ti"].start_date, self.execution_timeout.total_seconds()
+        start = began.timestamp() if began else clock.current().now()
+        return min(limit, start + max(seconds - LAST_WORD, 0.9 * seconds))
+
+    def wait_in_triggerer(
+        self,
+        context: Context,
+        ref: JobRef,
+        *,
+        poll_interval: float,
+        since: float,
+        deadline: float,
+        first_pause: float = 0.0,
+        cancel_on_kill: bool = False,
+        wait_for: WaitFor = "completion",
+        waiting_for: str = "",
+        method_name: str = "execute_complete",
+        kwargs: dict[str, Any],
+    ) -> NoReturn:
+        """Give the worker slot back until the job is over.
+
+        :param first_pause: seconds in which there is nothing to see; the first look comes after 15 at least.
+        :param waiting_for: why the task waits for a job that is not its own, for ``backup_progress``.
+        :param method_name: resumes the task.
+        :param kwargs: what it is handed besides the event, ``since`` and ``try_number``.
+        """
+        from airflow_provider_azbackup.triggers import LEAST_PAUSE, AzureBackupJobTrigger
+
+        self.say_who_waits(max(first_pause, LEAST_PAUSE))
+        self.defer(
+            trigger=AzureBackupJobTrigger(
+                job_id=ref.path,
+                azure_backup_conn_id=self.azure_backup_conn_id,
+                poll_interval=poll_interval,
+                first_pause=max(first_pause, LEAST_PAUSE),
+                deadline=deadline,
+                since=since,
+                cancel_on_kill=cancel_on_kill,
+                wait_for=wait_for,
+                waiting_for=waiting_for,
+            ),
+            method_name=method_name,
+            # The new instance that resumes knows nothing of this one but what it is handed here.
+            kwargs={"since": since, "try_number": context["ti"].try_number, **kwargs},
+            timeout=self.backstop(deadline + 2 * poll_interval),
+        )
+
+    def say_who_waits(self, first_pause: float) -> None:
+        """Log that the triggerer waits from now on: where none is running, nothing else would be logged.
+
+        :param first_pause: seconds until its first look.
+        """
+        self.log.info(
+            "The triggerer waits for it from now on, and looks first after about %.0f s. If nothing more is "
+            "logged here, check that a triggerer is running",
+            first_pause,
+        )
+
+    def backstop(self, deadline: float) -> timedelta:
+        """Return Airflow's own limit of a deferral whose trigger ends it at ``deadline``."""
+        return timedelta(seconds=max(0.0, deadline - clock.current().now()) + _BACKSTOP)
+
+    def is_stale(self, context: Context, try_number: int | None) -> bool:
+        """Whether a resume is an earlier try's: Airflow before 3.1.1 hands its event to the next try as well.
+
+        Such a try has to begin at its beginning; apache/airflow issue 56704.
+        """
+        return try_number is not None and try_number != context["ti"].try_number
+
+    def settle(
+        self,
+        context: Context,
+        job: Job,
+        protected_item: str | None = None,
+        *,
+        elsewhere: str = "",
+        after: float = 0.0,
+        since: float | None = None,
+        started_by: StartedBy = "found",
+        attempt_began: float | None = None,
+        handed: dict[str, Any] | None = None,
+    ) -> bool:
+        """Push the facts of a job that is waited for no longer and decide whether it opens the gate.
+
+        :param protected_item: what it must be of; None where the task names only the job.
+        :param elsewhere: a storage account that the job may carry instead of the item's own.
+        :param after: Unix time by Azure's clock before which it must not have begun; 0 for any time.
+        :param since: Unix time the wait began, for the deadline of ``min_tier``; None is now.
+        :param started_by: who started the job, for the proof.
+        :param attempt_began: Unix time by Azure's clock at which this attempt began, for the proof.
+        :param handed: with what ``execute_complete`` goes on when a deferrable task waits for ``min_tier`` in
+            the triggerer; None waits here.
+        :return: False when it is still running.
+        :raises AzureBackupWrongJobError: when it is not a job of this item and kind in this vault.
+        :raises AzureBackupJobFailedError: when it proves no backup, or not one as good as is asked for.
+        :raises AzureBackupNotFoundError: when a recovery point is asked for and none is found.
+        :raises AzureBackupTimeoutError: when its recovery point does not reach ``min_tier`` in time.
+        """
+        from airflow_provider_azbackup.core.conversations.proof import prove
+        from airflow_provider_azbackup.core.model.jobs import Outcome, is_proven
+
+        if job.is_enough(self.wait_for):
+            context["ti"].xcom_push(key="job", value=job.facts())
+        if not is_proven(job, accept_warnings=self.accept_warnings, wait_for=self.wait_for):
+            return False
+        with self.hook() as hook:
+            item = hook.check_job(job, protected_item, action=self.action(), elsewhere=elsewhere, after=after)
+            # What ended with warnings may have left a partial recovery point, or none.
+            warned = job.outcome is Outcome.WARNED and job.is_backup and self.action() != "anything"
+            if self.require_recovery_point or warned:
+                start = clock.current().now() if since is None else since
+                deadline = self.deadline(context, start)
+                point = self._judge_point(context, hook, job, item, deadline, handed)
+                self._point = point
+        self._proof = prove(job, self._point, item, started_by=started_by, attempt_began=attempt_began)
+        return True
+
+    def publish(self, context: Context, job: Job | None) -> None:
+        """Push the proof, put what was proved into the events of the task's outlets, and log it last.
+
+        :param job: what has succeeded; None where the recovery point is all that is known.
+        """
+        proof = self._proof.to_dict() if self._proof else None
+        if proof:
+            context["ti"].xcom_push(key="proof", value=proof)
+        proved = {
+            **(job.digest() if job else {}),
+            **({"recovery_point": self._point.facts()} if self._point else {}),
+            **({"proof": proof} if proof else {}),
+        }
+        for outlet in self.outlets:
+            # Airflow 2 lets anything be an outlet, and whatever goes wrong here, the backup is good.
+            try:
+                context["outlet_events"][outlet].extra.update(proved)
+            except Exception as error:
+                self.log.debug("Outlet %s takes no facts: %s: %s", outlet, type(error).__name__, error)
+        if self._proof:
+            self.log.info("Proof: %s", self._proof)
+
+    def _judge_point(
+        self,
+        context: Context,
+        hook: AzureBackupHook,
+        job: Job,
+        item: ProtectedItem | None,
+        deadline: float,
+        handed: dict[str, Any] | None,
+    ) -> RecoveryPoint:
+        from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint, left_out
+
+        point = hook.find_recovery_point(job, item)
+        asked = partial(
+            RecoveryPoint.shortcoming,
+            min_consistency=self.min_consistency,
+            require_all_disks=self.require_all_disks,
+            job=job,
+        )
+        flaw = asked(point)
+        if self.min_tier and not flaw and not point.has_reached(self.min_tier):
+            self.log.info("Waiting for %s to reach %s", point, self.min_tier)
+            if self.deferrable and handed is not None and clock.current().now() < deadline:
+                self._wait_for_tier(context, job, point, self.min_tier, deadline, handed)
+            point = hook.wait_for_tier(point, self.min_tier, deadline=deadline)
+            flaw = asked(point, min_tier=self.min_tier)
+        context["ti"].xcom_push(key="recovery_point", value=point.facts())
+        if flaw:
+            raise AzureBackupRecoveryPointError(
+                f"{job} has made {point}, but {flaw}. Recovery point: {point.path}", job=job.facts()
+            )
+        if missing := left_out(point, job):
+            self.log.warning("Not everything is in %s: %s", point, missing)
+        self.log.info("It has made %s", point)
+        return point
+
+    def _wait_for_tier(
+        self,
+        context: Context,
+        job: Job,
+        point: RecoveryPoint,
+        min_tier: str,
+        deadline: float,
+        handed: dict[str, Any],
+    ) -> NoReturn:
+        """Give the worker slot back until a recovery point has reached a tier, which may take hours."""
+        from airflow_provider_azbackup.triggers import AzureBackupTierTrigger
+
+        self.defer(
+            trigger=AzureBackupTierTrigger(
+                job_id=job.ref.path,
+                recovery_point=point.path,
+                min_tier=min_tier,
+                azure_backup_conn_id=self.azure_backup_conn_id,
+                deadline=deadline,
+            ),
+            method_name="execute_complete",
+            kwargs={"try_number": context["ti"].try_number, **handed},
+            timeout=self.backstop(deadline),
+        )
+
+    def overdue(
+        self, context: Context, error: AzureBackupError, fate: str = "It goes on in Azure"
+    ) -> NoReturn:
+        """Say what a job was doing when the wait for it ended, and what became of it.
+
+        :raises AzureBackupTimeoutError: always.
+        """
+        if error.job:
+            context["ti"].xcom_push(key="job", value=error.job)
+        raise AzureBackupTimeoutError(f"{error}. {fate}", job=error.job) from None
+
+    def resume(self, context: Context, event: Any, expected: str | None = None) -> Job:
+        """Read the trigger's event; push what is known of the job when the wait ended otherwise.
+
+        :param expected: ARM id of the job that is waited for; None where any job of the item will do.
+        :raises AzureBackupWrongJobError: when the event reports another job.
+        :raises AzureBackupError: the error the trigger met, or that its event cannot be read.
+        """
+        from airflow_provider_azbackup.core.conversations.proof import check_ref
+        from airflow_provider_azbackup.core.model.resources import JobRef
+        from airflow_provider_azbackup.runtime.job_event import JobEvent
+
+        reported = JobEvent.from_dict(event)
+        if reported.job is not None and expected is not None:
+            check_ref(reported.job.ref, JobRef.parse(expected))
+        if IS_AIRFLOW_3:
+            self._last_progress(context, reported)
+        if reported.job is not None:
+            return reported.job
+        error = reported.error or AzureBackupError("the trigger's event holds neither a job nor an error")
+        if error.job:
+            context["ti"].xcom_push(key="job", value=error.job)
+        raise error
+
+    def show_wait(self, context: Context, why: str, *, until: float) -> None:
+        """Show in ``backup_progress`` why there is no job yet, on Airflow 3.
+
+        :param why: what the task waits for.
+        :param until: Unix time of the next request.
+        """
+        from airflow_provider_azbackup.core.model.progress import PROGRESS, report
+
+        if IS_AIRFLOW_3:
+            value = report(None, None, clock.current().now(), waiting_for=why, waiting_until=until)
+            context["ti"].xcom_push(key=PROGRESS, value=value)
+
+    def _last_progress(self, context: Context, reported: JobEvent) -> None:
+        """Leave no report behind that the end has overtaken."""
+        from airflow_provider_azbackup.core.model.progress import PROGRESS, report
+
+        if reported.job is not None:
+            value = report(reported.job, None, clock.current().now())
+            context["ti"].xcom_push(key=PROGRESS, value=value)
+
+
+def read_seconds(task_id: str, **arguments: float | timedelta) -> list[float]:
+    """Return intervals and timeouts in seconds, in the order in which they are given.
+
+    :raises AzureBackupConfigError: naming an argument that is not positive and finite, and what it is.
+    """
+    return [read_interval(f"{name} of task {task_id!r}", value) for name, value in arguments.items()]
+
+
+def check_booleans(task_id: str, **arguments: object) -> None:
+    """Refuse what is not a boolean: text such as ``"False"`` is true to Python.
+
+    No boolean of this provider is a template field, so a template would never be rendered.
+
+    :raises AzureBackupConfigError: naming the argument and what it is.
+    """
+    for name, value in arguments.items():
+        if not isinstance(value, bool):
+            raise AzureBackupConfigError(
+                f"{name} of task {task_id!r} is {value!r}; expected True or False, not text or a template"
+            )
+
+
+def check_gate(
+    task_id: str,
+    *,
+    wait_for: str,
+    require_recovery_point: bool,
+    min_consistency: str | None,
+    min_tier: str | None,
+    require_all_disks: bool = False,
+) -> None:
+    """Refuse what no backup can ever be.
+
+    :raises AzureBackupConfigError: naming the argument, what it is, and what is expected.
+    """
+    for name, word, words in (
+        ("wait_for", wait_for, get_args(WaitFor)),
+        ("min_consistency", min_consistency, CONSISTENCIES),
+        ("min_tier", min_tier, TIERS),
+    ):
+        if word is not None:
+            check_word(f"{name} of task {task_id!r}", word, words)
+    if (min_consistency or min_tier or require_all_disks) and not require_recovery_point:
+        raise AzureBackupConfigError(
+            f"task {task_id!r}: min_consistency, min_tier and require_all_disks need the recovery point; "
+            f"set require_recovery_point=True as well"
+        )
+    if wait_for == "snapshot" and min_tier == "HardenedRP":
+        raise AzureBackupConfigError(
+            f"task {task_id!r}: right after the snapshot no recovery point is in the vault yet, so "
+            f"min_tier='HardenedRP' would never pass; wait for 'completion', or ask for 'InstantRP'"
+        )
+
+
+def check_vaults(
+    task_id: str,
+    *,
+    vault_name: str | None,
+    resource_group_name: str | None,
+    subscription_id: str | None,
+    vault_type: str | None,
+    **arm_ids: str | None,
+) -> None:
+    """Refuse ARM ids of another vault than the task's own arguments name, where both are known now.
+
+    The hook compares them once more, when templates are rendered and before any request.
+
+    :param arm_ids: the arguments that may be ARM ids, by name.
+    :raises AzureBackupConfigError: showing both, or naming what is no text.
+    """
+    check_texts(
+        f"task {task_id!r}",
+        vault_name=vault_name,
+        resource_group_name=resource_group_name,
+        subscription_id=subscription_id,
+        vault_type=vault_type,
+        **arm_ids,
+    )
+    for name, value in (
+        ("vault_name", vault_name),
+        ("resource_group_name", resource_group_name),
+        ("subscription_id", subscription_id),
+    ):
+        if value:
+            check_literal(value, partial(check_name, f"{name} of task {task_id!r}"))
+    for name, value in arm_ids.items():
+        check = partial(
+            check_vault_of,
+            f"{name} of task {task_id!r}",
+            vault_name=vault_name,
+            resource_group_name=resource_group_name,
+            subscription_id=subscription_id,
+            vault_type=vault_type,
+        )
+        check_literal(value, check)
+
+
+def given(**arguments: object) -> frozenset[str]:
+    """Return the names of the arguments that the author of a DAG has not left out."""
+    return frozenset(name for name, value in arguments.items() if value is not None)
+
+
+def check_literal(value: object, check: Callable[[str], object]) -> None:
+    """Run ``check`` on an argument that is known now: text that is no template."""
+    if isinstance(value, str) and not is_template(value):
+        check(value)

@@ -1,0 +1,1 @@
+"""The waits of a triggerer: their shared reads, watches and progress."""

@@ -1,0 +1,517 @@
+"""One poller for all waits of a triggerer: they share its connection, its client and its reads of jobs.
+
+It lives on the event loop that its waits run on. The first wait opens it, the last one out closes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from contextvars import Context
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from weakref import WeakKeyDictionary
+
+from airflow.providers.common.compat.sdk import Stats
+
+from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.conversations.matching import Subject, best_of, first_of
+from airflow_provider_azbackup.core.polling.budget import Budget
+from airflow_provider_azbackup.core.polling.sweep import (
+    SOONEST,
+    Follower,
+    Listing,
+    Start,
+    Sweep,
+    Wanted,
+    Watcher,
+)
+from airflow_provider_azbackup.core.wire import LAST_LOOK, Answer, Call, Lost, Reply
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupConfigError,
+    AzureBackupError,
+    AzureBackupTimeoutError,
+)
+from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
+from airflow_provider_azbackup.runtime import clock as clocks
+
+if TYPE_CHECKING:
+    from airflow_provider_azbackup.core.model.jobs import Job
+    from airflow_provider_azbackup.core.model.names import WaitFor
+    from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem, Vault
+
+# Seconds that a last look, at a wait's deadline, may take when reads are scarce: a tenth of the wait, at most
+# this.
+_LATEST = 60.0
+# Seconds after which a wait hears even that there is no news: it says now and then that it is alive.
+_QUIET = 900.0
+# Lists that do not show the job of an accepted backup, until it is asked for by its operation.
+_ENOUGH = 3
+# The time Azure tells with its answers is in whole seconds.
+_SECOND = 2.0
+# Seconds until a poller that broke tries again.
+_MEND = 30.0
+log = logging.getLogger(__name__)
+
+
+class Named(TypedDict):
+    """The parts of a vault's name; None takes the connection's."""
+
+    vault_name: str | None
+    resource_group_name: str | None
+    subscription_id: str | None
+    vault_type: str | None
+
+
+@asynccontextmanager
+async def joined(
+    azure_backup_conn_id: str, *, deadline: float, notice: Callable[[AzureBackupError], None] = lambda _: None
+) -> AsyncIterator[Poller]:
+    """Join the poller of a connection on this event loop; the first one opens it, the last one closes it.
+
+    :param deadline: Unix time to which a connection that cannot be read is asked for again.
+    :param notice: is called with the error of each try that has failed.
+    :raises AzureBackupTimeoutError: when the connection cannot be read by the deadline.
+    :raises AzureBackupError: when the connection is wrong, or not visible here.
+    """
+    loop = asyncio.get_running_loop()
+    shared = _ON_LOOPS.setdefault(loop, {}).setdefault(azure_backup_conn_id, _Shared())
+    shared.users += 1
+    shared.latest = max(shared.latest, deadline)
+    try:
+        if shared.opening is None:
+            # Its own context: what a shared poller logs must not go to the log of whichever task came first.
+            shared.opening = loop.create_task(
+                _open(azure_backup_conn_id, clocks.current(), _BUDGETS.setdefault(loop, {}), shared),
+                context=Context(),
+            )
+        poller = await _by(deadline, shared, shared.opening, notice)
+        # After a restart all waits come to this point in one moment: let others have a turn between them.
+        async with shared.turn:
+            await asyncio.sleep(0)
+        yield poller
+    finally:
+        shared.users -= 1
+        here = _ON_LOOPS[loop]
+        if (not shared.users or shared.failed) and here.get(azure_backup_conn_id) is shared:
+            del here[azure_backup_conn_id]
+        if not shared.users and shared.opening:
+            await asyncio.shield(loop.create_task(_close(shared.opening), context=Context()))
+
+
+@dataclass
+class _Shared:
+    users: int = 0
+    opening: asyncio.Task[Poller] | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # The latest deadline of all who wait for the connection, why it cannot be read, and what is done at the
+    # next such fault.
+    latest: float = 0.0
+    fault: AzureBackupError | None = None
+    news: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def report(self, fault: AzureBackupError) -> None:
+        """Wake all who wait, because the connection could not be read."""
+        news, self.news = self.news, asyncio.get_running_loop().create_future()
+        self.fault = fault
+        news.set_result(None)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the connection could not be opened; the next wait tries anew."""
+        task = self.opening
+        return bool(task and task.done() and (task.cancelled() or task.exception()))
+
+
+_ON_LOOPS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Shared]] = WeakKeyDictionary()
+_BUDGETS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, _Queue]] = WeakKeyDictionary()
+
+
+async def _open(conn_id: str, clock: clocks.Clock, queues: dict[object, _Queue], shared: _Shared) -> Poller:
+    with clocks.running_on(clock):
+        hook = await AzureBackupAsyncHook(conn_id).open(until=lambda: shared.latest, notice=shared.report)
+    return Poller(hook, clock, queues)
+
+
+async def _by(
+    deadline: float,
+    shared: _Shared,
+    opening: asyncio.Task[Poller],
+    notice: Callable[[AzureBackupError], None],
+) -> Poller:
+    """Wait for the poller until a deadline, and pass on why it is not there yet; others may wait longer."""
+    while not opening.done():
+        if shared.fault:
+            notice(shared.fault)
+        left = max(0.0, deadline - clocks.current().now())
+        # A try may take a moment, also where the deadline has passed already.
+        news = shared.news
+        either: list[asyncio.Future[Any]] = [opening, news]
+        await asyncio.wait(either, timeout=left + _LATEST, return_when=asyncio.FIRST_COMPLETED)
+        if not (opening.done() or news.done()):
+            raise AzureBackupTimeoutError(
+                f"the wait is over: {shared.fault or 'the connection was not read'}"
+            )
+    try:
+        return await asyncio.shield(opening)
+    except AzureBackupError as error:
+        if clocks.current().now() < deadline:
+            raise
+        raise AzureBackupTimeoutError(f"the wait is over: {error}") from None
+
+
+async def _close(opening: asyncio.Task[Poller]) -> None:
+    opening.cancel()
+    with suppress(asyncio.CancelledError, Exception):
+        await (await opening).close()
+
+
+@dataclass
+class _Queue:
+    """The reads of one identity in one subscription: one at a time, in the order they were asked for."""
+
+    budget: Budget
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass
+class _Tended:
+    sweep: Sweep
+    task: asyncio.Task[None]
+    wake: asyncio.Event
+
+
+class Poller:
+    """Reads jobs for all waits on one connection.
+
+    :param hook: open; the poller closes it.
+    :param clock: the time of the waits.
+    :param queues: of this event loop: pollers with the same identity share what Azure grants it.
+    """
+
+    def __init__(self, hook: AzureBackupAsyncHook, clock: clocks.Clock, queues: dict[object, _Queue]) -> None:
+        self._hook = hook
+        self._clock = clock
+        self._queues = queues
+        self._vaults: dict[str, _Tended] = {}
+        self._waits = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def watch_job(
+        self,
+        ref: JobRef,
+        *,
+        poll_interval: float,
+        deadline: float,
+        since: float,
+        notice: flows.Notice,
+        first_pause: float,
+        wait_for: WaitFor = "completion",
+    ) -> Job:
+        """Wait for a job as :meth:`AzureBackupAsyncHook.watch_job` does, with reads that all waits share."""
+        self._waits += 1
+        tended = self._tend(ref.vault)
+        watcher = Watcher(ref, interval=poll_interval, since=since, whole=wait_for == "snapshot")
+        tended.sweep.add(watcher)
+        flow = flows.wait_for_job(
+            ref,
+            poll_interval=poll_interval,
+            deadline=deadline,
+            since=since,
+            notice=notice,
+            first_pause=first_pause,
+            wait_for=wait_for,
+        )
+        not_before = self._clock.now() + first_pause
+        grace = _last_look(deadline - since)
+        try:
+            call, apart = next(flow), poll_interval
+            while True:
+                call = flow.send(await self._look(tended, watcher, call, not_before, deadline, grace, apart))
+                # An earlier look than usual, the last one or one after a refusal, does not wait for a list.
+                apart = poll_interval if call.after >= 0.85 * poll_interval else max(call.after, SOONEST)
+        except StopIteration as end:
+            job: Job = end.value
+            return job
+        finally:
+            self._waits -= 1
+            tended.sweep.remove(watcher)
+            self._leave(tended)
+
+    async def find_job(
+        self, item: ProtectedItem, *, asked: float, first_pause: float, until: float
+    ) -> JobRef | None:
+        """Return the job of a machine's backup that Azure has accepted; lists answer this for all together.
+
+        :param asked: Unix time by Azure's clock before it was asked for.
+        :param first_pause: seconds to let pass before the first look.
+        :param until: Unix time of the last look, which may take a minute.
+        :return: None when it is not to be found this way.
+        """
+        subject = Subject.of_machine(item)
+        job = await self._seek(
+            subject,
+            first_pause=first_pause,
+            until=until,
+            after=asked - _SECOND,
+            apart=2 * SOONEST,
+            choose=first_of,
+            misses=_ENOUGH,
+        )
+        return job.ref if job else None
+
+    async def find_backup(
+        self,
+        subject: Subject,
+        *,
+        after: float,
+        known: frozenset[str],
+        poll_interval: float,
+        first_pause: float,
+        until: float,
+    ) -> Job | None:
+        """Wait until a list shows a backup of an item, running or over; lists serve all who wait.
+
+        :param after: Unix time by Azure's clock since which it must have begun.
+        :param known: ids of jobs, in lower case, that are not meant.
+        :param poll_interval: seconds between two lists.
+        :param first_pause: seconds to let pass before the first.
+        :param until: Unix time of the last look, which may take a minute.
+        :return: the one that proves most, or may yet; None when there was none until the end.
+        :raises AzureBackupError: when this identity may not list jobs.
+        """
+        return await self._seek(
+            subject,
+            first_pause=first_pause,
+            until=until,
+            after=after,
+            apart=poll_interval,
+            choose=best_of,
+            known=known,
+        )
+
+    def vault(self, **named: Unpack[Named]) -> Vault:
+        """Return the vault that is named, or the connection's.
+
+        :raises AzureBackupConfigError: when neither names one.
+        """
+        if vault := self._hook.settings.vault(**named):
+            return vault
+        raise AzureBackupConfigError(
+            f"no vault is named; give vault_name, resource_group_name and subscription_id, or put them into "
+            f"the extra of connection {self._hook.settings.conn_id!r}"
+        )
+
+    async def follow(
+        self, vault: Vault, *, apart: float, after: Callable[[], float]
+    ) -> AsyncGenerator[Listing, None]:
+        """Yield what lists of a vault show, the newest one when several have come; lists serve all who wait.
+
+        :param apart: seconds between two lists.
+        :param after: tells the Unix time, by Azure's clock, since which the jobs on the next list began.
+        :raises AzureBackupError: when this identity may not list jobs.
+        """
+        told: list[Listing | AzureBackupError] = []
+        news = asyncio.Event()
+
+        def tell(listing: Listing | AzureBackupError) -> None:
+            told[:] = [listing]
+            news.set()
+
+        tended = self._tend(vault)
+        follower = Follower(after=after(), due=self._clock.now(), apart=apart, tell=tell)
+        tended.sweep.starts.add(follower)
+        tended.wake.set()
+        try:
+            while True:
+                await news.wait()
+                news.clear()
+                newest = told[-1]
+                if isinstance(newest, AzureBackupError):
+                    raise newest
+                yield replace(newest, ahead=tended.sweep.ahead or 0.0)
+                follower.after = after()
+        finally:
+            tended.sweep.starts.discard(follower)
+            self._leave(tended)
+
+    async def _seek(self, subject: Subject, *, first_pause: float, **wanted: Unpack[Wanted]) -> Job | None:
+        loop, now = asyncio.get_running_loop(), self._clock.now()
+        found: asyncio.Future[Job | None] = loop.create_future()
+
+        def tell(job: Job | AzureBackupError | None) -> None:
+            if found.done():
+                return
+            if isinstance(job, AzureBackupError):
+                found.set_exception(job)
+            else:
+                found.set_result(job)
+
+        tended = self._tend(subject.item.vault)
+        start = Start(subject, due=now + first_pause, tell=tell, **wanted)
+        tended.sweep.starts.add(start)
+        tended.wake.set()
+        left = wanted["until"] - now
+        timer = loop.call_later(max(first_pause, left) + _last_look(left), tell, None)
+        try:
+            return await found
+        finally:
+            timer.cancel()
+            tended.sweep.starts.discard(start)
+            self._leave(tended)
+
+    async def close(self) -> None:
+        """End all reading and close client and credential."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._hook.__aexit__()
+
+    async def _look(
+        self,
+        tended: _Tended,
+        watcher: Watcher,
+        call: Call,
+        not_before: float,
+        deadline: float,
+        grace: float,
+        apart: float,
+    ) -> Answer:
+        loop, now = asyncio.get_running_loop(), self._clock.now()
+        answered: asyncio.Future[Answer] = loop.create_future()
+
+        def tell(answer: Answer) -> None:
+            if not answered.done():
+                answered.set_result(answer)
+
+        def give_up() -> None:
+            watcher.drop()
+            tell(Lost(reason="no read of jobs was to be had in time", at=self._clock.now()))
+
+        due = now + call.after
+        quiet_until = min(deadline, now + _QUIET)
+        not_before = min(max(now, not_before), due)
+        watcher.ask(
+            tell, not_before=not_before, due=due, quiet_until=quiet_until, latest=deadline, apart=apart
+        )
+        tended.wake.set()
+        timer = loop.call_later(max(0.0, deadline - now) + grace, give_up)
+        try:
+            return await answered
+        finally:
+            timer.cancel()
+
+    def _leave(self, tended: _Tended) -> None:
+        """End the reading of a vault that nobody asks about any more."""
+        if not (tended.sweep.watchers or tended.sweep.starts):
+            tended.task.cancel()
+            self._vaults.pop(_key(tended.sweep.vault), None)
+        tended.wake.set()
+
+    def _tend(self, vault: Vault) -> _Tended:
+        if _key(vault) not in self._vaults:
+            sweep, wake = Sweep(vault, self._clock.now()), asyncio.Event()
+            task = asyncio.get_running_loop().create_task(self._serve(sweep, wake), context=Context())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            self._vaults[_key(vault)] = _Tended(sweep, task, wake)
+        return self._vaults[_key(vault)]
+
+    async def _serve(self, sweep: Sweep, wake: asyncio.Event) -> None:
+        with clocks.running_on(self._clock):
+            while True:
+                try:
+                    await self._rest(sweep, wake)
+                    await self._play(sweep)
+                except Exception as error:  # whatever it is, no wait may end or hang for it
+                    log.exception("Reading the jobs of vault %s failed", sweep.vault.name)
+                    reason = f"reading jobs failed: {type(error).__name__}: {error}"
+                    await _spread(sweep.fail(Lost(reason=reason, at=self._clock.now())))
+                    await self._clock.pause(_MEND)
+
+    async def _rest(self, sweep: Sweep, wake: asyncio.Event) -> None:
+        """Let time pass until a read is due; a new question may be due earlier."""
+        while (seconds := sweep.due() - self._clock.now()) > 0:
+            wake.clear()
+            waits: list[asyncio.Task[object]] = [asyncio.create_task(wake.wait())]
+            if seconds < math.inf:
+                waits.append(asyncio.create_task(self._clock.pause(seconds)))
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+                await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _play(self, sweep: Sweep) -> None:
+        """Make one turn of a sweep; the right to read comes first, so that it asks as things stand then."""
+        queue = self._queue(sweep.vault)
+        async with queue.turn:
+            await self._wait_for(queue.budget)
+            now = self._clock.now()
+            Stats.gauge("azure_backup.waits", self._waits)
+            Stats.timing("azure_backup.lag", timedelta(seconds=max(0.0, now - sweep.due())))
+            flow = sweep.turn(now)
+            if not (call := next(flow, None)):
+                return
+            queue.budget.spend(now)
+        answer: Answer | None = await self._read(queue, sweep, call)
+        with suppress(StopIteration):
+            while True:
+                following = flow.send(answer)
+                if following is None:
+                    await asyncio.sleep(0)
+                    answer = None
+                    continue
+                async with queue.turn:
+                    await self._wait_for(queue.budget)
+                    queue.budget.spend(self._clock.now())
+                answer = await self._read(queue, sweep, following)
+
+    async def _wait_for(self, budget: Budget) -> None:
+        while (seconds := budget.ready_at(self._clock.now()) - self._clock.now()) > 0:
+            await self._clock.pause(seconds)
+
+    async def _read(self, queue: _Queue, sweep: Sweep, call: Call) -> Answer:
+        answer = await self._hook.read(call)
+        Stats.incr("azure_backup.job_reads")
+        if isinstance(answer, Reply):
+            queue.budget.hear(answer, _key(sweep.vault))
+            Stats.gauge("azure_backup.job_reads_left", queue.budget.left)
+            if answer.status == 429:
+                Stats.incr("azure_backup.throttled")
+                await self._tell_of_throttling(queue, answer)
+        return answer
+
+    async def _tell_of_throttling(self, queue: _Queue, answer: Reply) -> None:
+        for tended in [*self._vaults.values()]:
+            if self._queue(tended.sweep.vault) is queue:
+                await _spread(tended.sweep.fail(answer))
+
+    def _queue(self, vault: Vault) -> _Queue:
+        settings = self._hook.settings
+        # Each type of vault has reads of its own.
+        key = (settings.endpoint, settings.identity, vault.subscription_id.casefold(), vault.vault_type)
+        if key not in self._queues:
+            self._queues[key] = _Queue(Budget(settings.job_read_share, self._clock.now()))
+        return self._queues[key]
+
+
+async def _spread(telling: Iterable[object]) -> None:
+    """Tell many waits of something, some at a time."""
+    for _ in telling:
+        await asyncio.sleep(0)
+
+
+def _last_look(wait: float) -> float:
+    """Return the seconds after its deadline in which a wait of so many seconds still takes an answer."""
+    return min(_LATEST, max(LAST_LOOK, wait / 10))
+
+
+def _key(vault: Vault) -> str:
+    """Spelt either way, it is one vault."""
+    return vault.path.casefold()

@@ -1,0 +1,106 @@
+"""Show how far a deferred backup has come: the XCom ``backup_progress``, written from the triggerer.
+
+Airflow 3.0 and later. Nothing waits for it and nothing fails by it. One write goes out at a time, with a
+pause behind each, and of a task that is not written yet only the newest report: a thousand waits that hear
+news in one moment must not keep Airflow from anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from airflow_provider_azbackup.core.model.plain import plain
+from airflow_provider_azbackup.core.model.progress import PROGRESS, is_news, report
+from airflow_provider_azbackup.runtime import clock
+from airflow_provider_azbackup.runtime.compat import write_xcom
+
+if TYPE_CHECKING:
+    from airflow_provider_azbackup.core.model.jobs import Job
+    from airflow_provider_azbackup.core.wire import JsonObject
+    from airflow_provider_azbackup.exceptions import AzureBackupError
+
+# Seconds behind each write.
+_PAUSE = 0.1
+# Seconds after which a report without news is written, so that its last look is not too old.
+_HEARTBEAT = 1800.0
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """Writes the progress of one task.
+
+    :param ti: the task instance as a trigger knows it; None is written nothing of.
+    :param waiting_for: why the task waits for a job that is not its own; empty for its own job.
+    :param waiting_until: Unix time to which it waits for that job.
+    """
+
+    def __init__(self, ti: Any, *, waiting_for: str = "", waiting_until: float | None = None) -> None:
+        self._ti = ti
+        self._waiting_for = waiting_for
+        self._waiting_until = waiting_until if waiting_for else None
+        self._told: JsonObject | None = None
+        self._told_at = 0.0
+
+    def tell(self, job: Job | None, fault: AzureBackupError | None) -> None:
+        """Have written what is new since the last look.
+
+        :param job: the job as last seen, None before it was seen at all.
+        :param fault: why this look failed, None when it did not.
+        """
+        now = clock.current().now()
+        told = report(job, fault, now, waiting_for=self._waiting_for, waiting_until=self._waiting_until)
+        if self._ti is not None and (is_news(told, self._told) or now - self._told_at >= _HEARTBEAT):
+            self._told, self._told_at = told, now
+            _outbox().put(self, told)
+
+    def close(self) -> None:
+        """Write no more: the task has gone on, and knows better."""
+        if self._ti is not None:
+            _outbox().drop(self)
+
+    async def write(self, told: JsonObject) -> None:
+        """Write a report.
+
+        :raises Exception: whatever Airflow raises.
+        """
+        await write_xcom(self._ti, PROGRESS, plain(told))
+
+
+class _Outbox:
+    """What is to be written, the newest report of each task."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Progress, JsonObject] = {}
+        self._writer: asyncio.Task[None] | None = None
+        self._complained = False
+
+    def put(self, progress: Progress, told: JsonObject) -> None:
+        self._waiting[progress] = told
+        if self._writer is None or self._writer.done():
+            # Its own context: it serves all tasks, and its log lines are none of theirs.
+            self._writer = asyncio.get_running_loop().create_task(self._write(), context=Context())
+
+    def drop(self, progress: Progress) -> None:
+        self._waiting.pop(progress, None)
+
+    async def _write(self) -> None:
+        while self._waiting:
+            progress = next(iter(self._waiting))
+            try:
+                await progress.write(self._waiting.pop(progress))
+            except Exception as error:
+                if not self._complained:
+                    self._complained = True
+                    log.debug("Airflow took no progress of a task: %s: %s", type(error).__name__, error)
+            await asyncio.sleep(_PAUSE)
+
+
+_OUTBOXES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Outbox] = WeakKeyDictionary()
+
+
+def _outbox() -> _Outbox:
+    return _OUTBOXES.setdefault(asyncio.get_running_loop(), _Outbox())

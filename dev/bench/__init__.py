@@ -1,0 +1,1 @@
+"""What waits, gates and imports cost."""

@@ -1,0 +1,1 @@
+"""Releases of Airflow, locks, artefacts and the site."""

@@ -1,0 +1,89 @@
+"""What ``make docs`` needs beyond mkdocs.yml: pages that lie elsewhere, and docstrings in Sphinx's words.
+
+mkdocs loads this file twice: as its hook, and for the class that mkdocstrings hands every docstring to.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from griffe import Extension, NameResolutionError
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).parents[2]
+# Read by people who have no site as well, so they stay where these look for them.
+ELSEWHERE = MappingProxyType(
+    {"manual.md": "README.md", "changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
+)
+# Below this name mkdocs counts warnings, and a strict build ends with one.
+LOG = logging.getLogger("mkdocs.plugins.docs_site")
+_ROLE = re.compile(r":(?:class|exc|func|meth|mod):`~?([\w.]+)`")
+_PLAIN_ROLE = re.compile(r":(?:attr|data):`(?:~[\w.]*\.)?(?=\w+`)")
+_SOURCE = re.compile(r"\n+(Source: \S+)\s*$")
+_FIELDS = re.compile(r"^:(?:param|return|raises)\b", re.MULTILINE)
+
+
+def on_files(files: Any, *, config: Any) -> Any:
+    """Add the pages that lie elsewhere, and to the navigation what it does not name."""
+    for page, path in ELSEWHERE.items():
+        files.append(File.generated(config, page, content=from_docs((ROOT / path).read_text())))
+    (depth,) = (part["In depth"] for part in config.nav if "In depth" in part)
+    named = set(_named(config.nav))
+    depth.extend(file.src_uri for file in files.documentation_pages() if file.src_uri not in named)
+    return files
+
+
+def from_docs(text: str) -> str:
+    """Return a page of the root directory as it must read in docs/: with links that hold from there."""
+    return re.sub(r"(\]\()docs/", r"\1", text)
+
+
+def _named(nav: Any) -> list[str]:
+    if isinstance(nav, str):
+        return [nav]
+    return [path for part in (nav.values() if isinstance(nav, dict) else nav) for path in _named(part)]
+
+
+class SphinxWords(Extension):  # type: ignore[misc]  # griffe is in the environment of the site alone
+    """Says in Markdown what our docstrings say in Sphinx's words."""
+
+    def on_object(self, *, obj: Any, loader: Any, **_: Any) -> None:
+        """Rewrite the docstring of a module, class, function or attribute, once all are known."""
+        if not obj.docstring:
+            return
+
+        def linked(role: re.Match[str]) -> str:
+            name = role[1]
+            path = name
+            try:
+                first, dot, rest = name.partition(".")
+                if not name.startswith(f"{obj.package.path}."):
+                    path = f"{obj.resolve(first)}{dot}{rest}"
+                loader.modules_collection[path]
+            except (KeyError, NameResolutionError):
+                LOG.warning("%s refers to %s, which is nowhere", obj.path, name)
+            code = f"<code>{name.rpartition('.')[2]}</code>"
+            # Optional: what has no place in the reference is shown without a link.
+            return f'<autoref optional identifier="{path}">{code}</autoref>'
+
+        obj.docstring.value = in_markdown(obj.docstring.value, linked)
+
+
+def in_markdown(docstring: str, linked: Callable[[re.Match[str]], str]) -> str:
+    """Return a docstring with links for roles, and its source before its fields.
+
+    griffe takes what stands behind the last field for a part of it.
+
+    :param linked: returns the link for a role.
+    """
+    text = re.sub(r"::\n\n(?=    )", ":\n\n", _ROLE.sub(linked, _PLAIN_ROLE.sub("`", docstring)))
+    source, fields = _SOURCE.search(text), _FIELDS.search(text)
+    if source and fields:
+        before, after = text[: fields.start()], text[fields.start() : source.start()]
+        text = f"{before}{source[1]}\n\n{after}"
+    return text

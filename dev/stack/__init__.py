@@ -1,0 +1,1 @@
+"""A real Airflow with database, broker and emulator, for the demo and the tests."""

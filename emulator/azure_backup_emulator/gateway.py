@@ -1,0 +1,374 @@
+"""Azure Resource Manager in front of the model: who asks, may they, is there budget left, what they named.
+
+Nothing here knows a socket: an :class:`Ask` goes in, an :class:`Answer` or a ``RefusalError`` comes out.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from azure_backup_emulator.identity import Principal
+from azure_backup_emulator.item_bodies import point_name
+from azure_backup_emulator.items import Item, Vault
+from azure_backup_emulator.jobs import Job, Json, Operation
+from azure_backup_emulator.model import RefusalError, World
+
+RECOVERY_SERVICES, DATA_PROTECTION = "Microsoft.RecoveryServices", "Microsoft.DataProtection"
+JOBS_READ = f"{RECOVERY_SERVICES}/vaults/backupJobs/read"
+HOUR = 3600.0
+T = TypeVar("T")
+GATEWAY = {"x-ms-failure-cause": "gateway"}
+SERVICE = {"x-ms-failure-cause": "service"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """A request. ``path`` is decoded, ``base`` is the scheme and host the caller used."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+    base: str
+
+    def json(self) -> Json:
+        try:
+            found = json.loads(self.body or b"{}")
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise invalid("The request content was invalid and could not be deserialized.")
+        return found
+
+
+@dataclass(kw_only=True)
+class Answer:
+    """A response; ``body`` is JSON to be, None is no body at all."""
+
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def invalid(message: str) -> RefusalError:
+    return RefusalError(status=400, code="BMSUserErrorInvalidInput", message=message)
+
+
+def not_found(message: str, headers: Mapping[str, str] = SERVICE) -> RefusalError:
+    return RefusalError(status=404, code="ResourceNotFound", message=message, headers=headers)
+
+
+@dataclass(kw_only=True)
+class Budget:
+    """Requests left in a fixed window, per subscription and action."""
+
+    size: int
+    used: int = 0
+    since: float = -math.inf
+
+
+@dataclass(frozen=True)
+class Route:
+    """A method, a path, the action its right is called, and who answers.
+
+    An empty action is nobody's right to give: everyone who signed in may ask what they can see.
+    """
+
+    method: str
+    pattern: re.Pattern[str]
+    action: str
+    handler: Callable[[Call], Answer]
+    provider: str = RECOVERY_SERVICES
+    reads: int = 1100  # an hour, of what is read here; job reads of Recovery Services vaults have their own
+
+
+class Arm:
+    """The gateway: who asks, may they, is there budget left, and which handler answers."""
+
+    def __init__(
+        self, routes: Sequence[Route], world: World, clock: Callable[[], float], job_read_budget: int
+    ) -> None:
+        self.routes, self.world, self.clock = routes, world, clock
+        self.job_read_budget = job_read_budget
+        self.newest_api_version: str | None = None
+        self.budgets: dict[str, Budget] = {}
+
+    def answer(self, ask: Ask, principal: Principal) -> Answer:
+        """Answer an authenticated request, or raise a RefusalError."""
+        if not ask.query.get("api-version"):
+            raise RefusalError(
+                status=400,
+                code="MissingApiVersionParameter",
+                message="The api-version query parameter (?api-version=) is required for all requests.",
+            )
+        self._check_version(ask)
+        path = re.sub("%3b", ";", ask.path, flags=re.IGNORECASE)
+        for route in self.routes:
+            match = route.pattern.fullmatch(path) if route.method == ask.method else None
+            if match:
+                return self._serve(route, Call(self, ask, match.groupdict(), principal, route.provider))
+        raise RefusalError(
+            status=404,
+            code="InvalidResourceType",
+            message=f"The emulator has no {ask.method} {ask.path}.",
+            headers=GATEWAY,
+        )
+
+    def _check_version(self, ask: Ask) -> None:
+        """Refuse a version that this cloud does not know yet."""
+        version, newest = ask.query["api-version"], self.newest_api_version
+        if newest is None or version[:10] <= newest:
+            return
+        named = re.search(r"/providers/([^/]+)/([^/]+)", ask.path)
+        region = self.world.region
+        provider, kind = named.groups() if named else ("Microsoft.Resources", "subscriptions")
+        raise RefusalError(
+            status=400,
+            code="NoRegisteredProviderFound",
+            message=f"No registered resource provider found for location '{region}' and API version "
+            f"'{version}' for type '{kind}' of '{provider}'. The supported api-versions are '2016-12-01, "
+            f"2024-04-01, {newest}'. The supported locations are '{region}'.",
+            headers=GATEWAY,
+        )
+
+    def _serve(self, route: Route, call: Call) -> Answer:
+        subscription = call.parts.get("sub", self.world.subscription)
+        if subscription.lower() != self.world.subscription.lower():
+            raise RefusalError(
+                status=404,
+                code="SubscriptionNotFound",
+                message=f"The subscription '{subscription}' could not be found.",
+                headers=GATEWAY,
+            )
+        action = route.action and f"{route.provider}/{route.action}"
+        if action:
+            call.need(action)
+        spent = self.spend(action, route.method, route.reads)
+        answer = route.handler(call)
+        answer.headers = {**spent, **answer.headers}
+        return answer
+
+    def spend(self, action: str, method: str, allowed: int = 1100) -> dict[str, str]:
+        """Count one request, and tell the caller what is left; the 151st job read of an hour is refused.
+
+        Only job reads were ever recorded throttled by the service; other actions just count down.
+        """
+        now, window = self.clock(), HOUR / self.world.speed
+        jobs = action.lower() == JOBS_READ.lower()
+        size = 1200 if method != "GET" else self.job_read_budget if jobs else allowed
+        key = "writes" if method != "GET" else action.lower()
+        budget = self.budgets.setdefault(key, Budget(size=size))
+        if now >= budget.since + window:
+            budget.since, budget.used = now, 0
+        budget.size, budget.used = size, budget.used + 1
+        left = budget.size - budget.used
+        if jobs and left < 0:
+            wait = max(1, math.ceil(budget.since + window - now))
+            raise RefusalError(
+                status=429,
+                code="ResourceRequestsThrottled",
+                message=f"Number of requests for action '{JOBS_READ}' exceeded the limit of '{budget.size}' "
+                f"for time interval '01:00:00'. Please try again after '{wait}' seconds.",
+                headers={**GATEWAY, "Retry-After": str(wait)},
+            )
+        counter = "subscription-resource-requests" if action else "tenant-reads"
+        name = counter if method == "GET" else "subscription-writes"
+        return {f"x-ms-ratelimit-remaining-{name}": str(max(0, left))}
+
+
+# A term of a filter. What has matched is never given back, so the time grows only with the text's length.
+_TERM = re.compile(
+    r"(?P<key>\w++)\s++eq\s++(?:'(?P<quoted>(?:[^']|'')*+)'|(?P<plain>[^'\s]++))(?:\s++and\s++(?=\w)|\Z)"
+)
+
+
+class Call:
+    """One request on its way through a handler: what the path names, looked up."""
+
+    def __init__(
+        self,
+        arm: Arm,
+        ask: Ask,
+        parts: Mapping[str, str],
+        principal: Principal,
+        provider: str = RECOVERY_SERVICES,
+    ) -> None:
+        self.arm, self.ask, self.parts, self.principal = arm, ask, parts, principal
+        self.provider = provider
+        self.world, self.now = arm.world, arm.clock()
+
+    @property
+    def scope(self) -> str:
+        return (
+            self.parts.get("item_path")
+            or self.parts.get("vault_path")
+            or f"/subscriptions/{self.parts['sub']}"
+        )
+
+    def need(self, action: str) -> None:
+        """Refuse the caller who lacks a right."""
+        principal = self.principal
+        if not principal.may(action):
+            raise RefusalError(
+                status=403,
+                code="AuthorizationFailed",
+                message=f"The client '{principal.client_id}' with object id '{principal.object_id}' does not "
+                f"have authorization to perform action '{action}' over scope '{self.scope}' or the scope is "
+                "invalid. If access was recently granted, please refresh your credentials.",
+                headers=GATEWAY,
+            )
+
+    def vault(self) -> Vault:
+        group, name = self.parts["group"], self.parts["vault"]
+        kind, vaults = "vaults", self.world.vaults
+        if self.provider == DATA_PROTECTION:
+            kind, vaults = "backupVaults", [*self.world.backup_vaults]
+        near = [vault for vault in vaults if vault.group.lower() == group.lower()]
+        if not near and group.lower() not in {
+            each.group.lower() for each in (*self.world.vaults, *self.world.backup_vaults)
+        }:
+            raise RefusalError(
+                status=404,
+                code="ResourceGroupNotFound",
+                message=f"Resource group '{group}' could not be found.",
+                headers=GATEWAY,
+            )
+        for vault in near:
+            if vault.name.lower() == name.lower():
+                return vault
+        raise not_found(
+            f"The Resource '{self.provider}/{kind}/{name}' under resource group '{group}' was not "
+            "found. For more details please go to https://aka.ms/ARMResourceNotFoundFix",
+            GATEWAY,
+        )
+
+    def items(self) -> list[Item]:
+        vault = self.vault()
+        return [item for item in self.world.items if item.vault == vault]
+
+    def item(self) -> Item:
+        named = f"protectionContainers/{self.parts['container']}/protectedItems/{self.parts['item']}"
+        if item := self.world.at(f"{self.vault().path}/backupFabrics/Azure/{named}"):
+            return item
+        raise not_found(f"The protected item '{self.parts['item']}' was not found in this vault.")
+
+    def job(self) -> Job:
+        job = self.world.jobs.get(self.parts["job"].lower())
+        if job is None or job.item.vault != self.vault():
+            raise not_found(f"The job '{self.parts['job']}' was not found.")
+        return job
+
+    def operation(self) -> Operation:
+        self.vault()
+        operation = self.world.operations.get(self.parts["operation"].lower())
+        if operation is None:
+            raise not_found(f"The operation '{self.parts['operation']}' was not found.")
+        return operation
+
+    def history(self, item: Item) -> list[Job]:
+        """The item's backup jobs, oldest first."""
+        jobs = [each for each in self.world.jobs_of(item) if each.category == "Backup"]
+        return sorted(jobs, key=lambda each: each.starts)
+
+    def point(self) -> Job:
+        for job in self.history(self.item()):
+            if point_name(job) == self.parts["point"] and job.snapshot_taken(self.now):
+                return job
+        raise not_found(f"The recovery point '{self.parts['point']}' was not found.")
+
+    def log(self, item: Item) -> tuple[float, float] | None:
+        """From when to when the logs of a database reach: from its first full backup on."""
+        done = [each for each in self.history(item) if each.snapshot_taken(self.now)]
+        starts = [each.point_at for each in done if each.backup_type == "Full"]
+        ends = [each.point_at for each in done if each.backup_type == "Log"]
+        return (starts[0], ends[-1]) if starts and ends and starts[0] < ends[-1] else None
+
+    def filters(self, *known: str) -> dict[str, str]:
+        """``$filter`` as a table; only ``eq`` and ``and``, as every known client sends it."""
+        text = self.ask.query.get("$filter", "").strip()
+        found, at = {}, 0
+        while at < len(text):
+            term = _TERM.match(text, at)
+            if term is None or term["key"] not in known:
+                raise invalid(f"The filter {text!r} is not valid. It may name {', '.join(known)}.")
+            found[term["key"]] = term["plain"] or (term["quoted"] or "").replace("''", "'")
+            at = term.end()
+        return found
+
+    def page(self, values: Sequence[T], body: Callable[[T], Json], name: Callable[[T], str]) -> Answer:
+        """One page, with a ``nextLink`` when there is more. The token names the last value seen.
+
+        :param body: makes the body of one value; it is called for the values of this page only.
+        :param name: returns the unique name of a value.
+        """
+        token = self.ask.query.get("$skipToken", "")
+        try:
+            seen = base64.urlsafe_b64decode(token.encode() + b"==").decode()
+        except ValueError:
+            raise invalid(f"The $skipToken {token!r} is not valid.") from None
+        start = next((i + 1 for i, value in enumerate(values) if name(value) == seen), 0) if seen else 0
+        some = values[start : start + self.world.page_size]
+        page: Json = {"value": [body(value) for value in some]}
+        if start + len(some) < len(values):
+            token = base64.urlsafe_b64encode(name(some[-1]).encode()).decode()
+            query = {**self.ask.query, "$skipToken": token}
+            page["nextLink"] = f"{self.ask.base}{self.ask.path}?" + "&".join(
+                f"{key}={quote(value, safe='')}" for key, value in query.items()
+            )
+        return Answer(body=page)
+
+    def accepted(self, operation: Operation, path: str, status: str, version: str | None = None) -> Answer:
+        """202 with the two signed addresses of an operation."""
+        mine = self.ask.query["api-version"]
+        return Answer(
+            status=202,
+            headers={
+                "Azure-AsyncOperation": self._signed(f"{path}/{status}/{operation.id}", version or mine),
+                "Location": self._signed(f"{path}/operationResults/{operation.id}", mine),
+                "Retry-After": self.retry_after(),
+            },
+        )
+
+    def retry_after(self) -> str:
+        """A minute, as recorded; an emulated one."""
+        return str(max(1, math.ceil(60 / self.world.speed)))
+
+    def _signed(self, path: str, version: str) -> str:
+        """An operation address of about 3.5 KB: certificate and signatures are filler of the real length."""
+        ticks = int(self.now * 10_000_000) + 621_355_968_000_000_000
+        c, s, h = (_filler(f"{part}{path}", size) for part, size in (("c", 1950), ("s", 256), ("h", 32)))
+        return f"{self.ask.base}{path}?api-version={version}&t={ticks}&c={c}&s={s}&h={h}"
+
+
+def _filler(seed: str, size: int) -> str:
+    return base64.urlsafe_b64encode(hashlib.shake_256(seed.encode()).digest(size)).decode().rstrip("=")
+
+
+def trace_headers(ask: Ask, now: float) -> dict[str, str]:
+    """The headers every recorded answer carries: Azure's own time, and the ids a support request needs."""
+    identity = str(uuid.uuid4())
+    found = {
+        "Date": formatdate(now, usegmt=True),
+        "Server": "Kestrel",
+        "Cache-Control": "no-cache",
+        "Pragma": "no-cache",
+        "Expires": "-1",
+        "X-Content-Type-Options": "nosniff",
+        "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+        "x-ms-request-id": identity,
+        "x-ms-correlation-request-id": ask.headers.get("x-ms-correlation-request-id", identity),
+    }
+    if client := ask.headers.get("x-ms-client-request-id"):
+        found["x-ms-client-request-id"] = client
+    return found

@@ -1,0 +1,110 @@
+"""What a restore request must hold before the service takes it.
+
+Source: https://learn.microsoft.com/rest/api/backup/restores/trigger
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from azure_backup_emulator.items import Item
+from azure_backup_emulator.jobs import Json
+from azure_backup_emulator.times import read_moment
+
+RANGE = "DefaultRangeRecoveryPoint"  # the name of a database's log, where other recovery points have a number
+
+_MACHINE = ("IaasVMRestoreRequest", "IaasVMRestoreWithRehydrationRequest")
+_SHARE = ("AzureFileShareRestoreRequest",)
+
+
+def _database(kind: str) -> tuple[str, ...]:
+    return tuple(
+        f"AzureWorkload{kind}{moment}Restore{ending}"
+        for moment in ("", "PointInTime")
+        for ending in ("Request", "WithRehydrateRequest")
+    )
+
+
+_TYPES: Mapping[str, Sequence[str]] = {
+    "VM": _MACHINE,
+    "AzureFileShare": _SHARE,
+    "SQLDataBase": _database("SQL"),
+    "SAPHanaDatabase": _database("SAPHana"),
+    "SAPHanaDBInstance": _database("SAPHana"),
+    "SAPAseDatabase": _database("SAPAse"),
+}
+_DATABASES = ("SQLDataBase", "SAPHanaDatabase", "SAPHanaDBInstance", "SAPAseDatabase")
+_PLACES = {
+    "VM": ("RestoreDisks", "OriginalLocation", "AlternateLocation"),
+    "AzureFileShare": ("OriginalLocation", "AlternateLocation"),
+    **dict.fromkeys(_DATABASES, ("OriginalLocation", "AlternateLocation")),
+}
+# What must be there for an alternate location; a dot leads into an object.
+_ASIDE = {
+    "VM": ("targetVirtualMachineId", "targetResourceGroupId", "virtualNetworkId", "subnetId"),
+    "AzureFileShare": ("targetDetails.name", "targetDetails.targetResourceId"),
+    **dict.fromkeys(
+        _DATABASES, ("targetInfo.overwriteOption", "targetInfo.containerId", "targetInfo.databaseName")
+    ),
+}
+_WORDS = {
+    "copyOptions": ("Overwrite", "Skip", "CreateCopy", "FailOnConflict"),
+    "restoreRequestType": ("FullShareRestore", "ItemLevelRestore"),
+}
+
+
+def mistake(asked: Json, item: Item, point: str, log: tuple[float, float] | None) -> str:
+    """Say what is wrong with a request; an empty string when nothing is.
+
+    :param asked: the request's properties.
+    :param point: name of the recovery point in its address.
+    :param log: from when to when the logs of the item reach, if they do.
+    """
+    kind = str(asked.get("objectType"))
+    if kind not in _TYPES[item.kind]:
+        return f"objectType must be a restore request of this item: {', '.join(_TYPES[item.kind])}."
+    place = asked.get("recoveryType")
+    if place not in _PLACES[item.kind]:
+        return f"recoveryType {place!r} is none of {', '.join(_PLACES[item.kind])}."
+    if asked.get("recoveryPointId", point) != point:
+        return f"recoveryPointId {asked['recoveryPointId']!r} is not the recovery point {point!r}."
+    needed = _ASIDE[item.kind] if place == "AlternateLocation" else ()
+    if item.kind == "VM" and not asked.get("identityBasedRestoreDetails"):
+        needed = (*needed, "storageAccountId")
+    if item.kind == "AzureFileShare":
+        for name, words in _WORDS.items():
+            if asked.get(name) not in words:
+                return f"{name} {asked.get(name)!r} is none of {', '.join(words)}."
+    if asked.get("restoreRequestType") == "ItemLevelRestore":
+        specs = asked.get("restoreFileSpecs")
+        if not isinstance(specs, list) or not specs or not all(map(_is_file, specs)):
+            return "restoreFileSpecs must name paths and say of each whether it is a File or a Directory."
+    if missing := [name for name in needed if not _found(asked, name)]:
+        return f"{', '.join(missing)} must be given for recoveryType {place}."
+    return _wrong_moment(asked, kind, point, log)
+
+
+def _wrong_moment(asked: Json, kind: str, point: str, log: tuple[float, float] | None) -> str:
+    if ("PointInTime" in kind) != (point == RANGE):
+        return f"a restore to a point in time goes with the recovery point {RANGE}, and no other does."
+    if point != RANGE:
+        return ""
+    try:
+        at = read_moment(asked.get("pointInTime"))
+    except ValueError:
+        return f"pointInTime {asked.get('pointInTime')!r} is not a date and time."
+    if log is None or not log[0] <= at <= log[1]:
+        return f"pointInTime {asked['pointInTime']} is not within the logs."
+    return ""
+
+
+def _is_file(spec: object) -> bool:
+    kinds = ("File", "Directory")
+    return isinstance(spec, dict) and bool(spec.get("path")) and spec.get("fileSpecType") in kinds
+
+
+def _found(asked: Json, name: str) -> bool:
+    found: object = asked
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return bool(found)

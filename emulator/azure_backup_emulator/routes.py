@@ -1,0 +1,462 @@
+"""The routes of a Recovery Services vault: a handler each, and the table that names the right each needs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from operator import attrgetter, itemgetter
+
+from azure_backup_emulator import gateway, item_bodies, job_bodies, restores
+from azure_backup_emulator.gateway import Answer, Call, Route, invalid, not_found
+from azure_backup_emulator.instance_routes import DATA_PROTECTION
+from azure_backup_emulator.items import WORKLOADS, Item
+from azure_backup_emulator.jobs import Job, Json, Plan
+from azure_backup_emulator.model import RefusalError
+from azure_backup_emulator.times import read_moment
+
+BACKUP_TYPES = (
+    "Full",
+    "Differential",
+    "Log",
+    "CopyOnlyFull",
+    "Incremental",
+    "SnapshotFull",
+    "SnapshotCopyOnlyFull",
+)
+
+
+def list_subscriptions(call: Call) -> Answer:
+    """Those in which the caller may do anything at all: what `az login` asks for first."""
+    world = call.world
+    seen = [item_bodies.subscription(world.subscription, world.tenant)] if call.principal.actions else []
+    return Answer(body={"value": seen, "count": {"type": "Total", "value": len(seen)}})
+
+
+def list_vaults(call: Call) -> Answer:
+    return call.page(call.world.vaults, item_bodies.vault, attrgetter("path"))
+
+
+def get_vault(call: Call) -> Answer:
+    return Answer(body=item_bodies.vault(call.vault()))
+
+
+def list_guards(call: Call) -> Answer:
+    """No vault here has a Resource Guard; `az backup restore` asks before it starts anything."""
+    call.vault()
+    return Answer(body={"value": []})
+
+
+def list_items(call: Call) -> Answer:
+    keys = (
+        "backupManagementType",
+        "itemType",
+        "friendlyName",
+        "policyName",
+        "containerName",
+        "fabricName",
+        "healthState",
+    )
+    wanted = call.filters(*keys)
+    found = [
+        item
+        for item in call.items()
+        if wanted.get("backupManagementType", item.workload.management).lower()
+        == item.workload.management.lower()
+        and wanted.get("itemType", item.workload.item_type).lower() == item.workload.item_type.lower()
+    ]
+    return call.page(found, partial(_item_body, call), attrgetter("path"))
+
+
+def _item_body(call: Call, item: Item, expand: bool = False) -> Json:
+    return item_bodies.item(
+        item,
+        call.history(item),
+        call.now,
+        protection=call.world.protection_of(item, call.now),
+        base=call.ask.base,
+        expand=expand,
+    )
+
+
+def get_item(call: Call) -> Answer:
+    return Answer(body=_item_body(call, call.item(), "expand" in call.filters("expand")))
+
+
+def _policies(call: Call) -> dict[str, list[Item]]:
+    """The items of each policy of a vault, by the name of the policy in lower case."""
+    found: dict[str, list[Item]] = {}
+    for item in call.items():
+        found.setdefault(item.policy.lower(), []).append(item)
+    return found
+
+
+def list_policies(call: Call) -> Answer:
+    """The policies that items of the vault have. One that no item has is not known to the emulator."""
+    wanted = call.filters("backupManagementType", "workloadType", "fabricName", "name")
+    found = [
+        items
+        for name, items in _policies(call).items()
+        if wanted.get("backupManagementType", "").lower() in ("", items[0].workload.management.lower())
+        and wanted.get("workloadType", "").lower() in ("", items[0].workload.item_type.lower())
+        and wanted.get("name", "").lower() in ("", name)
+    ]
+    return call.page(found, item_bodies.policy, lambda items: items[0].policy)
+
+
+def get_policy(call: Call) -> Answer:
+    items = _policies(call).get(call.parts["policy"].lower())
+    if items is None:
+        raise not_found(f"The backup policy '{call.parts['policy']}' was not found in this vault.")
+    return Answer(body=item_bodies.policy(items))
+
+
+def list_containers(call: Call) -> Answer:
+    wanted = call.filters("backupManagementType", "friendlyName", "status")
+    found = {
+        body["id"]: body
+        for body in map(item_bodies.container, {each.container: each for each in call.items()}.values())
+        if wanted.get("backupManagementType", "").lower()
+        in ("", body["properties"]["backupManagementType"].lower())
+        and wanted.get("friendlyName", "").lower() in ("", body["properties"]["friendlyName"].lower())
+        and wanted.get("status", "").lower() in ("", "registered")
+    }
+    return call.page(list(found.items()), itemgetter(1), itemgetter(0))
+
+
+def back_up(call: Call) -> Answer:
+    item = call.item()
+    asked = call.ask.json().get("properties")
+    workload = item.workload
+    if not isinstance(asked, dict) or asked.get("objectType") != workload.backup_request:
+        raise invalid(
+            f"objectType must be {workload.backup_request} for a protected item of type {item.kind}."
+        )
+    _refuse_unprotected(call, item)
+    kind = str(asked.get("backupType", workload.backup_type))
+    if item.kind == "SAPHanaDBInstance" and "Snapshot" not in kind:
+        raise invalid(f"backupType {kind!r} is not for an instance; expected SnapshotFull.")
+    if workload.management == "AzureWorkload" and kind not in BACKUP_TYPES:
+        raise invalid(f"backupType {kind!r} is none of {', '.join(BACKUP_TYPES)}.")
+    expiry = _expiry(call, asked.get("recoveryPointExpiryTimeInUTC"))
+    if expiry is None and item.kind == "VM":
+        expiry = call.now + 30 * 86400
+    operation = call.world.back_up(item, call.now, backup_type=kind, expiry=expiry)
+    return call.accepted(operation, item.path, "operationsStatus")
+
+
+def _refuse_unprotected(call: Call, item: Item) -> None:
+    """Azure's codes for a backup of what is not protected any more are not published; these are our own."""
+    protection = call.world.protection_of(item, call.now)
+    if protection.deleted_at is not None:
+        raise RefusalError(
+            status=400,
+            code="UserErrorProtectedItemSoftDeleted",
+            message="The backup data of the item is in the soft-deleted state. Undelete it to back it up.",
+        )
+    if protection.state == item_bodies.STOPPED:
+        raise RefusalError(
+            status=400,
+            code="UserErrorProtectionStopped",
+            message="The protection of the item is stopped. Resume it to back it up.",
+        )
+
+
+def _expiry(call: Call, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        at = read_moment(text)
+    except ValueError:
+        raise invalid(f"recoveryPointExpiryTimeInUTC {text!r} is not a date and time.") from None
+    if at <= call.now:
+        raise invalid(f"recoveryPointExpiryTimeInUTC {text!r} is in the past.")
+    return at
+
+
+def get_operation(call: Call) -> Answer:
+    return Answer(body=job_bodies.operation(call.operation(), call.now))
+
+
+def item_operation_result(call: Call) -> Answer:
+    """202 while the operation runs, then 204: never a job id, as recorded."""
+    operation = call.operation()
+    running = call.now < operation.ready or operation.ending == "InProgress"
+    answer = call.accepted(operation, call.item().path, "operationsStatus")
+    if not running:
+        answer.headers.pop("Location")
+    return Answer(status=202 if running else 204, body={} if running else None, headers=answer.headers)
+
+
+def vault_operation_result(call: Call) -> Answer:
+    operation = call.operation()
+    return Answer(status=202 if call.now < operation.ready else 204)
+
+
+def _jobs_wanted(call: Call) -> tuple[dict[str, str], float, float]:
+    """What a filter of jobs names, and from when to when they begin."""
+    wanted = call.filters("status", "operation", "backupManagementType", "jobId", "startTime", "endTime")
+    first = _window(wanted.get("startTime"), -math.inf)
+    return wanted, first, _window(wanted.get("endTime"), math.inf)
+
+
+def list_jobs(call: Call) -> Answer:
+    vault = call.vault()
+    wanted, first, last = _jobs_wanted(call)
+    found = [
+        job
+        for job in sorted(call.world.jobs.values(), key=lambda each: each.starts, reverse=True)
+        if job.item.vault == vault
+        and call.now >= job.starts + job.visible_after
+        and wanted.get("status", "").lower() in ("", job.status(call.now).lower())
+        and wanted.get("operation", "").lower() in ("", job.operation.lower())
+        and wanted.get("backupManagementType", "").lower() in ("", job.item.workload.management.lower())
+        and wanted.get("jobId", "").lower() in ("", job.id)
+        and first <= job.starts <= last
+    ]
+    return call.page(found, partial(_job_body, call, full=False), attrgetter("id"))
+
+
+def _window(text: str | None, default: float) -> float:
+    """A bound of the time window, ``2016-06-21 11:17:42 PM``: a 12-hour clock, English, UTC."""
+    if text is None:
+        return default
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\d) (0\d|1[0-2]):(\d\d:\d\d) (AM|PM)", text)
+    try:
+        if match is None:
+            raise ValueError(text)
+        hour = int(match[2]) % 12 + (12 if match[4] == "PM" else 0)
+        return datetime.fromisoformat(f"{match[1]}T{hour:02}:{match[3]}+00:00").timestamp()
+    except ValueError:
+        raise invalid(f"The date {text!r} is not of the form yyyy-MM-dd hh:mm:ss tt.") from None
+
+
+def _job_body(call: Call, job: Job, *, full: bool) -> Json:
+    return job_bodies.job(job, call.now, vault_path=call.parts["vault_path"], full=full)
+
+
+def get_job(call: Call) -> Answer:
+    return Answer(body=_job_body(call, call.job(), full=True))
+
+
+def export_jobs(call: Call) -> Answer:
+    """Accept an export. The file that its result names does not exist: there is no emulated storage."""
+    vault = call.vault()
+    _jobs_wanted(call)
+    operation = call.world.add_operation(call.now, Plan(), ending="NoProperties")
+    return _exporting(call, f"{vault.path}/backupJobs/operationResults/{operation.id}")
+
+
+def _exporting(call: Call, path: str, body: Json | None = None) -> Answer:
+    address = f"{call.ask.base}{path}?api-version={call.ask.query['api-version']}"
+    return Answer(status=202, body=body, headers={"Location": address, "Retry-After": call.retry_after()})
+
+
+def export_result(call: Call) -> Answer:
+    operation = call.operation()
+    body = job_bodies.export(operation, call.now)
+    return Answer(body=body) if call.now >= operation.ready else _exporting(call, call.ask.path, body)
+
+
+def cancel_job(call: Call) -> Answer:
+    job = call.job()
+    operation = call.world.cancel(job, call.now)
+    path = f"{job.item.vault.path}/backupJobs/{job.id}"
+    # A fixed preview version, whatever was asked for: recorded.
+    return call.accepted(operation, path, "operationsStatus", "2019-05-13-preview")
+
+
+def job_operation_result(call: Call) -> Answer:
+    call.job()
+    call.operation()
+    return Answer(status=204)
+
+
+def list_points(call: Call) -> Answer:
+    item = call.item()
+    wanted = call.filters("startDate", "endDate", "restorePointQueryType", "extendedInfo")
+    first, last = _window(wanted.get("startDate"), -math.inf), _window(wanted.get("endDate"), math.inf)
+    query = wanted.get("restorePointQueryType", "")
+    if query not in QUERY_TYPES:
+        raise invalid(f"restorePointQueryType {query!r} is none of {', '.join(QUERY_TYPES)}.")
+    jobs = [
+        job
+        for job in reversed(call.history(item))
+        if job.snapshot_taken(call.now)
+        and first <= job.point_at <= last
+        and (item.workload.management != "AzureWorkload" or job.backup_type in QUERY_TYPES[query])
+    ]
+    log = call.log(item) if query in ("Log", "All") else None
+    version = call.ask.query["api-version"]
+
+    def body(job: Job | None) -> Json:
+        if job is None:
+            return item_bodies.log_range(item, *(log or ()))
+        return item_bodies.recovery_point(job, call.now, version)
+
+    return call.page([*jobs, *([None] if log else [])], body, lambda job: job.id if job else "log")
+
+
+# What a list of a database's recovery points shows, by what it is asked for.
+_SNAPSHOTS = ("SnapshotFull", "SnapshotCopyOnlyFull")
+_ALL = ("Full", "Differential", "Incremental", "CopyOnlyFull", *_SNAPSHOTS)
+QUERY_TYPES: Mapping[str, Sequence[str]] = {
+    "": _ALL,
+    "All": _ALL,
+    "Full": ("Full", "CopyOnlyFull"),
+    "Differential": ("Differential",),
+    "Incremental": ("Incremental",),
+    "SnapshotFull": _SNAPSHOTS,
+    "SnapshotCopyOnlyFull": ("SnapshotCopyOnlyFull",),
+    "FullAndDifferential": ("Full", "CopyOnlyFull", "Differential"),
+    "Log": (),
+}
+
+
+def get_point(call: Call) -> Answer:
+    if call.parts["point"] == restores.RANGE and (log := call.log(call.item())):
+        return Answer(body=item_bodies.log_range(call.item(), *log))
+    version = call.ask.query["api-version"]
+    return Answer(body=item_bodies.recovery_point(call.point(), call.now, version))
+
+
+def restore(call: Call) -> Answer:
+    item, name = call.item(), call.parts["point"]
+    for action in _RESTORES_VM if item.kind == "VM" else ():
+        call.need(action)
+    log = call.log(item)
+    at: float | None = None
+    if name != restores.RANGE or log is None:
+        point = call.point()
+        at = point.point_at
+    found = call.ask.json().get("properties")
+    asked: Json = found if isinstance(found, dict) else {}
+    if reason := restores.mistake(asked, item, name, log):
+        raise invalid(reason)
+    if at is None:
+        at = read_moment(asked["pointInTime"])
+    operation = call.world.restore(item, call.now, {**asked, "pointTime": at})
+    return call.accepted(operation, item.path, "operationsStatus")
+
+
+def backup_status(call: Call) -> Answer:
+    asked = call.ask.json()
+    source = str(asked.get("resourceId", ""))
+    match = re.fullmatch(
+        r"/subscriptions/[^/]+/resourceGroups/([^/]+)/providers/.*/([^/]+)", source, re.IGNORECASE
+    )
+    if asked.get("resourceType") != "VM" or match is None:
+        raise invalid("resourceType must be VM and resourceId the ARM id of a virtual machine.")
+    found = [i for i in call.world.items if i.kind == "VM" and i.source_id.lower() == source.lower()]
+    return Answer(body=item_bodies.backup_status(found[0] if found else None, match[2], match[1]))
+
+
+def usage(call: Call) -> Answer:
+    kind = call.filters("type").get("type", "BackupProtectedItemCountSummary")
+    counted = [item.workload.management for item in call.items()]
+    if kind == "BackupProtectionContainerCountSummary":
+        counted = [
+            management for management, _ in {(i.workload.management, i.container) for i in call.items()}
+        ]
+    kinds = dict.fromkeys(workload.management for workload in WORKLOADS.values())
+    return Answer(body={"value": [item_bodies.usage(each, counted.count(each)) for each in kinds]})
+
+
+SUB = r"/subscriptions/(?P<sub>[^/]+)"
+VAULT = (
+    rf"(?P<vault_path>{SUB}/resourceGroups/(?P<group>[^/]+)"
+    r"/providers/Microsoft\.RecoveryServices/vaults/(?P<vault>[^/]+))"
+)
+ITEM = (
+    rf"(?P<item_path>{VAULT}/backupFabrics/[^/]+/protectionContainers/(?P<container>[^/]+)"
+    r"/protectedItems/(?P<item>[^/]+))"
+)
+OPERATION = r"(?P<operation>[^/]+)"
+_ITEMS = "vaults/backupFabrics/protectionContainers/protectedItems"
+# What the restore of a VM needs besides its own right: without it, the answer was seen to be 403.
+_RESTORES_VM = (f"{gateway.RECOVERY_SERVICES}/{_ITEMS}/read", f"{gateway.RECOVERY_SERVICES}/vaults/read")
+
+
+def _route(method: str, path: str, action: str, handler: Callable[[Call], Answer]) -> Route:
+    return Route(method, re.compile(path + "/?", re.IGNORECASE), action, handler)
+
+
+# Recovery Services vaults. Another kind of vault brings a table of its own and is added to ROUTES.
+RECOVERY_SERVICES = (
+    _route("GET", "/subscriptions", "", list_subscriptions),
+    _route("GET", rf"{SUB}/providers/Microsoft\.RecoveryServices/vaults", "vaults/read", list_vaults),
+    _route("GET", VAULT, "vaults/read", get_vault),
+    _route(
+        "GET",
+        rf"{VAULT}/backupResourceGuardProxies",
+        "vaults/backupResourceGuardProxies/read",
+        list_guards,
+    ),
+    _route("GET", rf"{VAULT}/backupProtectedItems", "vaults/backupProtectedItems/read", list_items),
+    _route(
+        "GET",
+        rf"{VAULT}/backupProtectionContainers",
+        "vaults/backupProtectionContainers/read",
+        list_containers,
+    ),
+    _route("GET", rf"{VAULT}/backupPolicies", "vaults/backupPolicies/read", list_policies),
+    _route("GET", rf"{VAULT}/backupPolicies/(?P<policy>[^/]+)", "vaults/backupPolicies/read", get_policy),
+    _route("GET", ITEM, f"{_ITEMS}/read", get_item),
+    _route("POST", rf"{ITEM}/backup", f"{_ITEMS}/backup/action", back_up),
+    _route("GET", rf"{ITEM}/operationsStatus/{OPERATION}", f"{_ITEMS}/operationsStatus/read", get_operation),
+    _route(
+        "GET",
+        rf"{ITEM}/operationResults/{OPERATION}",
+        f"{_ITEMS}/operationResults/read",
+        item_operation_result,
+    ),
+    _route("GET", rf"{ITEM}/recoveryPoints", f"{_ITEMS}/recoveryPoints/read", list_points),
+    _route("GET", rf"{ITEM}/recoveryPoints/(?P<point>[^/]+)", f"{_ITEMS}/recoveryPoints/read", get_point),
+    _route(
+        "POST",
+        rf"{ITEM}/recoveryPoints/(?P<point>[^/]+)/restore",
+        f"{_ITEMS}/recoveryPoints/restore/action",
+        restore,
+    ),
+    _route("GET", rf"{VAULT}/backupOperations/{OPERATION}", "vaults/backupOperations/read", get_operation),
+    _route(
+        "GET",
+        rf"{VAULT}/backupOperationResults/{OPERATION}",
+        "vaults/backupOperations/read",
+        vault_operation_result,
+    ),
+    _route("GET", rf"{VAULT}/backupJobs", "vaults/backupJobs/read", list_jobs),
+    _route("GET", rf"{VAULT}/backupJobs/(?P<job>[^/]+)", "vaults/backupJobs/read", get_job),
+    _route("POST", rf"{VAULT}/backupJobsExport", "vaults/backupJobsExport/action", export_jobs),
+    _route(
+        "GET",
+        rf"{VAULT}/backupJobs/operationResults/{OPERATION}",
+        "vaults/backupJobs/operationResults/read",
+        export_result,
+    ),
+    _route(
+        "POST", rf"{VAULT}/backupJobs/(?P<job>[^/]+)/cancel", "vaults/backupJobs/cancel/action", cancel_job
+    ),
+    _route(
+        "GET",
+        rf"{VAULT}/backupJobs/(?P<job>[^/]+)/operationResults/{OPERATION}",
+        "vaults/backupJobs/operationResults/read",
+        job_operation_result,
+    ),
+    _route(
+        "GET",
+        rf"{VAULT}/backupJobs/(?P<job>[^/]+)/operationsStatus/{OPERATION}",
+        "vaults/backupJobs/operationResults/read",
+        get_operation,
+    ),
+    _route("GET", rf"{VAULT}/backupUsageSummaries", "vaults/backupUsageSummaries/read", usage),
+    _route(
+        "POST",
+        rf"{SUB}/providers/Microsoft\.RecoveryServices/locations/[^/]+/backupStatus",
+        "locations/backupStatus/action",
+        backup_status,
+    ),
+)
+ROUTES = (*RECOVERY_SERVICES, *DATA_PROTECTION)

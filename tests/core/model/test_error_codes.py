@@ -1,0 +1,44 @@
+"""One table of Azure's error codes, the same in the documentation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_azbackup.core.model.error_codes import ERROR_CODES, Meaning, look_up
+from airflow_provider_azbackup.exceptions import AzureBackupRefusedError
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "error-codes.md"
+UNITS = {"h": 3600.0, "min": 60.0}
+
+
+def test_the_page_lists_the_table() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([a-z ]+) \| (?:(\d+) (h|min))? ?\| (.+) \|$", PAGE.read_text(), re.M)
+    shown = [
+        (code, meaning, float(number) * UNITS[unit] if unit else 0.0, said_of)
+        for code, meaning, number, unit, said_of in rows
+    ]
+    assert shown == [(row.code, row.meaning.value, row.pause, row.said_of) for row in ERROR_CODES]
+
+
+def test_a_code_means_one_thing_however_it_is_cased() -> None:
+    assert len({row.code.casefold() for row in ERROR_CODES}) == len(ERROR_CODES)
+    for row in ERROR_CODES:
+        assert look_up(row.code.upper()) is row
+
+
+def test_every_meaning_has_an_error_and_what_nobody_knows_is_a_refusal() -> None:
+    assert len({meaning.error for meaning in Meaning}) == len(Meaning)
+    for code in ("UserErrorInvented", "", None):
+        assert look_up(code).meaning is Meaning.REFUSED
+    assert Meaning.REFUSED.error is AzureBackupRefusedError
+
+
+@pytest.mark.parametrize("row", [row for row in ERROR_CODES if row.message], ids=lambda row: row.code)
+def test_a_message_counts_only_where_there_is_no_symbolic_code(row: object) -> None:
+    assert isinstance(row, type(ERROR_CODES[0]))
+    texts = ("Command execution failed.", f"{row.message.capitalize()}. Please wait.")
+    assert look_up("", texts=texts).meaning is row.meaning
+    assert look_up("UserErrorInvented", texts=texts).meaning is Meaning.REFUSED

@@ -1,0 +1,830 @@
+"""The page in Airflow's UI: who may see what, what it costs, and that no text of Azure's does harm in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import pytest
+
+airflow_fastapi = pytest.importorskip("airflow.api_fastapi.app", reason="the page is for Airflow 3.1+")
+if not hasattr(pytest.importorskip("airflow.plugins_manager").AirflowPlugin, "external_views"):
+    pytest.skip("the page is for Airflow 3.1+", allow_module_level=True)
+
+from airflow import settings as airflow_settings  # noqa: E402  # behind the check above, as all below
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity  # noqa: E402
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager  # noqa: E402
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser  # noqa: E402
+from airflow.models import import_all_models  # noqa: E402
+from airflow.models.base import Base  # noqa: E402
+from airflow.models.dag import DagModel  # noqa: E402
+from airflow.models.dagbundle import DagBundleModel  # noqa: E402
+from airflow.models.dagrun import DagRun  # noqa: E402
+from airflow.models.taskinstance import TaskInstance  # noqa: E402
+from airflow.models.xcom import XComModel  # noqa: E402
+from fastapi.routing import APIRoute  # noqa: E402
+from sqlalchemy import delete, insert  # noqa: E402
+from starlette.testclient import TestClient  # noqa: E402
+
+from airflow_provider_azbackup import plugin  # noqa: E402
+from airflow_provider_azbackup.core.model.jobs import Outcome  # noqa: E402
+from airflow_provider_azbackup.core.settings import CLOUDS  # noqa: E402
+from airflow_provider_azbackup.hooks import AzureBackupHook  # noqa: E402
+from airflow_provider_azbackup.page import gates  # noqa: E402
+from airflow_provider_azbackup.page import reads as page_reads  # noqa: E402
+from airflow_provider_azbackup.page.app import HEADERS, make_app  # noqa: E402
+from azure_backup_emulator import Emulator  # noqa: E402
+from tests.conftest import WaitingClock  # noqa: E402
+
+STATIC = Path(page_reads.__file__).parent / "static"
+CONN = "azure_backup_default"
+JOBS = f"/api/connections/{CONN}/vault"
+EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+
+
+class Choosy(SimpleAuthManager):
+    """Airflow's own auth manager, but that viewers may not read all Dags.
+
+    They may read neither ``payroll`` nor the XComs of ``discreet``. A viewer called ``guest`` may read the
+    XComs of ``nightly``, and of no other Dag.
+    """
+
+    def is_authorized_dag(self, *, user: SimpleAuthManagerUser, details: Any = None, **asked: Any) -> bool:
+        dag_id, entity = details and details.id, asked.get("access_entity")
+        hidden = dag_id == "payroll" or (dag_id == "discreet" and entity is DagAccessEntity.XCOM)
+        if user.username == "guest" and entity is DagAccessEntity.XCOM and dag_id != "nightly":
+            return False
+        return not (hidden and user.role == "viewer") and super().is_authorized_dag(
+            user=user, details=details, **asked
+        )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Airflow's tables and its auth manager, with users that have passwords."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "admin:admin,op:op,viewer:viewer")
+        file = tmp_path_factory.mktemp("auth") / "passwords.json"
+        file.write_text(json.dumps(dict.fromkeys(("admin", "op", "viewer"), "a password")))
+        patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", str(file))
+        patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "s" * 64)
+        import_all_models()
+        Base.metadata.create_all(airflow_settings.engine)
+        airflow_fastapi.purge_cached_app()
+        patch.setattr(airflow_fastapi, "get_auth_manager_cls", lambda: Choosy)
+        airflow_fastapi.init_auth_manager()
+        yield
+        airflow_fastapi.purge_cached_app()
+
+
+@dataclass
+class Page:
+    """The sub-application as one of Airflow's users sees it."""
+
+    app: Any
+
+    def get(self, path: str, role: str | None = "admin") -> Any:
+        headers = {}
+        if role is not None:
+            user = SimpleAuthManagerUser(username=role, role="viewer" if role == "guest" else role)
+            token = airflow_fastapi.get_auth_manager().generate_jwt(user)
+            headers["cookie"] = f"_token={token}"
+        return TestClient(self.app).get(path, headers=headers)
+
+    def json(self, path: str, role: str = "admin") -> Any:
+        answer = self.get(path, role)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def vault(self, role: str = "admin", path: str = JOBS) -> Any:
+        """Return the answer about a vault once nothing is being read any more."""
+        until = time.monotonic() + 10
+        while (found := self.json(path, role))["reading"]:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        return found
+
+    def task(self, path: str) -> Any:
+        """Return the answer about a task once Azure has been asked about its job."""
+        until = time.monotonic() + 10
+        while "status" not in (found := self.json(path))["job"]:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        return found
+
+
+@pytest.fixture
+def page(azure: Emulator) -> Page:
+    return Page(make_app())
+
+
+def lists(azure: Emulator) -> int:
+    return len([each for each in azure.requests if each["path"].lower().endswith("/backupjobs")])
+
+
+def routes(page: Page) -> list[str]:
+    named = {"{name}": "page.js", "{connection_id}": CONN, "{dag_id}": "nightly"}
+    paths = [route.path for route in page.app.routes if isinstance(route, APIRoute)]
+    return [re.sub(r"\{\w+\}", lambda found: named[found[0]], path) for path in paths]
+
+
+# Who may see what
+
+
+def test_every_route_wants_a_user_of_airflow(page: Page, azure: Emulator) -> None:
+    assert len(routes(page)) == 7
+    assert len(page.app.routes) == 7, "what is mounted has no permission of its own"
+    for path in routes(page):
+        assert page.get(path, role=None).status_code == 401, path
+        refused = TestClient(page.app).get(path, headers={"authorization": "Bearer nonsense"})
+        assert refused.status_code == 403, path
+        assert page.get(path, role="").status_code == 403, path
+    assert azure.requests == []
+
+
+def test_a_token_may_come_in_the_header_as_well(page: Page) -> None:
+    user = SimpleAuthManagerUser(username="admin", role="admin")
+    token = airflow_fastapi.get_auth_manager().generate_jwt(user)
+    answer = TestClient(page.app).get("/api/connections", headers={"authorization": f"Bearer {token}"})
+    assert [each["id"] for each in answer.json()["connections"]] == [CONN]
+
+
+def test_a_viewer_sees_no_connection_and_makes_azure_read_nothing(page: Page, azure: Emulator) -> None:
+    assert page.json("/api/connections", "viewer") == {"connections": []}
+    assert page.get(JOBS, "viewer").status_code == 403
+    assert azure.requests == []
+    assert page.get("/", "viewer").status_code == 200
+
+
+@pytest.mark.parametrize("role", ["op", "admin"])
+def test_who_may_read_the_connection_sees_its_vault(page: Page, azure: Emulator, role: str) -> None:
+    job_id = azure.start_job("vm-good", seconds=60)
+    assert page.json("/api/connections", role)["connections"] == [
+        {"id": CONN, "vault": "demo-vault", "fault": ""}
+    ]
+    found = page.vault(role)
+    assert [(job["id"], job["item"], job["outcome"]) for job in found["jobs"]] == [
+        (job_id, "vm-good", "running")
+    ]
+    assert found["jobs_portal"].startswith("https://portal.azure.com/#@")
+
+
+def test_a_connection_of_another_type_is_not_tried_on_azure(
+    page: Page, azure: Emulator, connect: Callable[..., None]
+) -> None:
+    connect({**azure.connection(), "conn_type": "http"}, "other")
+    assert page.get("/api/connections/other/vault").status_code == 404
+    assert page.get("/api/connections/nowhere/vault").status_code == 404
+    assert azure.requests == []
+
+
+def test_a_connection_is_found_as_a_uri_and_by_name_as_well(
+    page: Page, azure: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_BY_URI", "azure-backup://id:secret@/?vault_name=v")
+    monkeypatch.setenv("AIRFLOW__AZURE_BACKUP__PAGE_CONNECTIONS", "kept_secret")
+    found = {each["id"]: each["fault"] for each in page.json("/api/connections")["connections"]}
+    assert set(found) == {CONN, "by_uri", "kept_secret"}
+    assert "tenant_id" in found["by_uri"]
+    assert found["kept_secret"] == "unreadable: AirflowNotFoundException"
+    assert "tenant_id" in page.json("/api/connections/by_uri/vault")["fault"]
+
+
+# Where it goes
+
+
+@pytest.mark.parametrize("field", ["endpoint", "authority"])
+def test_the_page_sends_nothing_to_a_host_that_the_deployment_does_not_list(
+    page: Page,
+    azure: Emulator,
+    records: Records,
+    connect: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    field: str,
+) -> None:
+    records.task("nightly", azure_backup_job_url=link_of(azure.start_job("vm-good", seconds=3600)))
+    monkeypatch.setenv("AIRFLOW__CORE__TEST_CONNECTION", "Disabled")
+    monkeypatch.delenv("AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS")
+    other = {"endpoint": "authority", "authority": "endpoint"}[field]
+    connect(azure.connection(**{other: getattr(CLOUDS["AzurePublicCloud"], other)}))
+    (listed,) = page.json("/api/connections")["connections"]
+    answers = [listed["fault"], page.json(JOBS)["fault"]]
+    assert page.json(f"/api/dags/nightly/task?{RUN_1}")["job"].keys() == {"job_id", "vault"}
+    host = urlsplit(azure.url).netloc
+    for fault in answers:
+        assert f"nothing is sent to {host!r}, the host of the {field}" in fault
+        assert "allowed_hosts" in fault
+    assert azure.requests == []
+
+
+# What it costs
+
+
+def test_ten_people_cost_one_list(page: Page, azure: Emulator) -> None:
+    azure.start_job("vm-good", seconds=60)
+    # Each with the clock of this test.
+    looks = [copy_context() for _ in range(10)]
+    with ThreadPoolExecutor(len(looks)) as people:
+        answers = list(people.map(lambda look: look.run(page.vault), looks))
+    assert all(len(each["jobs"]) == 1 for each in answers)
+    assert lists(azure) == 1
+
+
+def test_the_next_list_comes_when_it_is_due_and_shows_what_is_new(
+    page: Page, azure: Emulator, clock: WaitingClock
+) -> None:
+    azure.start_job("vm-good", seconds=60)
+    due = page.vault()["next_at"]
+    clock.advance(due - clock.now - 1)
+    assert [job["outcome"] for job in page.vault()["jobs"]] == ["running"]
+    assert lists(azure) == 1
+    clock.advance(1)
+    page.vault()
+    assert lists(azure) == 2
+    assert [job["outcome"] for job in page.vault()["jobs"]] == ["succeeded"]
+
+
+def test_an_hour_of_looking_costs_no_more_reads_than_waits_leave_to_people(
+    page: Page, azure: Emulator, clock: WaitingClock
+) -> None:
+    azure.configure(page_size=2)
+    for number in range(1, 9):
+        azure.start_job(f"fleet-{number:02}", seconds=60)
+    for _ in range(30):
+        page.vault()
+        clock.advance(120)
+    # Four pages each; a fifth of 150 reads an hour, and the list that began it.
+    assert 20 <= lists(azure) <= 0.2 * 150 + 4
+
+
+def test_two_connections_with_one_credential_share_what_was_read(
+    page: Page, azure: Emulator, connect: Callable[..., None]
+) -> None:
+    connect(azure.connection(), "twin")
+    page.vault()
+    assert page.json("/api/connections/twin/vault")["read_at"]
+    assert lists(azure) == 1
+
+
+def test_who_knows_the_client_id_alone_does_not_see_what_others_have_read(
+    page: Page, azure: Emulator, connect: Callable[..., None]
+) -> None:
+    azure.start_job("vm-good", seconds=60)
+    connect({**azure.connection(), "password": "guessed"}, "intruder")
+    assert len(page.vault()["jobs"]) == 1
+    told = page.vault(path="/api/connections/intruder/vault")
+    assert (told["jobs"], told["overdue"], told["items"], told["read_at"]) == ([], [], 0, None)
+    assert "AADSTS7000215" in told["fault"]
+
+
+def test_a_vault_that_nobody_looks_at_slows_no_other(
+    page: Page, azure: Emulator, clock: WaitingClock, connect: Callable[..., None]
+) -> None:
+    azure.configure(page_size=1)
+    for number in range(1, 9):
+        azure.start_job(f"fleet-{number:02}", seconds=60)
+    connect(azure.connection(), "once")
+    connect({**azure.connection(), "extra": {**azure.connection()["extra"], "vault_name": "demo-vault-2"}})
+    page.vault(path="/api/connections/once/vault")
+    assert page.vault()["read_at"] is None
+    clock.advance(page.vault()["next_at"] - clock.now)
+    # Eight pages of the one and one of the other, thirty reads an hour.
+    assert page.vault()["next_at"] == clock.now + 9 * 120
+    clock.advance(3601)
+    assert page.vault()["next_at"] == clock.now + 180
+
+
+def test_when_azure_grants_no_more_the_page_shows_what_it_has_and_asks_no_more(
+    page: Page, azure: Emulator, clock: WaitingClock
+) -> None:
+    azure.start_job("vm-good", seconds=60)
+    before = page.vault()
+    clock.advance(before["next_at"] - clock.now)
+    azure.fault(path="/backupJobs", status=429, retry_after=1200, times=None)
+    assert page.vault()["jobs"] == before["jobs"]
+    shown = page.vault()
+    assert "429" in shown["fault"]
+    assert shown["read_at"] == before["read_at"] < shown["now"]
+    assert shown["next_at"] >= clock.now + 1200
+    for _ in range(9):
+        clock.advance(120)
+        page.vault()
+    assert lists(azure) == 2
+    azure.clear_faults()
+    clock.advance(121)
+    page.vault()
+    assert page.vault()["fault"] == ""
+    assert lists(azure) == 3
+
+
+def test_a_right_that_is_missing_is_named(page: Page, azure: Emulator, connect: Callable[..., None]) -> None:
+    connect(azure.connection("nobody"))
+    assert "Microsoft.RecoveryServices" in page.vault()["fault"]
+
+
+def test_a_thousand_jobs_are_answered_at_once(page: Page, azure: Emulator) -> None:
+    azure.configure(page_size=200)
+    for number in range(1000):
+        azure.start_job(f"fleet-{number % 20 + 1:02}", seconds=60)
+    assert len(page.vault()["jobs"]) == 1000
+    began = time.perf_counter()
+    assert len(page.json(JOBS)["jobs"]) == 1000
+    assert time.perf_counter() - began < 0.5
+
+
+def test_what_is_overdue_goes_by_what_the_vault_protects(
+    page: Page, azure: Emulator, clock: WaitingClock
+) -> None:
+    azure.start_job("vm-good", seconds=60)
+    clock.advance(3600)
+    page.vault()
+    late = {each["item"]: each["why"] for each in page.vault()["overdue"]}
+    assert "vm-good" not in late
+    assert late["vm-fails"] == "no_backup"
+    assert "documents" in late
+
+
+# What Airflow knows
+
+
+@dataclass
+class Records:
+    """Rows in Airflow's database, as a task leaves them."""
+
+    at: datetime
+    count: int = 0
+
+    def task(self, dag_id: str, **xcoms: Any) -> None:
+        self.count += 1
+        run, number = f"manual__2026-01-01T00:00:0{self.count}+00:00", self.count
+        with airflow_settings.Session() as session:
+            if self.count == 1:
+                session.execute(insert(DagBundleModel).values(name="dags"))
+            session.add(DagModel(dag_id=dag_id, bundle_name="dags", fileloc="/dags/x.py"))
+            session.flush()
+            session.execute(
+                insert(DagRun.__table__).values(
+                    id=number, dag_id=dag_id, run_id=run, run_type="manual", run_after=self.at
+                )
+            )
+            session.execute(
+                insert(TaskInstance.__table__).values(
+                    task_id="backup", dag_id=dag_id, run_id=run, map_index=-1, state="deferred",
+                    pool="default_pool", pool_slots=1, start_date=self.at,
+                )
+            )  # fmt: skip
+            for key, value in xcoms.items():
+                session.execute(
+                    insert(XComModel.__table__).values(
+                        dag_run_id=number, dag_id=dag_id, run_id=run, task_id="backup", map_index=-1,
+                        key=key, value=value, timestamp=self.at,
+                    )
+                )  # fmt: skip
+            session.commit()
+
+
+@pytest.fixture
+def records(clock: WaitingClock) -> Iterator[Records]:
+    yield Records(datetime.fromtimestamp(clock.now, UTC) - timedelta(minutes=5))
+    with airflow_settings.Session() as session:
+        for model in (XComModel, TaskInstance, DagRun, DagModel, DagBundleModel):
+            session.execute(delete(model.__table__))
+        session.commit()
+
+
+def link_of(job_id: str, vault: str | None = None) -> str:
+    with AzureBackupHook(vault_name=vault) as hook:
+        return hook.settings.portal_link(hook.job_ref(job_id).path)
+
+
+RUN_1 = "run_id=manual__2026-01-01T00:00:01%2B00:00&task_id=backup"
+
+
+def test_gates_are_shown_of_dags_that_the_user_may_read(
+    page: Page, azure: Emulator, records: Records
+) -> None:
+    job_id = azure.start_job("vm-good", seconds=60)
+    for dag_id in ("nightly", "payroll"):
+        facts = {"item": "vm-good", "outcome": "succeeded", "size_bytes": 2 * 1024**3}
+        records.task(dag_id, azure_backup_job_url=link_of(job_id), job=facts)
+    records.task("somebody_elses", job_id="42", job={"item": "none of ours"})
+    everything = page.json("/api/gates")["gates"]
+    assert {gate["dag_id"] for gate in everything} == {"nightly", "payroll"}
+    assert everything[0]["job"] == job_id.lower()
+    assert (everything[0]["size"], everything[0]["state"]) == (2 * 1024**3, "deferred")
+    assert {gate["dag_id"] for gate in page.json("/api/gates", "viewer")["gates"]} == {"nightly"}
+
+
+def test_gates_of_one_dag_show_no_other(page: Page, azure: Emulator, records: Records) -> None:
+    job_id = azure.start_job("vm-good", seconds=60)
+    for dag_id in ("nightly", "other", "payroll"):
+        records.task(dag_id, azure_backup_job_url=link_of(job_id))
+    for role in ("admin", "viewer", "guest"):
+        assert [each["dag_id"] for each in page.json("/api/gates?dag_id=nightly", role)["gates"]] == [
+            "nightly"
+        ]
+    assert page.get("/api/gates?dag_id=payroll", "viewer").status_code == 403
+    assert page.get("/api/gates", "guest").status_code == 403
+
+
+def test_gates_of_a_dag_whose_xcoms_the_user_may_not_read_are_not_shown(
+    page: Page, azure: Emulator, records: Records
+) -> None:
+    job_id = azure.start_job("vm-good", seconds=60)
+    for dag_id in ("nightly", "discreet"):
+        records.task(dag_id, azure_backup_job_url=link_of(job_id))
+    assert [each["dag_id"] for each in page.json("/api/gates", "viewer")["gates"]] == ["nightly"]
+    assert len(page.json("/api/gates")["gates"]) == 2
+
+
+# What a task can push as its XCom ``job``, as it stands in Airflow's database.
+HOSTILE = {
+    "names of what every object of JavaScript has": {
+        "outcome": "constructor", "status": "__proto__", "tasks": [{"name": "toString", "status": "valueOf"}],
+    },
+    "other types": {
+        "outcome": ["running"], "status": {}, "item": 7, "errors": "no list", "tasks": {"name": "x"},
+        "size_bytes": True, "percent": "much", "start": [], "message": None,
+    },
+    "entries of other types": {"errors": [None, 7, "x", {"recommendations": "x"}], "tasks": [None, []]},
+    "numbers that are none": json.dumps({"size_bytes": float("nan"), "percent": float("inf")}),
+    "numbers that are too large": json.dumps({"size_bytes": 10**400, "duration_seconds": -(10**40)}),
+    "half of a surrogate pair": json.dumps({"item": "\ud83d", "errors": [{"message": "\x00"}]}),
+    "a text without end": {"item": "x" * 40_000},
+    "lists without end": {"errors": [{}] * 9_000},
+    "a depth without end": "[" * 40_000,
+    "more than is read": {"item": "x" * 60_000},
+    "no object": json.dumps(["item"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("job", HOSTILE.values(), ids=[*HOSTILE])
+def test_whatever_a_task_pushes_as_its_job_is_read_with_its_type_and_length_checked(
+    page: Page, azure: Emulator, records: Records, job: Any
+) -> None:
+    known, job_id = {outcome.value for outcome in Outcome}, azure.start_job("vm-good")
+    link = link_of(job_id)
+    records.task("nightly", azure_backup_job_url=link, job=job, backup_progress=job, proof=job)
+    (gate,) = page.json("/api/gates")["gates"]
+    assert gate["outcome"] in {"", *known}
+    assert isinstance(gate["item"], str) and len(gate["item"]) <= 2_000
+    assert gate["size"] is None or 0 <= gate["size"] < 2**53
+    answer = page.json(f"/api/dags/nightly/task?{RUN_1}", "viewer")
+    shown = answer["job"]
+    assert answer["portal"] == link
+    assert shown.get("outcome", "running") in known
+    for name in ("errors", "tasks"):
+        entries = shown.get(name, [])
+        assert len(entries) <= 50 and all(isinstance(entry, dict) for entry in entries)
+    assert all(isinstance(error.get("recommendations", []), list) for error in shown.get("errors", []))
+    for part in (shown, answer["progress"], answer["proof"]):
+        texts = [value for name, value in part.items() if name not in ("errors", "tasks")]
+        assert all(isinstance(value, str | int | float) and len(str(value)) <= 2_000 for value in texts)
+    assert not re.search(r"\\ud83d|\\u0000|NaN|Infinity", page.get("/api/gates").text)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        ["x"],
+        {"x": 1},
+        7,
+        "[" * 1_500,
+        "https://portal.azure.com/#@t/resource" + "/x" * 900,
+        "x" * 9_000,
+    ],
+)
+def test_whatever_a_task_pushes_as_its_link_is_no_gate_unless_it_names_a_job(
+    page: Page, azure: Emulator, records: Records, link: Any
+) -> None:
+    records.task("nightly", azure_backup_job_url=link)
+    assert page.json("/api/gates")["gates"] == []
+    assert page.json(f"/api/dags/nightly/task?{RUN_1}") == {"job": None}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"/api/dags/nightly/task?{RUN_1}&map_index={index}" for index in (2**31, 2**63, 10**30, -2, "x")),
+        "/api/dags/nightly/task?run_id=%00&task_id=backup",
+        "/api/dags/nightly/task?run_id=x&task_id=%1B",
+        "/api/dags/%00/task?run_id=x&task_id=x",
+        f"/api/dags/nightly/task?run_id={'x' * 251}&task_id=x",
+        "/api/gates?dag_id=%00",
+        "/api/connections/%00/vault",
+        *(f"{JOBS}?within={hours}" for hours in ("nan", "inf", "1e999", 10**30, 0, -1, "")),
+    ],
+)
+def test_a_question_that_cannot_be_one_is_refused_and_no_fault_of_the_server(
+    page: Page, azure: Emulator, path: str
+) -> None:
+    assert page.get(path).status_code == 422
+    assert azure.requests == []
+
+
+def test_the_newest_gates_are_shown_and_that_there_are_more(
+    page: Page, azure: Emulator, records: Records
+) -> None:
+    link = link_of(azure.start_job("vm-good", seconds=60))
+    records.task("nightly", azure_backup_job_url=link, job={"item": "the newest"})
+    same = {"dag_id": "nightly", "run_id": "manual__2026-01-01T00:00:01+00:00", "task_id": "backup"}
+    task = {**same, "state": "success", "pool": "default_pool", "pool_slots": 1, "start_date": records.at}
+    xcom = {**same, "dag_run_id": 1, "key": "azure_backup_job_url"}
+
+    def add(first: int, last: int) -> None:
+        with airflow_settings.Session() as session:
+            numbers = range(first, last + 1)
+            session.execute(insert(TaskInstance.__table__), [{**task, "map_index": each} for each in numbers])
+            older = [
+                # One of them is no link, so it is not shown, but it counts.
+                {
+                    **xcom,
+                    "map_index": each,
+                    "value": link if each else "no link",
+                    "timestamp": records.at - timedelta(seconds=each + 1),
+                }
+                for each in numbers
+            ]
+            session.execute(insert(XComModel.__table__), older)
+            session.commit()
+
+    add(0, gates.MOST - 2)
+    found = page.json("/api/gates")
+    assert (len(found["gates"]), found["cut"]) == (gates.MOST - 1, False)
+    add(gates.MOST - 1, gates.MOST - 1)
+    found = page.json("/api/gates")
+    assert (len(found["gates"]), found["cut"]) == (gates.MOST - 1, True)
+    assert (found["gates"][0]["item"], found["gates"][1]["map_index"]) == ("the newest", 1)
+
+
+def test_an_old_gate_is_not_shown(page: Page, azure: Emulator, records: Records) -> None:
+    records.at -= timedelta(days=8)
+    records.task("nightly", azure_backup_job_url=link_of(azure.start_job("vm-good", seconds=60)))
+    assert page.json("/api/gates")["gates"] == []
+
+
+def test_the_tab_shows_a_job_that_is_over_without_asking_azure(
+    page: Page, azure: Emulator, records: Records
+) -> None:
+    job_id = azure.start_job("vm-good", seconds=60)
+    error = {"title": "UserErrorX", "code": "1", "message": "off", "recommendations": ["Switch it on."]}
+    facts = {"status": "Failed", "outcome": "failed", "errors": [error], "details": {"secret": "bag"}}
+    records.task("nightly", azure_backup_job_url=link_of(job_id), job=facts)
+    for role in ("viewer", "admin"):
+        shown = page.json(f"/api/dags/nightly/task?{RUN_1}", role)
+        assert shown["job"]["errors"] == [error]
+        assert shown["portal"] == link_of(job_id)
+        assert "bag" not in json.dumps(shown)
+    assert lists(azure) == 0
+
+
+def test_the_tab_of_a_dag_that_the_user_may_not_read_is_refused(page: Page, records: Records) -> None:
+    records.task("payroll", azure_backup_job_url="https://portal.azure.com/")
+    assert page.get(f"/api/dags/payroll/task?{RUN_1}", "viewer").status_code == 403
+    # Nor does another Dag's name in the query help.
+    assert page.get(f"/api/dags/payroll/task?{RUN_1}&dag_id=nightly", "viewer").status_code == 403
+
+
+def test_the_tab_looks_at_a_running_job_once_a_minute_for_who_may_read_the_connection(
+    page: Page, azure: Emulator, records: Records, clock: WaitingClock
+) -> None:
+    job_id = azure.start_job("vm-good", seconds=3600)
+    records.task("nightly", azure_backup_job_url=link_of(job_id), backup_progress={"percent": 7, "x": {}})
+
+    def looks() -> int:
+        return len([each for each in azure.requests if each["path"].endswith(job_id)])
+
+    shown = page.json(f"/api/dags/nightly/task?{RUN_1}", "viewer")
+    assert (shown["job"], shown["progress"]) == (
+        {"job_id": job_id, "vault": "demo-vault"},
+        {"percent": 7},
+    )
+    assert looks() == 0
+    for _ in range(5):
+        shown = page.task(f"/api/dags/nightly/task?{RUN_1}")
+        assert [task["name"] for task in shown["job"]["tasks"]] == [
+            "Take Snapshot",
+            "Transfer data to vault",
+            "Validate Backup",
+        ]
+    assert looks() == 1
+    clock.advance(61)
+    page.json(f"/api/dags/nightly/task?{RUN_1}")
+    until = time.monotonic() + 10
+    while looks() < 2:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert looks() == 2
+
+
+def test_the_tab_looks_through_a_connection_to_another_vault_of_the_subscription(
+    page: Page, azure: Emulator, records: Records
+) -> None:
+    job_id = azure.start_job("vm-elsewhere", seconds=3600)
+    records.task("nightly", azure_backup_job_url=link_of(job_id, "demo-vault-2"))
+    shown = page.task(f"/api/dags/nightly/task?{RUN_1}")["job"]
+    assert (shown["item"], shown["vault"], shown["status"]) == ("vm-elsewhere", "demo-vault-2", "InProgress")
+
+
+def test_a_job_that_cannot_be_read_is_asked_for_once_a_minute(
+    page: Page, azure: Emulator, records: Records, clock: WaitingClock
+) -> None:
+    job_id = azure.start_job("vm-good", seconds=3600)
+    records.task("nightly", azure_backup_job_url=link_of(job_id))
+    azure.fault(path=job_id, status=503, times=None)
+    for _ in range(4):
+        shown = page.json(f"/api/dags/nightly/task?{RUN_1}")["job"]
+        assert shown == {"job_id": job_id, "vault": "demo-vault"}
+        clock.advance(20)
+    assert len([each for each in azure.requests if each["path"].endswith(job_id)]) == 2
+
+
+def test_a_task_that_is_none_of_ours_has_no_job(page: Page, azure: Emulator, records: Records) -> None:
+    records.task("nightly", job={"item": "somebody else's"}, job_id="42")
+    assert page.json(f"/api/dags/nightly/task?{RUN_1}") == {"job": None}
+    assert page.json("/api/dags/nightly/task?run_id=no&task_id=no") == {"job": None}
+
+
+@pytest.mark.parametrize(
+    "link", ["javascript:alert(1)//", "https://portal.azure.com.evil.example/#", "http:"]
+)
+def test_a_link_that_leads_elsewhere_is_not_shown(
+    page: Page, azure: Emulator, records: Records, link: str
+) -> None:
+    job_id = azure.start_job("vm-good", seconds=60)
+    arm_id = link_of(job_id).partition("/resource")[2]
+    records.task("nightly", azure_backup_job_url=f"{link}/resource{arm_id}", job={"status": "Completed"})
+    shown = page.json(f"/api/dags/nightly/task?{RUN_1}")
+    assert (shown["job"]["job_id"], shown["portal"]) == (job_id, None)
+
+
+def test_a_job_of_a_backup_vault_has_its_own_page_in_the_portal(
+    page: Page, azure: Emulator, records: Records
+) -> None:
+    job_id = azure.start_job("disk-good")
+    with AzureBackupHook(vault_name="demo-backup-vault", vault_type="DataProtection") as hook:
+        link = hook.settings.portal_link(hook.job_ref(job_id).path)
+    assert "JobDetailsBlade" in link
+    records.task("nightly", azure_backup_job_url=link, job={"status": "Completed"})
+    shown = page.json(f"/api/dags/nightly/task?{RUN_1}")
+    assert (shown["job"]["job_id"], shown["job"]["vault"]) == (job_id, "demo-backup-vault")
+    assert shown["portal"] == link
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_portal_is_linked_to_when_the_deployment_lists_it(
+    page: Page,
+    azure: Emulator,
+    records: Records,
+    connect: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    listed: bool,
+) -> None:
+    job_id = azure.start_job("vm-good")
+    connect(azure.connection(portal="https://portal.example"))
+    link = link_of(job_id)
+    if listed:
+        hosts = f"{urlsplit(azure.url).netloc},portal.example"
+        monkeypatch.setenv("AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS", hosts)
+    records.task("nightly", azure_backup_job_url=link, job={"status": "Completed"})
+    assert page.json(f"/api/dags/nightly/task?{RUN_1}")["portal"] == (link if listed else None)
+    vault = page.vault() if listed else page.json(JOBS)
+    assert vault.get("portal", "").startswith("https://portal.example/") == listed
+
+
+# That it does no harm
+
+
+def test_text_from_azure_stays_text(page: Page, azure: Emulator) -> None:
+    job = {
+        "name": "6a7b0b7e-1c3d-4e5f-8a9b-0c1d2e3f4a5b",
+        "properties": {"status": "Failed", "entityFriendlyName": EVIL, "operation": "Backup"},
+    }
+    azure.fault(path=r"/backupJobs", garbage=json.dumps({"value": [job]}), status=200)
+    answer = page.get(JOBS)
+    assert answer.json()["jobs"][0]["item"] == EVIL
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_every_answer_forbids_what_the_page_does_not_need(page: Page) -> None:
+    answers = [page.get(path, role) for path in (*routes(page), "/nowhere") for role in ("admin", None)]
+    for answer in answers:
+        assert HEADERS.items() <= dict(answer.headers).items(), answer.url
+    policy = HEADERS["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self';")
+    assert "unsafe" not in policy and "http" not in policy and "*" not in policy
+
+
+def test_what_is_about_azure_is_kept_by_no_cache(page: Page) -> None:
+    assert page.get(JOBS).headers["cache-control"] == "no-store"
+    assert page.get("/").headers["cache-control"] == "no-store"
+    assert page.get("/assets/page.js").headers["cache-control"].startswith("private")
+
+
+def test_the_page_makes_no_markup_of_text_and_needs_nobody_else(page: Page) -> None:
+    scripts = "".join((STATIC / name).read_text() for name in ("common.js", "page.js", "task.js"))
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|Function\(", scripts)
+    for name in ("index.html", "task.html"):
+        markup = (STATIC / name).read_text()
+        assert not re.search(r"\son\w+=|\sstyle=|<style|//", markup.removeprefix("<!doctype html>")), name
+        assert not re.search(r"<script(?![^>]*\ssrc=\"assets/)", markup), name
+        for file in re.findall(r"assets/([\w.]+)", markup):
+            assert page.get(f"/assets/{file}").status_code == 200, file
+
+
+def test_a_table_of_the_page_knows_no_word_that_every_object_of_javascript_has() -> None:
+    scripts = "".join((STATIC / name).read_text() for name in ("common.js", "page.js", "task.js"))
+    tables = dict(re.findall(r"const (\w+) = \{\s*(__proto__: null)?", scripts))
+    looked_up = {name for name in re.findall(r"\b(\w+)\[[a-zA-Z]", scripts) if name in tables}
+    assert {"SHAPES", "URGENCY", "WORDS", "IN_WORDS", "words", "found"} <= looked_up
+    assert [name for name in looked_up if not tables[name]] == []
+
+
+@pytest.mark.parametrize("name", ["..%2fapp.py", "uplot%2fLICENSE", "PROVENANCE.md", "index.html"])
+def test_no_other_file_is_served(page: Page, name: str) -> None:
+    assert page.get(f"/assets/{name}").status_code == 404
+
+
+def test_no_answer_holds_a_secret(
+    page: Page, azure: Emulator, connect: Callable[..., None], records: Records
+) -> None:
+    records.task("nightly", azure_backup_job_url=link_of(azure.start_job("vm-good", seconds=60)))
+    secret = "a-secret-that-entra-refuses"
+    connect({**azure.connection(), "password": secret}, "refused")
+    page.vault()
+    told = [page.get(f"{path}?{RUN_1}").text for path in routes(page)]
+    told.append(json.dumps(page.vault(path="/api/connections/refused/vault")))
+    assert "AADSTS7000215" in told[-1]
+    whole = "".join(told)
+    assert secret not in whole
+    assert azure.connection()["password"] not in whole
+    assert "eyJ" not in whole
+
+
+def test_the_token_for_azure_goes_to_no_host_that_a_list_names(page: Page, azure: Emulator) -> None:
+    azure.start_job("vm-good", seconds=60)
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        azure.fault(path="/backupJobs", next_link=f"https://127.0.0.1:{elsewhere.getsockname()[1]}/")
+        told = page.vault()
+        elsewhere.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+    assert "not followed" in told["fault"]
+    assert told["read_at"] is None
+
+
+def test_what_is_vendored_is_what_its_provenance_says() -> None:
+    told = (STATIC / "uplot" / "PROVENANCE.md").read_text()
+    sums = dict(re.findall(r"^    ([0-9a-f]{64})  (\S+)$", told, re.MULTILINE))
+    assert len(sums) == 3
+    for digest, name in sums.items():
+        assert hashlib.sha256((STATIC / "uplot" / name).read_bytes()).hexdigest() == digest, name
+
+
+# The plugin
+
+
+class Below31:
+    """What plugins are derived from where Airflow has no place for views."""
+
+
+class From31:
+    """The same, where it has."""
+
+    external_views: ClassVar[list[Any]] = []
+
+
+@pytest.mark.parametrize(
+    ("plugins", "off", "shown"),
+    [
+        (Below31, set(), []),
+        (From31, set(), ["nav", "task_instance"]),
+        (From31, {"show_tab"}, ["nav"]),
+        (From31, {"show_page", "show_tab"}, []),
+    ],
+)
+def test_views_are_shown_where_airflow_has_a_place_for_them(
+    plugins: type, off: set[str], shown: list[str]
+) -> None:
+    found = plugin.views(plugins, lambda option: option not in off)
+    assert [view["destination"] for view in found] == shown
+
+
+def test_airflow_serves_the_page_by_the_plugin(page: Page) -> None:
+    (served,) = plugin.AzureBackupPlugin.fastapi_apps
+    assert served["url_prefix"] == "/azure-backup"
+    assert TestClient(served["app"]).get("/api/connections").status_code == 401
+    hrefs = {view["href"].partition("?")[0] for view in plugin.AzureBackupPlugin.external_views}
+    assert {f"/{href.removeprefix('azure-backup/')}" for href in hrefs} <= set(routes(page))

@@ -1,0 +1,117 @@
+"""What the page makes of a vault's jobs: facts, sizes, and what is overdue."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_azbackup.core.model.jobs import Job
+from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem, Vault
+from airflow_provider_azbackup.core.rest import requests
+from airflow_provider_azbackup.core.rest.responses import FoundItem, job_of
+from airflow_provider_azbackup.core.wire import Reply
+from airflow_provider_azbackup.page import summary
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+VAULT = Vault(subscription_id="11111111-2222-3333-4444-555555555555", resource_group_name="rg", name="night")
+MACHINE = ProtectedItem(
+    vault=VAULT, container="IaasVMContainer;iaasvmcontainerv2;apps-rg;shop-vm", name="VM;shop-vm"
+)
+HOUR = 3600.0
+
+
+def sample(name: str) -> Job:
+    body = json.loads((SAMPLES / f"{name}.json").read_text())
+    job = job_of(JobRef(vault=VAULT, job_id=body["name"]), body)
+    assert job
+    return job
+
+
+DONE, RUNNING = sample("job_completed"), sample("job_running")
+ITEM = FoundItem(item=MACHINE, friendly_name="shop-vm", state="Protected")
+
+
+def late(items: list[FoundItem], jobs: list[Job], now: float) -> list[tuple[str, str]]:
+    found = summary.overdue(items, jobs, now=now, within=26 * HOUR)
+    return [(each["item"], each["why"]) for each in found]
+
+
+def test_an_item_is_overdue_when_its_last_good_backup_is_too_old() -> None:
+    assert late([ITEM], [DONE], DONE.began + 25 * HOUR) == []
+    assert late([ITEM], [DONE], DONE.began + 27 * HOUR) == [("shop-vm", "no_backup")]
+
+
+@pytest.mark.parametrize("status", ["Failed", "CompletedWithWarnings", "Cancelled"])
+def test_a_backup_that_ended_otherwise_makes_nothing_good(status: str) -> None:
+    assert late([ITEM], [replace(DONE, status=status)], DONE.began + HOUR) == [("shop-vm", "no_backup")]
+
+
+def test_an_item_that_no_job_of_the_week_is_of_is_judged_by_its_last_recovery_point() -> None:
+    pointed = replace(ITEM, last_recovery_point=DONE.start_time)
+    assert late([pointed], [], DONE.began + 25 * HOUR) == []
+    assert late([pointed, ITEM], [], DONE.began + 27 * HOUR) == [("shop-vm", "no_backup")] * 2
+
+
+@pytest.mark.parametrize("state", ["ProtectionStopped", "BackupsSuspended", "SoftDeleted"])
+def test_nothing_is_expected_of_an_item_that_is_not_protected_any_more(state: str) -> None:
+    assert late([replace(ITEM, state=state)], [], DONE.began) == []
+
+
+def test_an_overdue_item_whose_backup_runs_says_so() -> None:
+    assert late([ITEM], [RUNNING], RUNNING.began + HOUR) == [("shop-vm", "running")]
+
+
+def test_a_job_that_runs_twice_as_long_as_any_of_its_item_did_is_told_of() -> None:
+    before = replace(DONE, start_time="2026-02-02T01:00:00+00:00")
+    jobs, usual = [RUNNING, before], before.duration_seconds or 0.0
+    assert late([ITEM], jobs, RUNNING.began + 2 * usual - 60) == []
+    assert late([], jobs, RUNNING.began + 2 * usual + HOUR) == [("shop-vm", "long")]
+
+
+def page(jobs: list[dict[str, Any]], number: int, last: int) -> Reply:
+    link = f"https://azure{VAULT.path}/backupJobs?$skipToken={number}" if number < last else None
+    url = f"https://azure{VAULT.path}/backupJobs"
+    return Reply(status=200, at=0.0, url=url, text=json.dumps({"value": jobs, "nextLink": link}))
+
+
+def listing(last: int, now: float) -> tuple[int, summary.Listed]:
+    """Play a list of so many pages, each with one job of its own; return how many reads it took."""
+    flow, number = summary.list_week(VAULT, now), 0
+    next(flow)
+    try:
+        while True:
+            number += 1
+            body = {**DONE.body, "name": f"0f8c2a51-7d3e-4b6a-9c1d-{number:012}"}
+            flow.send(page([body], number, last))
+    except StopIteration as end:
+        return number, end.value
+
+
+def test_a_list_is_read_to_its_end_and_no_further_than_it_may_cost() -> None:
+    now = DONE.began + HOUR
+    assert listing(3, now) == (3, listing(3, now)[1])
+    assert (len(listing(3, now)[1].jobs), listing(3, now)[1].cut) == (3, False)
+    reads, found = listing(99, now)
+    assert (reads, len(found.jobs), found.cut) == (summary.MOST_PAGES, summary.MOST_PAGES, True)
+
+
+def test_what_is_older_than_a_week_is_left_out_unless_it_runs() -> None:
+    flow = summary.list_week(VAULT, RUNNING.began + summary.WEEK + HOUR)
+    next(flow)
+    with pytest.raises(StopIteration) as end:
+        flow.send(page([{**DONE.body, "name": "a" * 8}, RUNNING.body], 1, 1))
+    assert [job.status for job in end.value.value.jobs] == ["InProgress"]
+
+
+def test_the_list_asks_for_a_week_with_slack_for_clocks() -> None:
+    now = 1_790_000_000.0
+    wanted = requests.list_jobs(
+        VAULT,
+        started_after=requests.moment(now - summary.WEEK - requests.SLACK),
+        started_before=requests.moment(now + requests.SLACK),
+    )
+    assert next(summary.list_week(VAULT, now)) == wanted

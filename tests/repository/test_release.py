@@ -1,0 +1,146 @@
+"""What a release is made by agrees with what it is: workflows, matrix, metadata, changelog, registry."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from airflow_provider_azbackup import __version__
+from airflow_provider_azbackup.get_provider_info import get_provider_info
+from dev.release.releases import ALL, LOWEST_LIST, NEWEST, lock_file
+
+ROOT = Path(__file__).parents[2]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in ROOT.glob(".github/workflows/*.yml")}
+REGISTRY = yaml.safe_load((ROOT / ".airflow-registry.yaml").read_text())
+KINDS = ("operators", "sensors", "hooks", "triggers")
+
+
+def steps(workflow: str) -> list[dict[str, Any]]:
+    return [step for job in WORKFLOWS[workflow]["jobs"].values() for step in job["steps"]]
+
+
+def test_the_classifiers_name_exactly_the_pythons_of_the_matrix() -> None:
+    prefix = "Programming Language :: Python :: "
+    named = {each.removeprefix(prefix) for each in PROJECT["classifiers"] if each.startswith(prefix)}
+    assert {each for each in named if "." in each} == set().union(*ALL.values())
+    assert PROJECT["requires-python"] == f">={ALL[NEWEST][0]}"
+
+
+def test_the_newest_release_of_the_matrix_is_the_one_that_is_locked_for_the_tests() -> None:
+    assert f"\napache-airflow=={NEWEST} " in lock_file(NEWEST).read_text()
+
+
+def test_the_workflow_runs_every_release_of_the_matrix_on_all_of_its_pythons() -> None:
+    job = WORKFLOWS["ci"]["jobs"]["matrix"]
+    assert job["strategy"]["matrix"]["airflow"] == [*ALL]
+    (setup,) = [step for step in job["steps"] if "setup-python" in step.get("uses", "")]
+    assert sorted(setup["with"]["python-version"].split()) == [*ALL[NEWEST]]
+
+
+@pytest.mark.skipif(find_spec("nox") is None, reason="nox is no part of an older release's environment")
+def test_the_workflow_has_nox_run_all_fast_tests_of_a_release() -> None:
+    (command,) = [
+        step["run"] for step in WORKFLOWS["ci"]["jobs"]["matrix"]["steps"] if "nox" in step.get("run", "")
+    ]
+    chosen = []
+    for release in ALL:
+        asked = shlex.split(command.replace("${{ matrix.airflow }}", release))[1:]
+        told = subprocess.run(
+            [sys.executable, "-m", "nox", *asked, "--list", "--json"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+        )
+        chosen += [(each["call_spec"]["airflow"], each["python"]) for each in json.loads(told.stdout)]
+    assert {*chosen} == {(release, python) for release, pythons in ALL.items() for python in pythons}
+    assert len(chosen) == sum(len(pythons) + 1 for pythons in ALL.values())  # the lowest dependencies as well
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_an_action_is_named_by_its_commit_with_its_version_beside_it(workflow: str) -> None:
+    text = (ROOT / ".github" / "workflows" / f"{workflow}.yml").read_text()
+    used = re.findall(r"uses: (.+)$", text, re.MULTILINE)
+    assert len(used) == len([step for step in steps(workflow) if "uses" in step])
+    pinned = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+    assert [each for each in used if not pinned.fullmatch(each)] == []
+
+
+def test_dependabot_watches_the_actions_and_the_lock_files_but_not_what_is_old_on_purpose() -> None:
+    updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+    found = {each["package-ecosystem"]: each for each in updates}
+    assert found["github-actions"]["directory"] == "/"
+    assert found["pip"]["directory"] == "/requirements"
+    left_out = {path for glob in found["pip"]["exclude-paths"] for path in ROOT.glob(glob)}
+    assert left_out == {*(lock_file(release) for release in ALL if release != NEWEST), LOWEST_LIST}
+
+
+def test_what_is_said_of_the_vendored_library_is_what_its_provenance_says() -> None:
+    said = (ROOT / "SECURITY.md").read_text()
+    provenance = (ROOT / "airflow_provider_azbackup/page/static/uplot/PROVENANCE.md").read_text()
+    (version,) = re.findall(r"^uPlot ([\d.]+),", provenance)
+    assert f"uPlot {version} (MIT licence)" in said
+    assert f"`uplot@{version}`" in said and f"`uplot@{version}`" in provenance
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_a_workflow_runs_commands_that_exist(workflow: str) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for command in [step["run"] for step in steps(workflow) if "run" in step]:
+        for target in re.findall(r"^make (\S+)$", command, re.MULTILINE):
+            rule = re.escape(target.replace(".venv/test.", ".venv/%."))
+            assert re.search(rf"^{rule}:", makefile, re.MULTILINE), target
+        for program in re.findall(r"^(\.ci/\S+|dev/\S+)$", command, re.MULTILINE):
+            assert (ROOT / program).exists()
+
+
+def test_only_the_job_that_publishes_may_sign_and_no_job_holds_a_password() -> None:
+    for workflow in WORKFLOWS.values():
+        assert workflow["permissions"] == {"contents": "read"}
+        assert "secrets." not in str(workflow)
+    may = {name: job.get("permissions") for name, job in WORKFLOWS["release"]["jobs"].items()}
+    assert may == {"build": None, "publish": {"id-token": "write", "attestations": "write"}}
+
+
+def test_the_changelog_knows_this_version() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert __version__ in headings
+
+
+def test_the_registry_is_told_what_airflow_is_told() -> None:
+    info = get_provider_info()
+    assert REGISTRY["package-name"] == info["package-name"] == PROJECT["name"]
+    assert REGISTRY["display-name"] == info["name"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_registry_names_every_class(kind: str) -> None:
+    module = import_module(f"airflow_provider_azbackup.{kind}")
+    public = {
+        f"{module.__name__}.{name}"
+        for name, value in vars(module).items()
+        if inspect.isclass(value)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+        and not issubclass(value, Exception)
+    }
+    assert {entry["module"] for entry in REGISTRY[kind]} == public
+    assert all(entry["description"] for entry in REGISTRY[kind])
+
+
+def test_what_else_the_registry_names_can_be_imported() -> None:
+    for entry in REGISTRY["other"]:
+        module, _, name = entry["module"].rpartition(".")
+        assert getattr(import_module(module), name)
