@@ -18,21 +18,24 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-from airflow_provider_azbackup.core.conversations import flows, matching
-from airflow_provider_azbackup.core.conversations.matching import Subject
-from airflow_provider_azbackup.core.conversations.proof import Action, check_job
-from airflow_provider_azbackup.core.conversations.recovery_point_of_job import find_recovery_point
-from airflow_provider_azbackup.core.conversations.tiers import check_tier, wait_for_tier
-from airflow_provider_azbackup.core.model.jobs import Job, is_proven
-from airflow_provider_azbackup.core.model.names import (
-    RECOVERY_SERVICES,
-    check_texts,
-    check_vault_of,
-    read_moment,
-    told_type,
+from airflow_provider_azbackup.core.conversations import (
+    items,
+    jobs,
+    matching,
+    operations,
+    recovery_points,
+    retry,
+    vaults,
 )
+from airflow_provider_azbackup.core.conversations.checks import Action, check_job
+from airflow_provider_azbackup.core.conversations.matching import Subject
+from airflow_provider_azbackup.core.conversations.recovery_point_of_job import find_recovery_point
+from airflow_provider_azbackup.core.conversations.recovery_points import check_tier, wait_for_tier
+from airflow_provider_azbackup.core.model.arm_ids import RECOVERY_SERVICES, told_type
+from airflow_provider_azbackup.core.model.jobs import Job, is_proven
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef, ProtectedItem, Vault
+from airflow_provider_azbackup.core.model.validation import check_texts, check_vault_of, read_moment
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import BackupStatus, FoundItem, Operation
 from airflow_provider_azbackup.core.restore import plan
@@ -59,7 +62,7 @@ from airflow_provider_azbackup.runtime.job_log import Story
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
-    from airflow_provider_azbackup.core.model.names import AcceptWarnings, WaitFor
+    from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitFor
     from airflow_provider_azbackup.core.start.adoption import Intent, Note, Secured
     from airflow_provider_azbackup.core.wire import Answer, Call, Flow
     from airflow_provider_azbackup.runtime.transport import AsyncDriver, SyncDriver
@@ -131,7 +134,7 @@ class _Target:
     def _item(self, protected_item: str) -> Flow[ProtectedItem]:
         check_texts("the hook", protected_item=protected_item)
         self._check_vault("protected_item", protected_item)
-        return flows.resolve_protected_item(self._vault(), protected_item)
+        return items.resolve_protected_item(self._vault(), protected_item)
 
     def _item_patiently(self, protected_item: str, patience: float) -> Flow[ProtectedItem]:
         def find() -> Flow[ProtectedItem | AzureBackupNotFoundError]:
@@ -141,7 +144,7 @@ class _Target:
                 return error  # nothing that waiting would cure
 
         now = clock.current().now()
-        found = yield from flows.insist(find, since=now, until=now + patience)
+        found = yield from retry.insist(find, since=now, until=now + patience)
         if isinstance(found, AzureBackupNotFoundError):
             raise found
         return found
@@ -165,11 +168,11 @@ class _Target:
         if not isinstance(protected_item, ProtectedItem):
             self._check_vault("protected_item", protected_item)
         vault, now = self._vault(), clock.current().now()
-        return flows.insist(lambda: flows.find_item(vault, protected_item), since=0.0, until=now + patience)
+        return retry.insist(lambda: items.find_item(vault, protected_item), since=0.0, until=now + patience)
 
     def _backup(self, item: ProtectedItem, options: requests.BackupOptions) -> Flow[OperationRef]:
         _localize(options, "recovery_point_expiry")
-        return flows.trigger_backup(item, requests.backup_request(item, **options))
+        return operations.trigger_backup(item, requests.backup_request(item, **options))
 
     def _subject(self, protected_item: str) -> Flow[Subject]:
         item = yield from self._item(protected_item)
@@ -183,7 +186,7 @@ class _Target:
             wanted["before"] = requests.moment(clock.current().now() + requests.SLACK)
         if before and not after:
             wanted["after"] = requests.moment(0.0)
-        return flows.list_recovery_points(item, **wanted)
+        return recovery_points.list_recovery_points(item, **wanted)
 
     def _checked(self, job: Job, protected_item: str | None, **wanted: Any) -> Flow[ProtectedItem | None]:
         item = None if protected_item is None else (yield from self._item(protected_item))
@@ -191,7 +194,7 @@ class _Target:
         return item
 
     def _point(self, item: ProtectedItem, recovery_point: str) -> Flow[RecoveryPoint]:
-        return flows.get_recovery_point(item, split_point_id(recovery_point)[1])
+        return recovery_points.get_recovery_point(item, split_point_id(recovery_point)[1])
 
     def _tier(self, point: RecoveryPoint | str, min_tier: str, deadline: float) -> Flow[RecoveryPoint]:
         if isinstance(point, str):
@@ -201,19 +204,19 @@ class _Target:
 
     def _cancel(self, job_id: str, patience: float) -> Flow[None]:
         ref, now = self.job_ref(job_id), clock.current().now()
-        return flows.insist(lambda: flows.cancel_job(ref), since=0.0, until=now + patience)
+        return retry.insist(lambda: jobs.cancel_job(ref), since=0.0, until=now + patience)
 
     def _items(self, wanted: requests.ItemFilter) -> Flow[list[FoundItem]]:
         requests.check_names("list_protected_items", wanted, requests.ItemFilter)
         vault = self._needed_vault()
-        return flows.list_protected_items(vault, **requests.spell_items(vault, wanted))
+        return items.list_protected_items(vault, **requests.spell_items(vault, wanted))
 
     def _jobs(self, wanted: requests.JobFilter) -> Flow[list[Job]]:
         requests.check_names("list_jobs", wanted, requests.JobFilter)
         vault = self._needed_vault()
         wanted = requests.spell_jobs(vault, wanted)
         _localize(wanted, "started_after", "started_before")
-        return flows.list_jobs(requests.list_jobs(vault, **wanted), vault, **wanted)
+        return jobs.list_jobs(requests.list_jobs(vault, **wanted), vault, **wanted)
 
     def _needed_vault(self) -> Vault:
         if vault := self._vault():
@@ -385,7 +388,7 @@ class AzureBackupHook(_Target, BaseHook):
 
     def get_operation(self, operation: OperationRef) -> Operation:
         """Return where an operation stands."""
-        return self._play(flows.get_operation(operation))
+        return self._play(operations.get_operation(operation))
 
     def wait_for_operation(self, operation: OperationRef, what: str = "backup") -> JobRef:
         """Follow an accepted backup or restore until Azure names its job: seconds, at most five minutes.
@@ -394,7 +397,7 @@ class AzureBackupHook(_Target, BaseHook):
         :raises AzureBackupRefusedError: when the operation failed.
         :raises AzureBackupUnconfirmedStartError: when it names no job.
         """
-        return self._play(flows.wait_for_operation(operation, what))
+        return self._play(operations.wait_for_operation(operation, what))
 
     def secure_job(
         self,
@@ -436,14 +439,14 @@ class AzureBackupHook(_Target, BaseHook):
         :raises AzureBackupConfigError: for a job of a Backup vault, which nobody can cancel.
         """
         now = clock.current().now()
-        return self._play(flows.stop_job(self.job_ref(job_id), since=now, until=deadline))
+        return self._play(jobs.stop_job(self.job_ref(job_id), since=now, until=deadline))
 
     def get_job(self, job_id: str) -> Job:
         """Return how a job stands now. Costs a read of jobs, which Azure limits for the whole subscription.
 
         :param job_id: GUID or ARM id.
         """
-        return self._play(flows.get_job(self.job_ref(job_id)))
+        return self._play(jobs.get_job(self.job_ref(job_id)))
 
     def look_at_job(self, job_id: str, *, since: float) -> Job:
         """Return how a job stands now, asking again for up to a minute when it is denied.
@@ -452,7 +455,7 @@ class AzureBackupHook(_Target, BaseHook):
         :param since: Unix time the wait for it began.
         :raises AzureBackupAuthError: when a 401 or 403 lasts.
         """
-        return self._play(flows.look_at_job(self.job_ref(job_id), since))
+        return self._play(jobs.look_at_job(self.job_ref(job_id), since))
 
     def list_jobs(self, **wanted: Unpack[requests.JobFilter]) -> list[Job]:
         """Return the vault's jobs, all pages; each without its tasks, which only :meth:`get_job` brings.
@@ -489,7 +492,7 @@ class AzureBackupHook(_Target, BaseHook):
         :raises AzureBackupTimeoutError: when it still runs then.
         """
         return self._play(
-            flows.wait_for_job(
+            jobs.wait_for_job(
                 self.job_ref(job_id),
                 poll_interval=poll_interval,
                 deadline=deadline,
@@ -539,7 +542,7 @@ class AzureBackupHook(_Target, BaseHook):
         except AzureBackupError as error:
             return False, str(error)
         vault_type = self.vault_type or settings.vault_type
-        probe = flows.probe(vault, settings.subscription_id, vault_type)
+        probe = vaults.probe(vault, settings.subscription_id, vault_type)
         return _ask_within(TEST_LIMIT, settings, probe)
 
     def list_protected_items(self, **wanted: Unpack[requests.ItemFilter]) -> list[FoundItem]:
@@ -567,7 +570,7 @@ class AzureBackupHook(_Target, BaseHook):
 
         Source: https://learn.microsoft.com/rest/api/backup/backup-status/get
         """
-        return self._play(flows.protection_of(vm_id, region))
+        return self._play(items.protection_of(vm_id, region))
 
     def check_job(
         self, job: Job, protected_item: str | None, *, action: Action, elsewhere: str = "", after: float = 0.0
@@ -582,7 +585,7 @@ class AzureBackupHook(_Target, BaseHook):
         :raises AzureBackupWrongJobError: when it is another job; shows both sides.
         """
         now = clock.current().now()
-        flow = flows.insist(
+        flow = retry.insist(
             lambda: self._checked(job, protected_item, action=action, elsewhere=elsewhere, after=after),
             since=now,
             until=now + _PATIENCE,
@@ -616,7 +619,7 @@ class AzureBackupHook(_Target, BaseHook):
         :raises AzureBackupConfigError: when jobs do not tell it from another item.
         """
         now = clock.current().now()
-        return self._play(flows.insist(lambda: self._subject(protected_item), since=now, until=deadline))
+        return self._play(retry.insist(lambda: self._subject(protected_item), since=now, until=deadline))
 
     def list_backups(
         self, protected_item: str | Subject, *, since: datetime, deadline: float = 0.0
@@ -634,7 +637,7 @@ class AzureBackupHook(_Target, BaseHook):
             protected_item = self.find_subject(protected_item, deadline=now)
         subject, after = protected_item, since.timestamp()
         return self._play(
-            flows.insist(lambda: matching.backups_of(subject, after, now), since=now, until=deadline)
+            retry.insist(lambda: matching.backups_of(subject, after, now), since=now, until=deadline)
         )
 
     def list_recovery_points(
@@ -681,7 +684,7 @@ class AzureBackupHook(_Target, BaseHook):
         """
         now = clock.current().now()
         self._play(
-            flows.insist(lambda: check_tier(item, min_tier, on_demand=on_demand), since=now, until=deadline)
+            retry.insist(lambda: check_tier(item, min_tier, on_demand=on_demand), since=now, until=deadline)
         )
 
     def wait_for_tier(
@@ -836,15 +839,15 @@ class AzureBackupAsyncHook(_Target):
 
     async def get_operation(self, operation: OperationRef) -> Operation:
         """Return where an operation stands."""
-        return await self._play(flows.get_operation(operation))
+        return await self._play(operations.get_operation(operation))
 
     async def wait_for_operation(self, operation: OperationRef, what: str = "backup") -> JobRef:
         """Follow an accepted backup or restore, as :meth:`AzureBackupHook.wait_for_operation` does."""
-        return await self._play(flows.wait_for_operation(operation, what))
+        return await self._play(operations.wait_for_operation(operation, what))
 
     async def get_job(self, job_id: str) -> Job:
         """Return how a job stands now."""
-        return await self._play(flows.get_job(self.job_ref(job_id)))
+        return await self._play(jobs.get_job(self.job_ref(job_id)))
 
     async def list_jobs(self, **wanted: Unpack[requests.JobFilter]) -> list[Job]:
         """Return the vault's jobs, as :meth:`AzureBackupHook.list_jobs` does."""
@@ -854,7 +857,7 @@ class AzureBackupAsyncHook(_Target):
         """Find a protected item, and what its jobs call it, as :meth:`AzureBackupHook.find_subject` does."""
         now = clock.current().now()
         return await self._play(
-            flows.insist(lambda: self._subject(protected_item), since=now, until=deadline)
+            retry.insist(lambda: self._subject(protected_item), since=now, until=deadline)
         )
 
     async def list_protected_items(self, **wanted: Unpack[requests.ItemFilter]) -> list[FoundItem]:
@@ -863,7 +866,7 @@ class AzureBackupAsyncHook(_Target):
 
     async def backup_status(self, vm_id: str, region: str) -> BackupStatus:
         """Return whether a machine is protected, as :meth:`AzureBackupHook.backup_status` does."""
-        return await self._play(flows.protection_of(vm_id, region))
+        return await self._play(items.protection_of(vm_id, region))
 
     async def list_recovery_points(
         self, protected_item: str | ProtectedItem, **wanted: Unpack[requests.PointFilter]
@@ -907,7 +910,7 @@ class AzureBackupAsyncHook(_Target):
         poll_interval: float = 60.0,
         deadline: float,
         since: float,
-        notice: flows.Notice,
+        notice: jobs.Notice,
         first_pause: float = 0.0,
     ) -> Job:
         """Look at a job until it is over and return it, however it ended.
@@ -921,7 +924,7 @@ class AzureBackupAsyncHook(_Target):
         :raises AzureBackupTimeoutError: when it still runs at the deadline.
         """
         return await self._play(
-            flows.wait_for_job(
+            jobs.wait_for_job(
                 self.job_ref(job_id),
                 poll_interval=poll_interval,
                 deadline=deadline,

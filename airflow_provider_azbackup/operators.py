@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_provider_azbackup.core.model.names import (
-    DATA_PROTECTION,
-    MANAGEMENT_TYPES,
+from airflow_provider_azbackup.core.model.arm_ids import DATA_PROTECTION, split_job_id, told_type
+from airflow_provider_azbackup.core.model.validation import (
     check_backup_type,
     check_item,
     check_texts,
@@ -23,9 +22,8 @@ from airflow_provider_azbackup.core.model.names import (
     closest_first,
     read_moment,
     refuse_cancel,
-    split_job_id,
-    told_type,
 )
+from airflow_provider_azbackup.core.model.workloads import MANAGEMENT_TYPES
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupConfigError,
@@ -55,10 +53,10 @@ from airflow_provider_azbackup.tasks.waiting import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_azbackup.core.conversations.proof import Action
+    from airflow_provider_azbackup.core.conversations.checks import Action
     from airflow_provider_azbackup.core.model.jobs import Job
-    from airflow_provider_azbackup.core.model.names import AcceptWarnings, IfRunning, StartedBy, WaitFor
     from airflow_provider_azbackup.core.model.resources import ProtectedItem
+    from airflow_provider_azbackup.core.model.validation import AcceptWarnings, IfRunning, StartedBy, WaitFor
     from airflow_provider_azbackup.core.rest.responses import FoundItem
     from airflow_provider_azbackup.core.start.adoption import Intent, Secured
     from airflow_provider_azbackup.hooks import AzureBackupHook

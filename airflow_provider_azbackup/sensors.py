@@ -16,15 +16,15 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_azbackup.core.model.names import (
-    TIERS,
+from airflow_provider_azbackup.core.model.arm_ids import split_job_id
+from airflow_provider_azbackup.core.model.validation import (
     check_item,
     check_texts,
     check_vault_type,
     read_moment,
     read_warnings,
-    split_job_id,
 )
+from airflow_provider_azbackup.core.model.workloads import TIERS
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupConfigError,
@@ -52,11 +52,11 @@ from airflow_provider_azbackup.tasks.waiting import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_azbackup.core.conversations.checks import Action
     from airflow_provider_azbackup.core.conversations.matching import Subject
-    from airflow_provider_azbackup.core.conversations.proof import Action
     from airflow_provider_azbackup.core.model.jobs import Job
-    from airflow_provider_azbackup.core.model.names import AcceptWarnings, WaitFor
     from airflow_provider_azbackup.core.model.resources import ProtectedItem
+    from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitFor
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 
@@ -669,7 +669,7 @@ class AzureBackupFreshnessSensor(_Gate):
     def _fresh_point(
         self, context: Context, hook: AzureBackupHook, subject: Subject, after: datetime
     ) -> str | None:
-        from airflow_provider_azbackup.core.conversations.proof import prove
+        from airflow_provider_azbackup.core.model.proof import prove
         from airflow_provider_azbackup.core.model.recovery_points import freshest
 
         point, passed_over = freshest(

@@ -14,17 +14,16 @@ from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_azbackup.core.model.names import (
+from airflow_provider_azbackup.core.model.arm_ids import match_item, split_instance_id
+from airflow_provider_azbackup.core.model.plain import plain
+from airflow_provider_azbackup.core.model.validation import (
     ENDS,
     check_ends,
     check_item,
     check_vault_type,
-    match_item,
     read_interval,
     refuse_template,
-    split_instance_id,
 )
-from airflow_provider_azbackup.core.model.plain import plain
 from airflow_provider_azbackup.exceptions import (
     AzureBackupError,
     AzureBackupTimeoutError,
@@ -47,9 +46,9 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger
     from airflow.triggers.shared_stream import SharedStreamProducer
 
-    from airflow_provider_azbackup.core.conversations.flows import Notice
+    from airflow_provider_azbackup.core.conversations.jobs import Notice
     from airflow_provider_azbackup.core.model.jobs import Job
-    from airflow_provider_azbackup.core.model.names import WaitFor
+    from airflow_provider_azbackup.core.model.validation import WaitFor
     from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
     from airflow_provider_azbackup.triggerer.poller import Poller
     from airflow_provider_azbackup.triggerer.watches import Watch

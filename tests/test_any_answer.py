@@ -17,7 +17,8 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.conversations.jobs import stop_job, wait_for_job
+from airflow_provider_azbackup.core.conversations.retry import all_pages
 from airflow_provider_azbackup.core.model.jobs import Outcome
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.restore.plan import Order, RestoreIntent
@@ -350,9 +351,7 @@ def ends_with_a_job_or_an_error(intent: Intent, heard: list[Any], note: Note | N
 @given(heard=HEARD)
 def test_whatever_is_heard_of_a_job_ends_its_wait_with_a_job_or_a_clear_error(heard: list[Any]) -> None:
     came, times = hold(
-        flows.wait_for_job(
-            JOB_REF, poll_interval=60, deadline=START + 7200, since=START, notice=lambda *_: None
-        ),
+        wait_for_job(JOB_REF, poll_interval=60, deadline=START + 7200, since=START, notice=lambda *_: None),
         heard,
     )
     assert isinstance(came, AzureBackupError) or came.outcome is not Outcome.SUCCEEDED or proves(heard)
@@ -363,7 +362,7 @@ def test_whatever_is_heard_of_a_job_ends_its_wait_with_a_job_or_a_clear_error(he
 @steady
 @given(heard=HEARD)
 def test_whatever_is_heard_while_a_job_is_cancelled_is_a_job_or_a_clear_error(heard: list[Any]) -> None:
-    came, times = hold(flows.stop_job(JOB_REF, since=START, until=START + 3600), heard)
+    came, times = hold(stop_job(JOB_REF, since=START, until=START + 3600), heard)
     assert isinstance(came, AzureBackupError) or came.ref == JOB_REF
     assert busiest_minute(times) <= STARTING
     assert times[-1] <= START + 3600 + 1200
@@ -376,7 +375,7 @@ def test_a_list_that_has_always_one_more_page_comes_to_an_end(place: str) -> Non
         if place == "the item"
         else requests.list_jobs(ITEM.vault, status="InProgress")
     )
-    number, flow = count(), flows.all_pages(first)
+    number, flow = count(), all_pages(first)
 
     def page() -> Reply:
         link = f"https://management.azure.com{first.path}?$skipToken={next(number)}"

@@ -10,9 +10,9 @@ from urllib.parse import unquote
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_azbackup.core.conversations import flows
-from airflow_provider_azbackup.core.model.names import IfRunning
+from airflow_provider_azbackup.core.conversations.retry import ask
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
+from airflow_provider_azbackup.core.model.validation import IfRunning
 from airflow_provider_azbackup.core.wire import Call
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
@@ -382,7 +382,7 @@ def test_azure_knows_no_such_request(azure: Emulator) -> None:
     with AzureBackupHook(**HERE) as hook:
         sent = Call(method="POST", path=f"{vault(azure)}/backupJobs/{job_id}/cancel")
         with pytest.raises(AzureBackupNotFoundError, match="404"):
-            hook._play(flows.ask(sent, 202))
+            hook._play(ask(sent, 202))
 
 
 # What one type of vault knows and the other does not

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_azbackup import restore_to
-from airflow_provider_azbackup.core.model.names import shown_host
 from airflow_provider_azbackup.core.model.resources import ProtectedItem, Vault
+from airflow_provider_azbackup.core.model.validation import shown_host
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import read_operation_id
 from airflow_provider_azbackup.core.restore.targets import split_point_id

@@ -14,16 +14,14 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_azbackup.core.model.names import (
+from airflow_provider_azbackup.core.model.arm_ids import (
     DATA_PROTECTION,
     RECOVERY_SERVICES,
     VAULT_TYPES,
-    check_vault_type,
-    close_to,
-    shown_host,
     type_of,
 )
 from airflow_provider_azbackup.core.model.resources import Vault
+from airflow_provider_azbackup.core.model.validation import check_vault_type, close_to, shown_host
 from airflow_provider_azbackup.core.rest.requests import API_VERSION, API_VERSIONS
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 

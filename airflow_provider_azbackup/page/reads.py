@@ -16,7 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
 
-from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.conversations.items import list_protected_items
+from airflow_provider_azbackup.core.conversations.jobs import get_job
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
 from airflow_provider_azbackup.core.polling.budget import Budget
@@ -195,7 +196,7 @@ class Reads:
         if shelf.items_at is not None and now < shelf.items_at + _ITEMS_LAST:
             return
         try:
-            shelf.items = tuple(_converse(settings, flows.list_protected_items(vault)))
+            shelf.items = tuple(_converse(settings, list_protected_items(vault)))
             shelf.items_fault = ""
         except Exception as error:  # as above
             shelf.items_fault = _told(error, "protected items", vault)
@@ -210,7 +211,7 @@ class Reads:
                 return
             job = known.job if known else None
             try:
-                _, job = self._play(queue, settings, ref.vault, flows.get_job(ref))
+                _, job = self._play(queue, settings, ref.vault, get_job(ref))
             except Exception as error:  # what Airflow itself knows of the job is shown anyway
                 _told(error, f"job {ref.job_id}", ref.vault)
         with self._lock:

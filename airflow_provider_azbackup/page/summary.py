@@ -9,8 +9,8 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-from airflow_provider_azbackup.core.conversations import flows
 from airflow_provider_azbackup.core.conversations.matching import is_of_machine, shows
+from airflow_provider_azbackup.core.conversations.retry import ask
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
 from airflow_provider_azbackup.core.model.progress import percent_of
 from airflow_provider_azbackup.core.model.resources import BackupInstance, Vault
@@ -50,7 +50,7 @@ def list_week(vault: Vault, now: float) -> Flow[Listed]:
     seen: set[Call] = set()
     while call and call not in seen and len(seen) < MOST_PAGES:
         seen.add(call)
-        reply = yield from flows.ask(call)
+        reply = yield from ask(call)
         page = responses.read_page(reply)
         jobs |= {job.ref.job_id.casefold(): job for job in responses.read_jobs(vault, page)}
         call = requests.next_page(reply, page.next_link) if page.next_link else None

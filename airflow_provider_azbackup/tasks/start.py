@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_azbackup.core.model.names import (
+from airflow_provider_azbackup.core.model.plain import iso_time
+from airflow_provider_azbackup.core.model.validation import (
     IF_RUNNING,
     AcceptWarnings,
     check_vault_options,
@@ -19,7 +20,6 @@ from airflow_provider_azbackup.core.model.names import (
     check_word,
     read_warnings,
 )
-from airflow_provider_azbackup.core.model.plain import iso_time
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupError,
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_azbackup.core.model.jobs import Job
-    from airflow_provider_azbackup.core.model.names import IfRunning, StartedBy
     from airflow_provider_azbackup.core.model.resources import JobRef
+    from airflow_provider_azbackup.core.model.validation import IfRunning, StartedBy
     from airflow_provider_azbackup.core.start.adoption import Intent, Note, Secured
     from airflow_provider_azbackup.hooks import AzureBackupHook
 

@@ -7,9 +7,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
-from airflow_provider_azbackup.core.model.names import (
-    CONSISTENCIES,
-    TIERS,
+from airflow_provider_azbackup.core.model.validation import (
     WaitFor,
     check_name,
     check_texts,
@@ -18,6 +16,7 @@ from airflow_provider_azbackup.core.model.names import (
     is_template,
     read_interval,
 )
+from airflow_provider_azbackup.core.model.workloads import CONSISTENCIES, TIERS
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
@@ -31,11 +30,12 @@ from airflow_provider_azbackup.runtime.compat import IS_AIRFLOW_3, LAST_WORD
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_azbackup.core.conversations.proof import Action, Proof
+    from airflow_provider_azbackup.core.conversations.checks import Action
     from airflow_provider_azbackup.core.model.jobs import Job
-    from airflow_provider_azbackup.core.model.names import AcceptWarnings, StartedBy
+    from airflow_provider_azbackup.core.model.proof import Proof
     from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
     from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem
+    from airflow_provider_azbackup.core.model.validation import AcceptWarnings, StartedBy
     from airflow_provider_azbackup.hooks import AzureBackupHook
     from airflow_provider_azbackup.runtime.job_event import JobEvent
 
@@ -237,8 +237,8 @@ class JobWait:
         :raises AzureBackupNotFoundError: when a recovery point is asked for and none is found.
         :raises AzureBackupTimeoutError: when its recovery point does not reach ``min_tier`` in time.
         """
-        from airflow_provider_azbackup.core.conversations.proof import prove
         from airflow_provider_azbackup.core.model.jobs import Outcome, is_proven
+        from airflow_provider_azbackup.core.model.proof import prove
 
         if job.is_enough(self.wait_for):
             context["ti"].xcom_push(key="job", value=job.facts())
@@ -356,7 +356,7 @@ class JobWait:
         :raises AzureBackupWrongJobError: when the event reports another job.
         :raises AzureBackupError: the error the trigger met, or that its event cannot be read.
         """
-        from airflow_provider_azbackup.core.conversations.proof import check_ref
+        from airflow_provider_azbackup.core.conversations.checks import check_ref
         from airflow_provider_azbackup.core.model.resources import JobRef
         from airflow_provider_azbackup.runtime.job_event import JobEvent
 

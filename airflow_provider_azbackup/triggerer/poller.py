@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.sdk import Stats
 
-from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.conversations.jobs import Notice, wait_for_job
 from airflow_provider_azbackup.core.conversations.matching import Subject, best_of, first_of
 from airflow_provider_azbackup.core.polling.budget import Budget
 from airflow_provider_azbackup.core.polling.sweep import (
@@ -41,8 +41,8 @@ from airflow_provider_azbackup.runtime import clock as clocks
 
 if TYPE_CHECKING:
     from airflow_provider_azbackup.core.model.jobs import Job
-    from airflow_provider_azbackup.core.model.names import WaitFor
     from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem, Vault
+    from airflow_provider_azbackup.core.model.validation import WaitFor
 
 # Seconds that a last look, at a wait's deadline, may take when reads are scarce: a tenth of the wait, at most
 # this.
@@ -208,7 +208,7 @@ class Poller:
         poll_interval: float,
         deadline: float,
         since: float,
-        notice: flows.Notice,
+        notice: Notice,
         first_pause: float,
         wait_for: WaitFor = "completion",
     ) -> Job:
@@ -217,7 +217,7 @@ class Poller:
         tended = self._tend(ref.vault)
         watcher = Watcher(ref, interval=poll_interval, since=since, whole=wait_for == "snapshot")
         tended.sweep.add(watcher)
-        flow = flows.wait_for_job(
+        flow = wait_for_job(
             ref,
             poll_interval=poll_interval,
             deadline=deadline,

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.conversations.jobs import wait_for_job
 from airflow_provider_azbackup.core.model.resources import JobRef
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.wire import Answer, Call, Reply
@@ -85,7 +85,7 @@ async def a_get_per_job(
 
     async def wait(ref: JobRef) -> None:
         now = clock.now()
-        flow = flows.wait_for_job(
+        flow = wait_for_job(
             ref,
             poll_interval=60.0,
             deadline=now + PATIENCE,

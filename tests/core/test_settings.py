@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core.model.names import shown_host
+from airflow_provider_azbackup.core.model.validation import shown_host
 from airflow_provider_azbackup.core.settings import CLOUDS, Settings
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from tests.support.play import JOB, VAULT

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.conversations.operations import wait_for_operation
+from airflow_provider_azbackup.core.conversations.recovery_points import list_recovery_points
 from airflow_provider_azbackup.core.model.jobs import Outcome
 from airflow_provider_azbackup.core.model.resources import OperationRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.rest import requests, responses
@@ -127,7 +128,7 @@ def test_a_backup_with_a_tag_is_asked_for_as_recorded_and_its_job_is_read() -> N
     operation_id = responses.read_operation_id(reply_of(found[0]))
     operation = OperationRef(vault=item.vault, operation_id=operation_id or "")
     assert operation.path == urlsplit(found[1]["request"]["uri"]).path
-    ref = play(flows.wait_for_operation(operation), *map(reply_of, found[1:3])).result
+    ref = play(wait_for_operation(operation), *map(reply_of, found[1:3])).result
     assert ref.path == urlsplit(found[4]["request"]["uri"]).path
     job = responses.read_job(ref, reply_of(found[5]))
     assert (job.outcome, job.owner, dict(job.details)["RetentionTag"]) == (
@@ -135,7 +136,7 @@ def test_a_backup_with_a_tag_is_asked_for_as_recorded_and_its_job_is_read() -> N
         item.path,
         "Weekly",
     )
-    (point,) = play(flows.list_recovery_points(item), reply_of(found[6])).result
+    (point,) = play(list_recovery_points(item), reply_of(found[6])).result
     assert point.point_id == dict(job.details)["recoveryPointID"]
     assert (job.start_time or "") < (point.time or "") < (job.end_time or "")
     assert point.usable_tiers == ("VaultStore",)
@@ -170,7 +171,7 @@ def test_recorded_operations_that_failed_inside_a_200_are_refusals() -> None:
         with pytest.raises(
             AzureBackupRefusedError, match=r"no backup was started: .* Recommended: "
         ) as error:
-            play(flows.wait_for_operation(ref), reply_of(each))
+            play(wait_for_operation(ref), reply_of(each))
         assert error.value.code == each["response"]["body"]["error"]["code"]
         ends += 1
     assert ends == 3
@@ -190,9 +191,7 @@ def test_a_recorded_restore_is_validated_asked_for_and_followed_to_the_end_it_ha
     played = play(plan.restore(item, restore_to=place), *map(reply_of, answers))
     posts = [call for call in played.calls if call.method == "POST"]
     assert [call.path.rpartition("/")[2] for call in posts] == ["validateRestore", "restore"]
-    followed = play(
-        flows.wait_for_operation(played.result, "restore"), *map(reply_of, found[at + 5 : at + 7])
-    )
+    followed = play(wait_for_operation(played.result, "restore"), *map(reply_of, found[at + 5 : at + 7]))
     job = responses.read_job(followed.result, reply_of(found[-1]))
     assert (job.status, job.outcome, job.operation) == ("Completed", Outcome.SUCCEEDED, "Restore")
     assert job.owner == item.path

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.conversations.jobs import get_job
+from airflow_provider_azbackup.core.conversations.retry import insist
 from airflow_provider_azbackup.core.model.progress import report
 from airflow_provider_azbackup.core.rest import responses
 from airflow_provider_azbackup.core.settings import Settings
@@ -322,7 +323,7 @@ def test_a_pause_that_overflows_is_not_waited_for(asked: str) -> None:
     reply = Reply(status=503, at=START, headers={"retry-after": asked})
     assert reply.retry_after is None
     with pytest.raises(AzureBackupTransientError):
-        play(flows.insist(lambda: flows.get_job(JOB), since=START, until=START + 60), then=busy)
+        play(insist(lambda: get_job(JOB), since=START, until=START + 60), then=busy)
 
 
 def test_a_long_pause_that_azure_asks_for_does_not_outrun_the_deadline() -> None:
@@ -330,7 +331,7 @@ def test_a_long_pause_that_azure_asks_for_does_not_outrun_the_deadline() -> None
     asked: list[Call] = []
     with pytest.raises(AzureBackupTransientError):
         play(
-            flows.insist(lambda: flows.get_job(JOB), since=START, until=START + 600),
+            insist(lambda: get_job(JOB), since=START, until=START + 600),
             UNSENT,
             then=busy,
             calls=asked,

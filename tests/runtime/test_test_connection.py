@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_provider_azbackup import hooks
-from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.conversations.vaults import probe
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from azure_backup_emulator import Emulator
 
@@ -181,8 +181,8 @@ def test_it_does_not_wait_for_a_server_that_hangs(azure: Emulator, path: str, as
     assert hooks.TEST_LIMIT == 10
     azure.fault(path=path, latency=1)
     hook = AzureBackupHook()
-    probe = flows.probe(hook._vault(), hook.settings.subscription_id)
-    good, message = hooks._ask_within(0.5, hook.settings, probe)
+    flow = probe(hook._vault(), hook.settings.subscription_id)
+    good, message = hooks._ask_within(0.5, hook.settings, flow)
     assert not good
     assert message.startswith(f"Asked {asked}")
     assert message.endswith(": no answer within 0.5 s.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core.conversations.flows import trigger_backup
+from airflow_provider_azbackup.core.conversations.operations import trigger_backup
 from airflow_provider_azbackup.exceptions import (
     AzureBackupError,
     AzureBackupLimitError,

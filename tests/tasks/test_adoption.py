@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_azbackup.core.model.names import IfRunning, WaitFor
+from airflow_provider_azbackup.core.model.validation import IfRunning, WaitFor
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupJobFailedError,

@@ -21,7 +21,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
-from airflow_provider_azbackup.core.model.names import IfRunning
+from airflow_provider_azbackup.core.model.validation import IfRunning
 from airflow_provider_azbackup.exceptions import AzureBackupTimeoutError
 from airflow_provider_azbackup.operators import AzureBackupOperator
 from airflow_provider_azbackup.sensors import AzureBackupJobSensor

@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import BaseTrigger
 from airflow.utils.state import TaskInstanceState
 
-from airflow_provider_azbackup.core.model.names import IfRunning
+from airflow_provider_azbackup.core.model.validation import IfRunning
 from airflow_provider_azbackup.core.start.adoption import Note
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from airflow_provider_azbackup.operators import (

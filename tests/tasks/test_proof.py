@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core.conversations.proof import LONGEST_TEXT, Proof
+from airflow_provider_azbackup.core.model.proof import LONGEST_TEXT, Proof
 from airflow_provider_azbackup.exceptions import AzureBackupJobFailedError, AzureBackupTimeoutError
 from airflow_provider_azbackup.operators import AzureBackupOperator
 from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor, AzureBackupJobSensor

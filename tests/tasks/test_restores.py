@@ -14,7 +14,7 @@ from azure.identity import ClientSecretCredential
 from azure.mgmt.recoveryservicesbackup import RecoveryServicesBackupClient
 from azure.mgmt.recoveryservicesbackup import models as sdk
 
-from airflow_provider_azbackup.core.model.names import IfRunning
+from airflow_provider_azbackup.core.model.validation import IfRunning
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupBusyError,

@@ -16,8 +16,8 @@ import pytest
 from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
-from airflow_provider_azbackup.core.model.names import ENDS
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
+from airflow_provider_azbackup.core.model.validation import ENDS
 from airflow_provider_azbackup.core.polling.end_marks import Mark
 from airflow_provider_azbackup.core.polling.sweep import Listing
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError

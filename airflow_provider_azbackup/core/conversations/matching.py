@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.conversations.items import list_protected_items
+from airflow_provider_azbackup.core.conversations.jobs import list_jobs
+from airflow_provider_azbackup.core.conversations.retry import all_pages
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
-from airflow_provider_azbackup.core.model.names import MANAGEMENT_TYPES, REQUESTS, management_of
 from airflow_provider_azbackup.core.model.resources import BackupInstance, ProtectedItem, Vault
+from airflow_provider_azbackup.core.model.workloads import MANAGEMENT_TYPES, REQUESTS, management_of
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.responses import FoundItem
 from airflow_provider_azbackup.core.wire import Flow, JsonObject
@@ -103,10 +105,10 @@ def _names_of(found: FoundItem, *, with_server: bool = False) -> tuple[str, ...]
 def alike(item: ProtectedItem) -> Flow[list[FoundItem]]:
     """Return the protected items that a vault lists together with an item, which is one of them.
 
-    :param item: of one of the kinds in :data:`~airflow_provider_azbackup.core.model.names.REQUESTS`.
+    :param item: of one of the kinds in :data:`~airflow_provider_azbackup.core.model.workloads.REQUESTS`.
     """
     first = requests.list_protected_items(item.vault, management_of(item.kind))
-    pages = yield from flows.all_pages(first)
+    pages = yield from all_pages(first)
     return list(dict.fromkeys(found for page in pages for found in responses.read_items(page)))
 
 
@@ -195,7 +197,7 @@ def backups_of(subject: Subject, after: float, now: float) -> Flow[list[Job]]:
         started_before=requests.moment(now + requests.SLACK),
     )
     vault = subject.item.vault
-    jobs = yield from flows.list_jobs(requests.list_jobs(vault, **window), vault, **window)
+    jobs = yield from list_jobs(requests.list_jobs(vault, **window), vault, **window)
     return [job for job in jobs if job.is_backup and subject.has(job) and job.began >= after]
 
 
@@ -216,7 +218,7 @@ def item_of(vault: Vault, job: Job) -> Flow[ProtectedItem]:
             f"found by their jobs; expected one of {', '.join(MANAGEMENT_TYPES)}"
         )
     wanted = requests.ItemFilter(backup_management_type=job.backup_management_type, include_deleted=True)
-    found = yield from flows.list_protected_items(vault, **wanted)
+    found = yield from list_protected_items(vault, **wanted)
     meant = [item.item for item in found if shows(job, item)]
     if len(meant) == 1:
         return meant[0]

@@ -17,11 +17,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from operator import attrgetter
 
-from airflow_provider_azbackup.core.conversations import flows, matching
+from airflow_provider_azbackup.core.conversations import matching
+from airflow_provider_azbackup.core.conversations.jobs import get_job, list_jobs
+from airflow_provider_azbackup.core.conversations.recovery_points import (
+    get_recovery_point,
+    list_recovery_points,
+)
+from airflow_provider_azbackup.core.conversations.retry import Heard, insist
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
-from airflow_provider_azbackup.core.model.names import MANAGEMENT_TYPES
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import BackupInstance, ProtectedItem
+from airflow_provider_azbackup.core.model.workloads import MANAGEMENT_TYPES
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.wire import Flow
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
@@ -70,15 +76,13 @@ def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flo
             f"lists; {job} is of {job.backup_management_type or 'no known management type'}. "
             f"Drop require_recovery_point"
         )
-    heard, until = flows.Heard(now), now + POINT_LIMIT
+    heard, until = Heard(now), now + POINT_LIMIT
     if item is None:
-        item = yield from heard.listen(
-            flows.insist(lambda: matching.item_of(vault, job), since=now, until=until)
-        )
+        item = yield from heard.listen(insist(lambda: matching.item_of(vault, job), since=now, until=until))
     if isinstance(item, BackupInstance):
         named = _named(job)
         if not named:  # a job from a list lacks it
-            look = flows.insist(lambda: flows.get_job(job.ref), since=now, until=until)
+            look = insist(lambda: get_job(job.ref), since=now, until=until)
             named = _named((yield from heard.listen(look)))
         if named:
             return (yield from heard.listen(_get(job, item, named, now)))
@@ -91,11 +95,9 @@ def _named(job: Job) -> str:
 
 def _get(job: Job, item: ProtectedItem, point_id: str, now: float) -> Flow[RecoveryPoint]:
     """Return the recovery point that a job names."""
-    heard, until = flows.Heard(now), now + POINT_LIMIT
+    heard, until = Heard(now), now + POINT_LIMIT
     for pause in _PAUSES:
-        look = flows.insist(
-            lambda: flows.get_recovery_point(item, point_id), since=now, until=until, first_pause=pause
-        )
+        look = insist(lambda: get_recovery_point(item, point_id), since=now, until=until, first_pause=pause)
         try:
             point = yield from heard.listen(look)
         except AzureBackupNotFoundError:
@@ -112,7 +114,7 @@ def _get(job: Job, item: ProtectedItem, point_id: str, now: float) -> Flow[Recov
 
 def _search(job: Job, item: ProtectedItem, now: float) -> Flow[RecoveryPoint]:
     """Return the recovery point that lies in a job's window and belongs to no other job."""
-    heard, until = flows.Heard(now), now + POINT_LIMIT
+    heard, until = Heard(now), now + POINT_LIMIT
     kind = _kind(job.backup_type)
     wanted = requests.PointFilter(
         after=requests.moment(job.began - _MARGIN), before=requests.moment((job.ended or heard.at) + _MARGIN)
@@ -122,9 +124,7 @@ def _search(job: Job, item: ProtectedItem, now: float) -> Flow[RecoveryPoint]:
     points: list[RecoveryPoint] = []
     others: list[Job] | None = None
     for pause in _PAUSES:
-        look = flows.insist(
-            lambda: flows.list_recovery_points(item, **wanted), since=now, until=until, first_pause=pause
-        )
+        look = insist(lambda: list_recovery_points(item, **wanted), since=now, until=until, first_pause=pause)
         found = yield from heard.listen(look)
         points = [p for p in found if p.time and kind in ("", _kind(p.backup_type))]
         inside = [point for point in points if _is_inside(job, point)]
@@ -133,7 +133,7 @@ def _search(job: Job, item: ProtectedItem, now: float) -> Flow[RecoveryPoint]:
         if any(_may_have_made(job, point) for point in points):
             if others is None:
                 others = yield from heard.listen(
-                    flows.insist(lambda: _other_backups(job, kind), since=now, until=until)
+                    insist(lambda: _other_backups(job, kind), since=now, until=until)
                 )
             if point := _assign(job, others, points):
                 return _complete(point, job)
@@ -160,7 +160,7 @@ def _other_backups(job: Job, kind: str) -> Flow[list[Job]]:
         started_after=requests.moment(job.began - _BEFORE_IT),
         started_before=requests.moment((job.ended or job.began) + _MARGIN),
     )
-    jobs = yield from flows.list_jobs(requests.list_jobs(vault, **window), vault, **window)
+    jobs = yield from list_jobs(requests.list_jobs(vault, **window), vault, **window)
     return [
         each
         for each in jobs

@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_azbackup.core.model.error_codes import ErrorCode, look_up
-from airflow_provider_azbackup.core.model.names import AcceptWarnings, WaitFor, read_warnings
 from airflow_provider_azbackup.core.model.resources import JobRef
+from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitFor, read_warnings
 from airflow_provider_azbackup.core.wire import JsonObject
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,

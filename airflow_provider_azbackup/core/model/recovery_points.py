@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
-from airflow_provider_azbackup.core.model.names import AKS, CONSISTENCIES, TIERS
 from airflow_provider_azbackup.core.model.resources import ProtectedItem
+from airflow_provider_azbackup.core.model.workloads import AKS, CONSISTENCIES, TIERS
 from airflow_provider_azbackup.core.wire import JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupNotFoundError
 
@@ -143,8 +143,8 @@ class RecoveryPoint:
     def has_reached(self, tier: str) -> bool:
         """Whether it can be restored from a tier, or from one that is farther from the source.
 
-        :param tier: a word of :data:`~airflow_provider_azbackup.core.model.names.TIERS`. An archived recovery
-            point has been in the vault.
+        :param tier: a word of :data:`~airflow_provider_azbackup.core.model.workloads.TIERS`. An archived
+            recovery point has been in the vault.
         """
         reached = (_rank(TIERS, _LIKE.get(each, each)) for each in self.usable_tiers)
         return max(reached, default=0) >= _rank(TIERS, tier)
@@ -159,7 +159,8 @@ class RecoveryPoint:
     ) -> str:
         """Say why it is no proof, or less than is asked for; an empty string when it will do.
 
-        :param min_consistency: a word of :data:`~airflow_provider_azbackup.core.model.names.CONSISTENCIES`.
+        :param min_consistency: a word of
+            :data:`~airflow_provider_azbackup.core.model.workloads.CONSISTENCIES`.
         :param min_tier: as in :meth:`has_reached`.
         :param require_all_disks: refuse a backup that left out disks of a VM or volumes of a cluster.
         :param job: the backup that made it, where that is known.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from airflow_provider_azbackup.core.model.names import (
+from airflow_provider_azbackup.core.model.arm_ids import (
     BACKUP_VAULT_ID,
     DATA_PROTECTION,
     INSTANCE_ID,
@@ -26,7 +26,7 @@ from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Vault:
-    """A vault; ``vault_type`` is one of :data:`~airflow_provider_azbackup.core.model.names.VAULT_TYPES`."""
+    """A vault; ``vault_type`` is one of :data:`~airflow_provider_azbackup.core.model.arm_ids.VAULT_TYPES`."""
 
     subscription_id: str
     resource_group_name: str

@@ -17,8 +17,8 @@ from functools import partial
 from itertools import chain
 from typing import Any, Generic, NotRequired, TypeAlias, TypedDict, Unpack
 
-from airflow_provider_azbackup.core.conversations import flows
 from airflow_provider_azbackup.core.conversations.matching import Subject, key_of
+from airflow_provider_azbackup.core.conversations.retry import Heard, Patience, accepted, spread_pause
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault, last_segment
 from airflow_provider_azbackup.core.rest import requests, responses
@@ -162,7 +162,7 @@ class Reader(Generic[T]):
     ) -> None:
         self.after, self.due, self.tell = after, due, tell
         self._apart = apart
-        self._patience = flows.Patience(due)
+        self._patience = Patience(due)
         self._found: list[Job] = []
 
     def prepare(self) -> None:
@@ -179,7 +179,7 @@ class Reader(Generic[T]):
 
     def fail(self, error: AzureBackupError, at: float) -> None:
         """Take that a list could not be read."""
-        self._found, self.due = [], at + flows.spread_pause(self._apart, error)
+        self._found, self.due = [], at + spread_pause(self._apart, error)
         try:
             self._patience.bear(error, at)
         except AzureBackupError as lasting:
@@ -255,7 +255,7 @@ class Follower(Reader[Listing]):
         """Take that a list has come to its end."""
         self._patience.calm()
         found, self._found = self._found, []
-        self.due = at + flows.spread_pause(self._apart)
+        self.due = at + spread_pause(self._apart)
         self.tell(Listing(jobs=tuple(found), after=self._covers, at=at))
 
 
@@ -263,7 +263,7 @@ def _shown(job: Job, at: float) -> Reply:
     return Reply(status=200, at=at, text=json.dumps(job.body))
 
 
-class Sweep(flows.Heard):
+class Sweep(Heard):
     """The reads of one vault, for all waits on its jobs.
 
     :param vault: the vault.
@@ -349,7 +349,7 @@ class Sweep(flows.Heard):
         assert answer is not None
         self.hear(answer)
         try:
-            job = responses.read_job(watcher.ref, flows.accepted(answer, call, 200))
+            job = responses.read_job(watcher.ref, accepted(answer, call, 200))
         except AzureBackupError as error:
             job = None
             if self._broke_off and isinstance(error, AzureBackupTransientError):
@@ -392,7 +392,7 @@ class Sweep(flows.Heard):
             assert answer is not None
             self.hear(answer)
             try:
-                reply = flows.accepted(answer, call, 200)
+                reply = accepted(answer, call, 200)
                 page = responses.read_page(reply)
                 call = requests.next_page(reply, page.next_link) if page.next_link else None
             except AzureBackupError as error:

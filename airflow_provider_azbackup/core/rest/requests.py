@@ -11,20 +11,7 @@ from types import MappingProxyType
 from typing import Any, TypedDict, Unpack, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from airflow_provider_azbackup.core.model.names import (
-    COMPRESSED,
-    DATA_PROTECTION,
-    MANAGEMENT_TYPES,
-    RECOVERY_SERVICES,
-    REQUESTS,
-    WORKLOAD,
-    check_region,
-    check_vault_options,
-    close_to,
-    refuse_cancel,
-    shown_host,
-    unknown_word,
-)
+from airflow_provider_azbackup.core.model.arm_ids import DATA_PROTECTION, RECOVERY_SERVICES
 from airflow_provider_azbackup.core.model.resources import (
     BackupInstance,
     JobRef,
@@ -33,6 +20,15 @@ from airflow_provider_azbackup.core.model.resources import (
     Vault,
     last_segment,
 )
+from airflow_provider_azbackup.core.model.validation import (
+    check_region,
+    check_vault_options,
+    close_to,
+    refuse_cancel,
+    shown_host,
+    unknown_word,
+)
+from airflow_provider_azbackup.core.model.workloads import COMPRESSED, MANAGEMENT_TYPES, REQUESTS, WORKLOAD
 from airflow_provider_azbackup.core.wire import Call, JsonObject, Reply
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupTransientError
 
@@ -539,6 +535,15 @@ def _twelve_hours(when: datetime | None) -> str | None:
 def moment(at: float) -> datetime:
     """Return a Unix time as the builders of this module take it."""
     return datetime.fromtimestamp(at, UTC)
+
+
+def is_between(moment: str | None, after: datetime | None, before: datetime | None) -> bool:
+    """Whether a moment is in a window; one that is not told is."""
+    first, last = (
+        bound if bound is None or bound.tzinfo else bound.replace(tzinfo=UTC) for bound in (after, before)
+    )
+    at = datetime.fromisoformat(moment) if moment else None
+    return at is None or ((first is None or at >= first) and (last is None or at <= last))
 
 
 def _utc(when: datetime) -> datetime:

@@ -18,9 +18,9 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from airflow_provider_azbackup.core.model.arm_ids import is_name
 from airflow_provider_azbackup.core.model.error_codes import Meaning, look_up
 from airflow_provider_azbackup.core.model.jobs import Job, JobError, JobTask
-from airflow_provider_azbackup.core.model.names import is_name
 from airflow_provider_azbackup.core.model.plain import MOST_ENTRIES, clean, cut
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import (

@@ -13,9 +13,16 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, ClassVar, Unpack
 
-from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.conversations.items import get_data_source, get_source_id
+from airflow_provider_azbackup.core.conversations.operations import start, validate_restore
+from airflow_provider_azbackup.core.conversations.recovery_points import (
+    find_ranges,
+    get_recovery_point,
+    list_recovery_points,
+)
+from airflow_provider_azbackup.core.conversations.retry import insist
+from airflow_provider_azbackup.core.conversations.vaults import get_region
 from airflow_provider_azbackup.core.model.jobs import Job
-from airflow_provider_azbackup.core.model.names import read_moment
 from airflow_provider_azbackup.core.model.recovery_points import (
     MOST_LISTED,
     RecoveryPoint,
@@ -29,6 +36,7 @@ from airflow_provider_azbackup.core.model.resources import (
     ProtectedItem,
     last_segment,
 )
+from airflow_provider_azbackup.core.model.validation import read_moment
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import read_time
 from airflow_provider_azbackup.core.restore.backup_vault_request import instance_request
@@ -135,9 +143,9 @@ def prepare(item: ProtectedItem, order: Order, until: float | None = None) -> Fl
     if place:
         source_id = region = ""
         if needs_source(place):
-            source_id = yield from _patiently(partial(flows.get_source_id, item), until)
+            source_id = yield from _patiently(partial(get_source_id, item), until)
         if needs_region(item, place):
-            region = yield from _patiently(partial(flows.get_region, item.vault), until)
+            region = yield from _patiently(partial(get_region, item.vault), until)
         body = restore_request(
             item,
             place,
@@ -154,24 +162,24 @@ def prepare(item: ProtectedItem, order: Order, until: float | None = None) -> Fl
 
 def _prepare_instance(item: BackupInstance, order: Order, until: float | None) -> Flow[Prepared]:
     facts, request = yield from (_by_place if order.place else _by_body)(item, order, until)
-    yield from _patiently(lambda: flows.validate_restore(item, request), until)
+    yield from _patiently(lambda: validate_restore(item, request), until)
     return Prepared(call=requests.restore_instance(item, request), point=facts)
 
 
 def _by_place(item: BackupInstance, order: Order, until: float | None) -> Flow[tuple[JsonObject, JsonObject]]:
     place, moment = order.place, order.point_in_time
-    source = yield from _patiently(partial(flows.get_data_source, item), until)
+    source = yield from _patiently(partial(get_data_source, item), until)
     check_fit(source.kind, item.label, place)
     passed_over: list[str] = []
     if moment:
-        kept = yield from _patiently(partial(flows.find_ranges, item), until)
+        kept = yield from _patiently(partial(find_ranges, item), until)
         choose_range(item, [kept], moment, what="the versions that are kept")
         point = RecoveryPoint(item=item, point_id="", time=moment.isoformat())
     else:
         point, passed_over = yield from _choose(item, order, until)
     region = place.get("region") or source.region
     if not region:
-        region = yield from _patiently(partial(flows.get_region, item.vault), until)
+        region = yield from _patiently(partial(get_region, item.vault), until)
     request = instance_request(source, place, point=point, region=region, point_in_time=moment)
     return _facts(point, passed_over), request
 
@@ -197,7 +205,7 @@ def restore(item: ProtectedItem, **options: Unpack[RestoreOptions]) -> Flow[Oper
     :raises AzureBackupError: when Azure refused it.
     """
     prepared = yield from prepare(item, Order.read(item, **options))
-    return (yield from flows.start(item, prepared.call, RestoreIntent.noun))
+    return (yield from start(item, prepared.call, RestoreIntent.noun))
 
 
 def _choose(item: ProtectedItem, order: Order, until: float | None) -> Flow[tuple[RecoveryPoint, list[str]]]:
@@ -205,7 +213,7 @@ def _choose(item: ProtectedItem, order: Order, until: float | None) -> Flow[tupl
     if order.point != LATEST:
         return (yield from _find(item, order, until)), []
     query_type = "Log" if order.point_in_time else None
-    points = yield from _patiently(lambda: flows.list_recovery_points(item, query_type=query_type), until)
+    points = yield from _patiently(lambda: list_recovery_points(item, query_type=query_type), until)
     if order.point_in_time:
         return choose_range(item, points, order.point_in_time), []
     return choose_point(item, points, as_of=order.as_of, from_archive=order.from_archive)
@@ -219,9 +227,9 @@ def _find(item: ProtectedItem, order: Order, until: float | None) -> Flow[Recove
     """
     point_id = order.point
     try:
-        point = yield from _patiently(lambda: flows.get_recovery_point(item, point_id), until)
+        point = yield from _patiently(lambda: get_recovery_point(item, point_id), until)
     except AzureBackupNotFoundError as error:
-        points = yield from _patiently(lambda: flows.list_recovery_points(item), until)
+        points = yield from _patiently(lambda: list_recovery_points(item), until)
         raise AzureBackupNotFoundError(
             f"{item.label} has no recovery point {point_id!r}; {list_points(points)}",
             status=error.status,
@@ -241,7 +249,7 @@ def _find(item: ProtectedItem, order: Order, until: float | None) -> Flow[Recove
 
 
 def _patiently(make: Callable[[], Flow[T]], until: float | None) -> Flow[T]:
-    return (yield from make() if until is None else flows.insist(make, since=0.0, until=until))
+    return (yield from make() if until is None else insist(make, since=0.0, until=until))
 
 
 @dataclass(frozen=True, kw_only=True)

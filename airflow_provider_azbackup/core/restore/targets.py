@@ -15,17 +15,19 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
-from airflow_provider_azbackup.core.model.names import (
+from airflow_provider_azbackup.core.model.arm_ids import (
     DATA_PROTECTION,
     RECOVERY_SERVICES,
+    match_item,
+    split_instance_id,
+)
+from airflow_provider_azbackup.core.model.validation import (
     check_name,
     check_region,
     check_word,
     is_template,
-    match_item,
     read_moment,
     shown_host,
-    split_instance_id,
 )
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 

@@ -21,17 +21,14 @@ from itertools import chain, repeat
 from operator import attrgetter
 from typing import Any, ClassVar, Unpack
 
-from airflow_provider_azbackup.core.conversations import flows, matching
+from airflow_provider_azbackup.core.conversations import matching
+from airflow_provider_azbackup.core.conversations.jobs import get_job, list_jobs
+from airflow_provider_azbackup.core.conversations.operations import by_rule, start, wait_for_operation
+from airflow_provider_azbackup.core.conversations.retry import Heard, insist, spread_pause
 from airflow_provider_azbackup.core.model.jobs import Job, is_proven
-from airflow_provider_azbackup.core.model.names import (
-    REQUESTS,
-    SCHEDULED_TYPES,
-    AcceptWarnings,
-    IfRunning,
-    StartedBy,
-    management_of,
-)
 from airflow_provider_azbackup.core.model.resources import BackupInstance, JobRef, OperationRef, ProtectedItem
+from airflow_provider_azbackup.core.model.validation import AcceptWarnings, IfRunning, StartedBy
+from airflow_provider_azbackup.core.model.workloads import REQUESTS, SCHEDULED_TYPES, management_of
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import FoundItem
 from airflow_provider_azbackup.core.wire import Answer, Call, Flow, JsonObject
@@ -220,8 +217,8 @@ class BackupIntent(Intent):
         """Return the request; of a backup instance its policy may have to say by which rule."""
         item, body = self.item, self.body
         if isinstance(item, BackupInstance):
-            body = yield from flows.insist(
-                lambda: flows.by_rule(item, self.body), since=self.now, until=self.now + BUSY_LIMIT
+            body = yield from insist(
+                lambda: by_rule(item, self.body), since=self.now, until=self.now + BUSY_LIMIT
             )
         return Prepared(call=requests.trigger_backup(self.item, body))
 
@@ -295,7 +292,7 @@ def join_other(intent: Intent, failed: Job, *, remember: Remember, tell: Tell) -
     return (yield from search.listen(search.join(failed)))
 
 
-class _Search(flows.Heard):
+class _Search(Heard):
     """The conversations of one intent."""
 
     def __init__(self, intent: Intent, remember: Remember, tell: Tell, *, may_leave: bool = False) -> None:
@@ -354,7 +351,7 @@ class _Search(flows.Heard):
             self.tell(f"This task has started {job}; waiting until it is cancelled")
             if self.at >= intent.deadline:
                 raise AzureBackupBusyError(f"still being cancelled: {job}", job=job.facts())
-            pause = flows.spread_pause(30.0)
+            pause = spread_pause(30.0)
         if job.is_running and (not same or job.is_being_cancelled):
             whose = "Somebody cancels it" if same else "An earlier attempt of this task started it"
             return self._meet(job, whose)
@@ -432,7 +429,7 @@ class _Search(flows.Heard):
             self.remember(asking)
             try:
                 call = replace(ready.call.later(asked - self.azure_time()), once=True)
-                operation = yield from flows.start(item, call, intent.noun)
+                operation = yield from start(item, call, intent.noun)
                 accepted = replace(asking, operation=operation.operation_id, began=self.began)
                 self.remember(accepted)
                 self.tell(
@@ -440,7 +437,7 @@ class _Search(flows.Heard):
                 )
                 if self.may_leave and self.crowd >= CROWD:
                     return Secured(ref=None, since=intent.now, began=self.began, note=accepted)
-                ref = yield from flows.wait_for_operation(operation, intent.noun)
+                ref = yield from wait_for_operation(operation, intent.noun)
             except (AzureBackupBusyError, AzureBackupLimitError) as error:
                 # What is in the way may be what a request of unknown fate has started.
                 self.remember(asking if sent else None)
@@ -448,7 +445,7 @@ class _Search(flows.Heard):
                 if is_busy and intent.if_running == "fail":
                     raise
                 busy_since = busy_since or self.at
-                pause, blind = flows.spread_pause(next(busy_pauses), error), intent.deadline
+                pause, blind = spread_pause(next(busy_pauses), error), intent.deadline
                 # A longer pause, which only Azure asks for, is not spent in the worker.
                 is_long = pause >= 2 * _MINUTE or self.at + pause >= intent.deadline
                 if not is_busy or is_long or self.at - busy_since >= busy_limit:
@@ -597,7 +594,7 @@ class _Search(flows.Heard):
                 f"An earlier try ended after Azure had accepted operation {note.operation}; following it"
             )
             try:
-                return (yield from flows.wait_for_operation(operation, self.intent.noun))
+                return (yield from wait_for_operation(operation, self.intent.noun))
             except (AzureBackupRefusedError, AzureBackupTransientError):
                 return None
             except AzureBackupUnconfirmedStartError as error:
@@ -668,8 +665,8 @@ class _Search(flows.Heard):
         Azure names a database and the type of its backup only some moments after the job began.
         """
         for again in (*_PAUSES[:3], 0.0):
-            jobs = yield from flows.insist(
-                lambda: flows.list_jobs(make(), self.intent.item.vault),
+            jobs = yield from insist(
+                lambda: list_jobs(make(), self.intent.item.vault),
                 since=0.0,
                 until=until,
                 first_pause=pause,
@@ -688,7 +685,7 @@ class _Search(flows.Heard):
 
     def _names(self, until: float) -> Flow[Sequence[FoundItem]]:
         item = self.intent.item
-        return (yield from flows.insist(lambda: matching.alike(item), since=0.0, until=until))
+        return (yield from insist(lambda: matching.alike(item), since=0.0, until=until))
 
     def _is_ours(self, job: Job, names: Sequence[FoundItem], *, any_type: bool = False) -> bool | None:
         """Whether a job is one of the item, by what a list shows of it; None for "may be"."""
@@ -706,8 +703,8 @@ class _Search(flows.Heard):
 
     def _look(self, ref: JobRef, since: float, pause: float) -> Flow[Job]:
         return (
-            yield from flows.insist(
-                lambda: flows.get_job(ref),
+            yield from insist(
+                lambda: get_job(ref),
                 since=since,
                 until=self.intent.deadline,
                 first_pause=pause,

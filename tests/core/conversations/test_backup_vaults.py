@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.conversations.items import resolve_protected_item
+from airflow_provider_azbackup.core.conversations.jobs import cancel_job, list_jobs, stop_job
+from airflow_provider_azbackup.core.conversations.operations import trigger_backup, wait_for_operation
+from airflow_provider_azbackup.core.conversations.recovery_points import list_recovery_points
+from airflow_provider_azbackup.core.conversations.vaults import probe
+from airflow_provider_azbackup.core.model.arm_ids import split_job_id, told_type, type_of
 from airflow_provider_azbackup.core.model.jobs import JobError, JobTask, Outcome, is_proven
-from airflow_provider_azbackup.core.model.names import IfRunning, check_item, split_job_id, told_type, type_of
 from airflow_provider_azbackup.core.model.resources import (
     BackupInstance,
     JobRef,
@@ -20,6 +24,7 @@ from airflow_provider_azbackup.core.model.resources import (
     ProtectedItem,
     Vault,
 )
+from airflow_provider_azbackup.core.model.validation import IfRunning, check_item
 from airflow_provider_azbackup.core.polling.sweep import Sweep, Watcher
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.settings import Settings
@@ -191,7 +196,7 @@ def test_a_vault_that_is_named_has_the_type_of_the_task_or_of_the_connection() -
 
 
 def test_rule_and_tag_are_taken_from_the_policy_when_none_is_given() -> None:
-    played = play(flows.trigger_backup(DISK, BODY), ok("backup_instance"), ok("backup_policy"), ACCEPTED)
+    played = play(trigger_backup(DISK, BODY), ok("backup_instance"), ok("backup_policy"), ACCEPTED)
     assert played.result == OPERATION
     assert [(call.method, call.path) for call in played.calls] == [
         ("GET", DISK.path),
@@ -205,7 +210,7 @@ def test_rule_and_tag_are_taken_from_the_policy_when_none_is_given() -> None:
 
 def test_a_tag_that_is_given_comes_before_the_rules_own() -> None:
     body = requests.backup_request(DISK, retention_tag="Monthly")
-    played = play(flows.trigger_backup(DISK, body), ok("backup_instance"), ok("backup_policy"), ACCEPTED)
+    played = play(trigger_backup(DISK, body), ok("backup_instance"), ok("backup_policy"), ACCEPTED)
     assert played.calls[-1].body == requests.backup_request(
         DISK, rule_name="BackupNightly", retention_tag="Monthly"
     )
@@ -213,7 +218,7 @@ def test_a_tag_that_is_given_comes_before_the_rules_own() -> None:
 
 def test_a_rule_that_is_given_is_taken_as_it_is_and_the_policy_is_not_read() -> None:
     body = requests.backup_request(DISK, rule_name="BackupNightly")
-    played = play(flows.trigger_backup(DISK, body), ok("backup_instance"), ACCEPTED)
+    played = play(trigger_backup(DISK, body), ok("backup_instance"), ACCEPTED)
     assert [call.body for call in played.calls] == [None, NIGHTLY]
 
 
@@ -229,7 +234,7 @@ def test_a_rule_that_is_given_is_taken_as_it_is_and_the_policy_is_not_read() -> 
 )
 def test_a_rule_may_tell_no_tag_of_its_own(tagging: Any, tag: str | None) -> None:
     answers = (ok("backup_instance"), policy(rule("BackupNightly", tagging)), ACCEPTED)
-    played = play(flows.trigger_backup(DISK, BODY), *answers)
+    played = play(trigger_backup(DISK, BODY), *answers)
     assert played.calls[-1].body == requests.backup_request(
         DISK, rule_name="BackupNightly", retention_tag=tag
     )
@@ -245,7 +250,7 @@ def test_a_rule_may_tell_no_tag_of_its_own(tagging: Any, tag: str | None) -> Non
 def test_a_policy_without_one_rule_to_follow_starts_nothing(rules: Any, words: str) -> None:
     asked: list[Call] = []
     with pytest.raises(AzureBackupConfigError, match=words):
-        play(flows.trigger_backup(DISK, BODY), ok("backup_instance"), policy(*rules), calls=asked)
+        play(trigger_backup(DISK, BODY), ok("backup_instance"), policy(*rules), calls=asked)
     assert {call.method for call in asked} == {"GET"}
 
 
@@ -258,7 +263,7 @@ def test_azure_decides_about_an_instance_that_is_not_protected(described: dict[s
     refused = answered(400, {"error": {"code": "UserErrorNotProtected", "message": "it is not protected"}})
     with pytest.raises(AzureBackupRefusedError, match=r"it is not protected"):
         play(
-            flows.trigger_backup(DISK, NIGHTLY),
+            trigger_backup(DISK, NIGHTLY),
             answered(200, {"properties": described}),
             refused,
             calls=asked,
@@ -269,8 +274,8 @@ def test_azure_decides_about_an_instance_that_is_not_protected(described: dict[s
 def test_an_instance_that_names_no_policy_needs_a_rule_name() -> None:
     bare = answered(200, {"properties": {}})
     with pytest.raises(AzureBackupTransientError, match="names no policy; give rule_name"):
-        play(flows.trigger_backup(DISK, BODY), bare)
-    assert play(flows.trigger_backup(DISK, NIGHTLY), bare, ACCEPTED).result == OPERATION
+        play(trigger_backup(DISK, BODY), bare)
+    assert play(trigger_backup(DISK, NIGHTLY), bare, ACCEPTED).result == OPERATION
 
 
 def test_the_name_of_a_policy_leads_out_of_no_vault() -> None:
@@ -285,12 +290,12 @@ def test_the_name_of_a_policy_leads_out_of_no_vault() -> None:
 
 def test_an_operation_names_its_job_by_an_arm_id_in_any_casing() -> None:
     answers = (ok("vault_operation_in_progress"), ok("vault_operation_succeeded"))
-    assert play(flows.wait_for_operation(OPERATION), *answers).result == JOB
+    assert play(wait_for_operation(OPERATION), *answers).result == JOB
 
 
 def test_an_operation_that_fails_inside_a_200_has_started_nothing() -> None:
     with pytest.raises(AzureBackupRefusedError) as error:
-        play(flows.wait_for_operation(OPERATION), ok("vault_operation_failed"))
+        play(wait_for_operation(OPERATION), ok("vault_operation_failed"))
     assert error.value.code == "UserErrorMissingPermissions"
     assert str(error.value).endswith(
         "no backup was started: UserErrorMissingPermissions The vault may not read the disk. Recommended: "
@@ -301,7 +306,7 @@ def test_an_operation_that_fails_inside_a_200_has_started_nothing() -> None:
 def test_a_refusal_tells_what_azure_recommends() -> None:
     refusal = answered(400, {"error": sample("vault_operation_failed")["error"]})
     with pytest.raises(AzureBackupRefusedError, match=r"Recommended: Grant the vault's identity Disk"):
-        play(flows.trigger_backup(DISK, NIGHTLY), ok("backup_instance"), refusal)
+        play(trigger_backup(DISK, NIGHTLY), ok("backup_instance"), refusal)
 
 
 def test_a_job_is_read_as_far_as_it_is_known() -> None:
@@ -367,7 +372,7 @@ def test_the_older_words_of_backup_vaults_are_known(word: str, outcome: Outcome)
 
 def test_recovery_points_are_read_and_narrowed_down_here() -> None:
     def points(**wanted: datetime) -> Any:
-        return play(flows.list_recovery_points(DISK, **wanted), ok("vault_points")).result
+        return play(list_recovery_points(DISK, **wanted), ok("vault_points")).result
 
     (point,) = points()
     assert (point.time, point.backup_type, point.consistency) == (
@@ -390,27 +395,27 @@ def test_recovery_points_are_read_and_narrowed_down_here() -> None:
 
 @pytest.mark.parametrize("name", ["shop-disk", "Shop-Disk", DISK.name, DISK.name.upper()])
 def test_an_instance_is_looked_up_by_its_friendly_or_its_own_name(name: str) -> None:
-    played = play(flows.resolve_protected_item(VAULT, name), ok("backup_instances"))
+    played = play(resolve_protected_item(VAULT, name), ok("backup_instances"))
     assert played.result == DISK
     assert [call.path for call in played.calls] == [f"{VAULT.path}/backupInstances"]
 
 
 def test_the_arm_id_of_an_instance_needs_no_request_and_no_vault() -> None:
-    assert play(flows.resolve_protected_item(None, DISK.path)).result == DISK
+    assert play(resolve_protected_item(None, DISK.path)).result == DISK
 
 
 def test_a_name_that_means_no_instance_or_several_is_told() -> None:
     with pytest.raises(AzureBackupNotFoundError, match=r"it protects shop-disk, shop-server/orders, twin$"):
-        play(flows.resolve_protected_item(VAULT, "shop"), ok("backup_instances"))
+        play(resolve_protected_item(VAULT, "shop"), ok("backup_instances"))
     with pytest.raises(AzureBackupConfigError, match=r"'twin' means 2 .*/backupInstances/twin-twin-a0000000"):
-        play(flows.resolve_protected_item(VAULT, "twin"), ok("backup_instances"))
+        play(resolve_protected_item(VAULT, "twin"), ok("backup_instances"))
 
 
 def test_a_machine_is_not_looked_for_in_a_backup_vault() -> None:
     with pytest.raises(
         AzureBackupConfigError, match="only Recovery Services vaults protect VMs and file shares"
     ):
-        play(flows.resolve_protected_item(VAULT, MACHINE))
+        play(resolve_protected_item(VAULT, MACHINE))
 
 
 # Lists
@@ -435,7 +440,7 @@ def test_jobs_are_narrowed_down_here() -> None:
 
     def statuses(**wanted: Any) -> list[str]:
         first = requests.list_jobs(VAULT, **wanted)
-        return [job.status for job in play(flows.list_jobs(first, VAULT, **wanted), jobs).result]
+        return [job.status for job in play(list_jobs(first, VAULT, **wanted), jobs).result]
 
     assert statuses() == ["InProgress", "Completed", "Failed"]
     assert statuses(status="inprogress") == ["InProgress"]
@@ -446,11 +451,11 @@ def test_jobs_are_narrowed_down_here() -> None:
 
 
 def test_a_connection_test_counts_the_jobs_that_run() -> None:
-    seen = play(flows.probe(VAULT, "s"), listed(in_list(), in_list("Completed"), in_list("Paused")))
+    seen = play(probe(VAULT, "s"), listed(in_list(), in_list("Completed"), in_list("Paused")))
     assert seen.result == "vault young-vault in vaults-rg, 2 jobs running"
     assert len(seen.calls) == 1
     vaults = answered(200, {"value": [{"name": "young-vault"}]})
-    assert play(flows.probe(None, "s", "DataProtection"), vaults).calls == [
+    assert play(probe(None, "s", "DataProtection"), vaults).calls == [
         requests.list_vaults("s", "DataProtection")
     ]
 
@@ -459,7 +464,7 @@ def test_a_connection_test_counts_the_jobs_that_run() -> None:
 
 
 def test_nobody_is_asked_to_cancel_a_job_of_a_backup_vault() -> None:
-    for flow in (flows.cancel_job(JOB), flows.stop_job(JOB, since=START, until=START)):
+    for flow in (cancel_job(JOB), stop_job(JOB, since=START, until=START)):
         with pytest.raises(
             AzureBackupConfigError, match="Azure has no way to cancel a job of a Backup vault"
         ):

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.conversations.jobs import cancel_job, get_job
+from airflow_provider_azbackup.core.conversations.operations import (
+    get_operation,
+    trigger_backup,
+    wait_for_operation,
+)
+from airflow_provider_azbackup.core.conversations.vaults import probe
 from airflow_provider_azbackup.core.model.jobs import Outcome
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.wire import Call, Lost
@@ -41,11 +47,11 @@ PENDING, DONE = ok("operation_in_progress"), ok("operation_succeeded")
 
 
 def start() -> Any:
-    return flows.trigger_backup(ITEM, BODY)
+    return trigger_backup(ITEM, BODY)
 
 
 def follow() -> Any:
-    return flows.wait_for_operation(OPERATION)
+    return wait_for_operation(OPERATION)
 
 
 def test_an_accepted_backup_is_known_by_its_operation_at_the_vault() -> None:
@@ -180,14 +186,14 @@ def test_an_operation_that_azure_refuses_to_show_is_told_at_once() -> None:
 
 
 def test_one_look_is_one_request() -> None:
-    assert play(flows.get_job(JOB), ok("job_completed")).result.outcome is Outcome.SUCCEEDED
-    operation = play(flows.get_operation(OPERATION), DONE).result
+    assert play(get_job(JOB), ok("job_completed")).result.outcome is Outcome.SUCCEEDED
+    operation = play(get_operation(OPERATION), DONE).result
     assert (operation.ref, operation.job_id) == (OPERATION, JOB.job_id)
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])
 def test_a_cancellation_is_asked_for_once(status: int) -> None:
-    played = play(flows.cancel_job(JOB), answered(status))
+    played = play(cancel_job(JOB), answered(status))
     assert (played.result, played.calls) == (None, [requests.cancel_job(JOB)])
 
 
@@ -203,32 +209,32 @@ def test_a_cancellation_is_asked_for_once(status: int) -> None:
 )
 def test_a_cancellation_that_azure_declines_is_told(answer: Any, kind: type[AzureBackupError]) -> None:
     with pytest.raises(kind):
-        play(flows.cancel_job(JOB), answer)
+        play(cancel_job(JOB), answer)
 
 
 def test_no_answer_to_a_look_says_what_was_asked_and_why_there_is_none() -> None:
     with pytest.raises(AzureBackupTransientError) as error:
-        play(flows.get_job(JOB), LOST)
+        play(get_job(JOB), LOST)
     assert str(error.value) == f"the connection was reset (GET {JOB.path} got no answer)"
     with pytest.raises(AzureBackupAuthError, match=r"wrong secret .*got no answer"):
-        play(flows.get_job(JOB), NO_TOKEN)
+        play(get_job(JOB), NO_TOKEN)
 
 
 def test_the_probe_of_a_connection_makes_one_call_and_says_what_it_saw() -> None:
-    seen = play(flows.probe(VAULT, "s"), ok("jobs_page"))
+    seen = play(probe(VAULT, "s"), ok("jobs_page"))
     assert seen.result == "vault night-vault in vaults-rg, 2 jobs running"
     assert seen.calls == [requests.list_jobs(VAULT, status="InProgress")]
     vaults = {"value": [{"name": f"v{number}"} for number in range(12)]}
-    seen = play(flows.probe(None, "s"), answered(200, vaults))
+    seen = play(probe(None, "s"), answered(200, vaults))
     assert seen.calls == [requests.list_vaults("s")]
     assert seen.result.startswith("subscription s, no vault set; visible vaults: v0, v1, ")
     assert seen.result.endswith("v9")
-    assert play(flows.probe(None, "s"), answered(200, {"value": []})).result.endswith("vaults: none")
+    assert play(probe(None, "s"), answered(200, {"value": []})).result.endswith("vaults: none")
     with pytest.raises(
         AzureBackupAuthError, match=r"Missing right: Microsoft.RecoveryServices/Vaults/backup"
     ):
-        play(flows.probe(VAULT, "s"), answered(403, sample("error_forbidden")))
+        play(probe(VAULT, "s"), answered(403, sample("error_forbidden")))
 
 
 def test_a_job_whose_status_is_unknown_is_running_as_far_as_one_look_tells() -> None:
-    assert play(flows.get_job(JOB), job_is("Pondering")).result.is_running
+    assert play(get_job(JOB), job_is("Pondering")).result.is_running

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core.conversations import flows, matching
+from airflow_provider_azbackup.core.conversations import matching
+from airflow_provider_azbackup.core.conversations.items import protection_of, resolve_protected_item
+from airflow_provider_azbackup.core.conversations.jobs import list_jobs
 from airflow_provider_azbackup.core.model.resources import ProtectedItem, Vault
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.wire import Call, Reply
@@ -27,11 +29,11 @@ LISTS = (ok("items_machines"), ok("items_shares"), ok("items_databases"))
 
 
 def find(name: str, vault: Vault | None = VAULT) -> Any:
-    return flows.resolve_protected_item(vault, name)
+    return resolve_protected_item(vault, name)
 
 
 def list_all() -> Any:
-    return flows.list_jobs(requests.list_jobs(VAULT), VAULT)
+    return list_jobs(requests.list_jobs(VAULT), VAULT)
 
 
 def page(body: dict[str, Any], *, next_path: str | None = None) -> Reply:
@@ -150,9 +152,9 @@ def test_the_vault_that_azure_names_for_a_vm_is_believed_when_its_item_has_that_
             "protectedItemName": ITEM.name,
         },
     )
-    assert play(flows.protection_of(MACHINE, "westeurope"), status, read(ITEM, MACHINE)).result.item == ITEM
+    assert play(protection_of(MACHINE, "westeurope"), status, read(ITEM, MACHINE)).result.item == ITEM
     with pytest.raises(AzureBackupConfigError, match=f"another resource: {MACHINE}.*{ELSEWHERE}"):
-        play(flows.protection_of(ELSEWHERE, "westeurope"), status, read(ITEM, MACHINE))
+        play(protection_of(ELSEWHERE, "westeurope"), status, read(ITEM, MACHINE))
 
 
 def test_an_escaped_id_is_the_same_id() -> None:
@@ -249,7 +251,7 @@ def test_a_list_that_cannot_be_had_is_no_empty_list(answer: Any, kind: type[Exce
         play(find("shop-vm"), ok("items_machines"), answer)
     with pytest.raises(kind):
         play(
-            flows.list_jobs(requests.list_jobs(VAULT), VAULT),
+            list_jobs(requests.list_jobs(VAULT), VAULT),
             page(sample("jobs_page"), next_path="/2"),
             answer,
         )
@@ -259,7 +261,7 @@ def test_all_pages_of_a_list_are_read() -> None:
     first = requests.list_jobs(VAULT, status="Completed")
     jobs = sample("jobs_page")
     played = play(
-        flows.list_jobs(first, VAULT),
+        list_jobs(first, VAULT),
         page(jobs, next_path="/a"),
         page({"value": []}, next_path="/b"),
         page(jobs),

@@ -12,7 +12,18 @@ from typing import Any, NoReturn
 import pytest
 
 from airflow_provider_azbackup import exceptions
-from airflow_provider_azbackup.core.conversations import flows, matching, proof, recovery_point_of_job, tiers
+from airflow_provider_azbackup.core.conversations import (
+    checks,
+    items,
+    jobs,
+    matching,
+    operations,
+    recovery_point_of_job,
+    recovery_points,
+    retry,
+    vaults,
+)
+from airflow_provider_azbackup.core.conversations.jobs import get_job
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import BackupInstance
@@ -25,7 +36,20 @@ from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBa
 from airflow_provider_azbackup.page import summary
 from tests.support.play import ITEM, JOB, LOST, OPERATION, START, UNSENT, VAULT, answered, job_is
 
-MODULES = (adoption, summary, flows, matching, plan, proof, recovery_point_of_job, tiers)
+MODULES = (
+    adoption,
+    checks,
+    items,
+    jobs,
+    matching,
+    operations,
+    plan,
+    recovery_point_of_job,
+    recovery_points,
+    retry,
+    summary,
+    vaults,
+)
 ERRORS = [
     kind for _, kind in inspect.getmembers(exceptions, inspect.isclass) if issubclass(kind, AzureBackupError)
 ]
@@ -120,7 +144,7 @@ VALUES: dict[str, Any] = {
     **{"call": requests.get_job(JOB), "first": requests.list_jobs(VAULT), "name": "shop-vm", "body": BODY},
     **{"request": BODY, "intent": INTENT, "note": None, "subject": matching.Subject.of_machine(ITEM)},
     **{"remember": lambda note: None, "tell": lambda text: None, "notice": lambda job, fault: None},
-    **{"make": lambda: flows.get_job(JOB), "flow": None, "now": START, "since": START, "after": START - 600},
+    **{"make": lambda: get_job(JOB), "flow": None, "now": START, "since": START, "after": START - 600},
     **{"until": START + 600, "deadline": START + 600, "seconds": 5.0, "poll_interval": 60.0},
     **{"point": RecoveryPoint(item=ITEM, point_id="1"), "point_id": "1", "min_tier": "HardenedRP"},
     **{"on_demand": True, "vm_id": VM, "region": "westeurope", "subscription_id": VAULT.subscription_id},
@@ -145,7 +169,7 @@ def arguments(function: Callable[..., Any], **changes: Any) -> dict[str, Any]:
             parameter.VAR_POSITIONAL,
         )
         if needed or name in ("source",):
-            known[name] = flows.get_job(JOB) if name == "flow" else VALUES[name]
+            known[name] = get_job(JOB) if name == "flow" else VALUES[name]
     if "operation" in function.__name__:
         known["ref"] = OPERATION
     return {**known, **changes}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core.conversations import tiers
+from airflow_provider_azbackup.core.conversations.recovery_points import check_tier, wait_for_tier
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import BackupInstance, ProtectedItem
 from airflow_provider_azbackup.core.rest import requests
@@ -45,7 +45,7 @@ def lies_in(*stores: str, name: str = "745c", **more: Any) -> Any:
 def wait(
     *answers: Any, then: Any = None, asked: list[Call] | None = None, point: RecoveryPoint = POINT
 ) -> Any:
-    flow = tiers.wait_for_tier(point, "HardenedRP", since=START, deadline=START + 4 * HOUR)
+    flow = wait_for_tier(point, "HardenedRP", since=START, deadline=START + 4 * HOUR)
     return play(flow, *answers, then=then, calls=asked)
 
 
@@ -102,7 +102,7 @@ def test_the_deadline_ends_the_wait_with_a_last_look() -> None:
 
 
 def test_a_last_look_that_finds_it_in_the_vault_counts() -> None:
-    flow = tiers.wait_for_tier(POINT, "HardenedRP", since=START, deadline=START - 1)
+    flow = wait_for_tier(POINT, "HardenedRP", since=START, deadline=START - 1)
     assert play(flow, lies_in("VaultStore")).result.has_reached("HardenedRP")
 
 
@@ -129,19 +129,19 @@ AKS = answered(
 
 def test_a_disk_never_comes_into_the_vault() -> None:
     with pytest.raises(AzureBackupConfigError, match="operational store only"):
-        play(tiers.check_tier(CLUSTER, "HardenedRP", on_demand=False), DISK)
-    assert play(tiers.check_tier(CLUSTER, "HardenedRP", on_demand=True), AKS).calls == [
+        play(check_tier(CLUSTER, "HardenedRP", on_demand=False), DISK)
+    assert play(check_tier(CLUSTER, "HardenedRP", on_demand=True), AKS).calls == [
         requests.get_protected_item(CLUSTER)
     ]
 
 
 def test_an_on_demand_backup_of_a_share_never_comes_into_the_vault() -> None:
     with pytest.raises(AzureBackupConfigError, match="last scheduled snapshot of a day"):
-        play(tiers.check_tier(SHARE, "HardenedRP", on_demand=True))
-    assert play(tiers.check_tier(SHARE, "HardenedRP", on_demand=False)).calls == []
+        play(check_tier(SHARE, "HardenedRP", on_demand=True))
+    assert play(check_tier(SHARE, "HardenedRP", on_demand=False)).calls == []
 
 
 @pytest.mark.parametrize("min_tier", [None, "InstantRP"])
 @pytest.mark.parametrize("item", [ITEM, SHARE, CLUSTER])
 def test_what_any_point_can_reach_is_not_asked_about(item: ProtectedItem, min_tier: str | None) -> None:
-    assert play(tiers.check_tier(item, min_tier, on_demand=True)).calls == []
+    assert play(check_tier(item, min_tier, on_demand=True)).calls == []

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.conversations.jobs import wait_for_job
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.wire import Answer, Call, Lost
@@ -55,7 +55,7 @@ def wait(
     *, every: float = 60.0, lasts: float = 86400.0, notice: Any = None, age: float = 0.0, **more: Any
 ) -> Any:
     """A wait that began ``age`` seconds ago and may go on for ``lasts`` seconds."""
-    return flows.wait_for_job(
+    return wait_for_job(
         JOB,
         poll_interval=every,
         deadline=START + lasts,

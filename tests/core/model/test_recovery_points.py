@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core.conversations import flows
 from airflow_provider_azbackup.core.conversations.recovery_point_of_job import (
     POINT_LIMIT,
     find_recovery_point,
 )
+from airflow_provider_azbackup.core.conversations.retry import insist
 from airflow_provider_azbackup.core.model.jobs import Job, JobError
 from airflow_provider_azbackup.core.model.recovery_points import (
     RecoveryPoint,
@@ -439,7 +439,7 @@ def test_a_conversation_that_fails_without_a_question_is_not_held_again() -> Non
         yield  # a flow, though it never asks
 
     with pytest.raises(AzureBackupNotFoundError, match="nothing to ask"):
-        play(flows.insist(silent, since=START, until=START + 3600))
+        play(insist(silent, since=START, until=START + 3600))
 
 
 # Whose it is, where clocks differ

@@ -2,12 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_azbackup.core.model.names import (
-    check_backup_type,
-    check_item,
-    split_job_id,
-    split_share_id,
-)
+from airflow_provider_azbackup.core.model.arm_ids import split_job_id, split_share_id
 from airflow_provider_azbackup.core.model.resources import (
     JobRef,
     OperationRef,
@@ -15,6 +10,7 @@ from airflow_provider_azbackup.core.model.resources import (
     Vault,
     last_segment,
 )
+from airflow_provider_azbackup.core.model.validation import check_backup_type, check_item
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from tests.support.play import ITEM, JOB, OPERATION, VAULT
 

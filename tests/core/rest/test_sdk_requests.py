@@ -338,7 +338,7 @@ def test_every_call_is_compared() -> None:
         if callable(made) and getattr(made, "__annotations__", {}).get("return") == "Call"
     }
     text = Path(__file__).read_text()
-    assert {name for name in makers if f"calls.{name}(" not in text} == {"next_page", "trigger_restore"}
+    assert {name for name in makers if f"requests.{name}(" not in text} == {"next_page", "trigger_restore"}
 
 
 def test_what_a_recovery_point_says_is_spelt_as_microsofts_client_reads_it(microsoft: Microsoft) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_provider_azbackup import restore_to
-from airflow_provider_azbackup.core.conversations import flows
+from airflow_provider_azbackup.core.conversations.operations import validate_restore
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import BackupInstance, ProtectedItem
 from airflow_provider_azbackup.core.rest import requests
@@ -724,7 +724,7 @@ def test_a_body_and_an_argument_cannot_both_say_from_what(
 
 
 def validated(*answers: Any, **options: Any) -> Any:
-    return play(flows.validate_restore(DISK, {"objectType": "X"}), *answers, **options)
+    return play(validate_restore(DISK, {"objectType": "X"}), *answers, **options)
 
 
 def test_a_validation_that_fails_says_that_nothing_was_restored() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core.model.names import IfRunning
 from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem
+from airflow_provider_azbackup.core.model.validation import IfRunning
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import job_of
 from airflow_provider_azbackup.core.start import adoption

@@ -1,9 +1,7 @@
-"""What a DAG author may write: shapes of ARM ids and job ids, and the backups that can be asked for.
+"""Checks of the arguments that a DAG author writes, with errors that name the argument.
 
-Operators and sensors check their arguments with this module when a DAG file is parsed, so it is kept cheap:
-no dataclasses, and no pattern is compiled before it is used.
-
-Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-backupazurevms
+Operators and sensors check their arguments with this module when a DAG file is parsed, so importing it is
+kept cheap: no dataclasses, and no pattern is compiled before it is used.
 """
 
 from __future__ import annotations
@@ -11,191 +9,40 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta, tzinfo
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from airflow_provider_azbackup.exceptions import AzureBackupConfigError
-
-VAULT_ID = "/subscriptions/<id>/resourceGroups/<group>/providers/Microsoft.RecoveryServices/vaults/<name>"
-ITEM_ID = f"{VAULT_ID}/backupFabrics/Azure/protectionContainers/<container>/protectedItems/<item>"
-BACKUP_VAULT_ID = (
-    "/subscriptions/<id>/resourceGroups/<group>/providers/Microsoft.DataProtection/backupVaults/<name>"
+from airflow_provider_azbackup.core.model.arm_ids import (
+    DATA_PROTECTION,
+    INSTANCE_ID,
+    ITEM_ID,
+    LONGEST_SHOWN,
+    RECOVERY_SERVICES,
+    VAULT_TYPES,
+    decoded,
+    is_name,
+    match_item,
+    match_vault,
+    match_vault_above,
+    match_vm,
+    split_instance_id,
+    split_share_id,
+    type_of,
 )
-INSTANCE_ID = f"{BACKUP_VAULT_ID}/backupInstances/<instance>"
-
-# The two kinds of vault: Recovery Services vaults, and the younger Backup vaults, which keep disks, blobs,
-# PostgreSQL and Kubernetes and are another service with other words.
-RECOVERY_SERVICES = "RecoveryServices"
-DATA_PROTECTION = "DataProtection"
-VAULT_TYPES = (RECOVERY_SERVICES, DATA_PROTECTION)
+from airflow_provider_azbackup.core.model.workloads import REQUESTS
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
 # Who started a job: this task, as Azure's answer to its request says; somebody else, before this attempt; or
 # it was found in a list, and began after this attempt did.
 StartedBy: TypeAlias = Literal["this task", "adopted", "found"]
-
 # What a wait is for: the end of the job, or the snapshot a machine's backup begins with.
 WaitFor: TypeAlias = Literal["completion", "snapshot"]
-
 # Which warnings of a job are accepted: all, none, or those of Azure's error codes, by symbol or by number.
 AcceptWarnings: TypeAlias = bool | Collection[str | int]
-
 # What to do about a running job of the item that this task did not start.
 IfRunning: TypeAlias = Literal["wait", "adopt", "fail"]
 IF_RUNNING = ("wait", "adopt", "fail")
-
 # The ends that a backup can come to, the good one first.
 ENDS = ("succeeded", "warned", "failed", "cancelled")
-
-VM = "IaasVMBackupRequest"
-SHARE = "AzureFileShareBackupRequest"
-WORKLOAD = "AzureWorkloadBackupRequest"
-
-# Kind of item (first part of its name): request type, and the backup types an on-demand backup of it knows.
-# SAP HANA runs Incremental backups by policy only. For SAP ASE Microsoft's clients refuse no type; these are
-# the ones that its policies have.
-REQUESTS = MappingProxyType(
-    {
-        "vm": (VM, {"Full"}),
-        "azurefileshare": (SHARE, {"Full"}),
-        "sqldatabase": (WORKLOAD, {"Full", "Differential", "Log", "CopyOnlyFull"}),
-        "saphanadatabase": (WORKLOAD, {"Full", "Differential"}),
-        "saphanadbinstance": (WORKLOAD, {"SnapshotFull", "SnapshotCopyOnlyFull"}),
-        "sapasedatabase": (WORKLOAD, {"Full", "Differential", "Log"}),
-    }
-)
-# Kinds of which a backup can be asked for with or without compression.
-COMPRESSED = frozenset({"sqldatabase", "saphanadatabase", "saphanadbinstance"})
-# Backup types that jobs may have and that nobody can ask for.
-SCHEDULED_TYPES = frozenset({"Incremental"})
-
-# What a Backup vault calls an AKS cluster, in lower case.
-AKS = "microsoft.containerservice/managedclusters"
-
-# The lists of a Recovery Services vault's items: one shows every kind of its management type.
-MANAGEMENT_TYPES = ("AzureIaasVM", "AzureStorage", "AzureWorkload")
-_MANAGEMENT = MappingProxyType(dict(zip((VM, SHARE, WORKLOAD), MANAGEMENT_TYPES, strict=True)))
-
-# From the weakest up: how consistent the copy of a machine or a share is, and how far it is from there.
-CONSISTENCIES = ("CrashConsistent", "FileSystemConsistent", "AppConsistent")
-TIERS = ("InstantRP", "HardenedRP")
-
-# Kinds of data, in lower case, whose recovery points never come into the vault, or not the on-demand ones.
-_NEVER_IN_VAULT = MappingProxyType(
-    {"microsoft.compute/disks": "Azure keeps the recovery points of disks in the operational store only"}
-)
-_NOT_ON_DEMAND = MappingProxyType(
-    {
-        "azurefileshare": "an on-demand backup of a file share is a snapshot in its storage account; even "
-        "a vaulted policy brings only the last scheduled snapshot of a day into the vault"
-    }
-)
-
-# Of a path: no control characters, and neither "." nor "..", which clients and servers take out of a path.
-_SEGMENT = r"((?!\.{1,2}(?:/|\Z))[^/?#\s\x00-\x1f\x7f][^/?#\x00-\x1f\x7f]*)"
-_GROUP = rf"/subscriptions/{_SEGMENT}/resourceGroups/{_SEGMENT}/providers"
-# Azure's internal test rings answer as Microsoft.RecoveryServicesBVTD; casing differs from answer to answer.
-_VAULT = rf"{_GROUP}/Microsoft\.RecoveryServices\w*/vaults/{_SEGMENT}"
-_BACKUP_VAULT = rf"{_GROUP}/Microsoft\.DataProtection/backupVaults/{_SEGMENT}"
-_INSTANCE = rf"({_BACKUP_VAULT})/backupInstances/{_SEGMENT}"
-_ITEM = rf"(.+)/backupFabrics/Azure/protectionContainers/{_SEGMENT}/protectedItems/{_SEGMENT}"
-_JOB = rf"(.+)/backupJobs/{_SEGMENT}"
-_OPERATION = r"/(backupOperations|backupOperationResults|operationResults|operationsStatus|operationStatus)/"
-# The most characters of a wrong id that an error shows.
-_LONGEST_SHOWN = 300
-# Not uuid.UUID(): it also takes braces, "urn:" and no dashes, which are not how Azure's answer names the job.
-_GUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_VM = rf"{_GROUP}/Microsoft\.Compute/virtualMachines/{_SEGMENT}"
-_SHARE = (
-    rf"({_GROUP}/Microsoft\.Storage/storageAccounts/[^/]+)/fileServices/default/(?:file)?shares/{_SEGMENT}"
-)
-
-
-def management_of(kind: str) -> str:
-    """Return the backup management type of a kind of item.
-
-    :param kind: a key of :data:`REQUESTS`.
-    """
-    return _MANAGEMENT[REQUESTS[kind][0]]
-
-
-def decoded(arm_id: str) -> str:
-    """Return an ARM id without percent-escapes: Microsoft's clients send ``%3B`` for ``;``.
-
-    :raises AzureBackupConfigError: when it is no text.
-    """
-    if not isinstance(arm_id, str):
-        raise AzureBackupConfigError(f"{arm_id!r:.100} is no text; expected an ARM id, a GUID or a name")
-    if "%" not in arm_id:
-        return arm_id
-    from urllib.parse import unquote  # here, because most DAG files hold no such id
-
-    return unquote(arm_id)
-
-
-def same_id(first: str, second: str) -> bool:
-    """Return whether two ARM ids name one resource: upper and lower case and percent-escapes do not count."""
-    return decoded(first).rstrip("/").casefold() == decoded(second).rstrip("/").casefold()
-
-
-def _match(pattern: str, text: str) -> re.Match[str] | None:
-    return re.fullmatch(pattern, decoded(text), re.IGNORECASE)
-
-
-def match_vault(text: str) -> re.Match[str] | None:
-    """Match the ARM id of a vault of either type: subscription, group, name."""
-    return _match(_VAULT, text) or _match(_BACKUP_VAULT, text)
-
-
-def type_of(path: str) -> str:
-    """Return the type of the vault that a path is below, or about."""
-    return DATA_PROTECTION if "/microsoft.dataprotection/" in f"{path}/".casefold() else RECOVERY_SERVICES
-
-
-def split_instance_id(text: str) -> tuple[str, str] | None:
-    """Split a backup instance's ARM id into its Backup vault's ARM id and its name."""
-    found = _match(_INSTANCE, text)
-    return (found.group(1), found.groups()[-1]) if found else None
-
-
-def match_item(text: str) -> re.Match[str] | None:
-    """Match a protected item's ARM id: vault, container, item."""
-    return _match(_ITEM, text)
-
-
-def match_vm(text: str) -> re.Match[str] | None:
-    """Match a virtual machine's ARM id: subscription, group, name."""
-    return _match(_VM, text)
-
-
-def split_share_id(text: str) -> tuple[str, str] | None:
-    """Split a file share's ARM id into its storage account's ARM id and the share's name."""
-    found = _match(_SHARE, text)
-    return (found.group(1), found.groups()[-1]) if found else None
-
-
-def split_job_id(text: str) -> tuple[str | None, str]:
-    """Split a job's ARM id into the vault's ARM id and the GUID; a GUID comes without a vault.
-
-    :raises AzureBackupConfigError: when it is neither.
-    """
-    found = _match(_JOB, text)
-    vault, job_id = found.groups() if found else (None, text)
-    if re.fullmatch(_GUID, job_id, re.IGNORECASE) and (vault is None or match_vault(vault)):
-        return vault, job_id
-    # Of a URL, the query is left out: Azure signs the address of an operation with it.
-    shown = text.partition("?")[0]
-    shown = repr(shown if len(shown) <= _LONGEST_SHOWN else f"...{shown[-_LONGEST_SHOWN:]}")
-    if re.search(_OPERATION, text, re.IGNORECASE):
-        given = (
-            f"the address of an operation is not a job id; Azure's answer about the operation names the job "
-            f"as properties.jobId. Given: {shown}"
-        )
-    else:
-        given = f"{shown} is not a job id"
-    raise AzureBackupConfigError(
-        f"{given}; expected a GUID or {VAULT_ID}/backupJobs/<GUID>, or the same below {BACKUP_VAULT_ID}"
-        f"{'. Remove the blanks around it' if text != text.strip() else ''}"
-    )
 
 
 def close_to(text: str, words: Collection[str]) -> str:
@@ -261,11 +108,6 @@ def check_texts(where: str, **arguments: object) -> None:
         )
 
 
-def is_name(text: str) -> bool:
-    """Whether a text can be one part of a path, as it is."""
-    return bool(re.fullmatch(_SEGMENT, text))
-
-
 def check_name(name: str, text: str) -> None:
     """Refuse what cannot be one part of a path.
 
@@ -274,7 +116,7 @@ def check_name(name: str, text: str) -> None:
     """
     if not is_name(decoded(text)):
         raise AzureBackupConfigError(
-            f"{name} is {text[:_LONGEST_SHOWN]!r}; expected a name without slashes, question marks, number "
+            f"{name} is {text[:LONGEST_SHOWN]!r}; expected a name without slashes, question marks, number "
             f"signs and control characters, which is neither '.' nor '..'"
         )
 
@@ -299,7 +141,7 @@ def check_region(name: str, text: str) -> None:
     """
     if not re.fullmatch(r"[A-Za-z0-9]{1,60}", text):
         raise AzureBackupConfigError(
-            f"{name} is {text[:_LONGEST_SHOWN]!r}; expected the name of a region, such as westeurope"
+            f"{name} is {text[:LONGEST_SHOWN]!r}; expected the name of a region, such as westeurope"
         )
 
 
@@ -324,7 +166,7 @@ def check_item(text: str) -> None:
         return
     raise AzureBackupConfigError(
         f"protected_item is {'a URL, ' if is_url else ''}neither a name nor the ARM id of a protected item, "
-        f"a virtual machine or a file share. Given: {text.partition('?')[0][:_LONGEST_SHOWN]!r}. "
+        f"a virtual machine or a file share. Given: {text.partition('?')[0][:LONGEST_SHOWN]!r}. "
         f"{'In a URL of the portal, the ARM id begins with /subscriptions/. ' if is_url else ''}"
         f"A protected item's ARM id is {ITEM_ID}, or {INSTANCE_ID} in a Backup vault"
     )
@@ -408,42 +250,12 @@ def check_backup_type(text: str) -> None:
     check_word("backup_type", text, sorted(set().union(*(types for _, types in REQUESTS.values()))))
 
 
-def check_min_tier(kind: str, name: str, min_tier: str | None, *, on_demand: bool) -> None:
-    """Refuse a tier that the recovery points of a kind of data never reach.
-
-    :param kind: in lower case: the first part of a protected item's name, or what a Backup vault calls a type
-        of data source.
-    :param name: what the item is called, for the error.
-    :param min_tier: a word of :data:`TIERS`, or None.
-    :param on_demand: whether the recovery point is to be that of an on-demand backup.
-    :raises AzureBackupConfigError: saying why.
-    """
-    reason = _NEVER_IN_VAULT.get(kind) or (_NOT_ON_DEMAND.get(kind) if on_demand else None)
-    if min_tier == TIERS[-1] and reason:
-        raise AzureBackupConfigError(
-            f"min_tier={min_tier!r} can never be met by {name}: {reason}. "
-            f"Ask for {TIERS[0]!r}, or drop min_tier"
-        )
-
-
 def check_vault_type(text: str) -> None:
     """Refuse what is no type of vault.
 
     :raises AzureBackupConfigError: saying what is expected.
     """
     check_word("vault_type", text, VAULT_TYPES)
-
-
-def told_type(vault_type: object, *texts: object) -> str | None:
-    """Return the type of vault that arguments tell before anything is read; None when they do not.
-
-    :param vault_type: the argument of that name.
-    :param texts: arguments that may be ARM ids, which come before it.
-    """
-    for text in texts:
-        if isinstance(text, str) and "/providers/microsoft." in text.casefold():
-            return type_of(text)
-    return vault_type if isinstance(vault_type, str) and vault_type in VAULT_TYPES else None
 
 
 def is_template(text: str) -> bool:
@@ -485,9 +297,7 @@ def check_vault_of(
     :param vault_type: likewise.
     :raises AzureBackupConfigError: showing both.
     """
-    instance = split_instance_id(text)
-    below = match_item(text) or re.fullmatch(_JOB, text, re.IGNORECASE)
-    found = match_vault(instance[0] if instance else below.group(1) if below else "")
+    found = match_vault_above(text)
     if not found:
         return
     parts = dict(

@@ -1,27 +1,60 @@
-"""Tiers: which one a kind of data can reach at all, and the wait for a recovery point to reach one.
+"""Conversations about recovery points: read one, list them, wait until one has reached a tier.
 
-Source: https://learn.microsoft.com/rest/api/backup/recovery-points/get
+Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from itertools import chain, repeat
+from typing import Unpack
 
-from airflow_provider_azbackup.core.conversations import flows
-from airflow_provider_azbackup.core.model.names import TIERS, check_min_tier
+from airflow_provider_azbackup.core.conversations.items import get_data_source
+from airflow_provider_azbackup.core.conversations.retry import (
+    Patience,
+    accepted,
+    all_pages,
+    ask,
+    spread_pause,
+)
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import BackupInstance, ProtectedItem
+from airflow_provider_azbackup.core.model.workloads import TIERS, check_min_tier
 from airflow_provider_azbackup.core.rest import requests, responses
+from airflow_provider_azbackup.core.rest.requests import is_between
 from airflow_provider_azbackup.core.wire import LAST_LOOK, Flow
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTimeoutError
+
+
+def list_recovery_points(
+    item: ProtectedItem, **wanted: Unpack[requests.PointFilter]
+) -> Flow[list[RecoveryPoint]]:
+    """Return an item's recovery points, all pages."""
+    pages = yield from all_pages(requests.list_recovery_points(item, **wanted))
+    points = [point for page in pages for point in responses.read_points(item, page)]
+    if not item.vault.is_backup_vault:
+        return points
+    return [point for point in points if is_between(point.time, wanted.get("after"), wanted.get("before"))]
+
+
+def get_recovery_point(item: ProtectedItem, point_id: str) -> Flow[RecoveryPoint]:
+    """Return one recovery point.
+
+    :raises AzureBackupNotFoundError: when the item has none of that id.
+    """
+    return responses.read_point(item, (yield from ask(requests.get_recovery_point(item, point_id))), point_id)
+
+
+def find_ranges(instance: BackupInstance) -> Flow[RecoveryPoint]:
+    """Return one entry for the stretches of time that a backup instance can be taken back to."""
+    return responses.read_ranges(instance, (yield from ask(requests.find_ranges(instance))))
 
 
 def check_tier(item: ProtectedItem, min_tier: str | None, *, on_demand: bool) -> Flow[None]:
     """Refuse a tier that no recovery point of an item can reach.
 
     :param item: what is backed up.
-    :param min_tier: a word of :data:`~airflow_provider_azbackup.core.model.names.TIERS`, or None.
+    :param min_tier: a word of :data:`~airflow_provider_azbackup.core.model.workloads.TIERS`, or None.
     :param on_demand: whether the recovery point is to be that of an on-demand backup.
     :raises AzureBackupConfigError: when waiting for it would be in vain.
     """
@@ -29,7 +62,7 @@ def check_tier(item: ProtectedItem, min_tier: str | None, *, on_demand: bool) ->
         return
     kind = item.kind
     if isinstance(item, BackupInstance):
-        kind = (yield from flows.get_data_source(item)).kind
+        kind = (yield from get_data_source(item)).kind
     check_min_tier(kind, item.label, min_tier, on_demand=on_demand)
 
 
@@ -42,22 +75,22 @@ def wait_for_tier(
     good any more: ask :meth:`RecoveryPoint.shortcoming` of what is returned.
 
     :param point: the recovery point. It is this one that has to get there; no other one counts.
-    :param min_tier: a word of :data:`~airflow_provider_azbackup.core.model.names.TIERS`.
+    :param min_tier: a word of :data:`~airflow_provider_azbackup.core.model.workloads.TIERS`.
     :param since: Unix time the wait begins.
     :param deadline: Unix time of the last look.
     :raises AzureBackupTimeoutError: when it has not reached the tier at the deadline.
     :raises AzureBackupError: when looking again cannot help, for example because the recovery point is gone.
     """
     call = replace(requests.get_recovery_point(point.item, point.point_id), deadline=deadline + LAST_LOOK)
-    patience, at = flows.Patience(since), since
+    patience, at = Patience(since), since
     for interval in chain((30.0, 60.0, 120.0), repeat(300.0)):
         if point.has_reached(min_tier) or point.is_deleted or point.is_expired or point.damage:
             return point
-        pause = flows.spread_pause(interval, patience.fault)
+        pause = spread_pause(interval, patience.fault)
         answer = yield call.later(min(pause, max(0.0, deadline - at)))
         at = answer.at
         try:
-            seen = responses.read_point(point.item, flows.accepted(answer, call, 200), point.point_id)
+            seen = responses.read_point(point.item, accepted(answer, call, 200), point.point_id)
             point = replace(seen, expiry=seen.expiry or point.expiry)
             patience.calm()
         except AzureBackupError as error:

@@ -1,0 +1,159 @@
+"""Conversations about jobs: read one, list them, wait for one, cancel one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Unpack
+
+from airflow_provider_azbackup.core.conversations.retry import (
+    _REFUSAL_PAUSE,
+    Patience,
+    accepted,
+    all_pages,
+    ask,
+    insist,
+    spread_pause,
+)
+from airflow_provider_azbackup.core.model.jobs import Job
+from airflow_provider_azbackup.core.model.resources import JobRef, Vault
+from airflow_provider_azbackup.core.model.validation import WaitFor, refuse_cancel
+from airflow_provider_azbackup.core.rest import requests, responses
+from airflow_provider_azbackup.core.rest.requests import is_between
+from airflow_provider_azbackup.core.wire import LAST_LOOK, Call, Flow
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupAuthError,
+    AzureBackupError,
+    AzureBackupNotFoundError,
+    AzureBackupRefusedError,
+    AzureBackupTimeoutError,
+)
+
+Notice = Callable[[Job | None, AzureBackupError | None], None]
+
+
+def get_job(ref: JobRef) -> Flow[Job]:
+    """Return how one job stands now."""
+    return responses.read_job(ref, (yield from ask(requests.get_job(ref))))
+
+
+def look_at_job(ref: JobRef, since: float) -> Flow[Job]:
+    """Return how a job stands now, asking again for some seconds when it is denied: one refusal may be stray.
+
+    :param since: Unix time the wait began; a job younger than a minute may still be unknown to Azure.
+    :raises AzureBackupError: a 401, 403 or 404 that lasts, and any other fault at once.
+    """
+    call, patience, pause = requests.get_job(ref), Patience(since), 0.0
+    while True:
+        answer = yield call.later(pause)
+        try:
+            return responses.read_job(ref, accepted(answer, call, 200))
+        except (AzureBackupAuthError, AzureBackupNotFoundError) as error:
+            patience.bear(error, answer.at)
+            pause = spread_pause(_REFUSAL_PAUSE, error)
+
+
+def cancel_job(ref: JobRef) -> Flow[None]:
+    """Ask for a job to be cancelled. To learn whether it was, keep reading the job.
+
+    :raises AzureBackupRefusedError: when Azure declines, for example because the job is over.
+    """
+    yield from ask(requests.cancel_job(ref), 200, 202, 204)
+
+
+def wait_for_job(
+    ref: JobRef,
+    *,
+    poll_interval: float,
+    deadline: float,
+    since: float,
+    notice: Notice,
+    first_pause: float = 0.0,
+    wait_for: WaitFor = "completion",
+) -> Flow[Job]:
+    """Look at a job until it is over, and return it, whatever its end.
+
+    Throttling, broken servers and lost answers are waited out until the deadline; a 401, 403 or 404 that
+    lasts ends the wait within a minute.
+
+    :param ref: the job.
+    :param poll_interval: seconds between looks, spread by 15 % so that many waits do not fall in step.
+    :param deadline: Unix time of the last look.
+    :param since: Unix time the wait began; a job younger than a minute may still be unknown to Azure.
+    :param notice: told after each look: the job as last seen, and the fault if there was one.
+    :param first_pause: seconds to let pass before the first look.
+    :param wait_for: ``snapshot`` ends the wait for a machine's backup behind its snapshot.
+    :raises AzureBackupTimeoutError: when the job still runs at the deadline.
+    :raises AzureBackupError: when looking again cannot help.
+    """
+    call = replace(requests.get_job(ref), deadline=deadline + LAST_LOOK)
+    patience = Patience(since)
+    job: Job | None = None
+    pause = min(first_pause, deadline - since)
+    while True:
+        answer = yield call.later(pause)
+        try:
+            job = responses.read_job(ref, accepted(answer, call, 200))
+            patience.calm()
+        except AzureBackupError as error:
+            patience.bear(error, answer.at)
+        notice(job, patience.fault)
+        if job is not None and job.is_enough(wait_for):
+            return job
+        if answer.at >= deadline:
+            raise AzureBackupTimeoutError(
+                f"the wait is over after {answer.at - since:.0f} s, the job is not: "
+                f"{job or f'job {ref.job_id} was never seen'}"
+                f"{f' (last look: {patience.fault})' if patience.fault else ''}",
+                job=job.facts() if job else None,
+            )
+        pause = min(spread_pause(poll_interval, patience.fault), deadline - answer.at)
+
+
+def stop_job(ref: JobRef, *, since: float, until: float) -> Flow[Job]:
+    """Ask for a job to be cancelled unless it is over or that was asked already; return how it stands then.
+
+    :param since: Unix time the caller began.
+    :param until: Unix time to which faults are waited out.
+    :raises AzureBackupRefusedError: when Azure declines and the job goes on.
+    :raises AzureBackupConfigError: for a job of a Backup vault, before anything is asked.
+    """
+    if ref.vault.is_backup_vault:
+        raise refuse_cancel(f"to cancel job {ref.job_id} of vault {ref.vault.name}")
+
+    def look() -> Flow[Job]:
+        return insist(lambda: get_job(ref), since=since, until=until)
+
+    job = yield from look()
+    if not job.is_running or job.is_being_cancelled:
+        return job
+    try:
+        yield from insist(lambda: cancel_job(ref), since=since, until=until)
+    except AzureBackupRefusedError:
+        # It may have ended in this moment, or a lost answer have cancelled it.
+        job = yield from look()
+        if job.is_running and not job.is_being_cancelled:
+            raise
+        return job
+    return (yield from look())
+
+
+def list_jobs(first: Call, vault: Vault, **wanted: Unpack[requests.JobFilter]) -> Flow[list[Job]]:
+    """Return the jobs of all pages of a list.
+
+    :param wanted: what the list was to be narrowed by, for a vault that cannot do that itself.
+    """
+    pages = yield from all_pages(first)
+    jobs = [job for page in pages for job in responses.read_jobs(vault, page)]
+    return [job for job in jobs if _is_wanted(job, wanted)] if vault.is_backup_vault else jobs
+
+
+def _is_wanted(job: Job, wanted: requests.JobFilter) -> bool:
+    words = (
+        (wanted.get("status"), job.status),
+        (wanted.get("operation"), job.operation),
+        (wanted.get("backup_management_type"), job.backup_management_type),
+    )
+    return all(not word or word.casefold() == is_so.casefold() for word, is_so in words) and is_between(
+        job.start_time, wanted.get("started_after"), wanted.get("started_before")
+    )

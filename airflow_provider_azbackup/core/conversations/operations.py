@@ -1,0 +1,258 @@
+"""Conversations about operations: start a backup or a restore, and follow it until Azure names the job."""
+
+from __future__ import annotations
+
+from itertools import chain, repeat
+
+from airflow_provider_azbackup.core.conversations.retry import Patience, accepted, ask, spread_pause
+from airflow_provider_azbackup.core.model.error_codes import look_up
+from airflow_provider_azbackup.core.model.resources import (
+    BackupInstance,
+    JobRef,
+    OperationRef,
+    ProtectedItem,
+    last_segment,
+)
+from airflow_provider_azbackup.core.rest import requests, responses
+from airflow_provider_azbackup.core.rest.responses import Operation
+from airflow_provider_azbackup.core.wire import Call, Flow, JsonObject, Lost
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupBusyError,
+    AzureBackupConfigError,
+    AzureBackupError,
+    AzureBackupLimitError,
+    AzureBackupRefusedError,
+    AzureBackupTimeoutError,
+    AzureBackupTransientError,
+    AzureBackupUnconfirmedStartError,
+)
+
+# Azure names the job of an accepted backup within seconds (62 s is the longest seen); after this it will not.
+OPERATION_LIMIT = 300.0
+# States of a backup instance that pass within minutes, in lower case. In any other one Azure is asked.
+_PASSING = frozenset({"updatingprotection", "configuringprotection"})
+# Seconds until such a state is read again.
+_STATE_PAUSE = 60.0
+
+
+def trigger_backup(item: ProtectedItem, body: JsonObject) -> Flow[OperationRef]:
+    """Start an on-demand backup and return the operation that Azure named. The request is sent once.
+
+    That of a backup instance is made complete first, by what its policy says now.
+
+    :raises AzureBackupUnconfirmedStartError: when no answer, or one of a broken server, leaves open whether
+        the backup was started. It is not sent again: Azure would take it for a second backup.
+    :raises AzureBackupError: when Azure refused it; then nothing was started.
+    """
+    if isinstance(item, BackupInstance):
+        body = yield from by_rule(item, body)
+    return (yield from start(item, requests.trigger_backup(item, body)))
+
+
+def start(item: ProtectedItem, call: Call, what: str = "backup") -> Flow[OperationRef]:
+    """Send the request that starts a job, once, and return the operation that Azure named.
+
+    :param item: what the job is of.
+    :param call: the request.
+    :param what: what it asks for, in errors: a backup or a restore.
+    :raises AzureBackupUnconfirmedStartError: as in :func:`trigger_backup`.
+    :raises AzureBackupError: when Azure refused it; then nothing was started.
+    """
+    answer = yield call
+    if isinstance(answer, Lost) and not answer.sent:
+        raise answer.kind(f"no {what} of {item.label} was started: {answer.reason}")
+    if isinstance(answer, Lost) or answer.status >= 500 or answer.status == 408:
+        came = answer.reason if isinstance(answer, Lost) else f"answered {answer.status}"
+        raise AzureBackupUnconfirmedStartError(
+            f"the request for a {what} of {item.label} was sent, but it is not known whether Azure has "
+            f"accepted it ({came}): a {what} may be running in vault {item.vault.name}.",
+            status=None if isinstance(answer, Lost) else answer.status,
+        )
+    try:
+        # Azure says 202; after any other 2xx a job may be running just as well.
+        responses.raise_unless(answer, call, *range(200, 300))
+    except AzureBackupTransientError as error:
+        if error.status != 429:
+            raise
+        raise AzureBackupLimitError(
+            str(error),
+            status=error.status,
+            code=error.code,
+            request_id=error.request_id,
+            retry_after=error.retry_after,
+        ) from None
+    if operation_id := responses.read_operation_id(answer):
+        return OperationRef(vault=item.vault, operation_id=operation_id)
+    raise AzureBackupUnconfirmedStartError(
+        f"the {what} of {item.label} was accepted, but the answer names no operation; a {what} is probably "
+        f"running in vault {item.vault.name}.",
+        status=answer.status,
+    )
+
+
+def by_rule(instance: BackupInstance, body: JsonObject) -> Flow[JsonObject]:
+    """Return the request for a backup of an instance, by the rule it names or by the one its policy has.
+
+    :raises AzureBackupBusyError: while its protection is being configured or changed.
+    :raises AzureBackupConfigError: when its policy has no backup rule, or several and none is named.
+    """
+    protection = responses.read_protection((yield from ask(requests.get_protected_item(instance))))
+    if protection.state.casefold() in _PASSING:
+        raise AzureBackupBusyError(
+            f"backup instance {instance.label} in vault {instance.vault.name} is {protection.state}, which "
+            f"passes within minutes; no backup of it was asked for",
+            retry_after=_STATE_PAUSE,
+        )
+    options = body["backupRuleOptions"]
+    if options["ruleName"]:
+        return body
+    if not protection.policy_id:
+        raise AzureBackupTransientError(
+            f"a backup instance names no policy; give rule_name. Backup instance: {instance.path}"
+        )
+    policy = requests.get_policy(instance, protection.policy_id)
+    rules = responses.read_rules((yield from ask(policy)))
+    if len(rules) != 1:
+        raise AzureBackupConfigError(
+            f"the policy {last_segment(policy.path)!r} of backup instance {instance.label} has "
+            + (
+                f"{len(rules)} backup rules; say which one as rule_name: {', '.join(r.name for r in rules)}"
+                if rules
+                else "no backup rule, so there is nothing to run on demand: what it backs up, it backs up "
+                "all the time"
+            )
+        )
+    tag = options["triggerOption"].get("retentionTagOverride") or rules[0].tag
+    return requests.rule_request(rules[0].name, tag)
+
+
+def get_operation(ref: OperationRef) -> Flow[Operation]:
+    """Return where an operation stands."""
+    return responses.read_operation(ref, (yield from ask(requests.get_operation(ref))))
+
+
+def wait_for_operation(ref: OperationRef, what: str = "backup") -> Flow[JobRef]:
+    """Follow the operation of an accepted backup or restore until it names its job.
+
+    :param what: what was accepted, in errors: a backup or a restore.
+    :raises AzureBackupRefusedError: when the operation failed: no job was started.
+    :raises AzureBackupTransientError: likewise, for an internal error of Azure's.
+    :raises AzureBackupUnconfirmedStartError: when it names no job, at its end or within
+        :data:`OPERATION_LIMIT` seconds, or when Azure will not show it: a job may be running.
+    """
+    try:
+        operation = yield from _end_of(ref)
+    except AzureBackupTimeoutError as error:
+        raise AzureBackupUnconfirmedStartError(f"{error}; a {what} may be running.") from None
+    except AzureBackupError as error:
+        # It was accepted all the same: a caller must not take this for "nothing started".
+        raise AzureBackupUnconfirmedStartError(
+            f"the {what} was accepted as operation {ref.operation_id} in vault {ref.vault.name} and "
+            f"may be running, but Azure will not show the operation: {error}.",
+            status=error.status,
+            code=error.code,
+            request_id=error.request_id,
+        ) from None
+    return _job_of_operation(operation, what)
+
+
+def validate_restore(instance: BackupInstance, request: JsonObject) -> Flow[None]:
+    """Ask Azure whether a restore would work, and follow that to its end. Nothing is started.
+
+    :param request: the restore request.
+    :raises AzureBackupRefusedError: when it would not.
+    :raises AzureBackupTransientError: when Azure does not say within :data:`OPERATION_LIMIT` seconds.
+    :raises AzureBackupError: when Azure could not be asked.
+    """
+    call = requests.validate_restore(instance, request)
+    try:
+        reply = yield from ask(call, 200, 202)
+    except AzureBackupRefusedError as error:
+        raise type(error)(
+            f"nothing was restored, Azure's validation refuses the request: {error}",
+            status=error.status,
+            code=error.code,
+            request_id=error.request_id,
+            retry_after=error.retry_after,
+        ) from None
+    operation_id = responses.read_operation_id(reply)
+    if operation_id is None:
+        if reply.status == 200:  # it would
+            return
+        raise AzureBackupTransientError(
+            f"nothing was restored, Azure's answer names no operation that would say whether a restore of "
+            f"{instance.label} would work",
+            status=reply.status,
+        )
+    try:
+        operation = yield from _end_of(OperationRef(vault=instance.vault, operation_id=operation_id))
+    except AzureBackupTimeoutError as error:
+        raise AzureBackupTransientError(
+            f"nothing was restored, Azure does not say whether it would work: {error}"
+        ) from None
+    if not operation.succeeded:
+        raise _refusal(
+            operation,
+            f"nothing was restored, Azure says that the restore of {instance.label} would not work (its "
+            f"validation ended {operation.status})",
+        )
+
+
+def _end_of(ref: OperationRef) -> Flow[Operation]:
+    """Ask for an operation until it is over, and return it.
+
+    :raises AzureBackupTimeoutError: when it is not within :data:`OPERATION_LIMIT` seconds.
+    :raises AzureBackupError: when Azure will not show it.
+    """
+    call = requests.get_operation(ref)
+    patience: Patience | None = None
+    since = 0.0
+    for interval in chain((1.0, 2.0, 3.0), repeat(5.0)):
+        pause = spread_pause(interval, patience.fault if patience else None)
+        answer = yield call.later(min(pause, OPERATION_LIMIT))
+        if patience is None:
+            since, patience = answer.at, Patience(answer.at)
+        try:
+            operation = responses.read_operation(ref, accepted(answer, call, 200))
+        except AzureBackupError as error:
+            patience.bear(error, answer.at)
+        else:
+            patience.calm()
+            if not operation.is_running:
+                return operation
+        if answer.at - since >= OPERATION_LIMIT:
+            break
+    raise AzureBackupTimeoutError(
+        f"operation {ref.operation_id} in vault {ref.vault.name} did not end within {OPERATION_LIMIT:g} s"
+        f"{f' ({patience.fault})' if patience and patience.fault else ''}"
+    )
+
+
+def _job_of_operation(operation: Operation, what: str) -> JobRef:
+    ref = operation.ref
+    if not operation.succeeded:
+        raise _refusal(
+            operation,
+            f"operation {ref.operation_id} in vault {ref.vault.name} ended {operation.status}, no {what} "
+            f"was started",
+        )
+    try:
+        return JobRef.parse(operation.job_id or "", ref.vault)
+    except AzureBackupConfigError:
+        raise AzureBackupUnconfirmedStartError(
+            f"operation {ref.operation_id} in vault {ref.vault.name} succeeded without naming a job "
+            f"({operation.job_id!r}); a {what} is probably running."
+        ) from None
+
+
+def _refusal(operation: Operation, what: str) -> AzureBackupError:
+    """Return the error that an operation which failed stands for.
+
+    :param what: what did not come of it.
+    """
+    row = look_up(operation.code)
+    return row.meaning.error(
+        f"{what}: {operation.code or 'no code'} {operation.message}".rstrip(),
+        code=operation.code,
+        retry_after=row.pause or None,
+    )
