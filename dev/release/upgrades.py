@@ -25,7 +25,7 @@ from types import SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-RECORDS = ROOT / "tests" / "upgrades"
+RECORDS = ROOT / "tests" / "repository" / "upgrades"
 PACKAGE = "airflow_provider_azbackup"
 # Emulated seconds that pass in a real one, and how many a backup lasts.
 SPEED, LASTS = 60.0, 300.0

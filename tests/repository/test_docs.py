@@ -45,7 +45,7 @@ GUIDES = [page for page in PAGES if page.startswith("how-to/") or page == "tutor
 SNIPPET = re.compile(r"^--8<--\n(.+)\n--8<--$", re.MULTILINE)
 BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]*)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DIRECTIVE = re.compile(r"^::: ([\w.]+)\n((?:    .*\n?)*)", re.MULTILINE)
-MODULES = ("operators", "sensors", "triggers", "hooks", "guard", "exceptions", "links", "emulator")
+MODULES = ("operators", "sensors", "triggers", "hooks", "guard", "exceptions", "links")
 
 
 def blocks(page: str) -> list[tuple[str, str, str]]:
