@@ -106,8 +106,8 @@ def backed_up(
     In a mapped task group, each map index has a backup of its own and is restored on its own.
 
     :param protected_item: what is backed up, named as for the operators.
-    :param restore_to: a place that a function of :mod:`airflow_provider_azbackup.restore_to` returned; None
-        restores nothing.
+    :param restore_to: a restore target, made by a function of :mod:`airflow_provider_azbackup.restore_to`;
+        None restores nothing.
     :param group_id: of the task group, with tasks ``backup`` and ``restore``.
     :param arguments: of both operators: ``deferrable``, ``poll_interval``, ``timeout``, ``vault_name``, ...;
         of the backup alone: ``backup_type``, ``min_consistency``, ...

@@ -39,9 +39,9 @@ from airflow_provider_azbackup.core.model.validation import check_texts, check_v
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import BackupStatus, FoundItem, Operation
 from airflow_provider_azbackup.core.restore import plan
-from airflow_provider_azbackup.core.restore.targets import RestoreOptions, split_point_id
+from airflow_provider_azbackup.core.restore.check import RestoreOptions, split_point_id
 from airflow_provider_azbackup.core.settings import Settings
-from airflow_provider_azbackup.core.start import adoption
+from airflow_provider_azbackup.core.start.search import resume_after_obstacle, start_or_adopt
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
@@ -63,7 +63,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitFor
-    from airflow_provider_azbackup.core.start.adoption import Intent, Note, Secured
+    from airflow_provider_azbackup.core.start.intent import Intent, StartRecord
+    from airflow_provider_azbackup.core.start.search import StartedJob
     from airflow_provider_azbackup.core.wire import Answer, Call, Flow
     from airflow_provider_azbackup.runtime.transport import AsyncDriver, SyncDriver
 
@@ -373,7 +374,7 @@ class AzureBackupHook(_Target, BaseHook):
 
         :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
         :param options: ``restore_to``, ``request``, ``recovery_point``, ``as_of``, ``point_in_time``; see
-            :class:`~airflow_provider_azbackup.core.restore.targets.RestoreOptions`.
+            :class:`~airflow_provider_azbackup.core.restore.check.RestoreOptions`.
         :raises AzureBackupNotFoundError: when no recovery point will do; lists those that are there.
         :raises AzureBackupUnconfirmedStartError: when it is unknown whether the restore was started.
         :raises AzureBackupError: when Azure refused it, or says that it would not work.
@@ -399,36 +400,36 @@ class AzureBackupHook(_Target, BaseHook):
         """
         return self._play(operations.wait_for_operation(operation, what))
 
-    def secure_job(
+    def start_or_adopt(
         self,
         intent: Intent,
-        note: Note | None,
+        note: StartRecord | None,
         *,
-        remember: Callable[[Note | None], None],
+        remember: Callable[[StartRecord | None], None],
         tell: Callable[[str], None],
-        may_leave: bool = False,
-    ) -> Secured:
+        batch_lookup: bool = False,
+    ) -> StartedJob:
         """Find the backup or restore that an earlier try of a task has started, or start one.
 
-        Parameters and errors: :func:`~airflow_provider_azbackup.core.start.adoption.secure_job`.
+        Parameters and errors: :func:`~airflow_provider_azbackup.core.start.search.start_or_adopt`.
         """
         return self._play(
-            adoption.secure_job(intent, note, remember=remember, tell=tell, may_leave=may_leave)
+            start_or_adopt(intent, note, remember=remember, tell=tell, batch_lookup=batch_lookup)
         )
 
-    def join_other(
+    def resume_after_obstacle(
         self,
         intent: Intent,
         failed: Job,
         *,
-        remember: Callable[[Note | None], None],
+        remember: Callable[[StartRecord | None], None],
         tell: Callable[[str], None],
-    ) -> Secured:
+    ) -> StartedJob:
         """Decide how to go on after a job that Azure did not carry out for now.
 
-        Parameters and errors: :func:`~airflow_provider_azbackup.core.start.adoption.join_other`.
+        Parameters and errors: :func:`~airflow_provider_azbackup.core.start.search.resume_after_obstacle`.
         """
-        return self._play(adoption.join_other(intent, failed, remember=remember, tell=tell))
+        return self._play(resume_after_obstacle(intent, failed, remember=remember, tell=tell))
 
     def stop_job(self, job_id: str, *, deadline: float) -> Job:
         """Ask Azure to cancel a job, unless it is over or being cancelled, and return how it stands then.

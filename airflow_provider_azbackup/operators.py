@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.model.resources import ProtectedItem
     from airflow_provider_azbackup.core.model.validation import AcceptWarnings, IfRunning, StartedBy, WaitFor
     from airflow_provider_azbackup.core.rest.responses import FoundItem
-    from airflow_provider_azbackup.core.start.adoption import Intent, Secured
+    from airflow_provider_azbackup.core.start.intent import Intent
+    from airflow_provider_azbackup.core.start.search import StartedJob
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 # How many poll intervals a backup that was just started needs no look: a VM's was never seen to take less
@@ -315,7 +316,7 @@ class AzureBackupOperator(StartOperator):
             # for, but not to cancel.
             cancels = self.cancel_on_kill or self.cancel_on_timeout
             leaves = self.deferrable and self.wait_for_completion and not cancels
-            return self._secure(context, may_leave=leaves and self.if_running != "fail")
+            return self._secure(context, batch_lookup=leaves and self.if_running != "fail")
         with self.hook() as hook:
             self._check_options(hook.type_of(self.job_id))
             ref = hook.job_ref(self.job_id)
@@ -327,9 +328,9 @@ class AzureBackupOperator(StartOperator):
     ) -> str:
         """Take an accepted backup back from the triggerer, with its job if a list has told it."""
         from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef
-        from airflow_provider_azbackup.core.start.adoption import Note
+        from airflow_provider_azbackup.core.start.intent import StartRecord
 
-        accepted = self._dropped(context) if note is None else Note.from_dict(note)
+        accepted = self._dropped(context) if note is None else StartRecord.from_dict(note)
         if accepted is None or self.is_stale(context, try_number):
             return self.execute(context)
         told = event.get("job_id") if isinstance(event, dict) and event.get("version") == 1 else None
@@ -360,12 +361,12 @@ class AzureBackupOperator(StartOperator):
                 return self._await(context, hook, ref, wait, None, self._quiet("vm"))
         return self._secure(context, accepted, since=accepted.since, began=accepted.began)
 
-    def _leave(self, context: Context, secured: Secured) -> NoReturn:
+    def _leave(self, context: Context, started: StartedJob) -> NoReturn:
         """Let the triggerer find the job, together with those of all others that begin now."""
         from airflow_provider_azbackup.triggers import AzureBackupStartTrigger
 
-        assert secured.note is not None
-        note, deadline = secured.note.to_dict(), self.deadline(context, secured.since)
+        assert started.note is not None
+        note, deadline = started.note.to_dict(), self.deadline(context, started.since)
         self.log.info("Many backups begin now; the triggerer finds the jobs of all of them")
         self.defer(
             trigger=AzureBackupStartTrigger(
@@ -387,7 +388,7 @@ class AzureBackupOperator(StartOperator):
         since: float | None,
     ) -> Intent:
         from airflow_provider_azbackup.core.rest import requests
-        from airflow_provider_azbackup.core.start import adoption
+        from airflow_provider_azbackup.core.start.intent import BackupIntent
 
         wanted = self._wanted(context, hook, memory, began, since)
         self._check_kind(wanted["item"])
@@ -400,7 +401,7 @@ class AzureBackupOperator(StartOperator):
             rule_name=self.rule_name,
             retention_tag=self.retention_tag,
         )
-        return adoption.BackupIntent(**wanted, body=body)
+        return BackupIntent(**wanted, body=body)
 
     def _fresh_enough(
         self, context: Context, hook: AzureBackupHook, memory: Memory, intent: Intent
@@ -472,7 +473,7 @@ class AzureBackupRestoreOperator(StartOperator):
     :param protected_item: what to restore: ARM id of the protected item, ARM id of the virtual machine or of
         the file share, or a friendly name; in a Backup vault ARM id, name or friendly name of the backup
         instance.
-    :param restore_to: where to: a place that a function of :mod:`airflow_provider_azbackup.restore_to`
+    :param restore_to: where to: a target that a function of :mod:`airflow_provider_azbackup.restore_to`
         returned, such as ``disks(storage_account_id=...)``. Exactly one of this and ``request``.
     :param request: a restore request in Azure's own words, sent as it is: ``{"properties": {...}}`` or what
         is inside; for what ``restore_to`` does not know, such as bringing a point back from the archive. Of a
@@ -577,7 +578,7 @@ class AzureBackupRestoreOperator(StartOperator):
             **kwargs,
         )
         # Here, so that a DAG file without a restore does not pay for it.
-        from airflow_provider_azbackup.core.restore.targets import check_restore
+        from airflow_provider_azbackup.core.restore.check import check_restore
 
         check_texts(
             f"task {self.task_id!r}",
@@ -633,10 +634,10 @@ class AzureBackupRestoreOperator(StartOperator):
         began: float | None,
         since: float | None,
     ) -> Intent:
-        from airflow_provider_azbackup.core.restore.plan import Order, RestoreIntent
+        from airflow_provider_azbackup.core.restore.plan import RestoreIntent, RestorePlan
 
         wanted = self._wanted(context, hook, memory, began, since)
-        order = Order.read(
+        order = RestorePlan.read(
             wanted["item"],
             restore_to=self.restore_to,
             request=self.request,
@@ -644,7 +645,7 @@ class AzureBackupRestoreOperator(StartOperator):
             as_of=read_moment("as_of", self.as_of, zone=default_zone()),
             point_in_time=read_moment("point_in_time", self.point_in_time, zone=default_zone()),
         )
-        return RestoreIntent(**wanted, order=order)
+        return RestoreIntent(**wanted, plan=order)
 
 
 class AzureBackupCancelJobOperator(JobWait, BaseOperator):

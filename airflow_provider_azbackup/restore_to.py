@@ -1,6 +1,6 @@
-"""Where a restore goes to: a function for each place, for ``AzureBackupRestoreOperator(restore_to=...)``.
+"""Restore targets, for ``AzureBackupRestoreOperator(restore_to=...)``.
 
-Each returns a plain dict, which may hold templates and be mapped over::
+Each function returns a plain dict, so you can put templates into it and map over it::
 
     from airflow_provider_azbackup.restore_to import disks
 

@@ -498,7 +498,8 @@ class AzureBackupStartTrigger(_Trigger):
     Where many backups begin at once, one list tells the jobs of all of them, and nobody needs to ask for each
     operation. The event is ``{"version": 1, "job_id": <ARM id or null>}``.
 
-    :param note: what is known of the backup, a :class:`~airflow_provider_azbackup.core.start.adoption.Note`.
+    :param note: what is known of the backup, a
+        :class:`~airflow_provider_azbackup.core.start.intent.StartRecord`.
     :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
     :param deadline: Unix time of the end, found or not.
     :param version: as in :class:`AzureBackupJobTrigger`.

@@ -21,10 +21,10 @@ from airflow_provider_azbackup.core.conversations.jobs import stop_job, wait_for
 from airflow_provider_azbackup.core.conversations.retry import all_pages
 from airflow_provider_azbackup.core.model.jobs import Outcome
 from airflow_provider_azbackup.core.rest import requests
-from airflow_provider_azbackup.core.restore.plan import Order, RestoreIntent
+from airflow_provider_azbackup.core.restore.plan import RestoreIntent, RestorePlan
 from airflow_provider_azbackup.core.restore.targets import disks
-from airflow_provider_azbackup.core.start import adoption
-from airflow_provider_azbackup.core.start.adoption import BackupIntent, Intent, Note
+from airflow_provider_azbackup.core.start.intent import BackupIntent, Intent, StartRecord
+from airflow_provider_azbackup.core.start.search import StartedJob, start_or_adopt
 from airflow_provider_azbackup.core.wire import Flow, Lost, Reply
 from airflow_provider_azbackup.exceptions import AzureBackupError
 from airflow_provider_azbackup.operators import AzureBackupCancelJobOperator, AzureBackupOperator
@@ -300,7 +300,7 @@ def proves(heard: list[Any]) -> bool:
 
 
 NOTES = st.builds(
-    Note,
+    StartRecord,
     item=st.just(ITEM.path),
     attempt=st.sampled_from(["first", "second"]),
     since=st.just(START - 60),
@@ -314,7 +314,7 @@ NOTES = st.builds(
 @steady
 @given(heard=HEARD, note=st.none() | NOTES)
 def test_whatever_is_heard_on_the_way_to_a_backup_ends_with_a_job_or_a_clear_error(
-    heard: list[Any], note: Note | None
+    heard: list[Any], note: StartRecord | None
 ) -> None:
     ends_with_a_job_or_an_error(
         BackupIntent(item=ITEM, body=requests.backup_request(ITEM), attempt="first", now=START, timeout=1800),
@@ -326,19 +326,19 @@ def test_whatever_is_heard_on_the_way_to_a_backup_ends_with_a_job_or_a_clear_err
 @steady
 @given(heard=HEARD, note=st.none() | NOTES)
 def test_whatever_is_heard_on_the_way_to_a_restore_ends_with_a_job_or_a_clear_error(
-    heard: list[Any], note: Note | None
+    heard: list[Any], note: StartRecord | None
 ) -> None:
     account = "/subscriptions/1/resourceGroups/2/providers/Microsoft.Storage/storageAccounts/3"
-    order = Order.read(ITEM, restore_to=disks(storage_account_id=account))
+    order = RestorePlan.read(ITEM, restore_to=disks(storage_account_id=account))
     note = note and replace(note, mark=order.mark)
     ends_with_a_job_or_an_error(
-        RestoreIntent(item=ITEM, order=order, attempt="first", now=START, timeout=1800), heard, note
+        RestoreIntent(item=ITEM, plan=order, attempt="first", now=START, timeout=1800), heard, note
     )
 
 
-def ends_with_a_job_or_an_error(intent: Intent, heard: list[Any], note: Note | None) -> None:
-    came, times = hold(adoption.secure_job(intent, note, remember=lambda _: None, tell=lambda _: None), heard)
-    if isinstance(came, adoption.Secured):
+def ends_with_a_job_or_an_error(intent: Intent, heard: list[Any], note: StartRecord | None) -> None:
+    came, times = hold(start_or_adopt(intent, note, remember=lambda _: None, tell=lambda _: None), heard)
+    if isinstance(came, StartedJob):
         assert [came.ref, came.other, came.obstacle].count(None) == 2
         assert came.over is None or proves(heard)
     else:

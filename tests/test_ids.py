@@ -11,7 +11,7 @@ from airflow_provider_azbackup.core.model.resources import ProtectedItem, Vault
 from airflow_provider_azbackup.core.model.validation import shown_host
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import read_operation_id
-from airflow_provider_azbackup.core.restore.targets import split_point_id
+from airflow_provider_azbackup.core.restore.check import split_point_id
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.wire import Call, Reply
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError

@@ -51,7 +51,7 @@ class Bench:
 
     def __init__(self, azure: Emulator, clock: Any, workload: str) -> None:
         self.azure, self.clock = azure, clock
-        self.item, self.vault, self.place = WORKLOADS[workload]
+        self.item, self.vault, self.target = WORKLOADS[workload]
         self.ti = TaskInstance()
 
     def somebodys(self, seconds: float) -> str:
@@ -76,7 +76,7 @@ class Bench:
     def restore(self) -> None:
         self.somebodys(30)
         self.clock.advance(60)
-        self.task(AzureBackupRestoreOperator, protected_item=self.item, restore_to=self.place)
+        self.task(AzureBackupRestoreOperator, protected_item=self.item, restore_to=self.target)
         assert self.ti.xcoms["job"]["outcome"] == "succeeded"
 
     def freshness(self) -> None:

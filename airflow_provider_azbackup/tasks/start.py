@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.model.jobs import Job
     from airflow_provider_azbackup.core.model.resources import JobRef
     from airflow_provider_azbackup.core.model.validation import IfRunning, StartedBy
-    from airflow_provider_azbackup.core.start.adoption import Intent, Note, Secured
+    from airflow_provider_azbackup.core.start.intent import Intent, StartRecord
+    from airflow_provider_azbackup.core.start.search import StartedJob
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 # Seconds a worker spends on cancelling what took too long.
@@ -202,7 +203,7 @@ class StartOperator(JobWait, BaseOperator):
             return self.execute(context)
         return self._secure(context, since=since, began=began)
 
-    def _dropped(self, context: Context) -> Note | None:
+    def _dropped(self, context: Context) -> StartRecord | None:
         """Return what a task noted before it was deferred, where the resume was handed nothing.
 
         ``dag.test()`` of Airflow 3.3.2 passes on the event alone.
@@ -218,11 +219,11 @@ class StartOperator(JobWait, BaseOperator):
     def _secure(
         self,
         context: Context,
-        note: Note | None = None,
+        note: StartRecord | None = None,
         *,
         since: float | None = None,
         began: float | None = None,
-        may_leave: bool = False,
+        batch_lookup: bool = False,
     ) -> str:
         """Find or start the job and wait for it.
 
@@ -245,16 +246,16 @@ class StartOperator(JobWait, BaseOperator):
                 self._check_time(intent, since, context)
                 if found := self._fresh_enough(context, hook, memory, intent):
                     return found
-                secured = hook.secure_job(
+                started = hook.start_or_adopt(
                     intent,
                     note or memory.note,
                     remember=partial(self._remember, memory),
                     tell=self.log.info,
-                    may_leave=may_leave,
+                    batch_lookup=batch_lookup,
                 )
-                if not self._waited(context, hook, secured, since):
-                    return self._go_on(context, hook, secured, since)
-                note, began = None, secured.began
+                if not self._waited(context, hook, started, since):
+                    return self._go_on(context, hook, started, since)
+                note, began = None, started.began
 
     def _fresh_enough(
         self, context: Context, hook: AzureBackupHook, memory: Memory, intent: Intent
@@ -262,25 +263,25 @@ class StartOperator(JobWait, BaseOperator):
         """Return the id of a job that makes another one unnecessary; None when there is none."""
         return None
 
-    def _go_on(self, context: Context, hook: AzureBackupHook, secured: Secured, since: float) -> str:
-        if secured.point:
-            context["ti"].xcom_push(key="recovery_point", value=secured.point)
-            for flaw in secured.point.get("passed_over", ()):
+    def _go_on(self, context: Context, hook: AzureBackupHook, started: StartedJob, since: float) -> str:
+        if started.point:
+            context["ti"].xcom_push(key="recovery_point", value=started.point)
+            for flaw in started.point.get("passed_over", ()):
                 self.log.warning("Not restored from %s", flaw)
         # A job that an earlier try has started is waited for since then.
-        wait = Wait(since=min(since, secured.since), began=secured.began, started_by=secured.started_by)
-        if secured.ref is None:
-            self._leave(context, secured)
+        wait = Wait(since=min(since, started.since), began=started.began, started_by=started.started_by)
+        if started.ref is None:
+            self._leave(context, started)
         # Nothing is known of when a job that was found is to end.
-        quiet = self._quiet(secured.kind) if secured.kind else 0.0
-        return self._await(context, hook, secured.ref, wait, secured.over, quiet)
+        quiet = self._quiet(started.kind) if started.kind else 0.0
+        return self._await(context, hook, started.ref, wait, started.over, quiet)
 
-    def _waited(self, context: Context, hook: AzureBackupHook, secured: Secured, since: float) -> bool:
+    def _waited(self, context: Context, hook: AzureBackupHook, started: StartedJob, since: float) -> bool:
         """Wait for what is in the way, so that Azure can be asked again; False if nothing is in the way."""
-        if secured.other:
-            self._wait_out(context, hook, secured.other, since, secured.began)
-        elif secured.obstacle:
-            self._ask_later(context, secured.obstacle, since, secured.began)
+        if started.other:
+            self._wait_out(context, hook, started.other, since, started.began)
+        elif started.obstacle:
+            self._ask_later(context, started.obstacle, since, started.began)
         else:
             return False
         return True
@@ -376,7 +377,7 @@ class StartOperator(JobWait, BaseOperator):
         """Return a storage account that the job may carry instead of the item's own."""
         return ""
 
-    def _leave(self, context: Context, secured: Secured) -> NoReturn:
+    def _leave(self, context: Context, started: StartedJob) -> NoReturn:
         """Let the triggerer find the job; only who allows it has to."""
         raise NotImplementedError
 
@@ -445,7 +446,7 @@ class StartOperator(JobWait, BaseOperator):
             "accept_warnings": self.accept_warnings,
         }
 
-    def _remember(self, memory: Memory, note: Note | None) -> None:
+    def _remember(self, memory: Memory, note: StartRecord | None) -> None:
         if self._kill:  # first: Airflow may be asking to end in this moment
             ours = note is not None and note.started_by == "this task"
             self._kill.target = note.target if note and ours else None
@@ -523,14 +524,14 @@ class StartOperator(JobWait, BaseOperator):
             memory = Memory(context, self.retries)
             intent = self._intent(context, hook, memory, wait.began, wait.since)
             try:
-                secured = hook.join_other(
+                started = hook.resume_after_obstacle(
                     intent, failed, remember=partial(self._remember, memory), tell=self.log.info
                 )
             except AzureBackupBusyError:
                 context["ti"].xcom_push(key="job", value=failed.facts())
                 raise
-            if not self._waited(context, hook, secured, wait.since):
-                return self._go_on(context, hook, secured, wait.since)
+            if not self._waited(context, hook, started, wait.since):
+                return self._go_on(context, hook, started, wait.since)
         return self._secure(context, since=wait.since, began=wait.began)
 
     def _give_up(

@@ -10,7 +10,7 @@ from airflow_provider_azbackup.runtime.compat import attempt_of, task_state_stor
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_azbackup.core.start.adoption import Note
+    from airflow_provider_azbackup.core.start.intent import StartRecord
 
 # Renaming it would break the retries under way.
 KEY = "azure_backup"
@@ -24,18 +24,18 @@ class Memory:
     """
 
     def __init__(self, context: Context, retries: int | None) -> None:
-        from airflow_provider_azbackup.core.start.adoption import Note
+        from airflow_provider_azbackup.core.start.intent import StartRecord
 
         self.attempt = attempt_of(context, retries)
 
         self._store: Any = task_state_store(context)
         found = None if self._store is None else self._store.get(KEY)
-        self.note: Note | None = None if found is None else Note.from_dict(found)
+        self.note: StartRecord | None = None if found is None else StartRecord.from_dict(found)
         # What an earlier try has left is of a release that this one does not know, or nobody's.
         self.is_foreign = found is not None and self.note is None
         self.is_blind = self._store is None or self.is_foreign
 
-    def keep(self, note: Note | None) -> None:
+    def keep(self, note: StartRecord | None) -> None:
         """Keep a note for later tries; None forgets the last one."""
         self.note = note
         if self._store is None:

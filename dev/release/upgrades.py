@@ -30,7 +30,7 @@ PACKAGE = "airflow_provider_azbackup"
 # Emulated seconds that pass in a real one, and how many a backup lasts.
 SPEED, LASTS = 60.0, 300.0
 # What makes the operator leave the search for its job to the triggerer.
-CROWD = 25
+BATCH_FROM = 25
 
 # The jobs that cases need: of which item, and how they end.
 STARTED = {
@@ -194,7 +194,7 @@ async def record() -> dict[str, Any]:
         waits = []
         for case in CASES:
             if case == "backup in a crowd":
-                for _ in range(CROWD):
+                for _ in range(BATCH_FROM):
                     azure.start_job("fleet-02", seconds=10 * LASTS)
             item, ending = STARTED.get(case, ("", ""))
             wait = _Try(case, azure.start_job(item, ending=ending, seconds=LASTS) if item else "")

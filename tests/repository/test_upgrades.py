@@ -21,7 +21,7 @@ from airflow_provider_azbackup import exceptions as errors
 from airflow_provider_azbackup import triggers
 from airflow_provider_azbackup.core.model.progress import PROGRESS
 from airflow_provider_azbackup.core.polling.end_marks import Mark
-from airflow_provider_azbackup.core.start.adoption import Note
+from airflow_provider_azbackup.core.start.intent import StartRecord
 from airflow_provider_azbackup.operators import AzureBackupOperator
 from airflow_provider_azbackup.runtime.compat import IS_AIRFLOW_3
 from airflow_provider_azbackup.tasks.state import KEY
@@ -86,7 +86,7 @@ def test_a_task_goes_on_behind_its_wait(azure: Emulator, case: str, story: dict[
 def test_the_note_of_a_try_is_read_as_it_was_written(case: str, story: dict[str, Any]) -> None:
     for key, stored in story["notes"].items():
         assert key == KEY
-        note = Note.from_dict(stored)
+        note = StartRecord.from_dict(stored)
         assert note is not None
         assert {name: note.to_dict().get(name) for name in stored} == stored
 

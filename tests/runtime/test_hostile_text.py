@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from airflow_provider_azbackup.core.model.jobs import is_proven
 from airflow_provider_azbackup.core.model.plain import LONGEST_MESSAGE, LONGEST_TEXT, MOST_ENTRIES
 from airflow_provider_azbackup.core.rest.responses import read_job, read_operation_id
-from airflow_provider_azbackup.core.start.adoption import Note
+from airflow_provider_azbackup.core.start.intent import StartRecord
 from airflow_provider_azbackup.core.wire import Reply
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupJobFailedError
 from airflow_provider_azbackup.hooks import AzureBackupHook
@@ -209,11 +209,13 @@ def test_a_note_holds_nothing_that_the_database_refuses(database: Engine) -> Non
             self.value = stored(database, value)
 
     item = f"{JOB.vault.path}/backupFabrics/Azure/protectionContainers/c/protectedItems/i"
-    note = Note(item=item, attempt="1", since=1.0, began=1.0, operation="\x00", point={"time": float("nan")})
+    note = StartRecord(
+        item=item, attempt="1", since=1.0, began=1.0, operation="\x00", point={"time": float("nan")}
+    )
     memory = Memory.__new__(Memory)
     memory._store = Store()
     memory.keep(note)
-    kept = Note.from_dict(memory._store.value)
+    kept = StartRecord.from_dict(memory._store.value)
     assert kept is not None
     assert (kept.operation, kept.point) == ("\ufffd", {"time": None})
 

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from airflow.providers.common.compat.sdk import BaseOperator, TaskDeferred
 from azure.core.pipeline.transport import AioHttpTransport
 
-from airflow_provider_azbackup.core.start.adoption import CROWD
+from airflow_provider_azbackup.core.start.search import BATCH_FROM
 from airflow_provider_azbackup.exceptions import AzureBackupError
 from airflow_provider_azbackup.operators import AzureBackupOperator
 from airflow_provider_azbackup.runtime import clock as clocks
@@ -513,7 +513,7 @@ class Airflow:
         self.marked = [(at, min(until, self.azure_now())) for at, until in self.marked]
         self.tell(f"a try begins: {self.ti.try_number} of {self.ti.max_tries + 1}, by {why}")
         self.state = "running"
-        for _ in range(CROWD if self.schedule.crowd else 0):
+        for _ in range(BATCH_FROM if self.schedule.crowd else 0):
             self.strangers.add(self.azure.start_job("fleet-02", seconds=600))
         while self.killed:  # of triggers that were cleared away; Airflow calls them this late
             self._on_loop(self.killed.pop().on_kill())

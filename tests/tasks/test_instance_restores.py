@@ -54,7 +54,7 @@ URL = "https://drill.blob.core.windows.net/dumps"
 SECRET = "https://demo-keys.vault.azure.net/secrets/pg"  # an address, not what is there
 BACK = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
-PLACES: dict[str, tuple[str, dict[str, Any]]] = {
+TARGETS: dict[str, tuple[str, dict[str, Any]]] = {
     "disk": ("disk-good", new_disk(disk_id=DISK_ID)),
     "blobs elsewhere": ("demoblobs", other_blobs(storage_account_id=ACCOUNT)),
     "containers elsewhere": (
@@ -98,12 +98,12 @@ def _nights(azure: Emulator, clock: Any) -> None:
 def moment_of(clock: Any, name: str) -> dict[str, Any]:
     """What says from when, where only a moment can."""
     day_before = datetime.fromtimestamp(int(clock()) - 86400, UTC)
-    return {"point_in_time": day_before} if PLACES[name][1]["place"] == "original_blobs" else {}
+    return {"point_in_time": day_before} if TARGETS[name][1]["target"] == "original_blobs" else {}
 
 
 def restore(name: str = "disk", **arguments: Any) -> Callable[[], AzureBackupRestoreOperator]:
-    item, place = PLACES[name]
-    place_of = None if "request" in arguments else place
+    item, target = TARGETS[name]
+    place_of = None if "request" in arguments else target
     given = {"protected_item": item, "restore_to": place_of, **HERE, **arguments}
     return lambda: AzureBackupRestoreOperator(task_id="restore", **given)
 
@@ -130,12 +130,12 @@ def point_of(azure: Emulator, item: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "deferrable"), [*((name, True) for name in PLACES), *((name, False) for name in WORKLOADS)]
+    ("name", "deferrable"), [*((name, True) for name in TARGETS), *((name, False) for name in WORKLOADS)]
 )
-def test_a_restore_of_every_data_source_to_every_place(
+def test_a_restore_of_every_data_source_to_every_target(
     azure: Emulator, clock: Any, deferrable: bool, name: str
 ) -> None:
-    item, _ = PLACES[name]
+    item, _ = TARGETS[name]
     ti, when = an_instance(), moment_of(clock, name)
     job_id = run(restore(name, deferrable=deferrable, **when), ti)
     (job,) = restores(azure)
@@ -182,7 +182,7 @@ def test_the_type_of_vault_is_told_in_three_ways(
 def test_a_restore_that_fails_keeps_the_gate_shut_and_says_why(
     azure: Emulator, deferrable: bool, name: str
 ) -> None:
-    azure.plan(PLACES[name][0].rpartition("/")[2], ending="Failed")
+    azure.plan(TARGETS[name][0].rpartition("/")[2], ending="Failed")
     ti = an_instance()
     with pytest.raises(AzureBackupJobFailedError, match=r"Restore of .* failed") as failed:
         run(restore(name, deferrable=deferrable), ti)
@@ -211,7 +211,7 @@ def test_a_restore_that_takes_too_long_goes_on_and_is_told(azure: Emulator, defe
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_restore_that_would_not_work_is_told_and_not_started(azure: Emulator, name: str) -> None:
-    azure.plan(PLACES[name][0].rpartition("/")[2], validation="Failed")
+    azure.plan(TARGETS[name][0].rpartition("/")[2], validation="Failed")
     store = Store()
     with pytest.raises(
         AzureBackupRefusedError, match=r"nothing was restored, .*UserErrorDiskAnd.* Recommended: Check"
@@ -457,7 +457,7 @@ def test_what_can_be_no_restore_is_refused_when_the_dag_is_read(arguments: dict[
 def test_risky_tasks_are_guarded_by_a_backup_vault_as_by_any() -> None:
     with (
         DAG("guarded", schedule=None) as dag,
-        backed_up("disk-good", restore_to=PLACES["disk"][1], **HERE),
+        backed_up("disk-good", restore_to=TARGETS["disk"][1], **HERE),
     ):
         BaseOperator(task_id="patch")
     for name in ("backup", "restore"):
@@ -639,7 +639,7 @@ def _theirs(name: str, source: str, from_: dict[str, Any]) -> Any:
     )
 
 
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("name", TARGETS)
 def test_requests_are_those_that_microsofts_client_sends_for_the_same_intent(
     azure: Emulator, clock: Any, client: DataProtectionMgmtClient, name: str
 ) -> None:
@@ -687,7 +687,7 @@ def test_both_hooks_validate_restore_and_name_the_operation(
     azure: Emulator, call: Callable[..., Any]
 ) -> None:
     path = azure.service.world.named("disk-good")[0].path
-    operation = call("restore", path, restore_to=PLACES["disk"][1])
+    operation = call("restore", path, restore_to=TARGETS["disk"][1])
     ref = call("wait_for_operation", operation, "restore")
     assert ref.path == f"{azure.service.world.backup_vaults[0].path}/backupJobs/{restores(azure)[0].id}"
     assert asked(azure) == ["validateRestore", "restore"]
@@ -697,7 +697,7 @@ def test_both_hooks_say_that_nothing_was_restored(azure: Emulator, call: Callabl
     azure.plan("disk-good", validation="Failed")
     path = azure.service.world.named("disk-good")[0].path
     with pytest.raises(AzureBackupRefusedError, match="nothing was restored"):
-        call("restore", path, restore_to=PLACES["disk"][1])
+        call("restore", path, restore_to=TARGETS["disk"][1])
     assert asked(azure) == ["validateRestore"]
 
 
@@ -717,4 +717,4 @@ def test_a_missing_right_to_validate_is_named(azure: Emulator, connect: Callable
         AzureBackupHook() as hook,
         pytest.raises(AzureBackupAuthError, match=r"Missing right: .*backupInstances/validateRestore/action"),
     ):
-        hook.restore(path, restore_to=PLACES["disk"][1])
+        hook.restore(path, restore_to=TARGETS["disk"][1])

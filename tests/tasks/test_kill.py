@@ -17,7 +17,7 @@ from airflow.triggers.base import BaseTrigger
 from airflow.utils.state import TaskInstanceState
 
 from airflow_provider_azbackup.core.model.validation import IfRunning
-from airflow_provider_azbackup.core.start.adoption import Note
+from airflow_provider_azbackup.core.start.intent import StartRecord
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from airflow_provider_azbackup.operators import (
     AzureBackupCancelJobOperator,
@@ -219,7 +219,7 @@ def its_retry(azure: Emulator, triggerer: Triggerer) -> TaskInstance:
     """The second try of a task whose first one has started the backup that the triggerer waits for."""
     ti, began = TaskInstance(retries=1, store=Store()), triggerer.arguments["since"]
     assert ti.store is not None
-    note = Note(
+    note = StartRecord(
         item=item(azure),
         attempt=attempt_of(ti.context, 0),
         since=began,

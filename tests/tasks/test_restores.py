@@ -1,4 +1,4 @@
-"""Restores from task to job: every workload and place, one for one intent, as Microsoft's client asks."""
+"""Restores from task to job: every workload and target, one for one intent, as Microsoft's client asks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ MACHINE = f"{GROUP}/providers/Microsoft.Compute/virtualMachines/drill"
 NETWORK = f"{GROUP}/providers/Microsoft.Network/virtualNetworks/net"
 DISKS = disks(storage_account_id=ACCOUNT)
 
-PLACES: dict[str, tuple[str, dict[str, Any]]] = {
+TARGETS: dict[str, tuple[str, dict[str, Any]]] = {
     "disks": ("vm-good", DISKS),
     "disks into a group": ("vm-good", disks(storage_account_id=ACCOUNT, resource_group_id=GROUP, luns=[0])),
     "new machine": (
@@ -140,11 +140,11 @@ def begin(azure: Emulator, clock: Any, task: Callable[[], Any], ti: TaskInstance
 
 
 @BOTH
-@pytest.mark.parametrize("name", PLACES)
-def test_a_restore_of_every_workload_to_every_place(azure: Emulator, deferrable: bool, name: str) -> None:
-    item, place = PLACES[name]
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_restore_of_every_workload_to_every_target(azure: Emulator, deferrable: bool, name: str) -> None:
+    item, target = TARGETS[name]
     ti = an_instance()
-    job_id = run(restore(item, restore_to=place, deferrable=deferrable), ti)
+    job_id = run(restore(item, restore_to=target, deferrable=deferrable), ti)
     (job,) = restores(azure)
     assert (job.id, ti.xcoms["job_id"]) == (job_id, job_id)
     assert (len(posts(azure)), bool(ti.deferred_with)) == (1, deferrable)
@@ -284,17 +284,17 @@ def test_one_that_is_not_there_is_told_with_those_that_are(azure: Emulator) -> N
 
 @pytest.mark.parametrize("item", ["payroll", "systemdb"])
 @pytest.mark.parametrize(
-    "place", [original_database(), other_database(database="A/B")], ids=["same", "other"]
+    "target", [original_database(), other_database(database="A/B")], ids=["same", "other"]
 )
 def test_a_database_up_to_a_moment_of_its_log(
-    azure: Emulator, clock: Any, item: str, place: dict[str, Any]
+    azure: Emulator, clock: Any, item: str, target: dict[str, Any]
 ) -> None:
     clock.advance(3600)
     moment = datetime.fromtimestamp(int(clock()) - 60, UTC)
     azure.start_job(item, backup_type="Log")
     clock.advance(600)
     ti = an_instance()
-    run(restore(item, restore_to=place, point_in_time=moment), ti)
+    run(restore(item, restore_to=target, point_in_time=moment), ti)
     assert posts(azure)[0].endswith("/recoveryPoints/DefaultRangeRecoveryPoint/restore")
     asked = asked_for(azure)
     assert asked["objectType"].endswith("PointInTimeRestoreRequest")
@@ -460,14 +460,14 @@ def test_a_request_whose_answer_is_lost_becomes_one_restore(
     assert len(set(posts(azure))) == 1
 
 
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("processed", [True, False], ids=["heard", "not heard"])
-def test_a_lost_request_for_every_place_becomes_one_restore(
+def test_a_lost_request_for_every_target_becomes_one_restore(
     azure: Emulator, name: str, processed: bool
 ) -> None:
-    item, place = PLACES[name]
+    item, target = TARGETS[name]
     azure.fault(method="POST", path=r"/restore\?", processed=processed, status=504)
-    run(restore(item, restore_to=place), an_instance())
+    run(restore(item, restore_to=target), an_instance())
     assert (len(restores(azure)), len(posts(azure))) == (1, 1 if processed else 2)
 
 
@@ -508,7 +508,7 @@ def test_a_backup_that_runs_is_in_no_restores_way(azure: Emulator) -> None:
 
 @BOTH
 @AGAIN
-def test_a_task_whose_place_has_changed_does_not_take_up_what_goes_to_the_old_one(
+def test_a_task_whose_target_has_changed_does_not_take_up_what_goes_to_the_old_one(
     azure: Emulator, clock: Any, deferrable: bool, again: Any
 ) -> None:
     ti = an_instance()
@@ -559,7 +559,7 @@ def test_a_retry_keeps_the_deadline_of_the_first_start(azure: Emulator, clock: A
     [
         ({}, "neither of restore_to and request"),
         ({"restore_to": DISKS, "request": {"objectType": "x"}}, "both of restore_to and request"),
-        ({"restore_to": {"place": "moon"}}, "names the place 'moon'"),
+        ({"restore_to": {"target": "moon"}}, "names the target 'moon'"),
         ({"restore_to": DISKS, "protected_item": ""}, "protected_item is neither .* Given: ''"),
         ({"restore_to": DISKS, "as_of": "soon"}, "as_of 'soon' is not a moment"),
         ({"restore_to": DISKS, "point_in_time": "2026-01-01"}, "point_in_time is for databases"),
@@ -585,7 +585,7 @@ def test_templates_are_checked_when_they_are_rendered(azure: Emulator) -> None:
     assert posts(azure) == []
 
 
-def test_a_place_of_another_workload_is_refused_before_azure_is_asked_for_a_restore(azure: Emulator) -> None:
+def test_a_target_of_another_workload_is_refused_before_azure_is_asked_for_a_restore(azure: Emulator) -> None:
     with pytest.raises(AzureBackupConfigError, match="expected one of original_share, other_share"):
         run(restore("documents"), an_instance())
     assert posts(azure) == []
@@ -598,19 +598,19 @@ def test_all_that_people_template_is_a_template_field() -> None:
 
 
 def test_places_are_rendered_however_deep() -> None:
-    place = other_share(
+    target = other_share(
         storage_account_id=f"{GROUP}/providers/Microsoft.Storage/storageAccounts/{{{{ params.account }}}}",
         share="drill",
         copy_options="Skip",
         files=["{{ params.file }}"],
     )
-    task = restore("documents", restore_to=place)()
+    task = restore("documents", restore_to=target)()
     task.render_template_fields({"params": {"account": "staging", "file": "a.txt"}})
     assert task.restore_to["storage_account_id"] == ACCOUNT
     assert task.restore_to["files"] == ["a.txt"]
 
 
-def test_a_mapped_restore_takes_places_of_its_own() -> None:
+def test_a_mapped_restore_takes_targets_of_its_own() -> None:
     from airflow.providers.common.compat.sdk import DAG
 
     with DAG("drills", schedule=None) as dag:
@@ -746,12 +746,12 @@ def _sent_by(
     return unquote(urlsplit(sent[0].url).path), json.loads(sent[0].body)
 
 
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("name", TARGETS)
 def test_a_request_is_the_one_that_microsofts_client_sends_for_the_same_intent(
     azure: Emulator, client: RecoveryServicesBackupClient, name: str
 ) -> None:
-    item, place = PLACES[name]
-    run(restore(item, restore_to=place, wait_for_completion=False), an_instance())
+    item, target = TARGETS[name]
+    run(restore(item, restore_to=target, wait_for_completion=False), an_instance())
     path, ours = posts(azure)[0], asked_for(azure)
     (point,) = points(azure, item)
     (found,) = azure.service.world.named(item)

@@ -11,7 +11,8 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_azbackup.core.model.resources import ProtectedItem
 from airflow_provider_azbackup.core.rest import requests
-from airflow_provider_azbackup.core.start.adoption import CROWD, BackupIntent, Note, Secured, secure_job
+from airflow_provider_azbackup.core.start.intent import BackupIntent, StartRecord
+from airflow_provider_azbackup.core.start.search import BATCH_FROM, StartedJob, start_or_adopt
 from airflow_provider_azbackup.core.wire import Flow, T
 from airflow_provider_azbackup.exceptions import AzureBackupBusyError, AzureBackupRefusedError
 from airflow_provider_azbackup.operators import AzureBackupOperator
@@ -40,24 +41,24 @@ async def play(azure: Azure, flow: Flow[T]) -> T:
         return result
 
 
-def secure(item: ProtectedItem, now: float) -> Flow[Secured]:
+def secure(item: ProtectedItem, now: float) -> Flow[StartedJob]:
     intent = BackupIntent(
         item=item, body=requests.backup_request(item), attempt="first", now=now, timeout=24 * HOUR
     )
-    return secure_job(intent, None, remember=lambda _: None, tell=lambda _: None, may_leave=True)
+    return start_or_adopt(intent, None, remember=lambda _: None, tell=lambda _: None, batch_lookup=True)
 
 
 def test_five_hundred_backups_that_begin_at_once_need_few_polls_of_operations() -> None:
     async def main(clock: LoopClock) -> None:
         azure = Azure(clock, machines=500, page_size=5000, job_read_budget=5000)
         slots, shared = asyncio.Semaphore(32), poller(azure)
-        left: list[Note] = []
+        left: list[StartRecord] = []
 
         async def start(number: int) -> None:
             async with slots:
-                secured = await play(azure, secure(azure.machine(number), clock.now()))
-                if secured.note:
-                    left.append(secured.note)
+                started = await play(azure, secure(azure.machine(number), clock.now()))
+                if started.note:
+                    left.append(started.note)
                 await asyncio.sleep(2)  # a process ends, and the next one starts
 
         await asyncio.gather(*(start(number) for number in range(1, 501)))
@@ -141,7 +142,7 @@ def crowd(azure: Emulator) -> Callable[[], None]:
     """Let as many backups begin as make a crowd."""
 
     def crowd() -> None:
-        for _ in range(CROWD):
+        for _ in range(BATCH_FROM):
             azure.start_job("fleet-02", seconds=3000)
 
     return crowd
@@ -181,13 +182,13 @@ def test_in_a_crowd_the_triggerer_finds_the_job(
 @pytest.mark.parametrize(
     ("others", "options"),
     [
-        (CROWD - 1, {}),
-        (CROWD, {"deferrable": False}),
-        (CROWD, {"wait_for_completion": False}),
-        (CROWD, {"if_running": "fail"}),
-        (CROWD, {"cancel_on_kill": True}),
-        (CROWD, {"cancel_on_timeout": True}),
-        (CROWD, {"protected_item": "payroll"}),
+        (BATCH_FROM - 1, {}),
+        (BATCH_FROM, {"deferrable": False}),
+        (BATCH_FROM, {"wait_for_completion": False}),
+        (BATCH_FROM, {"if_running": "fail"}),
+        (BATCH_FROM, {"cancel_on_kill": True}),
+        (BATCH_FROM, {"cancel_on_timeout": True}),
+        (BATCH_FROM, {"protected_item": "payroll"}),
     ],
     ids=[
         "no crowd",

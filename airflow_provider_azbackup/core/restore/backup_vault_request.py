@@ -16,7 +16,7 @@ from types import MappingProxyType
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import last_segment
 from airflow_provider_azbackup.core.rest.responses import DataSource
-from airflow_provider_azbackup.core.restore.targets import CONTINUOUS, Place
+from airflow_provider_azbackup.core.restore.targets import TARGETS, RestoreTarget
 from airflow_provider_azbackup.core.wire import JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
@@ -27,7 +27,7 @@ _STORES = (_OPERATIONAL, "SnapshotStore", _VAULT, "ArchiveStore")
 
 def instance_request(
     source: DataSource,
-    place: Place,
+    target: RestoreTarget,
     *,
     point: RecoveryPoint,
     region: str,
@@ -36,18 +36,18 @@ def instance_request(
     """Return the body that asks for a restore of a backup instance; its validation asks with the same.
 
     :param source: what was backed up.
-    :param place: where to, and for this type of data source.
+    :param target: where to, and for this type of data source.
     :param point: the recovery point.
     :param region: where to.
     :param point_in_time: the moment that blobs go back to, instead of the recovery point.
     :raises AzureBackupConfigError: when the recovery point lies where such a restore cannot take it from.
     """
-    target: JsonObject = {
+    target_info: JsonObject = {
         "recoveryOption": "FailIfExists",  # the only one that Azure knows
         "restoreLocation": region,
-        **_TARGETS[place["place"]](source, place, region),
+        **_TARGET_INFO[target["target"]](source, target, region),
     }
-    if place["place"] == CONTINUOUS and point_in_time:
+    if point_in_time and TARGETS[target["target"]].point_in_time == "always":
         asked = {
             "objectType": "AzureBackupRecoveryTimeBasedRestoreRequest",
             "recoveryPointTime": f"{point_in_time.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}0Z",
@@ -57,17 +57,17 @@ def instance_request(
         asked = {
             "objectType": "AzureBackupRecoveryPointBasedRestoreRequest",
             "recoveryPointId": point.point_id,
-            "sourceDataStoreType": _store(place, point),
+            "sourceDataStoreType": _store(target, point),
         }
-    return {**asked, "restoreTargetInfo": target, **place.get("more", {})}
+    return {**asked, "restoreTargetInfo": target_info, **target.get("more", {})}
 
 
-def _store(place: Place, point: RecoveryPoint) -> str:
+def _store(target: RestoreTarget, point: RecoveryPoint) -> str:
     """Return where the recovery point is to be taken from: from beside the source where it lies there."""
     lies_in = [store for store in _STORES if store in point.usable_tiers]
-    if place["place"] != "cluster":
+    if target["target"] != "cluster":
         return lies_in[0] if lies_in else _VAULT
-    wanted = _VAULT if "staging_resource_group_id" in place else _OPERATIONAL
+    wanted = _VAULT if "staging_resource_group_id" in target else _OPERATIONAL
     if lies_in and wanted not in lies_in:
         raise AzureBackupConfigError(
             f"{point} does not lie in the {wanted}; "
@@ -80,15 +80,15 @@ def _store(place: Place, point: RecoveryPoint) -> str:
     return wanted
 
 
-def _disk(source: DataSource, place: Place, region: str) -> JsonObject:
-    return {"objectType": "RestoreTargetInfo", "datasourceInfo": _resource(source, place["disk_id"], region)}
+def _disk(source: DataSource, target: RestoreTarget, region: str) -> JsonObject:
+    return {"objectType": "RestoreTargetInfo", "datasourceInfo": _resource(source, target["disk_id"], region)}
 
 
-def _blobs(source: DataSource, place: Place, region: str) -> JsonObject:
+def _blobs(source: DataSource, target: RestoreTarget, region: str) -> JsonObject:
     criteria = [
         # "-0" comes behind all that begins with the name of the container and a slash.
-        *((name, f"{name}-0") for name in place["containers"]),
-        *place["ranges"],
+        *((name, f"{name}-0") for name in target["containers"]),
+        *target["ranges"],
     ]
     return _some_blobs(
         _resource(source, source.resource_id, region),
@@ -103,10 +103,10 @@ def _blobs(source: DataSource, place: Place, region: str) -> JsonObject:
     )
 
 
-def _blobs_elsewhere(source: DataSource, place: Place, region: str) -> JsonObject:
-    prefixes = place.get("prefixes", {})
+def _blobs_elsewhere(source: DataSource, target: RestoreTarget, region: str) -> JsonObject:
+    prefixes = target.get("prefixes", {})
     return _some_blobs(
-        _resource(source, place["storage_account_id"], region),
+        _resource(source, target["storage_account_id"], region),
         [
             {
                 "objectType": "ItemPathBasedRestoreCriteria",
@@ -114,7 +114,7 @@ def _blobs_elsewhere(source: DataSource, place: Place, region: str) -> JsonObjec
                 "isPathRelativeToBackupItem": True,
                 **({"subItemPathPrefix": [*prefixes[name]]} if name in prefixes else {}),
             }
-            for name in place["containers"]
+            for name in target["containers"]
         ],
     )
 
@@ -129,36 +129,36 @@ def _some_blobs(account: JsonObject, criteria: list[JsonObject]) -> JsonObject:
     }
 
 
-def _files(source: DataSource, place: Place, region: str) -> JsonObject:
-    named = {"targetResourceArmId": place["container_id"]} if "container_id" in place else {}
+def _files(source: DataSource, target: RestoreTarget, region: str) -> JsonObject:
+    named = {"targetResourceArmId": target["container_id"]} if "container_id" in target else {}
     return {
         "objectType": "RestoreFilesTargetInfo",
         "targetDetails": {
-            "url": place["container_url"],
-            "filePrefix": place["prefix"],
+            "url": target["container_url"],
+            "filePrefix": target["prefix"],
             "restoreTargetLocationType": "AzureBlobs",
             **named,
         },
     }
 
 
-def _database(source: DataSource, place: Place, region: str) -> JsonObject:
-    database = place["database_id"]
+def _database(source: DataSource, target: RestoreTarget, region: str) -> JsonObject:
+    database = target["database_id"]
     server = re.split("/databases/", database, maxsplit=1, flags=re.IGNORECASE)[0]
     found: JsonObject = {
         "objectType": "RestoreTargetInfo",
         "datasourceInfo": _resource(source, database, region),
         "datasourceSetInfo": _resource(source, server, region, "DatasourceSet"),
     }
-    if "secret_uri" in place:
+    if "secret_uri" in target:
         found["datasourceAuthCredentials"] = {
             "objectType": "SecretStoreBasedAuthCredentials",
-            "secretStoreResource": {"uri": place["secret_uri"], "secretStoreType": "AzureKeyVault"},
+            "secretStoreResource": {"uri": target["secret_uri"], "secretStoreType": "AzureKeyVault"},
         }
     return found
 
 
-# By field of a place: what Azure calls the same of a cluster. Empty ones are left out.
+# By field of a target: what Azure calls the same of a cluster. Empty ones are left out.
 _CRITERIA = MappingProxyType(
     {
         "namespaces": "includedNamespaces",
@@ -170,16 +170,16 @@ _CRITERIA = MappingProxyType(
 )
 
 
-def _cluster(source: DataSource, place: Place, region: str) -> JsonObject:
-    named = place.get("cluster_id", source.resource_id)
-    tier = "VaultTier" if "staging_resource_group_id" in place else ""
+def _cluster(source: DataSource, target: RestoreTarget, region: str) -> JsonObject:
+    named = target.get("cluster_id", source.resource_id)
+    tier = "VaultTier" if "staging_resource_group_id" in target else ""
     criteria = {
         "objectType": f"KubernetesCluster{tier}RestoreCriteria",
-        "includeClusterScopeResources": place["cluster_resources"],
-        "conflictPolicy": place["conflict_policy"],
-        "persistentVolumeRestoreMode": f"Restore{'With' if place['volumes'] else 'Without'}VolumeData",
-        **{word: place[name] for name, word in _CRITERIA.items() if place.get(name)},
-        **place.get("criteria", {}),
+        "includeClusterScopeResources": target["cluster_resources"],
+        "conflictPolicy": target["conflict_policy"],
+        "persistentVolumeRestoreMode": f"Restore{'With' if target['volumes'] else 'Without'}VolumeData",
+        **{word: target[name] for name, word in _CRITERIA.items() if target.get(name)},
+        **target.get("criteria", {}),
     }
     return {
         "objectType": "ItemLevelRestoreTargetInfo",
@@ -208,7 +208,7 @@ def _type_of(arm_id: str) -> str:
     return "/".join((provider, *words[::2]))
 
 
-_TARGETS: Mapping[str, Callable[[DataSource, Place, str], JsonObject]] = MappingProxyType(
+_TARGET_INFO: Mapping[str, Callable[[DataSource, RestoreTarget, str], JsonObject]] = MappingProxyType(
     {
         "new_disk": _disk,
         "original_blobs": _blobs,

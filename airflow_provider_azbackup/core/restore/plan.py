@@ -40,66 +40,68 @@ from airflow_provider_azbackup.core.model.validation import read_moment
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import read_time
 from airflow_provider_azbackup.core.restore.backup_vault_request import instance_request
-from airflow_provider_azbackup.core.restore.targets import (
+from airflow_provider_azbackup.core.restore.check import (
     LATEST,
     RestoreOptions,
-    check_fit,
     check_restore,
-    needs_region,
-    needs_source,
-    read_place,
+    check_target_fits,
     read_request,
-    restore_request,
     split_point_id,
 )
-from airflow_provider_azbackup.core.start.adoption import Intent, Prepared
+from airflow_provider_azbackup.core.restore.recovery_services_request import (
+    needs_region,
+    needs_source,
+    restore_request,
+)
+from airflow_provider_azbackup.core.restore.targets import read_target
+from airflow_provider_azbackup.core.start.intent import Intent, Prepared
 from airflow_provider_azbackup.core.wire import Flow, JsonObject, T
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class RestorePlan:
     """What to restore from and to, read and checked.
 
-    Exactly one of ``place`` and ``body`` holds something. ``point`` is the id of a recovery point, or
-    :data:`~airflow_provider_azbackup.core.restore.targets.LATEST`.
+    Exactly one of ``target`` and ``body`` holds something. ``point`` is the id of a recovery point, or
+    :data:`~airflow_provider_azbackup.core.restore.check.LATEST`.
     """
 
-    place: JsonObject = field(default_factory=dict)
+    target: JsonObject = field(default_factory=dict)
     body: JsonObject = field(default_factory=dict)
     point: str = LATEST
     as_of: datetime | None = None
     point_in_time: datetime | None = None
 
     @classmethod
-    def read(cls, item: ProtectedItem, **options: Unpack[RestoreOptions]) -> Order:
+    def read(cls, item: ProtectedItem, **options: Unpack[RestoreOptions]) -> RestorePlan:
         """Read what a DAG author wrote.
 
         :param item: what is restored.
-        :param options: see :class:`~airflow_provider_azbackup.core.restore.targets.RestoreOptions`.
+        :param options: see :class:`~airflow_provider_azbackup.core.restore.check.RestoreOptions`.
         :raises AzureBackupConfigError: when it can be no restore, or not one of this item.
         """
         check_restore(**options, vault_type=item.vault.vault_type)
-        place, body = options.get("restore_to"), options.get("request")
+        target, body = options.get("restore_to"), options.get("request")
         owner, point = split_point_id(options.get("recovery_point") or LATEST)
         if owner and owner.casefold() != item.path.casefold():
             raise AzureBackupConfigError(
                 f"recovery_point is one of another protected item: {owner}, not of {item.path}"
             )
-        order = cls(
-            place=read_place(place) if place is not None else {},
+        plan = cls(
+            target=read_target(target) if target is not None else {},
             body=read_request(body) if body is not None else {},
             point=point,
             as_of=read_moment("as_of", options.get("as_of")),
             point_in_time=read_moment("point_in_time", options.get("point_in_time")),
         )
         if isinstance(item, BackupInstance):
-            return order._for_instance()
-        if order.place:  # a place of another workload need not wait for a recovery point to be found wrong
-            restore_request(item, order.place, point_id="")
-        return order
+            return plan._for_instance()
+        if plan.target:  # a target of another workload need not wait for a recovery point to be found wrong
+            restore_request(item, plan.target, point_id="")
+        return plan
 
-    def _for_instance(self) -> Order:
+    def _for_instance(self) -> RestorePlan:
         """Take the recovery point from a body that names one: in a Backup vault's it stands there alone."""
         own = self.request.get("recoveryPointId") or self.request.get("recoveryPointTime")
         if own and (self.as_of or self.point not in (LATEST, own)):
@@ -117,7 +119,7 @@ class Order:
 
     @property
     def mark(self) -> str:
-        """A few letters that are others for any other order."""
+        """A few letters that are others for any other plan."""
         told = json.dumps(vars(self), sort_keys=True, default=str)
         return sha256(told.encode()).hexdigest()[:16]
 
@@ -127,7 +129,7 @@ class Order:
         return "rehydrat" in str(self.request.get("objectType")).casefold()
 
 
-def prepare(item: ProtectedItem, order: Order, until: float | None = None) -> Flow[Prepared]:
+def prepare(item: ProtectedItem, plan: RestorePlan, until: float | None = None) -> Flow[Prepared]:
     """Choose the recovery point and make the request for a restore. Nothing is started.
 
     In a Backup vault Azure is also asked whether the restore would work.
@@ -137,58 +139,62 @@ def prepare(item: ProtectedItem, order: Order, until: float | None = None) -> Fl
     :raises AzureBackupRefusedError: when the restore of a backup instance would not work.
     """
     if isinstance(item, BackupInstance):
-        return (yield from _prepare_instance(item, order, until))
-    point, passed_over = yield from _choose(item, order, until)
-    body, place = order.body, order.place
-    if place:
+        return (yield from _prepare_instance(item, plan, until))
+    point, passed_over = yield from _choose(item, plan, until)
+    body, target = plan.body, plan.target
+    if target:
         source_id = region = ""
-        if needs_source(place):
+        if needs_source(target):
             source_id = yield from _patiently(partial(get_source_id, item), until)
-        if needs_region(item, place):
+        if needs_region(item, target):
             region = yield from _patiently(partial(get_region, item.vault), until)
         body = restore_request(
             item,
-            place,
+            target,
             point_id=point.point_id,
             source_id=source_id,
             region=region,
-            point_in_time=order.point_in_time,
+            point_in_time=plan.point_in_time,
         )
     facts = _facts(point, passed_over)
-    if order.point_in_time:
-        facts["time"] = order.point_in_time.isoformat()
+    if plan.point_in_time:
+        facts["time"] = plan.point_in_time.isoformat()
     return Prepared(call=requests.trigger_restore(item, point.point_id, body), point=facts)
 
 
-def _prepare_instance(item: BackupInstance, order: Order, until: float | None) -> Flow[Prepared]:
-    facts, request = yield from (_by_place if order.place else _by_body)(item, order, until)
+def _prepare_instance(item: BackupInstance, plan: RestorePlan, until: float | None) -> Flow[Prepared]:
+    facts, request = yield from (_by_target if plan.target else _by_body)(item, plan, until)
     yield from _patiently(lambda: validate_restore(item, request), until)
     return Prepared(call=requests.restore_instance(item, request), point=facts)
 
 
-def _by_place(item: BackupInstance, order: Order, until: float | None) -> Flow[tuple[JsonObject, JsonObject]]:
-    place, moment = order.place, order.point_in_time
+def _by_target(
+    item: BackupInstance, plan: RestorePlan, until: float | None
+) -> Flow[tuple[JsonObject, JsonObject]]:
+    target, moment = plan.target, plan.point_in_time
     source = yield from _patiently(partial(get_data_source, item), until)
-    check_fit(source.kind, item.label, place)
+    check_target_fits(source.kind, item.label, target)
     passed_over: list[str] = []
     if moment:
         kept = yield from _patiently(partial(find_ranges, item), until)
         choose_range(item, [kept], moment, what="the versions that are kept")
         point = RecoveryPoint(item=item, point_id="", time=moment.isoformat())
     else:
-        point, passed_over = yield from _choose(item, order, until)
-    region = place.get("region") or source.region
+        point, passed_over = yield from _choose(item, plan, until)
+    region = target.get("region") or source.region
     if not region:
         region = yield from _patiently(partial(get_region, item.vault), until)
-    request = instance_request(source, place, point=point, region=region, point_in_time=moment)
+    request = instance_request(source, target, point=point, region=region, point_in_time=moment)
     return _facts(point, passed_over), request
 
 
-def _by_body(item: BackupInstance, order: Order, until: float | None) -> Flow[tuple[JsonObject, JsonObject]]:
-    if moment := order.request.get("recoveryPointTime"):
-        return RecoveryPoint(item=item, point_id="", time=read_time(moment)).facts(), order.request
-    point, passed_over = yield from _choose(item, order, until)
-    return _facts(point, passed_over), {**order.request, "recoveryPointId": point.point_id}
+def _by_body(
+    item: BackupInstance, plan: RestorePlan, until: float | None
+) -> Flow[tuple[JsonObject, JsonObject]]:
+    if moment := plan.request.get("recoveryPointTime"):
+        return RecoveryPoint(item=item, point_id="", time=read_time(moment)).facts(), plan.request
+    point, passed_over = yield from _choose(item, plan, until)
+    return _facts(point, passed_over), {**plan.request, "recoveryPointId": point.point_id}
 
 
 def _facts(point: RecoveryPoint, passed_over: list[str]) -> JsonObject:
@@ -199,33 +205,35 @@ def _facts(point: RecoveryPoint, passed_over: list[str]) -> JsonObject:
 def restore(item: ProtectedItem, **options: Unpack[RestoreOptions]) -> Flow[OperationRef]:
     """Start a restore, once, and return the operation that Azure named.
 
-    :param options: see :class:`~airflow_provider_azbackup.core.restore.targets.RestoreOptions`.
+    :param options: see :class:`~airflow_provider_azbackup.core.restore.check.RestoreOptions`.
     :raises AzureBackupNotFoundError: when no recovery point will do.
     :raises AzureBackupUnconfirmedStartError: when it is unknown whether the restore was started.
     :raises AzureBackupError: when Azure refused it.
     """
-    prepared = yield from prepare(item, Order.read(item, **options))
+    prepared = yield from prepare(item, RestorePlan.read(item, **options))
     return (yield from start(item, prepared.call, RestoreIntent.noun))
 
 
-def _choose(item: ProtectedItem, order: Order, until: float | None) -> Flow[tuple[RecoveryPoint, list[str]]]:
+def _choose(
+    item: ProtectedItem, plan: RestorePlan, until: float | None
+) -> Flow[tuple[RecoveryPoint, list[str]]]:
     """Return the recovery point to restore from, and why it is none of the newer ones."""
-    if order.point != LATEST:
-        return (yield from _find(item, order, until)), []
-    query_type = "Log" if order.point_in_time else None
+    if plan.point != LATEST:
+        return (yield from _find(item, plan, until)), []
+    query_type = "Log" if plan.point_in_time else None
     points = yield from _patiently(lambda: list_recovery_points(item, query_type=query_type), until)
-    if order.point_in_time:
-        return choose_range(item, points, order.point_in_time), []
-    return choose_point(item, points, as_of=order.as_of, from_archive=order.from_archive)
+    if plan.point_in_time:
+        return choose_range(item, points, plan.point_in_time), []
+    return choose_point(item, points, as_of=plan.as_of, from_archive=plan.from_archive)
 
 
-def _find(item: ProtectedItem, order: Order, until: float | None) -> Flow[RecoveryPoint]:
+def _find(item: ProtectedItem, plan: RestorePlan, until: float | None) -> Flow[RecoveryPoint]:
     """Return the recovery point that the author named.
 
     One that is partial or infected is restored only for those who write the request themselves: to look into
     an attack, for example. Whether one in the archive can be restored is for Azure to say.
     """
-    point_id = order.point
+    point_id = plan.point
     try:
         point = yield from _patiently(lambda: get_recovery_point(item, point_id), until)
     except AzureBackupNotFoundError as error:
@@ -240,7 +248,7 @@ def _find(item: ProtectedItem, order: Order, until: float | None) -> Flow[Recove
         raise AzureBackupConfigError(
             f"{point} of {item.label} is not restored: {point.loss}; name another one"
         )
-    if point.damage and not order.body:
+    if point.damage and not plan.body:
         raise AzureBackupConfigError(
             f"{point} of {item.label} is not restored: {point.damage}. Name another one; if you want this "
             f"one all the same, write the restore as request instead of restore_to"
@@ -256,10 +264,10 @@ def _patiently(make: Callable[[], Flow[T]], until: float | None) -> Flow[T]:
 class RestoreIntent(Intent):
     """One restore that somebody wants.
 
-    :param order: from which recovery point, and where to.
+    :param plan: from which recovery point, and where to.
     """
 
-    order: Order
+    plan: RestorePlan
 
     noun: ClassVar[str] = "restore"
     # Azure was never seen to refuse a restore beside another.
@@ -272,22 +280,22 @@ class RestoreIntent(Intent):
     @property
     def mark(self) -> str:
         """What tells this restore from another one of the item."""
-        return self.order.mark
+        return self.plan.mark
 
     @property
     def elsewhere(self) -> str:
         """The storage account that a share is restored to, which its job may carry for its own."""
-        return account_of(self.order.place, self.order.request)
+        return account_of(self.plan.target, self.plan.request)
 
     def prepare(self) -> Flow[Prepared]:
         """Choose the recovery point and make the request."""
-        return (yield from prepare(self.item, self.order, self.deadline))
+        return (yield from prepare(self.item, self.plan, self.deadline))
 
 
 def account_of(restore_to: Mapping[str, Any] | None, request: Mapping[str, Any] | None) -> str:
     """Return the storage account that a share is restored to, as its name; an empty string for its own.
 
-    :param restore_to: a place of :mod:`airflow_provider_azbackup.restore_to`.
+    :param restore_to: a target of :mod:`airflow_provider_azbackup.restore_to`.
     :param request: a restore request in Azure's own words, with ``properties`` or without.
     """
     inner = (request or {}).get("properties", request or {})

@@ -1,8 +1,8 @@
-"""What a DAG author may write of a restore: where to, from which moment; and Azure's request for it.
+"""Restore targets: a function for each, and the table of all of them.
 
-A place is a plain dict that one of the functions here returns, so that it can be templated, mapped over, and
-written out by hand as well. Operators check it when a DAG file is parsed, so this module is kept as cheap as
-:mod:`~airflow_provider_azbackup.core.model.names`.
+A target is a plain dict, so that a DAG author can template it, map over it, or write it by hand. Operators
+check it while a DAG file is parsed, so this module imports no more than
+:mod:`~airflow_provider_azbackup.core.model.arm_ids` does.
 
 Source: https://learn.microsoft.com/rest/api/backup/restores/trigger
 """
@@ -11,35 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-from airflow_provider_azbackup.core.model.arm_ids import (
-    DATA_PROTECTION,
-    RECOVERY_SERVICES,
-    match_item,
-    split_instance_id,
-)
-from airflow_provider_azbackup.core.model.validation import (
-    check_name,
-    check_region,
-    check_word,
-    is_template,
-    read_moment,
-    shown_host,
-)
+from airflow_provider_azbackup.core.model.validation import check_region, check_word, is_template, shown_host
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
-if TYPE_CHECKING:
-    from airflow_provider_azbackup.core.model.resources import ProtectedItem
-    from airflow_provider_azbackup.core.wire import JsonObject
+RestoreTarget: TypeAlias = dict[str, Any]
 
-Place: TypeAlias = dict[str, Any]
-Moment: TypeAlias = datetime | str
-
-# The newest recovery point that can be restored from.
-LATEST = "latest"
 
 # What Azure is to do with a file that is there already.
 COPY_OPTIONS = ("Overwrite", "Skip", "CreateCopy", "FailOnConflict")
@@ -62,22 +42,6 @@ _CONTAINER = (
 )
 
 
-class RestoreOptions(TypedDict, total=False):
-    """What a DAG author may say about a restore.
-
-    ``restore_to`` is what a function of this module returned; ``request`` is a body in Azure's own words
-    instead. ``recovery_point`` is ``latest``, the id of a recovery point, or its ARM id; ``as_of`` takes the
-    newest one of that moment or before; ``point_in_time`` is the moment up to which a database's log is
-    applied, or to which blobs go back.
-    """
-
-    restore_to: Mapping[str, Any] | None
-    request: Mapping[str, Any] | None
-    recovery_point: str
-    as_of: Moment | None
-    point_in_time: Moment | None
-
-
 # Virtual machines
 
 
@@ -88,7 +52,7 @@ def disks(
     luns: Sequence[int] | None = None,
     region: str | None = None,
     more: Mapping[str, Any] | None = None,
-) -> Place:
+) -> RestoreTarget:
     """Restore a machine's disks, and a template to make a machine of them; no machine is touched.
 
     :param storage_account_id: ARM id of the staging storage account, in the vault's region.
@@ -104,7 +68,7 @@ def disks(
     """
     _check_id("storage_account_id", storage_account_id, _ACCOUNT)
     _check_id("resource_group_id", resource_group_id, _SUBSCRIPTION, optional=True)
-    return _place(
+    return _target(
         "disks",
         storage_account_id=storage_account_id,
         resource_group_id=resource_group_id,
@@ -121,7 +85,7 @@ def new_vm(
     storage_account_id: str,
     region: str | None = None,
     more: Mapping[str, Any] | None = None,
-) -> Place:
+) -> RestoreTarget:
     """Restore a machine as a new one beside the old.
 
     :param vm_id: ARM id the new machine is to have: its name and its resource group.
@@ -134,7 +98,7 @@ def new_vm(
     _check_id("vm_id", vm_id, _MACHINE)
     _check_id("subnet_id", subnet_id, _SUBNET)
     _check_id("storage_account_id", storage_account_id, _ACCOUNT)
-    return _place(
+    return _target(
         "new_vm",
         vm_id=vm_id,
         subnet_id=subnet_id,
@@ -150,7 +114,7 @@ def original_vm(
     luns: Sequence[int] | None = None,
     region: str | None = None,
     more: Mapping[str, Any] | None = None,
-) -> Place:
+) -> RestoreTarget:
     """Replace the disks of the machine itself; Azure takes a backup of it first.
 
     :param storage_account_id: as in :func:`disks`.
@@ -160,7 +124,7 @@ def original_vm(
     :raises AzureBackupConfigError: for what is no ARM id of that kind.
     """
     _check_id("storage_account_id", storage_account_id, _ACCOUNT)
-    return _place(
+    return _target(
         "original_vm",
         storage_account_id=storage_account_id,
         luns=_listed("luns", luns),
@@ -178,7 +142,7 @@ def original_share(
     files: Sequence[str] = (),
     folders: Sequence[str] = (),
     more: Mapping[str, Any] | None = None,
-) -> Place:
+) -> RestoreTarget:
     """Restore a file share, or some of its files and folders, to where they were.
 
     Azure does this from snapshots only. From a recovery point in the vault tier it restores a whole share,
@@ -194,7 +158,7 @@ def original_share(
     Source: https://learn.microsoft.com/azure/backup/restore-azure-file-share-rest-api
     """
     _check_word("copy_options", copy_options, COPY_OPTIONS)
-    return _place(
+    return _target(
         "original_share",
         copy_options=copy_options,
         files=_listed("files", files),
@@ -212,7 +176,7 @@ def other_share(
     files: Sequence[str] = (),
     folders: Sequence[str] = (),
     more: Mapping[str, Any] | None = None,
-) -> Place:
+) -> RestoreTarget:
     """Restore a file share, or some of its files and folders, into another share.
 
     :param storage_account_id: ARM id of the storage account of that share.
@@ -226,7 +190,7 @@ def other_share(
     """
     _check_id("storage_account_id", storage_account_id, _ACCOUNT)
     _check_word("copy_options", copy_options, COPY_OPTIONS)
-    return _place(
+    return _target(
         "other_share",
         storage_account_id=storage_account_id,
         share=share,
@@ -241,14 +205,14 @@ def other_share(
 # Databases
 
 
-def original_database(*, more: Mapping[str, Any] | None = None) -> Place:
+def original_database(*, more: Mapping[str, Any] | None = None) -> RestoreTarget:
     """Restore an SQL or SAP HANA database over itself.
 
     :param more: further fields of the workload's restore request in Azure's own words.
 
     Source: https://learn.microsoft.com/azure/backup/restore-azure-sql-vm-rest-api
     """
-    return _place("original_database", more=more)
+    return _target("original_database", more=more)
 
 
 def other_database(
@@ -259,7 +223,7 @@ def other_database(
     overwrite: bool = False,
     files: Sequence[Mapping[str, str]] = (),
     more: Mapping[str, Any] | None = None,
-) -> Place:
+) -> RestoreTarget:
     """Restore an SQL or SAP HANA database under another name, or on another server.
 
     :param database: ``<instance>/<database>`` for SQL, ``<system>/<database>`` for SAP HANA.
@@ -275,11 +239,11 @@ def other_database(
     _check_id("vm_id", vm_id, _MACHINE, optional=True)
     _check_id("container_id", container_id, _CONTAINER, optional=True)
     _check_flag("overwrite", overwrite)
-    if _is_known(database) and not re.fullmatch(r"[^/]+/[^/]+", str(database)):
+    if is_known(database) and not re.fullmatch(r"[^/]+/[^/]+", str(database)):
         raise AzureBackupConfigError(
             f"database {database!r} is not of the form <instance>/<database>, such as MSSQLSERVER/shop_drill"
         )
-    return _place(
+    return _target(
         "other_database",
         database=database,
         vm_id=vm_id,
@@ -293,7 +257,9 @@ def other_database(
 # What Backup vaults keep: disks, blobs, PostgreSQL, Kubernetes
 
 
-def new_disk(*, disk_id: str, region: str | None = None, more: Mapping[str, Any] | None = None) -> Place:
+def new_disk(
+    *, disk_id: str, region: str | None = None, more: Mapping[str, Any] | None = None
+) -> RestoreTarget:
     """Restore a disk as a new one; no disk is touched.
 
     :param disk_id: ARM id the new disk is to have: its name and its resource group.
@@ -305,7 +271,7 @@ def new_disk(*, disk_id: str, region: str | None = None, more: Mapping[str, Any]
     Source: https://learn.microsoft.com/azure/backup/backup-azure-dataprotection-use-rest-api-restore-disk
     """
     _check_id("disk_id", disk_id, _DISK)
-    return _place("new_disk", disk_id=disk_id, region=region, more=more)
+    return _target("new_disk", disk_id=disk_id, region=region, more=more)
 
 
 def original_blobs(
@@ -314,7 +280,7 @@ def original_blobs(
     ranges: Sequence[Sequence[str]] = (),
     region: str | None = None,
     more: Mapping[str, Any] | None = None,
-) -> Place:
+) -> RestoreTarget:
     """Take the blobs of a storage account back to a moment, where they are; goes with ``point_in_time``.
 
     For blobs under operational backup, which keeps every moment and no recovery points.
@@ -336,7 +302,7 @@ def original_blobs(
             raise AzureBackupConfigError(f"{len(given)} {name} are given; Azure takes at most {MOST_RANGES}")
     for pair in pairs if isinstance(pairs, list) else ():
         _check_range(pair)
-    return _place(
+    return _target(
         "original_blobs",
         containers=names,
         ranges=[[*pair] for pair in pairs] if isinstance(pairs, list) else pairs,
@@ -352,7 +318,7 @@ def other_blobs(
     prefixes: Mapping[str, Sequence[str]] | None = None,
     region: str | None = None,
     more: Mapping[str, Any] | None = None,
-) -> Place:
+) -> RestoreTarget:
     """Restore the blobs of a storage account into another one, from a recovery point in the vault.
 
     :param storage_account_id: ARM id of the other storage account.
@@ -366,13 +332,13 @@ def other_blobs(
     """
     _check_id("storage_account_id", storage_account_id, _ACCOUNT)
     listed = _listed("containers", containers)
-    sure = isinstance(listed, list) and all(map(_is_known, listed))
+    sure = isinstance(listed, list) and all(map(is_known, listed))
     named = [*prefixes] if isinstance(prefixes, Mapping) and sure else []
-    if strange := [name for name in named if _is_known(name) and name not in listed]:
+    if strange := [name for name in named if is_known(name) and name not in listed]:
         raise AzureBackupConfigError(f"prefixes are given for {', '.join(strange)}, not among containers")
     if isinstance(prefixes, Mapping):
         prefixes = {name: _listed("prefixes", begins) for name, begins in prefixes.items()}
-    return _place(
+    return _target(
         "other_blobs",
         storage_account_id=storage_account_id,
         containers=listed,
@@ -389,7 +355,7 @@ def database_files(
     container_id: str | None = None,
     region: str | None = None,
     more: Mapping[str, Any] | None = None,
-) -> Place:
+) -> RestoreTarget:
     """Restore PostgreSQL as files: dumps in a container of blobs, which somebody else makes databases of.
 
     The one way for a flexible server.
@@ -404,14 +370,14 @@ def database_files(
 
     Source: https://learn.microsoft.com/azure/backup/restore-postgresql-database-use-rest-api
     """
-    if _is_known(container_url) and not re.fullmatch(r"https://[^/?#\s]+/[^/?#\s]+/?", str(container_url)):
+    if is_known(container_url) and not re.fullmatch(r"https://[^/?#\s]+/[^/?#\s]+/?", str(container_url)):
         raise AzureBackupConfigError(
             f"container_url is not the plain address of a container; expected "
             f"https://<account>.blob.core.windows.net/<container> without a signature. "
             f"Given: an address on {shown_host(str(container_url))!r}"
         )
     _check_id("container_id", container_id, _BLOB_CONTAINER, optional=True)
-    return _place(
+    return _target(
         "database_files",
         container_url=container_url,
         prefix=prefix,
@@ -427,7 +393,7 @@ def new_database(
     secret_uri: str | None = None,
     region: str | None = None,
     more: Mapping[str, Any] | None = None,
-) -> Place:
+) -> RestoreTarget:
     """Restore a database of a PostgreSQL single server as a new one, on the same or on another server.
 
     Microsoft has retired single server. For a flexible server use :func:`database_files`.
@@ -441,7 +407,7 @@ def new_database(
     Source: https://learn.microsoft.com/azure/backup/restore-postgresql-database-use-rest-api
     """
     _check_id("database_id", database_id, _DATABASE)
-    return _place("new_database", database_id=database_id, secret_uri=secret_uri, region=region, more=more)
+    return _target("new_database", database_id=database_id, secret_uri=secret_uri, region=region, more=more)
 
 
 def cluster(
@@ -458,7 +424,7 @@ def cluster(
     region: str | None = None,
     criteria: Mapping[str, Any] | None = None,
     more: Mapping[str, Any] | None = None,
-) -> Place:
+) -> RestoreTarget:
     """Restore what was backed up of a Kubernetes cluster into it, or into another one.
 
     :param cluster_id: ARM id of the other cluster, which needs the Backup extension; default: its own.
@@ -489,7 +455,7 @@ def cluster(
         raise AzureBackupConfigError(
             "a restore from the vault needs both staging_resource_group_id and staging_storage_account_id"
         )
-    return _place(
+    return _target(
         "cluster",
         cluster_id=cluster_id,
         namespaces=_listed("namespaces", namespaces),
@@ -506,330 +472,75 @@ def cluster(
     )
 
 
+class TargetType(NamedTuple):
+    """A kind of restore target.
+
+    :param make: the function that checks its fields and returns the target.
+    :param workloads: what can be restored to it: kinds of protected items, or in a Backup vault the types of
+        data sources; in lower case.
+    :param point_in_time: whether it goes with that argument: ``never``, ``sometimes`` or ``always``.
+    """
+
+    make: Callable[..., RestoreTarget]
+    workloads: frozenset[str]
+    point_in_time: Literal["never", "sometimes", "always"] = "never"
+
+
+_VMS, _SHARES = frozenset({"vm"}), frozenset({"azurefileshare"})
 _DATABASES = frozenset({"sqldatabase", "saphanadatabase"})
-_POSTGRESQL = "microsoft.dbforpostgresql/servers/databases"
+_DISKS = frozenset({"microsoft.compute/disks"})
 _BLOBS = frozenset({"microsoft.storage/storageaccounts/blobservices"})
-# By name: how it is made, and what it is for. In a Backup vault that is the type of a data source.
-_PLACES: Mapping[str, tuple[Callable[..., Place], frozenset[str]]] = MappingProxyType(
+_SINGLE_SERVERS = frozenset({"microsoft.dbforpostgresql/servers/databases"})
+_FLEXIBLE_SERVERS = frozenset({"microsoft.dbforpostgresql/flexibleservers"})
+_CLUSTERS = frozenset({"microsoft.containerservice/managedclusters"})
+# Every restore target by its name, which is also the name of its function.
+TARGETS: Mapping[str, TargetType] = MappingProxyType(
     {
-        "disks": (disks, frozenset({"vm"})),
-        "new_vm": (new_vm, frozenset({"vm"})),
-        "original_vm": (original_vm, frozenset({"vm"})),
-        "original_share": (original_share, frozenset({"azurefileshare"})),
-        "other_share": (other_share, frozenset({"azurefileshare"})),
-        "original_database": (original_database, _DATABASES),
-        "other_database": (other_database, _DATABASES),
-        "new_disk": (new_disk, frozenset({"microsoft.compute/disks"})),
-        "original_blobs": (original_blobs, _BLOBS),
-        "other_blobs": (other_blobs, _BLOBS),
-        "database_files": (
-            database_files,
-            frozenset({_POSTGRESQL, "microsoft.dbforpostgresql/flexibleservers"}),
-        ),
-        "new_database": (new_database, frozenset({_POSTGRESQL})),
-        "cluster": (cluster, frozenset({"microsoft.containerservice/managedclusters"})),
+        "disks": TargetType(disks, _VMS),
+        "new_vm": TargetType(new_vm, _VMS),
+        "original_vm": TargetType(original_vm, _VMS),
+        "original_share": TargetType(original_share, _SHARES),
+        "other_share": TargetType(other_share, _SHARES),
+        "original_database": TargetType(original_database, _DATABASES, "sometimes"),
+        "other_database": TargetType(other_database, _DATABASES, "sometimes"),
+        "new_disk": TargetType(new_disk, _DISKS),
+        "original_blobs": TargetType(original_blobs, _BLOBS, "always"),
+        "other_blobs": TargetType(other_blobs, _BLOBS),
+        "database_files": TargetType(database_files, _SINGLE_SERVERS | _FLEXIBLE_SERVERS),
+        "new_database": TargetType(new_database, _SINGLE_SERVERS),
+        "cluster": TargetType(cluster, _CLUSTERS),
     }
 )
-# Where a moment can be gone back to, and the one place where nothing else can be.
-_BY_MOMENT = frozenset({"original_database", "other_database", "original_blobs"})
-CONTINUOUS = "original_blobs"
 
 
-def check_restore(
-    *,
-    restore_to: object = None,
-    request: object = None,
-    recovery_point: object = LATEST,
-    as_of: object = None,
-    point_in_time: object = None,
-    vault_type: str | None = None,
-) -> None:
-    """Refuse what can be no restore: as far as it can be known now, templates excepted.
+def read_target(target: Mapping[str, Any]) -> RestoreTarget:
+    """Return a target as its function makes it.
 
-    :param vault_type: of the vault that is restored from, where that is known.
-    :raises AzureBackupConfigError: saying what was given and what is expected.
+    :param target: what one of the functions here returned, or the same written by hand.
+    :raises AzureBackupConfigError: for an unknown target, missing or unknown fields, and wrong values.
     """
-    if (restore_to is None) == (request is None):
+    name = str(target.get("target"))
+    if name not in TARGETS:
         raise AzureBackupConfigError(
-            f"{'neither' if request is None else 'both'} of restore_to and request given; give exactly one: "
-            f"a place of airflow_provider_azbackup.restore_to, or a body in Azure's own words"
-        )
-    for name, value in (("restore_to", restore_to), ("request", request)):
-        if value is not None and not isinstance(value, Mapping) and _is_known(value):
-            shown = (
-                f"the text {value[:80]!r}" if isinstance(value, str) else f"of type {type(value).__name__}"
-            )
-            raise AzureBackupConfigError(
-                f"{name} is {shown}; expected a dict (a template that renders to one needs "
-                f"render_template_as_native_obj=True on the DAG)"
-            )
-    if isinstance(restore_to, Mapping):
-        _check_vault(read_place(restore_to)["place"], vault_type)
-    if isinstance(request, Mapping):
-        read_request(request)
-    named = [
-        name
-        for name, is_given in (
-            ("recovery_point", recovery_point not in (LATEST, None, "")),
-            ("as_of", not _is_nothing(as_of)),
-            ("point_in_time", not _is_nothing(point_in_time)),
-        )
-        if is_given
-    ]
-    if len(named) > 1:
-        raise AzureBackupConfigError(
-            f"{' and '.join(named)} are given; each of them says which recovery point to take, so give one"
-        )
-    if "point_in_time" in named and request is not None:
-        raise AzureBackupConfigError(
-            "point_in_time goes with restore_to; a request brings its own pointInTime or recoveryPointTime"
-        )
-    place = restore_to["place"] if isinstance(restore_to, Mapping) else None
-    if "point_in_time" in named and place and place not in _BY_MOMENT:
-        raise AzureBackupConfigError(
-            f"point_in_time is for databases and for blobs that stay where they are, and {place!r} is for "
-            f"neither; as_of takes the newest recovery point of a moment or before"
-        )
-    if place == CONTINUOUS and named != ["point_in_time"]:
-        raise AzureBackupConfigError(
-            f"{place!r} takes blobs back to a moment, not to a recovery point; give point_in_time"
-        )
-    if isinstance(recovery_point, str) and _is_known(recovery_point):
-        split_point_id(recovery_point)
-    for name, value in (("as_of", as_of), ("point_in_time", point_in_time)):
-        if _is_known(value):
-            read_moment(name, value)
-
-
-def _check_vault(place: str, vault_type: str | None) -> None:
-    """Refuse a place that is for the other type of vault."""
-    its_own = _vault_type_of(place)
-    if vault_type not in (None, its_own):
-        kept = (
-            "Backup vaults (Microsoft.DataProtection)"
-            if its_own == DATA_PROTECTION
-            else "Recovery Services vaults"
-        )
-        fitting = [name for name in _PLACES if _vault_type_of(name) == vault_type]
-        raise AzureBackupConfigError(
-            f"{place!r} is for what {kept} keep, and the vault is of type {vault_type}; expected one of "
-            f"{', '.join(fitting)}"
-        )
-
-
-def _vault_type_of(place: str) -> str:
-    return DATA_PROTECTION if any("/" in kind for kind in _PLACES[place][1]) else RECOVERY_SERVICES
-
-
-def check_fit(kind: str, name: str, place: Place) -> None:
-    """Refuse a place that is not for a workload.
-
-    :param kind: of a protected item, or the type of a data source; in lower case.
-    :param name: of the item, for the error.
-    :param place: where to.
-    :raises AzureBackupConfigError: saying which places are.
-    """
-    if kind not in _PLACES[place["place"]][1]:
-        fitting = [known for known, (_, kinds) in _PLACES.items() if kind in kinds]
-        raise AzureBackupConfigError(
-            f"{name!r} cannot be restored to {place['place']!r}; "
-            + (f"expected one of {', '.join(fitting)}" if fitting else "give a request in Azure's own words")
-        )
-
-
-def read_place(place: Mapping[str, Any]) -> Place:
-    """Return a place as its function makes it.
-
-    :param place: what one of the functions here returned, or the same written by hand.
-    :raises AzureBackupConfigError: for an unknown place, missing or unknown fields, and wrong values.
-    """
-    name = str(place.get("place"))
-    if name not in _PLACES:
-        raise AzureBackupConfigError(
-            f"restore_to names the place {name!r}; expected one of {', '.join(_PLACES)}, "
+            f"restore_to names the target {name!r}; expected one of {', '.join(TARGETS)}, "
             f"best made by the functions of airflow_provider_azbackup.restore_to"
         )
     try:
-        return _PLACES[name][0](**{key: value for key, value in place.items() if key != "place"})
+        return TARGETS[name].make(**{key: value for key, value in target.items() if key != "target"})
     except TypeError as error:
         raise AzureBackupConfigError(f"restore_to: {error}") from None
 
 
-def read_request(request: Mapping[str, Any]) -> JsonObject:
-    """Return a body as it will be sent, from a whole one or from its ``properties``.
-
-    :raises AzureBackupConfigError: when it does not say which kind of restore it asks for.
-    """
-    inside = request.get("properties", request)
-    if not isinstance(inside, Mapping) or not inside.get("objectType"):
-        raise AzureBackupConfigError(
-            "request has no objectType; expected the properties of a restore request, such as "
-            "{'objectType': 'IaasVMRestoreRequest', 'recoveryType': 'RestoreDisks', ...}"
-        )
-    return {**request} if "properties" in request else {"properties": {**request}}
-
-
-def split_point_id(text: str) -> tuple[str | None, str]:
-    """Split a recovery point's ARM id into its item's ARM id and its own; an id alone comes without an item.
-
-    :raises AzureBackupConfigError: when it is neither.
-    """
-    if "/" not in text:
-        check_name("recovery_point", text)
-        return None, text
-    item, _, point_id = text.partition("/recoveryPoints/")
-    if point_id and "/" not in point_id and (match_item(item) or split_instance_id(item)):
-        return item, point_id
-    raise AzureBackupConfigError(
-        f"recovery_point {text!r} is neither {LATEST!r}, nor the id of a recovery point, nor its ARM id, "
-        f"which ends in /protectedItems/<item>/recoveryPoints/<id>, or in "
-        f"/backupInstances/<instance>/recoveryPoints/<id>"
-    )
-
-
-def needs_source(place: Place) -> bool:
-    """Return whether the request names what was backed up, which only Azure can tell."""
-    return bool(place["place"] != "original_database")
-
-
-def needs_region(item: ProtectedItem, place: Place) -> bool:
-    """Return whether the request names a region that the author left to the vault."""
-    return item.kind == "vm" and "region" not in place
-
-
-def restore_request(
-    item: ProtectedItem,
-    place: Place,
-    *,
-    point_id: str,
-    source_id: str = "",
-    region: str = "",
-    point_in_time: datetime | None = None,
-) -> JsonObject:
-    """Return the body that asks for a restore.
-
-    :param item: what is restored; its name tells the workload.
-    :param place: where to.
-    :param point_id: id of the recovery point.
-    :param source_id: ARM id of the machine or the storage account that was backed up.
-    :param region: the vault's, for a machine whose place names none.
-    :param point_in_time: the moment up to which a database's log is applied.
-    :raises AzureBackupConfigError: for a place that is not for this workload.
-    """
-    check_fit(item.kind, item.label, place)
-    if item.kind == "vm":
-        properties = {
-            "objectType": "IaasVMRestoreRequest",
-            "recoveryPointId": point_id,
-            "sourceResourceId": source_id,
-            "region": place.get("region", region),
-            "createNewCloudService": False,
-            "originalStorageAccountOption": False,
-            **_of_machine(place),
-        }
-    elif item.kind == "azurefileshare":
-        properties = {
-            "objectType": "AzureFileShareRestoreRequest",
-            "sourceResourceId": source_id,
-            **_of_share(place),
-        }
-    else:
-        properties = _of_database(item, place, source_id, point_in_time)
-    return {"properties": {**properties, **place.get("more", {})}}
-
-
-def _of_machine(place: Place) -> JsonObject:
-    found: JsonObject = {"storageAccountId": place["storage_account_id"]}
-    if "luns" in place:
-        found["restoreDiskLunList"] = place["luns"]
-    if place["place"] == "original_vm":
-        return {**found, "recoveryType": "OriginalLocation"}
-    if place["place"] == "disks":
-        group = place.get("resource_group_id")
-        return {
-            **found,
-            "recoveryType": "RestoreDisks",
-            **({"targetResourceGroupId": group} if group else {}),
-        }
-    return {
-        **found,
-        "recoveryType": "AlternateLocation",
-        "targetVirtualMachineId": place["vm_id"],
-        "targetResourceGroupId": _parent(place["vm_id"], "providers"),
-        "virtualNetworkId": _parent(place["subnet_id"], "subnets"),
-        "subnetId": place["subnet_id"],
-    }
-
-
-def _of_share(place: Place) -> JsonObject:
-    some = [
-        {"path": path, "fileSpecType": kind}
-        for kind, paths in (("File", place["files"]), ("Directory", place["folders"]))
-        for path in paths
-    ]
-    found: JsonObject = {
-        "recoveryType": "OriginalLocation",
-        "copyOptions": place["copy_options"],
-        "restoreRequestType": "ItemLevelRestore" if some else "FullShareRestore",
-    }
-    if place["place"] == "other_share":
-        found["recoveryType"] = "AlternateLocation"
-        found["targetDetails"] = {"name": place["share"], "targetResourceId": place["storage_account_id"]}
-        if place["folder"]:
-            some = [{**each, "targetFolderPath": place["folder"]} for each in some or [{}]]
-    return {**found, "restoreFileSpecs": some} if some else found
-
-
-def _of_database(
-    item: ProtectedItem, place: Place, source_id: str, point_in_time: datetime | None
-) -> JsonObject:
-    is_sql = item.kind == "sqldatabase"
-    kind = "SQL" if is_sql else "SAPHana"
-    found: JsonObject = {
-        "objectType": f"AzureWorkload{kind}{'PointInTime' if point_in_time else ''}RestoreRequest",
-        "recoveryType": "OriginalLocation",
-    }
-    if point_in_time:
-        found["pointInTime"] = point_in_time.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if is_sql:
-        # "true" means the directories named below or, without any, the server's own.
-        found |= {"shouldUseAlternateTargetLocation": True, "isNonRecoverable": False}
-    if place["place"] == "original_database":
-        return found
-    if is_sql and place["files"]:
-        found["alternateDirectoryPaths"] = place["files"]
-    machine = place.get("vm_id", source_id)
-    return {
-        **found,
-        "recoveryType": "AlternateLocation",
-        "sourceResourceId": source_id,
-        "targetInfo": {
-            "overwriteOption": "Overwrite" if place["overwrite"] else "FailOnConflict",
-            "containerId": place.get("container_id") or _container_of(item, place),
-            "databaseName": place["database"],
-        },
-        "targetVirtualMachineId": machine,
-    }
-
-
-def _container_of(item: ProtectedItem, place: Place) -> str:
-    name = item.container
-    if "vm_id" in place:
-        _, _, _, group, *_, machine = place["vm_id"].strip("/").split("/")
-        name = f"VMAppContainer;compute;{group};{machine}"
-    return f"{item.vault.path}/backupFabrics/Azure/protectionContainers/{name}"
-
-
-def _place(name: str, **fields: Any) -> Place:
+def _target(name: str, **fields: Any) -> RestoreTarget:
     region = fields.get("region")
     if isinstance(region, str) and not is_template(region):
         check_region("region", region)
-    return {"place": name, **{key: value for key, value in fields.items() if value is not None}}
+    return {"target": name, **{key: value for key, value in fields.items() if value is not None}}
 
 
 def _check_id(name: str, value: object, form: str, *, optional: bool = False) -> None:
     """Refuse what is no ARM id of this form; casing differs from answer to answer."""
-    if (optional and value is None) or not _is_known(value):
+    if (optional and value is None) or not is_known(value):
         return
     pattern = re.sub("<[a-z]+>", lambda _: r"[^/?#\s]+", re.escape(form))
     if not re.fullmatch(pattern, str(value), re.IGNORECASE):
@@ -838,14 +549,14 @@ def _check_id(name: str, value: object, form: str, *, optional: bool = False) ->
 
 def _check_flag(name: str, value: object) -> None:
     """Refuse a text: "False" is as true as any other."""
-    if isinstance(value, str) and _is_known(value):
+    if isinstance(value, str) and is_known(value):
         raise AzureBackupConfigError(f"{name} is the text {value!r}; expected True or False")
 
 
 def _check_range(pair: object) -> None:
     if isinstance(pair, list | tuple) and len(pair) == 2:
         first, last = pair
-        if not (_is_known(first) and _is_known(last)) or str(first) < str(last):
+        if not (is_known(first) and is_known(last)) or str(first) < str(last):
             return
     raise AzureBackupConfigError(
         f"{pair!r} is no range of blobs; expected two names of which the first comes before the second, "
@@ -854,28 +565,19 @@ def _check_range(pair: object) -> None:
 
 
 def _check_word(name: str, value: object, words: Sequence[str]) -> None:
-    if _is_known(value):
+    if is_known(value):
         check_word(name, value, words)
 
 
 def _listed(name: str, value: Sequence[Any] | None) -> Any:
     """Return a list as JSON has it. A text would be taken for a list of its letters."""
-    if isinstance(value, str) and _is_known(value):
+    if isinstance(value, str) and is_known(value):
         raise AzureBackupConfigError(f"{name} is the text {value!r}; expected a list")
     return [*value] if isinstance(value, list | tuple) else value
 
 
-def _is_known(value: object) -> bool:
+def is_known(value: object) -> bool:
     """Whether a value is what it says: neither a template nor what another task will return."""
     if isinstance(value, str):
         return "{{" not in value and "{%" not in value
     return value is None or isinstance(value, datetime | int | float | Sequence | Mapping)
-
-
-def _is_nothing(value: object) -> bool:
-    return value is None or value == ""
-
-
-def _parent(arm_id: str, segment: str) -> str:
-    """Return what stands before a segment of an ARM id, whatever its casing."""
-    return re.split(f"/{segment}/", arm_id, maxsplit=1, flags=re.IGNORECASE)[0]

@@ -28,8 +28,8 @@ from airflow_provider_azbackup.core.model.validation import IfRunning, check_ite
 from airflow_provider_azbackup.core.polling.sweep import Sweep, Watcher
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.settings import Settings
-from airflow_provider_azbackup.core.start import adoption
-from airflow_provider_azbackup.core.start.adoption import BackupIntent, Note
+from airflow_provider_azbackup.core.start.intent import BackupIntent, StartRecord
+from airflow_provider_azbackup.core.start.search import start_or_adopt
 from airflow_provider_azbackup.core.wire import Answer, Call, Reply
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
@@ -481,10 +481,12 @@ def intent(**changes: Any) -> BackupIntent:
     return BackupIntent(**{"item": DISK, "body": NIGHTLY, **timing, **changes})
 
 
-def secure(wanted: BackupIntent, note: Note | None, *answers: Answer, then: Answer | None = None) -> Any:
+def secure(
+    wanted: BackupIntent, note: StartRecord | None, *answers: Answer, then: Answer | None = None
+) -> Any:
     asked: list[Call] = []
-    kept: list[Note | None] = []
-    flow = adoption.secure_job(wanted, note, remember=kept.append, tell=lambda _: None)
+    kept: list[StartRecord | None] = []
+    flow = start_or_adopt(wanted, note, remember=kept.append, tell=lambda _: None)
     played = play(flow, *answers, then=then, calls=asked)
     return played.result, asked, kept
 
@@ -528,8 +530,8 @@ def test_a_lost_answer_is_settled_by_looking_for_the_instances_own_job() -> None
 def test_a_note_leads_back_to_the_backup_it_speaks_of() -> None:
     running = answered(200, in_list(startTime=at(-50)))
     attempt = intent().attempt
-    kept = Note(item=DISK.path, attempt=attempt, since=START - 60, began=START - 60, job=JOB.path)
-    note = Note.from_dict(kept.to_dict())
+    kept = StartRecord(item=DISK.path, attempt=attempt, since=START - 60, began=START - 60, job=JOB.path)
+    note = StartRecord.from_dict(kept.to_dict())
     found, asked, _ = secure(intent(), note, running)
     assert (found.ref, found.started_by, found.since) == (JOB, "this task", START - 60)
     assert [call.path for call in asked] == [JOB.path]
@@ -541,8 +543,8 @@ def test_a_note_leads_back_to_the_backup_it_speaks_of() -> None:
 
 
 def test_an_instance_that_is_not_protected_leaves_no_note_behind() -> None:
-    kept: list[Note | None] = []
-    flow = adoption.secure_job(intent(), None, remember=kept.append, tell=lambda _: None)
+    kept: list[StartRecord | None] = []
+    flow = start_or_adopt(intent(), None, remember=kept.append, tell=lambda _: None)
     stopped = answered(200, {"properties": {"currentProtectionState": "ProtectionStopped"}})
     with pytest.raises(AzureBackupRefusedError):
         play(flow, listed(), stopped, answered(400))

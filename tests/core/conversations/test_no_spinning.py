@@ -30,14 +30,16 @@ from airflow_provider_azbackup.core.model.resources import BackupInstance
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import read_job
 from airflow_provider_azbackup.core.restore import plan
-from airflow_provider_azbackup.core.start import adoption
+from airflow_provider_azbackup.core.start import search
+from airflow_provider_azbackup.core.start.intent import BackupIntent, Prepared, StartRecord
+from airflow_provider_azbackup.core.start.search import start_or_adopt
 from airflow_provider_azbackup.core.wire import Answer, Call, Flow
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
 from airflow_provider_azbackup.page import summary
 from tests.support.play import ITEM, JOB, LOST, OPERATION, START, UNSENT, VAULT, answered, job_is
 
 MODULES = (
-    adoption,
+    search,
     checks,
     items,
     jobs,
@@ -135,7 +137,7 @@ def a_job(management: str = "AzureIaasVM") -> Job:
     return read_job(JOB, job_is("Completed", backupManagementType=management, **properties))
 
 
-INTENT = adoption.BackupIntent(
+INTENT = BackupIntent(
     item=ITEM, attempt="1", now=START, timeout=3600.0, if_running="wait", body={"properties": {}}
 )
 # A value for each parameter of a conversation, by its name.
@@ -148,7 +150,7 @@ VALUES: dict[str, Any] = {
     **{"until": START + 600, "deadline": START + 600, "seconds": 5.0, "poll_interval": 60.0},
     **{"point": RecoveryPoint(item=ITEM, point_id="1"), "point_id": "1", "min_tier": "HardenedRP"},
     **{"on_demand": True, "vm_id": VM, "region": "westeurope", "subscription_id": VAULT.subscription_id},
-    **{"order": plan.Order(body=BODY, point="1"), "action": "backup", "source": VM},
+    **{"plan": plan.RestorePlan(body=BODY, point="1"), "action": "backup", "source": VM},
 }
 CONVERSATIONS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": function
@@ -202,16 +204,16 @@ def test_a_conversation_asks_or_pauses_or_ends(conversation: str, answer: Answer
 def test_a_start_does_not_repeat_a_preparation_that_asks_nothing(
     note: bool, answer: Answer, error: type[AzureBackupError]
 ) -> None:
-    class Unprepared(adoption.BackupIntent):
-        def prepare(self) -> Flow[adoption.Prepared]:
+    class Unprepared(BackupIntent):
+        def prepare(self) -> Flow[Prepared]:
             return raising(error)()
 
     intent = Unprepared(**vars(INTENT))
-    left = adoption.Note(item=ITEM.path, attempt="1", since=START, began=START, asked=START) if note else None
+    left = StartRecord(item=ITEM.path, attempt="1", since=START, began=START, asked=START) if note else None
     for fresh in (intent, replace(intent, if_running="adopt"), replace(intent, if_running="fail")):
         hold(
-            "secure_job",
-            lambda fresh=fresh: adoption.secure_job(
+            "start_or_adopt",
+            lambda fresh=fresh: start_or_adopt(
                 fresh, left, remember=lambda note: None, tell=lambda text: None
             ),
             answer,

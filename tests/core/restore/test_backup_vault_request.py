@@ -1,4 +1,4 @@
-"""Restores of what Backup vaults keep: places, requests, validation, and what is asked before one is sent."""
+"""Restores of Backup vaults: targets, requests, validation, and what is asked before one is sent."""
 
 from __future__ import annotations
 
@@ -18,13 +18,9 @@ from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import DataSource
 from airflow_provider_azbackup.core.restore import plan
 from airflow_provider_azbackup.core.restore.backup_vault_request import instance_request
-from airflow_provider_azbackup.core.restore.plan import Order, RestoreIntent
-from airflow_provider_azbackup.core.restore.targets import (
-    check_fit,
-    check_restore,
-    read_place,
-    split_point_id,
-)
+from airflow_provider_azbackup.core.restore.check import check_restore, check_target_fits, split_point_id
+from airflow_provider_azbackup.core.restore.plan import RestoreIntent, RestorePlan
+from airflow_provider_azbackup.core.restore.targets import read_target
 from airflow_provider_azbackup.core.wire import Call, Reply
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
@@ -117,7 +113,7 @@ def in_cluster(arm_id: str, **criteria: Any) -> dict[str, Any]:
     }
 
 
-# place, data source, store, what the target says beyond where and how
+# target, data source, store, what the target says beyond where and how
 BODIES: dict[str, tuple[dict[str, Any], DataSource, str, dict[str, Any]]] = {
     "a disk": (
         new_disk(disk_id=NEW_DISK),
@@ -286,39 +282,39 @@ def lies_in(*stores: str) -> RecoveryPoint:
     return RecoveryPoint(item=DISK, point_id="42", tiers=tuple((store, "COMMITTED") for store in stores))
 
 
-def request_of(place: dict[str, Any], source: DataSource, *stores: str) -> Any:
-    moment = MOMENT if place["place"] == "original_blobs" else None
-    return instance_request(source, place, point=lies_in(*stores), region="westeurope", point_in_time=moment)
+def request_of(target: dict[str, Any], source: DataSource, *stores: str) -> Any:
+    moment = MOMENT if target["target"] == "original_blobs" else None
+    return instance_request(source, target, point=lies_in(*stores), region="westeurope", point_in_time=moment)
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_place_becomes_the_request_of_its_data_source(name: str) -> None:
-    place, source, store, target = BODIES[name]
-    check_fit(source.kind, "it", place)
-    asked = request_of(place, source, store)
+def test_a_target_becomes_the_request_of_its_data_source(name: str) -> None:
+    target, source, store, info = BODIES[name]
+    check_target_fits(source.kind, "it", target)
+    asked = request_of(target, source, store)
     assert asked.pop("restoreTargetInfo") == {
         "recoveryOption": "FailIfExists",
         "restoreLocation": "westeurope",
-        **target,
+        **info,
     }
     back = {
         "objectType": "AzureBackupRecoveryTimeBasedRestoreRequest",
         "recoveryPointTime": "2026-09-21T13:30:00.2500000Z",
     }
     point = {"objectType": "AzureBackupRecoveryPointBasedRestoreRequest", "recoveryPointId": "42"}
-    expected = back if place["place"] == "original_blobs" else point
+    expected = back if target["target"] == "original_blobs" else point
     assert asked == {**expected, "sourceDataStoreType": store}
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_place_is_plain_json_that_reads_back_as_itself(name: str) -> None:
-    place = BODIES[name][0]
-    assert read_place(json.loads(json.dumps(place))) == place
+def test_a_target_is_plain_json_that_reads_back_as_itself(name: str) -> None:
+    target = BODIES[name][0]
+    assert read_target(json.loads(json.dumps(target))) == target
 
 
-def test_the_module_for_dag_files_offers_every_place() -> None:
-    places = {body[0]["place"] for body in (*BODIES.values(), *OLDER.values())}
-    assert places == set(restore_to.__all__)
+def test_the_module_for_dag_files_offers_every_target() -> None:
+    targets = {body[0]["target"] for body in (*BODIES.values(), *OLDER.values())}
+    assert targets == set(restore_to.__all__)
 
 
 def test_further_fields_stand_beside_the_target() -> None:
@@ -341,7 +337,7 @@ def test_a_recovery_point_is_taken_from_where_it_lies(stores: tuple[str, ...], t
 
 
 @pytest.mark.parametrize(
-    ("place", "store", "told"),
+    ("target", "store", "told"),
     [
         (cluster(), "VaultStore", "does not lie in the OperationalStore; a copy in the vault needs staging_"),
         (
@@ -352,10 +348,10 @@ def test_a_recovery_point_is_taken_from_where_it_lies(stores: tuple[str, ...], t
     ],
 )
 def test_a_cluster_is_restored_from_where_the_author_says(
-    place: dict[str, Any], store: str, told: str
+    target: dict[str, Any], store: str, told: str
 ) -> None:
     with pytest.raises(AzureBackupConfigError, match=told):
-        request_of(place, AKS, store)
+        request_of(target, AKS, store)
 
 
 # --- what is refused, and what is left to be rendered
@@ -395,7 +391,7 @@ def test_a_cluster_is_restored_from_where_the_author_says(
         ),
     ],
 )
-def test_what_can_be_no_place_is_refused_where_it_is_written(make: Any, told: str) -> None:
+def test_what_can_be_no_target_is_refused_where_it_is_written(make: Any, told: str) -> None:
     with pytest.raises(AzureBackupConfigError, match=told):
         make()
 
@@ -407,7 +403,7 @@ def test_a_signature_is_refused_without_being_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "place",
+    "target",
     [
         new_disk(disk_id="{{ params.disk }}"),
         original_blobs(containers="{{ params.containers }}"),
@@ -417,10 +413,12 @@ def test_a_signature_is_refused_without_being_told() -> None:
         database_files(container_url="{{ var.value.url }}", prefix="{{ ds }}-"),
         cluster(conflict_policy="{{ params.policy }}", namespaces="{{ params.names }}"),
     ],
-    ids=lambda place: place["place"],
+    ids=lambda target: target["target"],
 )
-def test_templates_are_left_to_be_rendered(place: dict[str, Any]) -> None:
-    check_restore(restore_to=place, point_in_time="{{ ts }}" if place["place"] == "original_blobs" else None)
+def test_templates_are_left_to_be_rendered(target: dict[str, Any]) -> None:
+    check_restore(
+        restore_to=target, point_in_time="{{ ts }}" if target["target"] == "original_blobs" else None
+    )
 
 
 @pytest.mark.parametrize(
@@ -448,13 +446,13 @@ def test_what_can_be_no_restore_is_refused_before_it_is_tried(options: dict[str,
         check_restore(**options)
 
 
-def test_a_place_of_another_data_source_is_refused_with_those_that_fit() -> None:
+def test_a_target_of_another_data_source_is_refused_with_those_that_fit() -> None:
     with pytest.raises(
         AzureBackupConfigError, match="to 'cluster'; expected one of original_blobs, other_bl"
     ):
-        check_fit(BLOBS.kind, "shop", cluster())
+        check_target_fits(BLOBS.kind, "shop", cluster())
     with pytest.raises(AzureBackupConfigError, match="give a request in Azure's own words"):
-        check_fit("microsoft.dbformysql/flexibleservers", "shop", cluster())
+        check_target_fits("microsoft.dbformysql/flexibleservers", "shop", cluster())
 
 
 def test_the_arm_id_of_an_instances_recovery_point_is_split() -> None:
@@ -483,20 +481,20 @@ def test_a_validation_and_a_restore_are_asked_for_as_recorded() -> None:
     ]
     assert len(sent) == 2
     asked = sent[1]["body"]
-    target = asked["restoreTargetInfo"]
-    place = new_database(
-        database_id=target["datasourceInfo"]["resourceId"],
-        secret_uri=target["datasourceAuthCredentials"]["secretStoreResource"]["uri"],
+    info = asked["restoreTargetInfo"]
+    target = new_database(
+        database_id=info["datasourceInfo"]["resourceId"],
+        secret_uri=info["datasourceAuthCredentials"]["secretStoreResource"]["uri"],
     )
     item = ProtectedItem.parse(urlsplit(sent[0]["uri"]).path.removesuffix("/validateRestore"))
     assert isinstance(item, BackupInstance)
     request = instance_request(
         POSTGRES,
-        place,
+        target,
         point=RecoveryPoint(
             item=item, point_id=asked["recoveryPointId"], tiers=(("VaultStore", "COMMITTED"),)
         ),
-        region=target["restoreLocation"],
+        region=info["restoreLocation"],
     )
     for call, recorded in zip(
         (requests.validate_restore(item, request), requests.restore_instance(item, request)),
@@ -512,25 +510,25 @@ def test_a_validation_and_a_restore_are_asked_for_as_recorded() -> None:
 def test_requests_are_those_of_microsofts_examples(name: str) -> None:
     shown = json.loads((EXAMPLES / f"dpp__BackupInstanceOperations__{name}.json").read_text())
     asked = shown["parameters"]["parameters"]
-    target = asked["restoreTargetInfo"]
+    info = asked["restoreTargetInfo"]
     if name == "TriggerRestoreAsFiles":
-        details = target["targetDetails"]
-        place = database_files(container_url=details["url"], prefix=details["filePrefix"])
+        details = info["targetDetails"]
+        target = database_files(container_url=details["url"], prefix=details["filePrefix"])
     else:
-        place = new_database(
-            database_id=target["datasourceInfo"]["resourceID"],
-            secret_uri=target["datasourceAuthCredentials"]["secretStoreResource"]["uri"],
+        target = new_database(
+            database_id=info["datasourceInfo"]["resourceID"],
+            secret_uri=info["datasourceAuthCredentials"]["secretStoreResource"]["uri"],
         )
     ours = instance_request(
         POSTGRES,
-        place,
+        target,
         point=RecoveryPoint(item=DISK, point_id="hardcodedRP"),
-        region=target["restoreLocation"],
+        region=info["restoreLocation"],
     )
     asked.pop("sourceResourceId")  # nothing that was recorded says it
     for each in ("datasourceInfo", "datasourceSetInfo"):
-        if each in target:
-            target[each]["resourceLocation"] = target["restoreLocation"]  # empty in the example
+        if each in info:
+            info[each]["resourceLocation"] = info["restoreLocation"]  # empty in the example
     assert ours == asked
 
 
@@ -538,7 +536,7 @@ def test_requests_are_those_of_microsofts_examples(name: str) -> None:
 
 INSTANCE = ok("backup_instance")
 PASSED = answered(200, {"status": "Succeeded", "properties": {"objectType": "OperationJobExtendedInfo"}})
-PLACE = new_disk(disk_id=NEW_DISK)
+TARGET = new_disk(disk_id=NEW_DISK)
 
 
 def point(name: str, day: int, **changes: Any) -> dict[str, Any]:
@@ -557,7 +555,7 @@ def listed(*points: dict[str, Any]) -> Reply:
 
 
 def prepared(*answers: Any, asked: list[Call] | None = None, **options: Any) -> Any:
-    order = Order.read(DISK, **{"restore_to": PLACE, **options})
+    order = RestorePlan.read(DISK, **{"restore_to": TARGET, **options})
     return play(plan.prepare(DISK, order), *answers, calls=asked)
 
 
@@ -614,7 +612,7 @@ def test_one_of_another_instance_is_refused_before_anything_is_asked() -> None:
         prepared(recovery_point=f"{DISK.path}-2/recoveryPoints/7")
 
 
-def test_a_place_of_another_data_source_asks_for_no_recovery_point() -> None:
+def test_a_target_of_another_data_source_asks_for_no_recovery_point() -> None:
     with pytest.raises(
         AzureBackupConfigError, match="cannot be restored to 'cluster'; expected one of new_d"
     ):
@@ -774,11 +772,11 @@ def test_a_validation_that_cannot_be_asked_for_is_never_a_restore_of_unknown_fat
 
 
 def an_intent(**changes: Any) -> RestoreIntent:
-    order = Order.read(DISK, restore_to=PLACE)
+    order = RestorePlan.read(DISK, restore_to=TARGET)
     return RestoreIntent(
         **{
             "item": DISK,
-            "order": order,
+            "plan": order,
             "attempt": "max_tries=0 retries=0 clears=0",
             "now": START,
             "timeout": 3600.0,
@@ -856,12 +854,12 @@ def test_a_restore_that_began_during_a_long_validation_is_in_the_way() -> None:
     "other", [a_job("Backup"), a_job(status="Completed"), a_job(backupInstanceId=f"{DISK.path}-2")]
 )
 def test_other_jobs_of_the_vault_are_in_nobodys_way(other: dict[str, Any]) -> None:
-    secured = secure(an_intent(), listed(other), *READY, ACCEPTED, NAMED)[0].result
-    assert (secured.ref, secured.started_by) == (JOB, "this task")
+    started = secure(an_intent(), listed(other), *READY, ACCEPTED, NAMED)[0].result
+    assert (started.ref, started.started_by) == (JOB, "this task")
 
 
-def test_a_place_of_the_other_type_of_vault_is_refused_for_an_item_of_either() -> None:
+def test_a_target_of_the_other_type_of_vault_is_refused_for_an_item_of_either() -> None:
     with pytest.raises(AzureBackupConfigError, match="'disks' is for what Recovery Services vaults keep"):
-        Order.read(DISK, restore_to=disks(storage_account_id=ACCOUNT))
+        RestorePlan.read(DISK, restore_to=disks(storage_account_id=ACCOUNT))
     with pytest.raises(AzureBackupConfigError, match="'new_disk' is for what Backup vaults"):
-        Order.read(ITEM, restore_to=PLACE)
+        RestorePlan.read(ITEM, restore_to=TARGET)

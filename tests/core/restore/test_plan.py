@@ -10,14 +10,15 @@ import pytest
 from airflow_provider_azbackup.core.model.resources import JobRef
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.restore import plan
-from airflow_provider_azbackup.core.restore.plan import Order, RestoreIntent
+from airflow_provider_azbackup.core.restore.plan import RestoreIntent, RestorePlan
 from airflow_provider_azbackup.core.restore.targets import (
     disks,
     original_database,
     original_share,
     other_share,
 )
-from airflow_provider_azbackup.core.start.adoption import Note, Secured, secure_job
+from airflow_provider_azbackup.core.start.intent import StartRecord
+from airflow_provider_azbackup.core.start.search import StartedJob, start_or_adopt
 from airflow_provider_azbackup.core.wire import Reply
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
@@ -28,7 +29,7 @@ from airflow_provider_azbackup.exceptions import (
 from tests.core.restore.test_targets import ACCOUNT, RAW, SHARE, SQL
 from tests.support.play import ITEM, JOB, LOST, OPERATION, START, VAULT, answered, play
 
-PLACE = disks(storage_account_id=ACCOUNT, region="westeurope")
+TARGET = disks(storage_account_id=ACCOUNT, region="westeurope")
 SOURCE = answered(200, {"properties": {"sourceResourceId": "/x/shop-vm"}})
 REGION = answered(200, {"location": "northeurope"})
 ACCEPTED = answered(202, location=f"{VAULT.path}/backupOperations/{OPERATION.operation_id}?t=1")
@@ -53,7 +54,7 @@ def listed(*points: dict[str, Any]) -> Reply:
 
 
 def prepared(*answers: Any, item: Any = ITEM, **options: Any) -> Any:
-    return play(plan.prepare(item, Order.read(item, **{"restore_to": PLACE, **options})), *answers)
+    return play(plan.prepare(item, RestorePlan.read(item, **{"restore_to": TARGET, **options})), *answers)
 
 
 def chosen(points: Reply, **options: Any) -> str:
@@ -86,7 +87,7 @@ def test_one_that_cannot_be_restored_from_is_passed_over(tiers: list[tuple[str, 
         [("ArchivedRP", "Valid"), ("HardenedRP", "Rehydrated")],
         [("ArchivedRP", "Rehydrated")],
     ],
-    ids=["a snapshot", "in the vault", "brought back", "brought back in place"],
+    ids=["a snapshot", "in the vault", "brought back", "brought back in target"],
 )
 def test_one_that_lies_in_a_tier_to_restore_from_will_do(tiers: list[tuple[str, str]]) -> None:
     assert chosen(listed(point("9", 9, *tiers), point("1", 1))) == "9"
@@ -156,7 +157,7 @@ def test_one_of_another_item_is_refused_before_anything_is_asked() -> None:
         prepared(recovery_point=f"{SQL.path}/recoveryPoints/7")
 
 
-def test_a_place_of_another_workload_is_refused_before_anything_is_asked() -> None:
+def test_a_target_of_another_workload_is_refused_before_anything_is_asked() -> None:
     with pytest.raises(AzureBackupConfigError, match="cannot be restored to 'original_share'"):
         prepared(restore_to=original_share(copy_options="Skip"))
 
@@ -229,11 +230,11 @@ def test_logs_are_no_recovery_point_for_who_asks_for_the_latest() -> None:
 
 def an_intent(**changes: Any) -> RestoreIntent:
     item = changes.pop("item", ITEM)
-    options = {"restore_to": PLACE, **changes.pop("options", {})}
+    options = {"restore_to": TARGET, **changes.pop("options", {})}
     return RestoreIntent(
         **{
             "item": item,
-            "order": Order.read(item, **options),
+            "plan": RestorePlan.read(item, **options),
             "attempt": "max_tries=0 retries=0 clears=0",
             "now": START,
             "timeout": 6 * 3600.0,
@@ -243,9 +244,9 @@ def an_intent(**changes: Any) -> RestoreIntent:
     )
 
 
-def a_note(intent: RestoreIntent, **changes: Any) -> Note:
+def a_note(intent: RestoreIntent, **changes: Any) -> StartRecord:
     """What a try leaves behind that has started a restore."""
-    return Note(
+    return StartRecord(
         item=intent.item.path,
         attempt=intent.attempt,
         since=START,
@@ -270,9 +271,11 @@ def a_job(operation: str = "Restore", status: str = "InProgress", **properties: 
     }
 
 
-def secure(intent: RestoreIntent, *answers: Any, note: Note | None = None, **options: Any) -> Any:
-    notes: list[Note | None] = []
-    played = play(secure_job(intent, note, remember=notes.append, tell=lambda _: None), *answers, **options)
+def secure(intent: RestoreIntent, *answers: Any, note: StartRecord | None = None, **options: Any) -> Any:
+    notes: list[StartRecord | None] = []
+    played = play(
+        start_or_adopt(intent, note, remember=notes.append, tell=lambda _: None), *answers, **options
+    )
     return played, notes
 
 
@@ -282,11 +285,11 @@ NAMED = answered(200, {"status": "Succeeded", "properties": {"jobId": JOB.job_id
 def test_a_restore_is_looked_for_then_prepared_then_sent() -> None:
     played, notes = secure(an_intent(), NONE, listed(point("1", 1)), SOURCE, ACCEPTED, NAMED)
     assert [call.method for call in played.calls] == ["GET", "GET", "GET", "POST", "GET"]
-    secured: Secured = played.result
-    assert (secured.ref, secured.started_by) == (JOB, "this task")
-    assert secured.point["recovery_point_id"] == "1"
+    started: StartedJob = played.result
+    assert (started.ref, started.started_by) == (JOB, "this task")
+    assert started.point["recovery_point_id"] == "1"
     assert notes[-1] is not None
-    assert (notes[-1].job, notes[-1].point, notes[-1].mark) == (JOB.path, secured.point, an_intent().mark)
+    assert (notes[-1].job, notes[-1].point, notes[-1].mark) == (JOB.path, started.point, an_intent().mark)
 
 
 @pytest.mark.parametrize("word", ["Restore", "Restore (Full)", "Restore (Invalid)", "RestoreWithRehydrate"])
@@ -326,7 +329,7 @@ def test_a_restore_is_not_started_unseen() -> None:
         {"as_of": "2026-09-01"},
         {"restore_to": None, "request": RAW},
     ],
-    ids=["another place", "another point", "another moment", "a body"],
+    ids=["another target", "another point", "another moment", "a body"],
 )
 def test_a_note_of_another_restore_is_not_followed(other: dict[str, Any]) -> None:
     note = a_note(an_intent())
@@ -339,11 +342,13 @@ def test_a_note_of_another_restore_is_not_followed(other: dict[str, Any]) -> Non
 
 def test_a_note_outlives_its_way_through_the_store() -> None:
     note = a_note(an_intent(), point={"recovery_point_id": "1"})
-    assert Note.from_dict(note.to_dict()) == note
+    assert StartRecord.from_dict(note.to_dict()) == note
 
 
 def test_the_note_of_a_backup_holds_nothing_of_restores() -> None:
-    note = Note(item=ITEM.path, attempt="a", since=1.0, began=1.5, asked=2.0, operation="o", job=JOB.path)
+    note = StartRecord(
+        item=ITEM.path, attempt="a", since=1.0, began=1.5, asked=2.0, operation="o", job=JOB.path
+    )
     assert note.to_dict() == {
         "version": 2,
         "item": ITEM.path,
@@ -359,18 +364,18 @@ def test_the_note_of_a_backup_holds_nothing_of_restores() -> None:
 
 @pytest.mark.parametrize("point_", ["x", 5, [1]])
 def test_a_note_with_a_recovery_point_of_another_form_is_not_understood(point_: Any) -> None:
-    assert Note.from_dict({**a_note(an_intent()).to_dict(), "point": point_}) is None
+    assert StartRecord.from_dict({**a_note(an_intent()).to_dict(), "point": point_}) is None
 
 
 @pytest.mark.parametrize("account", ["shop", "staging", "stranger"])
 def test_the_restore_of_a_share_may_carry_either_storage_account(account: str) -> None:
-    place = other_share(storage_account_id=ACCOUNT, share="drill", copy_options="Skip")
+    target = other_share(storage_account_id=ACCOUNT, share="drill", copy_options="Skip")
     job = a_job(entityFriendlyName="docs", storageAccountName=account, containerName=None)
     items = answered(200, {"value": [{"id": SHARE.path, "properties": {"friendlyName": "docs"}}]})
-    intent = an_intent(item=SHARE, options={"restore_to": place}, if_running="adopt")
+    intent = an_intent(item=SHARE, options={"restore_to": target}, if_running="adopt")
     sent = (listed(point("1", 1)), SOURCE, ACCEPTED, NAMED) if account == "stranger" else ()
-    secured = secure(intent, listed(job), items, *sent)[0].result
-    assert secured.started_by == ("this task" if account == "stranger" else "adopted")
+    started = secure(intent, listed(job), items, *sent)[0].result
+    assert started.started_by == ("this task" if account == "stranger" else "adopted")
 
 
 def test_the_job_id_may_differ_from_the_operation() -> None:

@@ -11,15 +11,11 @@ from urllib.parse import unquote
 import pytest
 
 from airflow_provider_azbackup.core.model.resources import ProtectedItem
+from airflow_provider_azbackup.core.model.validation import read_moment
 from airflow_provider_azbackup.core.rest import requests
-from airflow_provider_azbackup.core.restore.targets import (
-    check_restore,
-    read_moment,
-    read_place,
-    read_request,
-    restore_request,
-    split_point_id,
-)
+from airflow_provider_azbackup.core.restore.check import check_restore, read_request, split_point_id
+from airflow_provider_azbackup.core.restore.recovery_services_request import restore_request
+from airflow_provider_azbackup.core.restore.targets import read_target
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from airflow_provider_azbackup.restore_to import (
     disks,
@@ -86,7 +82,7 @@ DIRECTORIES = [
     }
 ]
 
-# place, item, request
+# target, item, request
 BODIES: dict[str, tuple[dict[str, Any], ProtectedItem, dict[str, Any]]] = {
     "disks": (
         disks(storage_account_id=ACCOUNT),
@@ -215,50 +211,50 @@ BODIES: dict[str, tuple[dict[str, Any], ProtectedItem, dict[str, Any]]] = {
 }
 
 
-def properties_of(place: dict[str, Any], item: ProtectedItem, **options: Any) -> Any:
-    body = restore_request(item, place, point_id="42", source_id=SOURCE, region="westeurope", **options)
+def properties_of(target: dict[str, Any], item: ProtectedItem, **options: Any) -> Any:
+    body = restore_request(item, target, point_id="42", source_id=SOURCE, region="westeurope", **options)
     assert set(body) == {"properties"}
     return body["properties"]
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_place_becomes_the_request_of_its_workload(name: str) -> None:
-    place, item, expected = BODIES[name]
-    assert properties_of(place, item) == expected
+def test_a_target_becomes_the_request_of_its_workload(name: str) -> None:
+    target, item, expected = BODIES[name]
+    assert properties_of(target, item) == expected
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_place_is_plain_json_that_reads_back_as_itself(name: str) -> None:
-    place = BODIES[name][0]
-    assert read_place(json.loads(json.dumps(place))) == place
+def test_a_target_is_plain_json_that_reads_back_as_itself(name: str) -> None:
+    target = BODIES[name][0]
+    assert read_target(json.loads(json.dumps(target))) == target
 
 
 @pytest.mark.parametrize(
     ("item", "kind"), [(SQL, "AzureWorkloadSQL"), (HANA, "AzureWorkloadSAPHana")], ids=["SQL", "SAP HANA"]
 )
 @pytest.mark.parametrize(
-    "place", [original_database(), other_database(database="A/B")], ids=["same", "other"]
+    "target", [original_database(), other_database(database="A/B")], ids=["same", "other"]
 )
 def test_a_point_in_time_is_a_request_of_its_own(
-    item: ProtectedItem, kind: str, place: dict[str, Any]
+    item: ProtectedItem, kind: str, target: dict[str, Any]
 ) -> None:
     there = MOMENT.astimezone(timezone(timedelta(hours=2)))
-    asked = properties_of(place, item, point_in_time=there)
+    asked = properties_of(target, item, point_in_time=there)
     assert asked.pop("pointInTime") == "2026-09-21T13:30:00Z"
     assert asked.pop("objectType") == f"{kind}PointInTimeRestoreRequest"
-    plain = properties_of(place, item)
+    plain = properties_of(target, item)
     del plain["objectType"]
     assert asked == plain
 
 
 def test_a_container_that_is_named_is_taken_as_it_is() -> None:
     aside = f"{VAULT.path}-2/backupFabrics/Azure/protectionContainers/SQLAGWorkLoadContainer;1;ag"
-    place = other_database(database="AG/shop", container_id=aside, vm_id=MACHINE)
-    assert properties_of(place, SQL)["targetInfo"]["containerId"] == aside
+    target = other_database(database="AG/shop", container_id=aside, vm_id=MACHINE)
+    assert properties_of(target, SQL)["targetInfo"]["containerId"] == aside
 
 
 @pytest.mark.parametrize(
-    ("item", "place", "fitting"),
+    ("item", "target", "fitting"),
     [
         (ITEM, original_database(), "disks, new_vm, original_vm"),
         (SHARE, disks(storage_account_id=ACCOUNT), "original_share, other_share"),
@@ -267,11 +263,11 @@ def test_a_container_that_is_named_is_taken_as_it_is() -> None:
     ],
     ids=["vm", "share", "database", "instance"],
 )
-def test_a_place_of_another_workload_is_refused_with_those_that_fit(
-    item: ProtectedItem, place: dict[str, Any], fitting: str
+def test_a_target_of_another_workload_is_refused_with_those_that_fit(
+    item: ProtectedItem, target: dict[str, Any], fitting: str
 ) -> None:
     with pytest.raises(AzureBackupConfigError, match=fitting):
-        properties_of(place, item)
+        properties_of(target, item)
 
 
 def test_the_call_names_item_and_recovery_point() -> None:
@@ -294,7 +290,7 @@ def recorded(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def place_of(body: dict[str, Any]) -> dict[str, Any]:
-    """The place a DAG author would have written to get this request."""
+    """The target a DAG author would have written to get this request."""
     to, account = body["recoveryType"], body.get("storageAccountId", "")
     if body["objectType"].startswith("AzureFileShare"):
         if to == "OriginalLocation":
@@ -417,15 +413,15 @@ def test_requests_are_those_of_microsofts_examples(name: str) -> None:
         (lambda: other_database(database="A/B", vm_id="sqlvm"), "vm_id 'sqlvm' is not an ARM id"),
         (lambda: other_database(database="A/B", container_id=VAULT.path), "container_id .* is not an ARM id"),
         (
-            lambda: read_place({"storage_account_id": ACCOUNT}),
-            "names the place 'None'; expected one of disks, new",
+            lambda: read_target({"storage_account_id": ACCOUNT}),
+            "names the target 'None'; expected one of disks, new",
         ),
-        (lambda: read_place({"place": "moon"}), "names the place 'moon'"),
+        (lambda: read_target({"target": "moon"}), "names the target 'moon'"),
         (
-            lambda: read_place({"place": "disks", "storage_account": ACCOUNT}),
+            lambda: read_target({"target": "disks", "storage_account": ACCOUNT}),
             "unexpected keyword.*storage_account'",
         ),
-        (lambda: read_place({"place": "disks"}), "missing.*storage_account_id"),
+        (lambda: read_target({"target": "disks"}), "missing.*storage_account_id"),
         (lambda: read_request({"recoveryType": "RestoreDisks"}), "request has no objectType"),
         (lambda: read_request({"properties": None}), "request has no objectType"),
         (lambda: split_point_id("/subscriptions/1"), "'/subscriptions/1' is neither 'latest', nor the id"),
@@ -435,12 +431,12 @@ def test_requests_are_those_of_microsofts_examples(name: str) -> None:
         (lambda: read_moment("as_of", 5), "as_of 5 is not a moment"),
     ],
 )
-def test_what_can_be_no_place_no_request_and_no_moment_is_refused(make: Any, told: str) -> None:
+def test_what_can_be_no_target_no_request_and_no_moment_is_refused(make: Any, told: str) -> None:
     with pytest.raises(AzureBackupConfigError, match=told):
         make()
 
 
-PLACE = disks(storage_account_id=ACCOUNT)
+TARGET = disks(storage_account_id=ACCOUNT)
 RAW = {"objectType": "IaasVMRestoreRequest"}
 
 
@@ -448,22 +444,25 @@ RAW = {"objectType": "IaasVMRestoreRequest"}
     ("options", "told"),
     [
         ({}, "neither of restore_to and request"),
-        ({"restore_to": PLACE, "request": RAW}, "both of restore_to and request"),
+        ({"restore_to": TARGET, "request": RAW}, "both of restore_to and request"),
         (
             {"restore_to": "disks"},
             "restore_to is the text 'disks'; expected a dict.*render_template_as_native",
         ),
-        ({"restore_to": {"place": "moon"}}, "names the place 'moon'"),
+        ({"restore_to": {"target": "moon"}}, "names the target 'moon'"),
         ({"request": {}}, "request has no objectType"),
-        ({"restore_to": PLACE, "recovery_point": "/x"}, "recovery_point '/x' is neither"),
-        ({"restore_to": PLACE, "recovery_point": "7", "as_of": MOMENT}, "recovery_point and as_of are given"),
+        ({"restore_to": TARGET, "recovery_point": "/x"}, "recovery_point '/x' is neither"),
+        (
+            {"restore_to": TARGET, "recovery_point": "7", "as_of": MOMENT},
+            "recovery_point and as_of are given",
+        ),
         (
             {"restore_to": original_database(), "as_of": "{{ ts }}", "point_in_time": MOMENT},
             "as_of and point_in_time are given",
         ),
-        ({"restore_to": PLACE, "as_of": "soon"}, "as_of 'soon' is not a moment"),
+        ({"restore_to": TARGET, "as_of": "soon"}, "as_of 'soon' is not a moment"),
         ({"restore_to": original_database(), "point_in_time": 12}, "point_in_time 12 is not a moment"),
-        ({"restore_to": PLACE, "point_in_time": MOMENT}, "point_in_time is for databases.*'disks'"),
+        ({"restore_to": TARGET, "point_in_time": MOMENT}, "point_in_time is for databases.*'disks'"),
         ({"request": RAW, "point_in_time": MOMENT}, "a request brings its own pointInTime"),
     ],
 )
@@ -475,15 +474,15 @@ def test_what_can_be_no_restore_is_refused_before_it_is_tried(options: dict[str,
 @pytest.mark.parametrize(
     "options",
     [
-        {"restore_to": "{{ var.json.place }}"},
+        {"restore_to": "{{ var.json.target }}"},
         {"request": "{{ var.json.request }}", "recovery_point": "{{ params.point }}"},
         {"restore_to": disks(storage_account_id="{{ var.value.staging }}", luns="{{ params.luns }}")},
         {"restore_to": other_database(database="{{ params.to }}", vm_id="{{ params.vm }}")},
         {"restore_to": original_share(copy_options="{{ params.how }}", files="{{ params.files }}")},
         {"restore_to": original_database(), "point_in_time": "{{ ts }}"},
-        {"restore_to": PLACE, "as_of": "{{ ts }}"},
-        {"restore_to": PLACE, "recovery_point": f"{ITEM.path}/recoveryPoints/7"},
-        {"restore_to": PLACE, "as_of": "", "point_in_time": None, "recovery_point": "latest"},
+        {"restore_to": TARGET, "as_of": "{{ ts }}"},
+        {"restore_to": TARGET, "recovery_point": f"{ITEM.path}/recoveryPoints/7"},
+        {"restore_to": TARGET, "as_of": "", "point_in_time": None, "recovery_point": "latest"},
         {"restore_to": object(), "as_of": object()},  # what another task will return
     ],
 )

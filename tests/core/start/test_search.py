@@ -15,8 +15,13 @@ from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem
 from airflow_provider_azbackup.core.model.validation import IfRunning
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import job_of
-from airflow_provider_azbackup.core.start import adoption
-from airflow_provider_azbackup.core.start.adoption import BackupIntent, Note, Secured, join_other, secure_job
+from airflow_provider_azbackup.core.start.intent import BUSY_LIMIT, BackupIntent, StartRecord
+from airflow_provider_azbackup.core.start.search import (
+    SENDS,
+    StartedJob,
+    resume_after_obstacle,
+    start_or_adopt,
+)
 from airflow_provider_azbackup.core.wire import Answer, Call, Flow, Lost, Reply
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
@@ -147,18 +152,18 @@ class Try:
     """One worker's try: its intent, and the notes it leaves. ``breaks`` kills it at its n-th note."""
 
     intent: BackupIntent
-    notes: list[Note | None] = field(default_factory=list)
+    notes: list[StartRecord | None] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     breaks: int = 0
     kept: bool = True
 
-    def secure(self, azure: Azure, note: Note | None = None) -> Secured:
-        found: Secured = azure.hold(
-            secure_job(self.intent, note, remember=self.remember, tell=self.told.append)
+    def secure(self, azure: Azure, note: StartRecord | None = None) -> StartedJob:
+        found: StartedJob = azure.hold(
+            start_or_adopt(self.intent, note, remember=self.remember, tell=self.told.append)
         )
         return found
 
-    def remember(self, note: Note | None) -> None:
+    def remember(self, note: StartRecord | None) -> None:
         dies = len(self.notes) + 1 == self.breaks
         if self.kept or not dies:
             self.notes.append(note)
@@ -166,7 +171,7 @@ class Try:
             raise WorkerDiedError
 
     @property
-    def note(self) -> Note | None:
+    def note(self) -> StartRecord | None:
         return self.notes[-1] if self.notes else None
 
 
@@ -183,8 +188,8 @@ def a_try(item: ProtectedItem = ITEM, *, backup_type: str = "Full", **changes: A
     )
 
 
-def a_note(**changes: Any) -> Note:
-    return Note(
+def a_note(**changes: Any) -> StartRecord:
+    return StartRecord(
         **{
             "item": ITEM.path,
             "attempt": ATTEMPT,
@@ -207,7 +212,7 @@ OTHERWISE = pytest.mark.parametrize("if_running", ["adopt", "fail"])
 # --- what a note is worth: note x job x attempt
 
 
-def a_past(note: Note, state: dict[str, Any]) -> dict[str, Any]:
+def a_past(note: StartRecord, state: dict[str, Any]) -> dict[str, Any]:
     """What Azure shows of a note's backup."""
     if note.job:
         return {}
@@ -235,7 +240,7 @@ ENDS: dict[str, tuple[dict[str, Any], bool, bool]] = {
 @pytest.mark.parametrize("note", [JOB_NOTE, OPERATION_NOTE, ASKED_NOTE], ids=["job", "operation", "asked"])
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("same", [True, False], ids=["retry", "Clear"])
-def test_a_note_is_followed_to_its_job_and_that_decides(note: Note, end: str, same: bool) -> None:
+def test_a_note_is_followed_to_its_job_and_that_decides(note: StartRecord, end: str, same: bool) -> None:
     state, in_retry, in_clear = ENDS[end]
     asks = not (in_retry if same else in_clear)
     past = a_past(note, state)
@@ -243,21 +248,21 @@ def test_a_note_is_followed_to_its_job_and_that_decides(note: Note, end: str, sa
         past = {kind: script[:1] for kind, script in past.items()}
     azure = Azure(looks=[answered(200, state)], **past)
     this = a_try(attempt=ATTEMPT if same else CLEAR)
-    secured = this.secure(azure, note)
+    started = this.secure(azure, note)
     assert len(azure.asked("posts")) == asks
     if not same and in_clear:
-        assert secured.other is not None
-        assert (secured.ref, secured.other.ref, this.notes) == (None, JOB, [])
+        assert started.other is not None
+        assert (started.ref, started.other.ref, this.notes) == (None, JOB, [])
         return
-    assert (secured.other, secured.started_by) == (None, "this task")
-    assert secured.ref == (NEW_JOB if asks else JOB)
-    assert (secured.over is not None) is (end == "completed" and same)
-    assert secured.since == (START if asks else ASKED)
+    assert (started.other, started.started_by) == (None, "this task")
+    assert started.ref == (NEW_JOB if asks else JOB)
+    assert (started.over is not None) is (end == "completed" and same)
+    assert started.since == (START if asks else ASKED)
     assert this.note is not None
     assert (this.note.job, this.note.attempt, this.note.since) == (
-        secured.ref.path,
+        started.ref.path,
         this.intent.attempt,
-        secured.since,
+        started.since,
     )
 
 
@@ -269,13 +274,13 @@ def test_a_retry_passes_a_backup_with_warnings_only_where_these_are_accepted(acc
 
 def test_a_clear_that_adopts_a_running_backup_passes_it_on_as_adopted() -> None:
     clear = a_try(attempt=CLEAR, if_running="adopt")
-    secured = clear.secure(Azure(looks=[look()]), JOB_NOTE)
-    assert (secured.ref, secured.started_by, secured.since) == (JOB, "adopted", START)
+    started = clear.secure(Azure(looks=[look()]), JOB_NOTE)
+    assert (started.ref, started.started_by, started.since) == (JOB, "adopted", START)
     assert "996 s before this attempt" in " ".join(clear.told)
     retry = a_try(attempt=CLEAR, if_running="adopt")
     again = retry.secure(Azure(looks=[look("Completed")]), clear.note)
     assert again.over is not None
-    assert (again.started_by, again.began) == ("adopted", secured.began)
+    assert (again.started_by, again.began) == ("adopted", started.began)
 
 
 def test_a_clear_is_refused_a_running_backup_of_an_earlier_attempt_where_the_author_says_so() -> None:
@@ -288,8 +293,8 @@ def test_a_clear_is_refused_a_running_backup_of_an_earlier_attempt_where_the_aut
 
 def test_a_job_that_azure_has_forgotten_is_followed_by_a_new_backup() -> None:
     azure = Azure(looks=[GONE])
-    secured = a_try().secure(azure, JOB_NOTE)
-    assert (secured.ref, len(azure.asked("posts"))) == (NEW_JOB, 1)
+    started = a_try().secure(azure, JOB_NOTE)
+    assert (started.ref, len(azure.asked("posts"))) == (NEW_JOB, 1)
     assert 40 <= azure.at - START < 120
 
 
@@ -304,13 +309,13 @@ def test_a_404_that_passes_is_no_reason_for_a_new_backup() -> None:
 def test_a_job_that_azure_denies_and_lists_counts_as_the_list_shows_it(end: str, same: bool) -> None:
     state, in_retry, in_clear = ENDS[end]
     azure = Azure(looks=[GONE], lists=[listed(state)])
-    secured = a_try(attempt=ATTEMPT if same else CLEAR).secure(azure, JOB_NOTE)
+    started = a_try(attempt=ATTEMPT if same else CLEAR).secure(azure, JOB_NOTE)
     if not same and in_clear:
-        assert secured.other is not None
-        assert (secured.other.ref, azure.asked("posts")) == (JOB, [])
+        assert started.other is not None
+        assert (started.other.ref, azure.asked("posts")) == (JOB, [])
     else:
         takes_up = same and in_retry
-        assert (secured.ref, len(azure.asked("posts"))) == ((JOB, 0) if takes_up else (NEW_JOB, 1))
+        assert (started.ref, len(azure.asked("posts"))) == ((JOB, 0) if takes_up else (NEW_JOB, 1))
 
 
 def test_an_adopted_job_that_azure_denies_is_not_looked_for_among_those_that_began_later() -> None:
@@ -333,9 +338,9 @@ def test_a_job_that_completes_in_spite_of_its_cancellation_is_good_enough(if_run
 
 def test_the_end_of_a_job_that_is_being_cancelled_is_left_to_the_caller_to_wait_for() -> None:
     azure, this = Azure(looks=[look("Cancelling")]), a_try()
-    secured = this.secure(azure, JOB_NOTE)
-    assert secured.other is not None
-    assert (secured.ref, secured.other.ref, azure.asked("posts")) == (None, JOB, [])
+    started = this.secure(azure, JOB_NOTE)
+    assert started.other is not None
+    assert (started.ref, started.other.ref, azure.asked("posts")) == (None, JOB, [])
     assert "Somebody cancels it" in this.told[-1]
 
 
@@ -364,7 +369,7 @@ def test_a_note_that_this_identity_may_not_follow_starts_no_second_backup() -> N
 
 
 @pytest.mark.parametrize("note", [JOB_NOTE, OPERATION_NOTE, ASKED_NOTE], ids=["job", "operation", "asked"])
-def test_the_note_of_another_item_is_not_followed(note: Note) -> None:
+def test_the_note_of_another_item_is_not_followed(note: StartRecord) -> None:
     azure = Azure()
     other = replace(note, item=ITEM.path.replace("shop-vm", "web-vm"))
     this = a_try()
@@ -394,16 +399,16 @@ def test_the_case_of_an_arm_id_makes_no_other_item() -> None:
     ],
 )
 def test_what_is_no_note_of_this_release_is_none(stored: object) -> None:
-    assert Note.from_dict(stored) is None
+    assert StartRecord.from_dict(stored) is None
 
 
 @pytest.mark.parametrize("note", [JOB_NOTE, OPERATION_NOTE, ASKED_NOTE])
-def test_a_note_is_plain_json_and_comes_back_as_it_was(note: Note) -> None:
-    assert Note.from_dict(json.loads(json.dumps(note.to_dict()))) == note
+def test_a_note_is_plain_json_and_comes_back_as_it_was(note: StartRecord) -> None:
+    assert StartRecord.from_dict(json.loads(json.dumps(note.to_dict()))) == note
 
 
 def test_a_note_with_words_of_a_later_release_can_still_be_read() -> None:
-    assert Note.from_dict({**JOB_NOTE.to_dict(), "mood": "good"}) == JOB_NOTE
+    assert StartRecord.from_dict({**JOB_NOTE.to_dict(), "mood": "good"}) == JOB_NOTE
 
 
 # --- where a try can break off
@@ -442,13 +447,13 @@ def test_wherever_a_try_breaks_off_the_next_one_makes_no_second_backup(where: st
     with pytest.raises(WorkerDiedError):
         first.secure(Azure())
     azure = Azure(at=START + 60, **then)
-    secured = a_try(now=START + 60, attempt=ATTEMPT if same else CLEAR).secure(azure, first.note)
+    started = a_try(now=START + 60, attempt=ATTEMPT if same else CLEAR).secure(azure, first.note)
     assert len(azure.asked("posts")) == requests
     if same or requests:
-        assert (secured.ref, secured.other) == (NEW_JOB, None)
+        assert (started.ref, started.other) == (NEW_JOB, None)
     else:  # a Clear waits for its end
-        assert secured.other is not None
-        assert secured.other.ref == NEW_JOB
+        assert started.other is not None
+        assert started.other.ref == NEW_JOB
 
 
 def test_a_note_is_written_before_the_request_and_after_each_answer() -> None:
@@ -618,8 +623,8 @@ def a_database_job(entity: str, operation: str, **changes: Any) -> dict[str, Any
 def test_only_the_running_backup_that_is_surely_the_databases_own_is_adopted(label: str) -> None:
     entity, operation, items, wanted, ours = LABELS[label]
     azure = Azure(lists=[listed(a_database_job(entity, operation))], items=[protected(*items)])
-    secured = a_try(HERE, backup_type=wanted, if_running="adopt").secure(azure)
-    assert secured.started_by == ("adopted" if ours is True else "this task")
+    started = a_try(HERE, backup_type=wanted, if_running="adopt").secure(azure)
+    assert started.started_by == ("adopted" if ours is True else "this task")
     assert len(azure.asked("posts")) == (ours is not True)
 
 
@@ -637,7 +642,7 @@ def test_a_lost_start_of_a_database_is_settled_or_left_open_but_never_guessed(la
         AzureBackupUnconfirmedStartError, match="may be one of" if ours is None else "not known"
     ):
         this.secure(azure)
-    assert len(azure.asked("posts")) == (1 if ours is None else adoption.SENDS)
+    assert len(azure.asked("posts")) == (1 if ours is None else SENDS)
     assert this.note is not None
     assert this.note.asked
 
@@ -683,11 +688,11 @@ def test_a_later_start_waits_for_the_list_because_a_backup_of_its_own_may_run(
         lists=[LOST, answered(503), answered(429, retry_after="324"), listed(a_job(began=START - 60))],
         looks=[look("Failed")],
     )
-    secured = a_try(**changes).secure(azure, None if changes else JOB_NOTE)
+    started = a_try(**changes).secure(azure, None if changes else JOB_NOTE)
     if changes:
-        assert secured.other is not None
+        assert started.other is not None
     else:  # it began after the first try of this attempt
-        assert (secured.ref, secured.started_by) == (JOB, "found")
+        assert (started.ref, started.started_by) == (JOB, "found")
     assert azure.asked("posts") == []
     assert azure.at - START > 324
 
@@ -725,9 +730,9 @@ def test_a_running_backup_is_refused_where_the_author_says_so(is_blind: bool, be
 @pytest.mark.parametrize("hours", [0.001, 0.5, 80], ids=["seconds", "half an hour", "80 hours"])
 def test_a_backup_that_began_before_the_attempt_has_to_end_first(is_blind: bool, hours: float) -> None:
     azure, this = Azure(lists=[listed(a_job(began=START - 3600 * hours))]), a_try(is_blind=is_blind)
-    secured = this.secure(azure)
-    assert secured.other is not None
-    assert (secured.ref, secured.other.ref, secured.over, azure.asked("posts")) == (None, JOB, None, [])
+    started = this.secure(azure)
+    assert started.other is not None
+    assert (started.ref, started.other.ref, started.over, azure.asked("posts")) == (None, JOB, None, [])
     assert (this.notes, len(this.told)) == ([], 1)
     assert JOB.job_id in this.told[0]
     assert "Waiting for its end" in this.told[0]
@@ -735,8 +740,8 @@ def test_a_backup_that_began_before_the_attempt_has_to_end_first(is_blind: bool,
 
 def test_a_backup_that_began_before_the_attempt_is_adopted_where_the_author_says_so() -> None:
     this = a_try(if_running="adopt")
-    secured = this.secure(Azure(lists=[listed(a_job(began=START - 9000))]))
-    assert (secured.ref, secured.started_by, secured.since) == (JOB, "adopted", START)
+    started = this.secure(Azure(lists=[listed(a_job(began=START - 9000))]))
+    assert (started.ref, started.started_by, started.since) == (JOB, "adopted", START)
     assert "9001 s before this attempt" in this.told[0]
     assert this.note is not None
     assert (this.note.job, this.note.started_by) == (JOB.path, "adopted")
@@ -750,8 +755,8 @@ def test_a_backup_that_began_after_the_attempt_by_azures_clock_is_as_good_as_its
     running = a_job(began=START + ahead + 2)
     azure = Azure(lists=[LOST, listed(running)], ahead=ahead)
     this = a_try(if_running=if_running, is_blind=True)
-    secured = this.secure(azure)
-    assert (secured.ref, secured.started_by, azure.asked("posts")) == (JOB, "found", [])
+    started = this.secure(azure)
+    assert (started.ref, started.started_by, azure.asked("posts")) == (JOB, "found", [])
     assert this.note is not None
     assert this.note.started_by == "found"
 
@@ -786,7 +791,7 @@ def test_a_request_is_sent_when_no_older_backup_can_be_in_its_window() -> None:
     assert note.asked >= note.began + 2
 
 
-FLAWS: dict[str, tuple[Note, dict[str, Any], str]] = {
+FLAWS: dict[str, tuple[StartRecord, dict[str, Any], str]] = {
     "of another vault": (
         replace(JOB_NOTE, job=JOB.path.replace(VAULT.name, "day-vault")),
         a_job(),
@@ -843,9 +848,9 @@ FAILED = job_of(JobRef(vault=VAULT, job_id=NEW), a_job("Failed", NEW, began=STAR
 def the_other(*lists: Reply, if_running: IfRunning = "wait") -> str | None:
     assert FAILED is not None
     this = a_try(if_running=if_running)
-    flow = join_other(this.intent, FAILED, remember=this.remember, tell=this.told.append)
+    flow = resume_after_obstacle(this.intent, FAILED, remember=this.remember, tell=this.told.append)
     try:
-        found: Secured = Azure(lists=lists).hold(flow)
+        found: StartedJob = Azure(lists=lists).hold(flow)
     except AzureBackupBusyError as error:
         assert error.job is not None
         return None
@@ -919,9 +924,9 @@ def test_what_a_busy_item_is_busy_with_has_to_end_first(form: dict[str, Any]) ->
 def test_what_a_busy_item_is_busy_with_is_adopted_where_the_author_says_so(form: dict[str, Any]) -> None:
     azure = Azure(lists=[NONE, listed(a_job(job_id=OTHER))], **form)
     this = a_try(if_running="adopt")
-    secured = this.secure(azure)
-    assert secured.ref is not None
-    assert (secured.ref.job_id, secured.started_by) == (OTHER, "adopted")
+    started = this.secure(azure)
+    assert started.ref is not None
+    assert (started.ref.job_id, started.started_by) == (OTHER, "adopted")
     assert this.note is not None
     assert this.note.job.endswith(OTHER)
     assert len(azure.asked("posts")) == 1
@@ -933,9 +938,9 @@ def test_a_backup_of_another_type_in_the_way_of_a_database_is_never_taken_for_th
 ) -> None:
     log = a_database_job("msdb [sqlvm]", "Backup (Log)")
     azure = Azure(lists=[listed(log)], posts=[CONFLICT], items=[protected(HERE)])
-    secured = a_try(HERE, if_running=if_running).secure(azure)
-    assert secured.other is not None
-    assert (secured.ref, secured.other.ref) == (None, JOB)
+    started = a_try(HERE, if_running=if_running).secure(azure)
+    assert started.other is not None
+    assert (started.ref, started.other.ref) == (None, JOB)
 
 
 @BUSY_FORMS
@@ -964,10 +969,10 @@ def test_an_item_that_is_busy_with_what_nobody_sees_is_left_for_later_within_min
     form: dict[str, Any],
 ) -> None:
     azure, this = Azure(**form), a_try()
-    secured = this.secure(azure)
-    assert isinstance(secured.obstacle, AzureBackupBusyError)
-    assert (secured.ref, secured.other) == (None, None)
-    assert adoption.BUSY_LIMIT <= azure.at - START < 2 * adoption.BUSY_LIMIT
+    started = this.secure(azure)
+    assert isinstance(started.obstacle, AzureBackupBusyError)
+    assert (started.ref, started.other) == (None, None)
+    assert BUSY_LIMIT <= azure.at - START < 2 * BUSY_LIMIT
     assert len(azure.asked("posts")) < 30
     assert this.note is None
 
@@ -987,9 +992,9 @@ LOSSES = pytest.mark.parametrize(
 def test_a_lost_request_is_looked_for_and_its_backup_taken(loss: Answer, if_running: IfRunning) -> None:
     azure = Azure(posts=[loss], lists=[NONE, NONE, NONE, listed(a_job(began=START + 30))])
     this = a_try(if_running=if_running)
-    secured = this.secure(azure)
-    assert (secured.ref, secured.since, len(azure.asked("posts"))) == (JOB, START, 1)
-    assert secured.started_by == "found"
+    started = this.secure(azure)
+    assert (started.ref, started.since, len(azure.asked("posts"))) == (JOB, START, 1)
+    assert started.started_by == "found"
     assert this.note is not None
     assert this.note.job == JOB.path
 
@@ -1007,7 +1012,7 @@ def test_a_request_is_sent_three_times_at_most_and_the_next_try_knows(loss: Answ
     azure, this = Azure(posts=[loss]), a_try()
     with pytest.raises(AzureBackupUnconfirmedStartError):
         this.secure(azure)
-    assert len(azure.asked("posts")) == adoption.SENDS == 3
+    assert len(azure.asked("posts")) == SENDS == 3
     assert azure.at - START < 700
     assert this.note is not None
     assert this.note.target is None

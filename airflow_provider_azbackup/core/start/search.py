@@ -19,18 +19,24 @@ from datetime import datetime
 from functools import partial
 from itertools import chain, repeat
 from operator import attrgetter
-from typing import Any, ClassVar, Unpack
+from typing import Unpack
 
 from airflow_provider_azbackup.core.conversations import matching
 from airflow_provider_azbackup.core.conversations.jobs import get_job, list_jobs
-from airflow_provider_azbackup.core.conversations.operations import by_rule, start, wait_for_operation
+from airflow_provider_azbackup.core.conversations.operations import start, wait_for_operation
 from airflow_provider_azbackup.core.conversations.retry import Heard, insist, spread_pause
 from airflow_provider_azbackup.core.model.jobs import Job, is_proven
-from airflow_provider_azbackup.core.model.resources import BackupInstance, JobRef, OperationRef, ProtectedItem
-from airflow_provider_azbackup.core.model.validation import AcceptWarnings, IfRunning, StartedBy
-from airflow_provider_azbackup.core.model.workloads import REQUESTS, SCHEDULED_TYPES, management_of
+from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef
+from airflow_provider_azbackup.core.model.validation import StartedBy
+from airflow_provider_azbackup.core.model.workloads import management_of
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import FoundItem
+from airflow_provider_azbackup.core.start.intent import (
+    BUSY_LIMIT,
+    Intent,
+    Prepared,
+    StartRecord,
+)
 from airflow_provider_azbackup.core.wire import Answer, Call, Flow, JsonObject
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
@@ -46,13 +52,11 @@ from airflow_provider_azbackup.exceptions import (
 # How long to look for a job that a lost answer may have started: the longest that Azure was seen to take
 # from a request to its job are 66 s.
 SETTLED = 180.0
-# How often one intent may be sent when nothing came of the time before, and for how many seconds a worker
-# asks again for a busy item before it waits longer.
+# How often one intent may be sent when nothing came of the time before.
 SENDS = 3
-BUSY_LIMIT = 300.0
 # How many jobs must have begun within a minute for the next one to be looked for together with all others:
 # to ask for each operation by itself would use up the reads of operations, too.
-CROWD = 25
+BATCH_FROM = 25
 # The time Azure tells with its answers is in whole seconds.
 _SECOND = 2.0
 # Azure's time is rounded down, so it may be this much later than it says.
@@ -63,185 +67,18 @@ _SKEW = 300.0
 _MINUTE = 60.0
 _DAY = 24 * 3600.0
 _PAUSES = (5.0, 10.0, 20.0, 40.0)
-_VERSION = 2
 
-Remember = Callable[["Note | None"], None]
+Remember = Callable[["StartRecord | None"], None]
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Note:
-    """What a try leaves behind for the next one, written before a request is sent and after each answer.
-
-    :param item: ARM id of what is backed up or restored. A mapped task's index is only a position: items
-        move.
-    :param attempt: what a retry keeps and a Clear changes, as
-        :func:`~airflow_provider_azbackup.runtime.compat.attempt_of` returns it.
-    :param since: Unix time the wait for this job began.
-    :param began: Unix time by Azure's clock at which the first try of the attempt had begun.
-    :param asked: Unix time by Azure's clock before the request was sent.
-    :param operation: id of the operation, once Azure named it.
-    :param job: ARM id of the job, once Azure named it.
-    :param started_by: who started the job.
-    :param mark: what tells this intent from others of the item; see :class:`Intent`.
-    :param point: facts of the recovery point that is restored from.
-    """
-
-    item: str
-    attempt: str
-    since: float
-    began: float
-    asked: float = 0.0
-    operation: str = ""
-    job: str = ""
-    started_by: StartedBy = "this task"
-    mark: str = ""
-    point: JsonObject = field(default_factory=dict)
-
-    @property
-    def target(self) -> JobRef | OperationRef | None:
-        """What this job is known by; None before Azure answered."""
-        vault = ProtectedItem.parse(self.item).vault
-        if self.job:
-            return JobRef.parse(self.job)
-        return OperationRef(vault=vault, operation_id=self.operation) if self.operation else None
-
-    def to_dict(self) -> JsonObject:
-        """Return the note as plain JSON."""
-        of_restores = {name: value for name in _OF_RESTORES if (value := getattr(self, name))}
-        return {"version": _VERSION, **{name: getattr(self, name) for name in _FIELDS}, **of_restores}
-
-    @classmethod
-    def from_dict(cls, stored: object) -> Note | None:
-        """Read a note back; None when it has a form that this release does not know."""
-        if not isinstance(stored, dict) or stored.get("version") != _VERSION:
-            return None
-        try:
-            of_restores = {name: kind(stored.get(name, kind())) for name, kind in _OF_RESTORES.items()}
-            note = cls(**{name: kind(stored[name]) for name, kind in _FIELDS.items()}, **of_restores)
-            ProtectedItem.parse(note.item)
-        except (KeyError, TypeError, ValueError):  # a wrong ARM id is a ValueError, too
-            return None
-        return note
-
-
-_FIELDS: dict[str, Any] = {
-    "item": str, "attempt": str, "since": float, "began": float, "asked": float, "operation": str, "job": str,
-    "started_by": str,
-}  # fmt: skip
-_OF_RESTORES: dict[str, Any] = {"mark": str, "point": dict}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A request that is ready to be sent, and facts of the recovery point it restores from."""
-
-    call: Call
-    point: JsonObject = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Intent:
-    """One job that somebody wants, however often a worker has to begin anew to get it.
-
-    :param item: what it is of.
-    :param attempt: as in :class:`Note`.
-    :param now: Unix time.
-    :param timeout: seconds the job may take.
-    :param began: Unix time by Azure's clock at which the attempt had begun; None when it begins now.
-    :param is_blind: whether an earlier try may have started a job and left no note.
-    :param if_running: what to do about a running job of this kind that began before this attempt.
-    :param accept_warnings: as everywhere.
-    """
-
-    item: ProtectedItem
-    attempt: str
-    now: float
-    timeout: float
-    began: float | None = None
-    is_blind: bool = False
-    if_running: IfRunning = "wait"
-    accept_warnings: AcceptWarnings = False
-
-    noun: ClassVar[str]
-    # Whether the first request may be sent although the list cannot be had, because Azure runs one such job
-    # of an item at a time.
-    may_start_unseen: ClassVar[bool]
-
-    @property
-    def deadline(self) -> float:
-        """Unix time at which the wait for a job started now would end."""
-        return self.now + self.timeout
-
-    @property
-    def mark(self) -> str:
-        """What tells this intent from another one of the item; empty where all are alike."""
-        return ""
-
-    @property
-    def elsewhere(self) -> str:
-        """A storage account that the jobs of this intent may carry instead of the item's own."""
-        return ""
-
-    def prepare(self) -> Flow[Prepared]:
-        """Make the request, reading what it takes. Nothing is started."""
-        raise NotImplementedError
-
-    def is_kind_of(self, job: Job) -> bool:
-        """Whether a job does what is wanted, of whatever item."""
-        raise NotImplementedError
-
-    def fits(self, job: Job) -> bool | None:
-        """Whether a job of the item is of the type that is wanted; None for "may be"."""
-        return True
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackupIntent(Intent):
-    """One backup that somebody wants.
-
-    :param body: the request for it.
-    """
-
-    body: JsonObject
-
-    noun: ClassVar[str] = "backup"
-    may_start_unseen: ClassVar[bool] = True
-
-    @property
-    def backup_type(self) -> str:
-        """``Full`` and so on for a database, an empty string for what knows one kind of backup only."""
-        return str(self.body.get("properties", {}).get("backupType", ""))
-
-    def prepare(self) -> Flow[Prepared]:
-        """Return the request; of a backup instance its policy may have to say by which rule."""
-        item, body = self.item, self.body
-        if isinstance(item, BackupInstance):
-            body = yield from insist(
-                lambda: by_rule(item, self.body), since=self.now, until=self.now + BUSY_LIMIT
-            )
-        return Prepared(call=requests.trigger_backup(self.item, body))
-
-    def is_kind_of(self, job: Job) -> bool:
-        """Whether it is a backup, be it of a log."""
-        return job.action == self.noun
-
-    def fits(self, job: Job) -> bool | None:
-        """Whether a backup of the item is of the type that is wanted; None for "may be"."""
-        if not (wanted := self.backup_type):
-            return True
-        shown = "".join(filter(str.isalpha, job.backup_type)).casefold()
-        known = {name.casefold() for name in SCHEDULED_TYPES.union(*(each for _, each in REQUESTS.values()))}
-        return shown == wanted.casefold() if shown in known else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Secured:
+class StartedJob:
     """The job of an intent: itself and the kind of item, since when it is waited for, its end if over.
 
     One that was left in a crowd has no job yet, but the note of its request. Where another job has to end
     first, there is nothing but ``other``. Where Azure has refused the request for now, there is nothing but
-    ``obstacle``, which says why. ``began`` is as in :class:`Note`.
+    ``obstacle``, which says why. ``began`` is as in :class:`StartRecord`.
     """
 
     ref: JobRef | None
@@ -250,21 +87,21 @@ class Secured:
     started_by: StartedBy = "this task"
     kind: str = ""
     over: Job | None = None
-    note: Note | None = None
+    note: StartRecord | None = None
     point: JsonObject = field(default_factory=dict)
     other: Job | None = None
     obstacle: AzureBackupRefusedError | None = None
 
 
-def secure_job(
-    intent: Intent, note: Note | None, *, remember: Remember, tell: Tell, may_leave: bool = False
-) -> Flow[Secured]:
+def start_or_adopt(
+    intent: Intent, note: StartRecord | None, *, remember: Remember, tell: Tell, batch_lookup: bool = False
+) -> Flow[StartedJob]:
     """Find the job of this intent, or start it. However often it is asked, Azure makes one job.
 
     :param note: what an earlier try of this task left.
     :param remember: keeps a note for later tries; None says that there is nothing to remember.
     :param tell: told in a sentence what is found and done.
-    :param may_leave: whether a machine's accepted backup may be left without its job in a crowd, when many
+    :param batch_lookup: whether a machine's accepted backup may be left without its job in a crowd, when many
         others have begun within a minute. Whoever allows it finds the job by the returned note.
     :return: with ``other`` set when that job has to end before this intent can go on, and with ``obstacle``
         set when the item is busy with what no list shows or a limit is reached; then ask again.
@@ -274,18 +111,18 @@ def secure_job(
     """
     if note and (note.item.casefold() != intent.item.path.casefold() or note.mark != intent.mark):
         note = None
-    search = _Search(intent, remember, tell, may_leave=may_leave and intent.item.kind == "vm")
-    if note and (secured := (yield from search.listen(search.recall(note)))):
-        return secured
+    search = _Search(intent, remember, tell, batch_lookup=batch_lookup and intent.item.kind == "vm")
+    if note and (started := (yield from search.listen(search.recall(note)))):
+        return started
     fresh = intent.may_start_unseen and note is None and not intent.is_blind
     return (yield from search.listen(search.start(fresh=fresh)))
 
 
-def join_other(intent: Intent, failed: Job, *, remember: Remember, tell: Tell) -> Flow[Secured]:
+def resume_after_obstacle(intent: Intent, failed: Job, *, remember: Remember, tell: Tell) -> Flow[StartedJob]:
     """Decide how to go on after a job of the intent's kind and item that Azure did not carry out for now.
 
     :param failed: the job, which has an :attr:`~airflow_provider_azbackup.core.model.jobs.Job.obstacle`.
-    :return: as :func:`secure_job` does; a job under ``other`` may be over by now.
+    :return: as :func:`start_or_adopt` does; a job under ``other`` may be over by now.
     :raises AzureBackupBusyError: when the item is busy and ``if_running`` is ``fail``.
     """
     search = _Search(intent, remember, tell)
@@ -295,9 +132,9 @@ def join_other(intent: Intent, failed: Job, *, remember: Remember, tell: Tell) -
 class _Search(Heard):
     """The conversations of one intent."""
 
-    def __init__(self, intent: Intent, remember: Remember, tell: Tell, *, may_leave: bool = False) -> None:
+    def __init__(self, intent: Intent, remember: Remember, tell: Tell, *, batch_lookup: bool = False) -> None:
         super().__init__(intent.now)
-        self.may_leave = may_leave
+        self.batch_lookup = batch_lookup
         self.crowd = 0
         self.intent = intent
         self.remember = remember
@@ -320,7 +157,7 @@ class _Search(Heard):
         """Return Azure's time at the last answer; not later than that when no answer told it."""
         return self.at + (-_SKEW if self.ahead is None else self.ahead)
 
-    def recall(self, note: Note) -> Flow[Secured | None]:
+    def recall(self, note: StartRecord) -> Flow[StartedJob | None]:
         """Follow a note to the job it speaks of; None when that is none, or is over and will not do."""
         intent, same = self.intent, note.attempt == self.intent.attempt
         if same:
@@ -358,7 +195,7 @@ class _Search(Heard):
         if job.is_running or (same and self._is_proven(job)):
             self.remember(replace(note, job=ref.path))
             self.tell(f"This task has started it before, so no {intent.noun} is asked for: {job}")
-            return Secured(
+            return StartedJob(
                 ref=ref,
                 since=note.since,
                 began=self.began,
@@ -369,7 +206,7 @@ class _Search(Heard):
         self.tell(f"An earlier {job}; this {'retry' if same else 'new attempt'} takes a new {intent.noun}")
         return None
 
-    def _flaw(self, job: Job, note: Note | None) -> Flow[str]:
+    def _flaw(self, job: Job, note: StartRecord | None) -> Flow[str]:
         """Return why a job cannot be the one that this task has started; an empty string when it can.
 
         :param note: of this attempt, which speaks of the job; None when it is of an earlier one.
@@ -388,7 +225,7 @@ class _Search(Heard):
             return f"it began at {job.start_time}, before this attempt asked for it"
         return ""
 
-    def start(self, *, fresh: bool) -> Flow[Secured]:
+    def start(self, *, fresh: bool) -> Flow[StartedJob]:
         """Adopt the job that runs, or start one.
 
         :param fresh: that no earlier try can have started one.
@@ -416,7 +253,7 @@ class _Search(Heard):
                     continue  # so long ago that another may have begun since
             # A request of unknown fate may show its job late, so the search always begins at the first one.
             asked = asked or self._send_at()
-            asking = Note(
+            asking = StartRecord(
                 item=item.path,
                 attempt=intent.attempt,
                 since=intent.now,
@@ -425,7 +262,7 @@ class _Search(Heard):
                 mark=intent.mark,
                 point=ready.point,
             )
-            accepted: Note | None = None
+            accepted: StartRecord | None = None
             self.remember(asking)
             try:
                 call = replace(ready.call.later(asked - self.azure_time()), once=True)
@@ -435,8 +272,8 @@ class _Search(Heard):
                 self.tell(
                     f"Azure accepted the {intent.noun} of {item.label} as operation {operation.operation_id}"
                 )
-                if self.may_leave and self.crowd >= CROWD:
-                    return Secured(ref=None, since=intent.now, began=self.began, note=accepted)
+                if self.batch_lookup and self.crowd >= BATCH_FROM:
+                    return StartedJob(ref=None, since=intent.now, began=self.began, note=accepted)
                 ref = yield from wait_for_operation(operation, intent.noun)
             except (AzureBackupBusyError, AzureBackupLimitError) as error:
                 # What is in the way may be what a request of unknown fate has started.
@@ -472,7 +309,9 @@ class _Search(Heard):
             else:
                 self.remember(replace(accepted, job=ref.path))
                 self.tell(f"The {intent.noun} of {item.label} is job {ref.job_id}")
-                return Secured(ref=ref, since=intent.now, began=self.began, kind=item.kind, point=ready.point)
+                return StartedJob(
+                    ref=ref, since=intent.now, began=self.began, kind=item.kind, point=ready.point
+                )
 
     def _seen_running(self, until: float, pause: float, *, fresh: bool, any_type: bool) -> Flow[Job | None]:
         """Return what :meth:`running` does; None too if ``fresh`` allows to go on without the list."""
@@ -484,7 +323,7 @@ class _Search(Heard):
             self.tell(
                 f"Cannot see whether a {self.intent.noun} of {self.intent.item.label} is running: {error}"
             )
-            self.crowd = CROWD
+            self.crowd = BATCH_FROM
             return None
 
     def _send_at(self) -> float:
@@ -506,7 +345,7 @@ class _Search(Heard):
         found = [job for job in found if job.is_running and not job.is_being_cancelled]
         return max(found, key=attrgetter("began"), default=None)
 
-    def join(self, failed: Job) -> Flow[Secured]:
+    def join(self, failed: Job) -> Flow[StartedJob]:
         """Decide how to go on after a job of this intent that Azure did not carry out for now.
 
         :param failed: the job.
@@ -524,9 +363,9 @@ class _Search(Heard):
         self.tell(f"{failed} failed because of another one")
         return self._meet(other)
 
-    def _later(self, obstacle: AzureBackupRefusedError) -> Secured:
+    def _later(self, obstacle: AzureBackupRefusedError) -> StartedJob:
         """Return that Azure has refused this intent for now."""
-        return Secured(ref=None, since=self.intent.now, began=self.began, obstacle=obstacle)
+        return StartedJob(ref=None, since=self.intent.now, began=self.began, obstacle=obstacle)
 
     def _beside(self, failed: Job) -> Flow[Job | None]:
         """Return the job of the item that was running when ``failed`` began; a list may show it late."""
@@ -542,7 +381,7 @@ class _Search(Heard):
                 return max(met, key=attrgetter("began"))
         return None
 
-    def _meet(self, job: Job, whose: str = "This task did not start it") -> Secured:
+    def _meet(self, job: Job, whose: str = "This task did not start it") -> StartedJob:
         """Decide about a running job of the item that no answer to a request of this attempt has named.
 
         :param whose: a clause about who started it.
@@ -560,7 +399,7 @@ class _Search(Heard):
             self.tell(f"There is a {what}, {when}, so no other is asked for: {job}")
             started_by: StartedBy = "found" if young else "adopted"
             self.remember(
-                Note(
+                StartRecord(
                     item=intent.item.path,
                     attempt=intent.attempt,
                     since=intent.now,
@@ -575,10 +414,10 @@ class _Search(Heard):
             f"There is a {what}: {job}. {whose}, and it may lack what the tasks before this one have done. "
             f"Waiting for its end; then this task starts its own {intent.noun}"
         )
-        return Secured(ref=None, since=intent.now, began=self.began, other=job)
+        return StartedJob(ref=None, since=intent.now, began=self.began, other=job)
 
-    def _take(self, job: Job, started_by: StartedBy, point: JsonObject | None = None) -> Secured:
-        return Secured(
+    def _take(self, job: Job, started_by: StartedBy, point: JsonObject | None = None) -> StartedJob:
+        return StartedJob(
             ref=job.ref,
             since=self.intent.now,
             began=self.began,
@@ -587,7 +426,7 @@ class _Search(Heard):
             point=point or {},
         )
 
-    def _trace_note(self, note: Note, operation: OperationRef | None) -> Flow[JobRef | None]:
+    def _trace_note(self, note: StartRecord, operation: OperationRef | None) -> Flow[JobRef | None]:
         """Find the job of a try that broke off before it knew one."""
         if operation:
             self.tell(
@@ -605,7 +444,7 @@ class _Search(Heard):
         job = yield from self._trace(note)
         return job.ref if job else None
 
-    def _settle(self, asking: Note, doubt: AzureBackupError) -> Flow[Job | None]:
+    def _settle(self, asking: StartRecord, doubt: AzureBackupError) -> Flow[Job | None]:
         try:
             return (yield from self._trace(asking))
         except AzureBackupError as error:
@@ -613,7 +452,7 @@ class _Search(Heard):
                 f"{doubt} Looking for it failed, too: {error}", status=doubt.status
             ) from None
 
-    def _trace(self, note: Note) -> Flow[Job | None]:
+    def _trace(self, note: StartRecord) -> Flow[Job | None]:
         """Return the first job of the item that began since a request, running or over.
 
         :param note: of the request. While it is not long ago, a job may still come to light.

@@ -1,0 +1,193 @@
+"""One job that somebody wants: what it is, how it is asked for, and what is kept of it between tries.
+
+:class:`Intent` says what a task wants, :class:`StartRecord` what an earlier try has done about it.
+:mod:`~airflow_provider_azbackup.core.start.search` finds or starts the job.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from airflow_provider_azbackup.core.conversations.operations import by_rule
+from airflow_provider_azbackup.core.conversations.retry import insist
+from airflow_provider_azbackup.core.model.jobs import Job
+from airflow_provider_azbackup.core.model.resources import BackupInstance, JobRef, OperationRef, ProtectedItem
+from airflow_provider_azbackup.core.model.validation import AcceptWarnings, IfRunning, StartedBy
+from airflow_provider_azbackup.core.model.workloads import REQUESTS, SCHEDULED_TYPES
+from airflow_provider_azbackup.core.rest import requests
+from airflow_provider_azbackup.core.wire import Call, Flow, JsonObject
+
+# Seconds for which a worker asks again for a busy item before it waits longer.
+BUSY_LIMIT = 300.0
+
+
+_VERSION = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartRecord:
+    """What a try leaves behind for the next one, written before a request is sent and after each answer.
+
+    :param item: ARM id of what is backed up or restored. A mapped task's index is only a position: items
+        move.
+    :param attempt: what a retry keeps and a Clear changes, as
+        :func:`~airflow_provider_azbackup.runtime.compat.attempt_of` returns it.
+    :param since: Unix time the wait for this job began.
+    :param began: Unix time by Azure's clock at which the first try of the attempt had begun.
+    :param asked: Unix time by Azure's clock before the request was sent.
+    :param operation: id of the operation, once Azure named it.
+    :param job: ARM id of the job, once Azure named it.
+    :param started_by: who started the job.
+    :param mark: what tells this intent from others of the item; see :class:`Intent`.
+    :param point: facts of the recovery point that is restored from.
+    """
+
+    item: str
+    attempt: str
+    since: float
+    began: float
+    asked: float = 0.0
+    operation: str = ""
+    job: str = ""
+    started_by: StartedBy = "this task"
+    mark: str = ""
+    point: JsonObject = field(default_factory=dict)
+
+    @property
+    def target(self) -> JobRef | OperationRef | None:
+        """What this job is known by; None before Azure answered."""
+        vault = ProtectedItem.parse(self.item).vault
+        if self.job:
+            return JobRef.parse(self.job)
+        return OperationRef(vault=vault, operation_id=self.operation) if self.operation else None
+
+    def to_dict(self) -> JsonObject:
+        """Return the note as plain JSON."""
+        of_restores = {name: value for name in _OF_RESTORES if (value := getattr(self, name))}
+        return {"version": _VERSION, **{name: getattr(self, name) for name in _FIELDS}, **of_restores}
+
+    @classmethod
+    def from_dict(cls, stored: object) -> StartRecord | None:
+        """Read a note back; None when it has a form that this release does not know."""
+        if not isinstance(stored, dict) or stored.get("version") != _VERSION:
+            return None
+        try:
+            of_restores = {name: kind(stored.get(name, kind())) for name, kind in _OF_RESTORES.items()}
+            note = cls(**{name: kind(stored[name]) for name, kind in _FIELDS.items()}, **of_restores)
+            ProtectedItem.parse(note.item)
+        except (KeyError, TypeError, ValueError):  # a wrong ARM id is a ValueError, too
+            return None
+        return note
+
+
+_FIELDS: dict[str, Any] = {
+    "item": str, "attempt": str, "since": float, "began": float, "asked": float, "operation": str, "job": str,
+    "started_by": str,
+}  # fmt: skip
+
+
+_OF_RESTORES: dict[str, Any] = {"mark": str, "point": dict}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A request that is ready to be sent, and facts of the recovery point it restores from."""
+
+    call: Call
+    point: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intent:
+    """One job that somebody wants, however often a worker has to begin anew to get it.
+
+    :param item: what it is of.
+    :param attempt: as in :class:`StartRecord`.
+    :param now: Unix time.
+    :param timeout: seconds the job may take.
+    :param began: Unix time by Azure's clock at which the attempt had begun; None when it begins now.
+    :param is_blind: whether an earlier try may have started a job and left no note.
+    :param if_running: what to do about a running job of this kind that began before this attempt.
+    :param accept_warnings: as everywhere.
+    """
+
+    item: ProtectedItem
+    attempt: str
+    now: float
+    timeout: float
+    began: float | None = None
+    is_blind: bool = False
+    if_running: IfRunning = "wait"
+    accept_warnings: AcceptWarnings = False
+
+    noun: ClassVar[str]
+    # Whether the first request may be sent although the list cannot be had, because Azure runs one such job
+    # of an item at a time.
+    may_start_unseen: ClassVar[bool]
+
+    @property
+    def deadline(self) -> float:
+        """Unix time at which the wait for a job started now would end."""
+        return self.now + self.timeout
+
+    @property
+    def mark(self) -> str:
+        """What tells this intent from another one of the item; empty where all are alike."""
+        return ""
+
+    @property
+    def elsewhere(self) -> str:
+        """A storage account that the jobs of this intent may carry instead of the item's own."""
+        return ""
+
+    def prepare(self) -> Flow[Prepared]:
+        """Make the request, reading what it takes. Nothing is started."""
+        raise NotImplementedError
+
+    def is_kind_of(self, job: Job) -> bool:
+        """Whether a job does what is wanted, of whatever item."""
+        raise NotImplementedError
+
+    def fits(self, job: Job) -> bool | None:
+        """Whether a job of the item is of the type that is wanted; None for "may be"."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupIntent(Intent):
+    """One backup that somebody wants.
+
+    :param body: the request for it.
+    """
+
+    body: JsonObject
+
+    noun: ClassVar[str] = "backup"
+    may_start_unseen: ClassVar[bool] = True
+
+    @property
+    def backup_type(self) -> str:
+        """``Full`` and so on for a database, an empty string for what knows one kind of backup only."""
+        return str(self.body.get("properties", {}).get("backupType", ""))
+
+    def prepare(self) -> Flow[Prepared]:
+        """Return the request; of a backup instance its policy may have to say by which rule."""
+        item, body = self.item, self.body
+        if isinstance(item, BackupInstance):
+            body = yield from insist(
+                lambda: by_rule(item, self.body), since=self.now, until=self.now + BUSY_LIMIT
+            )
+        return Prepared(call=requests.trigger_backup(self.item, body))
+
+    def is_kind_of(self, job: Job) -> bool:
+        """Whether it is a backup, be it of a log."""
+        return job.action == self.noun
+
+    def fits(self, job: Job) -> bool | None:
+        """Whether a backup of the item is of the type that is wanted; None for "may be"."""
+        if not (wanted := self.backup_type):
+            return True
+        shown = "".join(filter(str.isalpha, job.backup_type)).casefold()
+        known = {name.casefold() for name in SCHEDULED_TYPES.union(*(each for _, each in REQUESTS.values()))}
+        return shown == wanted.casefold() if shown in known else None
