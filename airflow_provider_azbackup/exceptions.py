@@ -107,6 +107,13 @@ class AzureBackupWrongJobError(AzureBackupJobFailedError):
     """
 
 
+class AzureBackupGateShutError(AzureBackupJobFailedError):
+    """The job that a sensor waits for is over and proves no backup, or is not the job that was asked for.
+
+    Airflow does not retry the sensor, because looking again gives the same answer.
+    """
+
+
 class AzureBackupTimeoutError(AzureBackupError):
     """The deadline passed before the job was over; the job itself goes on in Azure."""
 

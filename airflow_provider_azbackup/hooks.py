@@ -62,7 +62,7 @@ from airflow_provider_azbackup.runtime.job_log import Story
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
-    from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitFor
+    from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitUntil
     from airflow_provider_azbackup.core.start.intent import Intent, StartRecord
     from airflow_provider_azbackup.core.start.search import StartedJob
     from airflow_provider_azbackup.core.wire import Answer, Call, Flow
@@ -482,14 +482,14 @@ class AzureBackupHook(_Target, BaseHook):
         *,
         poll_interval: float = 60.0,
         deadline: float,
-        wait_for: WaitFor = "completion",
+        wait_until: WaitUntil = "completion",
     ) -> Job:
         """Look at a job until it is over and return it, however it ended.
 
         :param job_id: GUID or ARM id.
         :param poll_interval: seconds between looks.
         :param deadline: Unix time of the last look.
-        :param wait_for: ``snapshot`` ends the wait for a VM's backup after its snapshot.
+        :param wait_until: ``snapshot`` ends the wait for a VM's backup after its snapshot.
         :raises AzureBackupTimeoutError: when it still runs then.
         """
         return self._play(
@@ -499,7 +499,7 @@ class AzureBackupHook(_Target, BaseHook):
                 deadline=deadline,
                 since=clock.current().now(),
                 notice=Story(self.log).tell,
-                wait_for=wait_for,
+                wait_until=wait_until,
             )
         )
 

@@ -56,7 +56,12 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.conversations.checks import Action
     from airflow_provider_azbackup.core.model.jobs import Job
     from airflow_provider_azbackup.core.model.resources import ProtectedItem
-    from airflow_provider_azbackup.core.model.validation import AcceptWarnings, IfRunning, StartedBy, WaitFor
+    from airflow_provider_azbackup.core.model.validation import (
+        AcceptWarnings,
+        IfRunning,
+        StartedBy,
+        WaitUntil,
+    )
     from airflow_provider_azbackup.core.rest.responses import FoundItem
     from airflow_provider_azbackup.core.start.intent import Intent
     from airflow_provider_azbackup.core.start.search import StartedJob
@@ -140,7 +145,7 @@ class AzureBackupOperator(StartOperator):
         or ``HardenedRP`` (in the vault). The task waits for the same recovery point to reach the tier.
     :param require_all_disks: refuse a backup that left out disks of a VM or volumes of an AKS cluster; needs
         ``require_recovery_point``.
-    :param wait_for: ``snapshot`` opens after the snapshot of a VM's backup, in minutes: it can be restored
+    :param wait_until: ``snapshot`` opens after the snapshot of a VM's backup, in minutes: it can be restored
         from, but it is kept with the VM's disks, and the transfer to the vault, which takes hours, may still
         fail. A sensor on the same job can wait for that later. Other backups have no such moment.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
@@ -202,7 +207,7 @@ class AzureBackupOperator(StartOperator):
         min_consistency: str | None = None,
         min_tier: str | None = None,
         require_all_disks: bool = False,
-        wait_for: WaitFor = "completion",
+        wait_until: WaitUntil = "completion",
         azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
     ) -> None:
@@ -246,7 +251,7 @@ class AzureBackupOperator(StartOperator):
             )
         check_gate(
             self.task_id,
-            wait_for=wait_for,
+            wait_until=wait_until,
             require_recovery_point=require_recovery_point,
             min_consistency=min_consistency,
             min_tier=min_tier,
@@ -286,7 +291,7 @@ class AzureBackupOperator(StartOperator):
         self.min_consistency = min_consistency
         self.min_tier = min_tier
         self.require_all_disks = require_all_disks
-        self.wait_for = wait_for
+        self.wait_until = wait_until
         self.unless_fresh = unless_fresh
         self._check_options(told_type(vault_type, protected_item, job_id))
 
@@ -446,9 +451,9 @@ class AzureBackupOperator(StartOperator):
 
     def _check_kind(self, item: ProtectedItem) -> None:
         """Refuse to ask of an item what its backups never are, before any is started."""
-        if self.wait_for == "snapshot" and item.kind != "vm":
+        if self.wait_until == "snapshot" and item.kind != "vm":
             raise AzureBackupConfigError(
-                f"wait_for='snapshot' is for virtual machines, and {item.label} is none; use 'completion'"
+                f"wait_until='snapshot' is for virtual machines, and {item.label} is none; use 'completion'"
             )
         if self.min_consistency and item.kind not in ("vm", "azurefileshare"):
             raise AzureBackupConfigError(

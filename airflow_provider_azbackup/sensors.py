@@ -29,6 +29,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupConfigError,
     AzureBackupError,
+    AzureBackupGateShutError,
     AzureBackupJobFailedError,
     AzureBackupNotFoundError,
     AzureBackupTimeoutError,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.conversations.matching import Subject
     from airflow_provider_azbackup.core.model.jobs import Job
     from airflow_provider_azbackup.core.model.resources import ProtectedItem
-    from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitFor
+    from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitUntil
     from airflow_provider_azbackup.hooks import AzureBackupHook
 
 
@@ -67,8 +68,8 @@ _PATIENCE = 300.0
 _LEAST_AGE = 60.0
 
 
-class AzureBackupGateShutError(AzureBackupJobFailedError, AirflowFailException):
-    """The job is over and proves no backup, or is not the job asked for; no retry of the sensor helps."""
+class _GateShutError(AzureBackupGateShutError, AirflowFailException):
+    """The error as Airflow has to see it in order not to retry; the module of the errors imports nothing."""
 
 
 class _Gate(JobWait, BaseSensorOperator):
@@ -142,7 +143,7 @@ class _Gate(JobWait, BaseSensorOperator):
         # Airflow reads these flags in more places than one, and differently in each: they forgive a wait,
         # never a failed backup.
         self.soft_fail = self.never_fail = False
-        raise AzureBackupGateShutError(str(error), code=error.code, job=error.job) from None
+        raise _GateShutError(str(error), code=error.code, job=error.job) from None
 
     def _time_is_up(self, context: Context, message: str, job: dict[str, Any] | None) -> NoReturn:
         self.soft_fail = self.never_fail = False  # what was to be forgiven has been
@@ -206,7 +207,7 @@ class AzureBackupJobSensor(_Gate):
         or ``HardenedRP`` (in the vault). The task waits for the same recovery point to reach the tier.
     :param require_all_disks: refuse a backup that left out disks of a VM or volumes of an AKS cluster; needs
         ``require_recovery_point``.
-    :param wait_for: ``snapshot`` opens after the snapshot of a VM's backup, in minutes: it can be restored
+    :param wait_until: ``snapshot`` opens after the snapshot of a VM's backup, in minutes: it can be restored
         from, but it is kept with the VM's disks, and the transfer to the vault, which takes hours, may still
         fail. Another sensor can wait for that later. Of other jobs it waits for the end.
     :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
@@ -247,7 +248,7 @@ class AzureBackupJobSensor(_Gate):
         min_consistency: str | None = None,
         min_tier: str | None = None,
         require_all_disks: bool = False,
-        wait_for: WaitFor = "completion",
+        wait_until: WaitUntil = "completion",
         azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
     ) -> None:
@@ -257,7 +258,7 @@ class AzureBackupJobSensor(_Gate):
         read_warnings(f"accept_warnings of task {self.task_id!r}", accept_warnings)
         check_gate(
             self.task_id,
-            wait_for=wait_for,
+            wait_until=wait_until,
             require_recovery_point=require_recovery_point,
             min_consistency=min_consistency,
             min_tier=min_tier,
@@ -284,7 +285,7 @@ class AzureBackupJobSensor(_Gate):
         self.min_consistency = min_consistency
         self.min_tier = min_tier
         self.require_all_disks = require_all_disks
-        self.wait_for = wait_for
+        self.wait_until = wait_until
         self.deferrable = deferrable
         self.azure_backup_conn_id = azure_backup_conn_id
 
@@ -309,7 +310,7 @@ class AzureBackupJobSensor(_Gate):
             poll_interval=self.poke_interval,
             since=self._since,
             deadline=deadline,
-            wait_for=self.wait_for,
+            wait_until=self.wait_until,
             kwargs={"job_id": ref.path},
         )
 
@@ -357,7 +358,7 @@ class AzureBackupJobSensor(_Gate):
 class AzureBackupFreshnessSensor(_Gate):
     """Opens when there is a fresh backup of an item, whoever has taken it; most backups are made by policy.
 
-    With ``since``, a backup that began at or after that moment must have succeeded. One that runs is waited
+    With ``newer_than``, a backup that began at or after that moment must have succeeded. One that runs is waited
     for; one that failed proves nothing and the wait goes on, for somebody may take another. With
     ``max_age``, a recovery point must be there that was no older when the wait began, or that was made since,
     however its backup ended: a machine's is there as soon as the snapshot is, ``min_tier="HardenedRP"`` asks
@@ -372,13 +373,13 @@ class AzureBackupFreshnessSensor(_Gate):
 
     :param protected_item: ARM id of the protected item, ARM id of the virtual machine or of the file share,
         or a friendly name.
-    :param since: a datetime, ISO 8601 text, or a timedelta before the moment of the run: the end of its data
+    :param newer_than: a datetime, ISO 8601 text, or a timedelta before the moment of the run: the end of its data
         interval or, where that is later or missing, the moment after which it may run. Text and datetimes
         without a time zone are in Airflow's ``[core] default_timezone``. Default: the start of the run's data
         interval; Airflow 3 gives cron schedules intervals of no length (``create_cron_data_intervals``), and
         this is the run's own moment, as it is in a run without a data interval. Azure lists the jobs of 30
         days.
-    :param max_age: a timedelta, or seconds (60 at least); instead of ``since``.
+    :param max_age: a timedelta, or seconds (60 at least); instead of ``newer_than``.
     :param vault_name: the Recovery Services vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
@@ -389,7 +390,7 @@ class AzureBackupFreshnessSensor(_Gate):
         waits on the vault share. In the other modes each look lists the jobs for itself; with ``max_age`` it
         lists recovery points, of which Azure counts the reads apart. Default: Airflow's
         ``[operators] default_deferrable``.
-    :param require_recovery_point: with ``since``: also find the recovery point that the backup has made.
+    :param require_recovery_point: with ``newer_than``: also find the recovery point that the backup has made.
     :param min_consistency: as in :class:`AzureBackupJobSensor`.
     :param min_tier: likewise.
     :param require_all_disks: likewise.
@@ -405,7 +406,7 @@ class AzureBackupFreshnessSensor(_Gate):
 
     template_fields: Sequence[str] = (
         "protected_item",
-        "since",
+        "newer_than",
         "vault_name",
         "resource_group_name",
         "subscription_id",
@@ -417,7 +418,7 @@ class AzureBackupFreshnessSensor(_Gate):
         self,
         *,
         protected_item: str,
-        since: datetime | timedelta | str | None = None,
+        newer_than: datetime | timedelta | str | None = None,
         max_age: timedelta | float | None = None,
         vault_name: str | None = None,
         resource_group_name: str | None = None,
@@ -433,9 +434,9 @@ class AzureBackupFreshnessSensor(_Gate):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if since is not None and max_age is not None:
+        if newer_than is not None and max_age is not None:
             raise AzureBackupConfigError(
-                f"task {self.task_id!r} was given both of since and max_age; give one of them"
+                f"task {self.task_id!r} was given both of newer_than and max_age; give one of them"
             )
         self._check_booleans(deferrable, require_recovery_point, require_all_disks)
         read_warnings(f"accept_warnings of task {self.task_id!r}", accept_warnings)
@@ -448,7 +449,7 @@ class AzureBackupFreshnessSensor(_Gate):
             )
         check_gate(
             self.task_id,
-            wait_for="completion",
+            wait_until="completion",
             require_recovery_point=require_recovery_point or age is not None,
             min_consistency=min_consistency,
             min_tier=min_tier,
@@ -457,7 +458,7 @@ class AzureBackupFreshnessSensor(_Gate):
         check_texts(f"task {self.task_id!r}", azure_backup_conn_id=azure_backup_conn_id)
         check_literal(protected_item, check_item)
         check_literal(vault_type, check_vault_type)
-        check_literal(since, lambda text: read_moment("since", text))
+        check_literal(newer_than, lambda text: read_moment("newer_than", text))
         check_vaults(
             self.task_id,
             vault_name=vault_name,
@@ -466,13 +467,13 @@ class AzureBackupFreshnessSensor(_Gate):
             vault_type=vault_type,
             protected_item=protected_item,
         )
-        if isinstance(since, timedelta) and since < timedelta(0):
+        if isinstance(newer_than, timedelta) and newer_than < timedelta(0):
             raise AzureBackupConfigError(
-                f"since of task {self.task_id!r} is {since!r}; expected a timedelta that is not negative"
+                f"newer_than of task {self.task_id!r} is {newer_than!r}; expected a timedelta that is not negative"
             )
-        self._needed = given(since=since) | {"protected_item"}
+        self._needed = given(newer_than=newer_than) | {"protected_item"}
         self.protected_item = protected_item
-        self.since = since
+        self.newer_than = newer_than
         self.max_age = age
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
@@ -485,7 +486,7 @@ class AzureBackupFreshnessSensor(_Gate):
         self.min_tier = min_tier
         self.require_all_disks = require_all_disks
         # A recovery point is there, and found by a look at any time, as soon as the snapshot is.
-        self.wait_for = "completion" if age is None or min_tier == TIERS[-1] else "snapshot"
+        self.wait_until = "completion" if age is None or min_tier == TIERS[-1] else "snapshot"
         self.azure_backup_conn_id = azure_backup_conn_id
         self._subject: Subject | None = None
         self._tried: list[str] = []
@@ -561,18 +562,18 @@ class AzureBackupFreshnessSensor(_Gate):
         """Return the moment since which a backup is fresh."""
         if self.max_age is not None:
             return datetime.fromtimestamp(self._since - self.max_age, UTC)
-        if isinstance(self.since, timedelta):
+        if isinstance(self.newer_than, timedelta):
             now = run_moment(context)
-            moment = now - self.since if now else None
-        elif self.since is None:
+            moment = now - self.newer_than if now else None
+        elif self.newer_than is None:
             moment = interval_start(context)
         else:
             # A template of something that is not there may come to "None".
-            text = None if self.since == "None" else self.since
-            moment = read_moment("since", text, zone=default_zone())
+            text = None if self.newer_than == "None" else self.newer_than
+            moment = read_moment("newer_than", text, zone=default_zone())
         if moment is None:
             raise AzureBackupConfigError(
-                f"since of task {self.task_id!r} came to nothing in this run ({self.since!r}); expected a "
+                f"newer_than of task {self.task_id!r} came to nothing in this run ({self.newer_than!r}); expected a "
                 f"datetime, ISO 8601 text, or a timedelta before the run; or leave it out"
             )
         return moment.astimezone(UTC)
@@ -629,7 +630,7 @@ class AzureBackupFreshnessSensor(_Gate):
                 poll_interval=self.poke_interval,
                 deadline=deadline,
                 since=self._since,
-                wait_for=self.wait_for,
+                wait_until=self.wait_until,
             ),
             method_name="execute_complete",
             kwargs={

@@ -17,9 +17,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_azbackup.core.model.arm_ids import match_item, split_instance_id
 from airflow_provider_azbackup.core.model.plain import plain
 from airflow_provider_azbackup.core.model.validation import (
-    ENDS,
-    check_ends,
+    END_OUTCOMES,
     check_item,
+    check_outcomes,
     check_vault_type,
     read_interval,
     refuse_template,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_azbackup.core.conversations.jobs import Notice
     from airflow_provider_azbackup.core.model.jobs import Job
-    from airflow_provider_azbackup.core.model.validation import WaitFor
+    from airflow_provider_azbackup.core.model.validation import WaitUntil
     from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
     from airflow_provider_azbackup.triggerer.poller import Poller
     from airflow_provider_azbackup.triggerer.watches import Watch
@@ -264,7 +264,7 @@ class AzureBackupJobTrigger(_Watch):
     :param deadline: Unix time of the last look; it survives a restart of the triggerer.
     :param since: Unix time the wait began.
     :param cancel_on_kill: ask Azure to cancel the job when a person ends the task while it waits here.
-    :param wait_for: ``snapshot`` fires after the snapshot of a VM's backup.
+    :param wait_until: ``snapshot`` fires after the snapshot of a VM's backup.
     :param waiting_for: why the task waits for a job that is not its own, for ``backup_progress``.
     :param version: the form of these arguments.
     """
@@ -279,7 +279,7 @@ class AzureBackupJobTrigger(_Watch):
         deadline: float,
         since: float,
         cancel_on_kill: bool = False,
-        wait_for: WaitFor = "completion",
+        wait_until: WaitUntil = "completion",
         waiting_for: str = "",
         version: int = VERSION,
     ) -> None:
@@ -292,7 +292,7 @@ class AzureBackupJobTrigger(_Watch):
         self.deadline = deadline
         self.since = since
         self.cancel_on_kill = cancel_on_kill
-        self.wait_for = wait_for
+        self.wait_until = wait_until
         self.waiting_for = waiting_for
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -307,7 +307,7 @@ class AzureBackupJobTrigger(_Watch):
                 "deadline": self.deadline,
                 "since": self.since,
                 "cancel_on_kill": self.cancel_on_kill,
-                "wait_for": self.wait_for,
+                "wait_until": self.wait_until,
                 "waiting_for": self.waiting_for,
                 "version": VERSION,
             },
@@ -328,7 +328,7 @@ class AzureBackupJobTrigger(_Watch):
             notice=notice,
             # Some of it has passed if the connection could not be read at once.
             first_pause=max(0.0, now + pause - clock.current().now()),
-            wait_for=self.wait_for,
+            wait_until=self.wait_until,
         )
 
     async def _job(self, hook: AzureBackupAsyncHook) -> str:
@@ -349,7 +349,7 @@ class AzureBackupFreshnessTrigger(_Watch):
     :param poll_interval: seconds between looks.
     :param deadline: Unix time of the last look; it survives a restart of the triggerer.
     :param since: Unix time the wait began.
-    :param wait_for: as in :class:`AzureBackupJobTrigger`.
+    :param wait_until: as in :class:`AzureBackupJobTrigger`.
     :param version: likewise.
     """
 
@@ -365,7 +365,7 @@ class AzureBackupFreshnessTrigger(_Watch):
         poll_interval: float,
         deadline: float,
         since: float,
-        wait_for: WaitFor = "completion",
+        wait_until: WaitUntil = "completion",
         version: int = VERSION,
     ) -> None:
         super().__init__()
@@ -377,7 +377,7 @@ class AzureBackupFreshnessTrigger(_Watch):
         self.poll_interval = poll_interval
         self.deadline = deadline
         self.since = since
-        self.wait_for = wait_for
+        self.wait_until = wait_until
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that rebuild an equal trigger."""
@@ -391,7 +391,7 @@ class AzureBackupFreshnessTrigger(_Watch):
                 "poll_interval": self.poll_interval,
                 "deadline": self.deadline,
                 "since": self.since,
-                "wait_for": self.wait_for,
+                "wait_until": self.wait_until,
                 "version": VERSION,
             },
         )
@@ -423,7 +423,7 @@ class AzureBackupFreshnessTrigger(_Watch):
             since=self.since,
             notice=notice,
             first_pause=0.0,
-            wait_for=self.wait_for,
+            wait_until=self.wait_until,
         )
 
 
@@ -599,7 +599,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
 
     :param protected_item: whose backups: ARM id of the protected item, of the virtual machine or of the file
         share, or a friendly name; in a Backup vault of the backup instance. Default: everything in the vault.
-    :param ends: which ends count: any of ``succeeded``, ``warned``, ``failed`` and ``cancelled``.
+    :param outcomes: which outcomes count: any of ``succeeded``, ``warned``, ``failed`` and ``cancelled``.
     :param vault_name: the vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
@@ -618,7 +618,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         self,
         *,
         protected_item: str | None = None,
-        ends: Sequence[str] = ENDS[:1],
+        outcomes: Sequence[str] = END_OUTCOMES[:1],
         vault_name: str | None = None,
         resource_group_name: str | None = None,
         subscription_id: str | None = None,
@@ -642,7 +642,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         for name, text in places.items():
             refuse_template(name, text, owner="an event trigger")
         self.protected_item = protected_item
-        self.ends = check_ends(ends)
+        self.outcomes = check_outcomes(outcomes)
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
         self.subscription_id = subscription_id
@@ -656,7 +656,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
             "airflow_provider_azbackup.triggers.AzureBackupEventTrigger",
             {
                 "protected_item": self.protected_item,
-                "ends": self.ends,
+                "outcomes": self.outcomes,
                 "vault_name": self.vault_name,
                 "resource_group_name": self.resource_group_name,
                 "subscription_id": self.subscription_id,
@@ -719,7 +719,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         return watching(
             Place(**self._where()),
             ledger_of(self),
-            outcomes=self.ends,
+            outcomes=self.outcomes,
             protected_item=self.protected_item,
             log=self.log,
         )

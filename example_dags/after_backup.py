@@ -7,7 +7,7 @@ carry. An end that says `redelivered` may have been told before: Airflow was kil
 
 Watchers came with Airflow 3.0; below it, and when it is started by hand, there is nothing to report. Pausing
 the DAG ends the watch; when it goes on, what ended meanwhile is told. Leave `protected_item` out to follow
-everything in the vault, and name other `ends` to hear of failures.
+everything in the vault, and name other `outcomes` to hear of failures.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ else:
         watchers=[
             AssetWatcher(
                 name="azure-backup",
-                trigger=AzureBackupEventTrigger(protected_item="vm-good", ends=["succeeded"]),
+                trigger=AzureBackupEventTrigger(protected_item="vm-good", outcomes=["succeeded"]),
             )
         ],
     )

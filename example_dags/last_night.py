@@ -9,9 +9,9 @@ On Airflow 3.1 and later a `DeadlineAlert` tells somebody while the gates still 
 make the window: here by mail, four hours after it was queued. The triggerer sends it, so the callback must be
 importable there.
 
-In a DAG with a schedule, `since` can ask for a backup that began since a moment of the run instead. Its
+In a DAG with a schedule, `newer_than` can ask for a backup that began since a moment of the run instead. Its
 default, the start of the data interval, is the run's own moment where cron schedules have intervals of no
-length, as Airflow 3 has them. "Since the evening before" is `since=timedelta(hours=12)`, which also works in
+length, as Airflow 3 has them. "Since the evening before" is `newer_than=timedelta(hours=12)`, which also works in
 a run that `airflow dags trigger`, the REST API or an asset event has started.
 """
 

@@ -18,6 +18,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupBusyError,
     AzureBackupConfigError,
+    AzureBackupGateShutError,
     AzureBackupJobFailedError,
     AzureBackupNotFoundError,
     AzureBackupRefusedError,
@@ -25,7 +26,7 @@ from airflow_provider_azbackup.exceptions import (
 )
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.operators import AzureBackupCancelJobOperator, AzureBackupOperator
-from airflow_provider_azbackup.sensors import AzureBackupGateShutError, AzureBackupJobSensor
+from airflow_provider_azbackup.sensors import AzureBackupJobSensor
 from azure_backup_emulator import Emulator
 from tests.support import virtual
 from tests.support.tasks import Store, TaskInstance, fire, run

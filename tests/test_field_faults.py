@@ -145,7 +145,7 @@ def arguments(azure: Emulator, clock: Any) -> dict[str, Any]:
         "deadline": clock() + 3600.0,
         "since": clock(),
         "cancel_on_kill": True,
-        "wait_for": "completion",
+        "wait_until": "completion",
         "waiting_for": "",
         "version": 1,
     }

@@ -291,8 +291,8 @@ MISTAKES: dict[str, tuple[Mistake, str, list[str]]] = {
         ["or a timedelta"],
     ),
     "word for a moment": (
-        fresh(since="yesterday"),
-        "since 'yesterday' is not a moment",
+        fresh(newer_than="yesterday"),
+        "newer_than 'yesterday' is not a moment",
         ["expected a datetime or ISO 8601"],
     ),
     "template for an interval": (
@@ -407,8 +407,8 @@ MISTAKES: dict[str, tuple[Mistake, str, list[str]]] = {
         [f"{WORDS_OF}InstantRP, HardenedRP"],
     ),
     "capital letter": (
-        backup(wait_for="Snapshot"),
-        "wait_for of task 'backup' is 'Snapshot' (did you mean 'snapshot'?)",
+        backup(wait_until="Snapshot"),
+        "wait_until of task 'backup' is 'Snapshot' (did you mean 'snapshot'?)",
         [f"{WORDS_OF}completion, snapshot"],
     ),
     "unknown if_running": (

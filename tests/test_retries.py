@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_azbackup import exceptions as errors
-from airflow_provider_azbackup.sensors import AzureBackupGateShutError
+from airflow_provider_azbackup.sensors import _GateShutError
 
 sdk = pytest.importorskip("airflow.sdk")
 if not hasattr(sdk, "ExceptionRetryPolicy"):
@@ -40,11 +40,12 @@ FAIL_AT_ONCE = {
 AS_THE_TASK_SAYS = {
     errors.AzureBackupRecoveryPointError,
     errors.AzureBackupError,
+    errors.AzureBackupGateShutError,
     errors.AzureBackupJobFailedError,
     errors.AzureBackupWrongJobError,
 }
 # Airflow asks no policy about an AirflowFailException.
-NEVER_ASKED = {AzureBackupGateShutError}
+NEVER_ASKED = {_GateShutError}
 
 
 def all_errors(kind: type[errors.AzureBackupError] = errors.AzureBackupError) -> set[type[Exception]]:
@@ -100,7 +101,8 @@ def test_every_decision_says_which_error_and_why(policy: ExceptionRetryPolicy, k
 def test_a_shut_gate_is_nothing_a_policy_is_asked_about() -> None:
     from airflow.providers.common.compat.sdk import AirflowFailException
 
-    assert issubclass(AzureBackupGateShutError, AirflowFailException)
+    assert issubclass(_GateShutError, errors.AzureBackupGateShutError)
+    assert issubclass(_GateShutError, AirflowFailException)
 
 
 def test_a_dag_with_the_policy_goes_into_the_database_and_out_again() -> None:

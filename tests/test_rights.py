@@ -66,7 +66,7 @@ class Desk:
 
     def check_freshness(self, item: str, *, name: str | None = None, points: bool = False) -> None:
         self._over(name or item)
-        when: dict[str, Any] = {"since": datetime.fromtimestamp(self.clock() - 3600, UTC)}
+        when: dict[str, Any] = {"newer_than": datetime.fromtimestamp(self.clock() - 3600, UTC)}
         self.task(
             AzureBackupFreshnessSensor,
             protected_item=item if name is None else self.path(name),

@@ -22,9 +22,10 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupConfigError,
     AzureBackupError,
+    AzureBackupGateShutError,
     AzureBackupNotFoundError,
 )
-from airflow_provider_azbackup.sensors import AzureBackupGateShutError, AzureBackupJobSensor
+from airflow_provider_azbackup.sensors import AzureBackupJobSensor
 from azure_backup_emulator import Emulator
 from tests.support.tasks import TaskInstance, run
 

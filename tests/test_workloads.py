@@ -82,7 +82,9 @@ class Bench:
     def freshness(self) -> None:
         job_id = self.somebodys(900)
         since = moment(self.clock() - 60)
-        found = self.task(AzureBackupFreshnessSensor, protected_item=self.item, since=since, timeout=7200)
+        found = self.task(
+            AzureBackupFreshnessSensor, protected_item=self.item, newer_than=since, timeout=7200
+        )
         assert found == job_id
 
     def recovery_point(self) -> None:

@@ -475,12 +475,12 @@ class StartOperator(JobWait, BaseOperator):
                     deadline=deadline,
                     first_pause=nothing_for,
                     cancel_on_kill=self.cancel_on_kill and wait.is_ours,
-                    wait_for=self.wait_for,
+                    wait_until=self.wait_until,
                     kwargs={"job_id": ref.path, "began": wait.began, "started_by": wait.started_by},
                 )
             try:
                 job = hook.watch_job(
-                    ref.path, poll_interval=self.poll_interval, deadline=deadline, wait_for=self.wait_for
+                    ref.path, poll_interval=self.poll_interval, deadline=deadline, wait_until=self.wait_until
                 )
             except AzureBackupTimeoutError as error:
                 return self._give_up(context, hook, ref.path, wait, error)

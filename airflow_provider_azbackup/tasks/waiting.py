@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from airflow_provider_azbackup.core.model.validation import (
-    WaitFor,
+    WaitUntil,
     check_name,
     check_texts,
     check_vault_of,
@@ -58,7 +58,7 @@ class JobWait:
     subscription_id: str | None
     vault_type: str | None = None
     accept_warnings: AcceptWarnings
-    wait_for: WaitFor = "completion"
+    wait_until: WaitUntil = "completion"
     require_recovery_point: bool = False
     min_consistency: str | None = None
     min_tier: str | None = None
@@ -153,7 +153,7 @@ class JobWait:
         deadline: float,
         first_pause: float = 0.0,
         cancel_on_kill: bool = False,
-        wait_for: WaitFor = "completion",
+        wait_until: WaitUntil = "completion",
         waiting_for: str = "",
         method_name: str = "execute_complete",
         kwargs: dict[str, Any],
@@ -177,7 +177,7 @@ class JobWait:
                 deadline=deadline,
                 since=since,
                 cancel_on_kill=cancel_on_kill,
-                wait_for=wait_for,
+                wait_until=wait_until,
                 waiting_for=waiting_for,
             ),
             method_name=method_name,
@@ -240,9 +240,9 @@ class JobWait:
         from airflow_provider_azbackup.core.model.jobs import Outcome, is_proven
         from airflow_provider_azbackup.core.model.proof import prove
 
-        if job.is_enough(self.wait_for):
+        if job.is_enough(self.wait_until):
             context["ti"].xcom_push(key="job", value=job.facts())
-        if not is_proven(job, accept_warnings=self.accept_warnings, wait_for=self.wait_for):
+        if not is_proven(job, accept_warnings=self.accept_warnings, wait_until=self.wait_until):
             return False
         with self.hook() as hook:
             item = hook.check_job(job, protected_item, action=self.action(), elsewhere=elsewhere, after=after)
@@ -418,7 +418,7 @@ def check_booleans(task_id: str, **arguments: object) -> None:
 def check_gate(
     task_id: str,
     *,
-    wait_for: str,
+    wait_until: str,
     require_recovery_point: bool,
     min_consistency: str | None,
     min_tier: str | None,
@@ -429,7 +429,7 @@ def check_gate(
     :raises AzureBackupConfigError: naming the argument, what it is, and what is expected.
     """
     for name, word, words in (
-        ("wait_for", wait_for, get_args(WaitFor)),
+        ("wait_until", wait_until, get_args(WaitUntil)),
         ("min_consistency", min_consistency, CONSISTENCIES),
         ("min_tier", min_tier, TIERS),
     ):
@@ -440,7 +440,7 @@ def check_gate(
             f"task {task_id!r}: min_consistency, min_tier and require_all_disks need the recovery point; "
             f"set require_recovery_point=True as well"
         )
-    if wait_for == "snapshot" and min_tier == "HardenedRP":
+    if wait_until == "snapshot" and min_tier == "HardenedRP":
         raise AzureBackupConfigError(
             f"task {task_id!r}: right after the snapshot no recovery point is in the vault yet, so "
             f"min_tier='HardenedRP' would never pass; wait for 'completion', or ask for 'InstantRP'"

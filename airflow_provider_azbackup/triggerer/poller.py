@@ -42,7 +42,7 @@ from airflow_provider_azbackup.runtime import clock as clocks
 if TYPE_CHECKING:
     from airflow_provider_azbackup.core.model.jobs import Job
     from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem, Vault
-    from airflow_provider_azbackup.core.model.validation import WaitFor
+    from airflow_provider_azbackup.core.model.validation import WaitUntil
 
 # Seconds that a last look, at a wait's deadline, may take when reads are scarce: a tenth of the wait, at most
 # this.
@@ -210,12 +210,12 @@ class Poller:
         since: float,
         notice: Notice,
         first_pause: float,
-        wait_for: WaitFor = "completion",
+        wait_until: WaitUntil = "completion",
     ) -> Job:
         """Wait for a job as :meth:`AzureBackupAsyncHook.watch_job` does, with reads that all waits share."""
         self._waits += 1
         tended = self._tend(ref.vault)
-        watcher = Watcher(ref, interval=poll_interval, since=since, whole=wait_for == "snapshot")
+        watcher = Watcher(ref, interval=poll_interval, since=since, whole=wait_until == "snapshot")
         tended.sweep.add(watcher)
         flow = wait_for_job(
             ref,
@@ -224,7 +224,7 @@ class Poller:
             since=since,
             notice=notice,
             first_pause=first_pause,
-            wait_for=wait_for,
+            wait_until=wait_until,
         )
         not_before = self._clock.now() + first_pause
         grace = _last_look(deadline - since)

@@ -52,7 +52,7 @@ CASES: Mapping[str, tuple[str, str, Callable[[str], dict[str, Any]]]] = {
     "freshness": (
         "sensors",
         "AzureBackupFreshnessSensor",
-        lambda _: {"protected_item": "fleet-03", "since": "2026-01-01T00:00:00+00:00"},
+        lambda _: {"protected_item": "fleet-03", "newer_than": "2026-01-01T00:00:00+00:00"},
     ),
     "restore": (
         "operators",
@@ -166,7 +166,10 @@ async def watch(azure: Any) -> dict[str, Any]:
     kind = import_module(f"{PACKAGE}.triggers").AzureBackupEventTrigger
     azure.start_job("fleet-06", seconds=SPEED)
     azure.start_job("fleet-06", ending="Never")
-    trigger, kept = kind(protected_item="fleet-06", ends=["succeeded", "failed"], poll_interval=2.0), _Asset()
+    trigger, kept = (
+        kind(protected_item="fleet-06", outcomes=["succeeded", "failed"], poll_interval=2.0),
+        _Asset(),
+    )
     trigger.asset_state_store = kept
     events = aiter(trigger.run())
     await anext(events)

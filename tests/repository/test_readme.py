@@ -81,7 +81,7 @@ def test_the_sensor_takes_a_job_id_from_the_parameters() -> None:
 def test_the_sensors_of_fresh_backups_are_made_as_shown() -> None:
     space: dict[str, Any] = {}
     exec(compile(block("AzureBackupFreshnessSensor"), "README.md", "exec"), space)
-    assert space["tonight"].since is None
+    assert space["tonight"].newer_than is None
     assert space["recent"].max_age == 26 * 3600
 
 

@@ -83,7 +83,7 @@ def event_of(azure: Emulator, clock: Any, **fault: Any) -> Any:
         "deadline": clock() + 3600.0,
         "since": clock(),
         "cancel_on_kill": False,
-        "wait_for": "completion",
+        "wait_until": "completion",
         "version": 1,
     }
     return asyncio.run(fire(TRIGGER, arguments))

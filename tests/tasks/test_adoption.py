@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_azbackup.core.model.validation import IfRunning, WaitFor
+from airflow_provider_azbackup.core.model.validation import IfRunning, WaitUntil
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupJobFailedError,
@@ -723,15 +723,15 @@ def test_a_busy_item_fails_the_task_where_the_author_says_so(
 
 @BOTH
 @pytest.mark.parametrize("hours", [0.005, 5, 80], ids=["18 seconds", "5 hours", "80 hours"])
-@pytest.mark.parametrize("wait_for", ["completion", "snapshot"])
+@pytest.mark.parametrize("wait_until", ["completion", "snapshot"])
 def test_a_policys_backup_that_began_before_the_task_is_never_the_tasks(
-    azure: Emulator, clock: Any, deferrable: bool, hours: float, wait_for: WaitFor
+    azure: Emulator, clock: Any, deferrable: bool, hours: float, wait_until: WaitUntil
 ) -> None:
     """The snapshot of it may be done: it lacks what the tasks upstream have written since."""
     policys = azure.start_job("vm-good", seconds=3600 * hours + LASTS)
     clock.advance(3600 * hours)
     load_ended, ti = clock(), an_instance()
-    own = run(back_up(deferrable=deferrable, wait_for=wait_for), ti)
+    own = run(back_up(deferrable=deferrable, wait_until=wait_until), ti)
     assert (posts(azure), jobs(azure)) == (1, [policys, own])
     assert one_after_another(azure)
     assert azure.service.world.jobs[own].starts >= load_ended

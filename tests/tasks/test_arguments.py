@@ -229,7 +229,7 @@ DECISIVE = {
     "AzureBackupRestoreOperator": ["protected_item", "recovery_point", "as_of", "point_in_time"],
     "AzureBackupCancelJobOperator": ["job_id"],
     "AzureBackupJobSensor": ["job_id"],
-    "AzureBackupFreshnessSensor": ["protected_item", "since"],
+    "AzureBackupFreshnessSensor": ["protected_item", "newer_than"],
 }
 
 
@@ -324,7 +324,7 @@ def test_a_resume_that_is_handed_the_event_alone_takes_no_other_job(azure: Emula
         task.execute_complete(ti.context, event=event)
 
 
-@pytest.mark.parametrize("by", [{"max_age": timedelta(hours=1)}, {"since": timedelta(hours=1)}], ids=str)
+@pytest.mark.parametrize("by", [{"max_age": timedelta(hours=1)}, {"newer_than": timedelta(hours=1)}], ids=str)
 def test_a_sensor_that_is_handed_the_event_alone_opens(azure: Emulator, by: dict[str, Any]) -> None:
     azure.start_job("vm-warned", seconds=600, ending="Completed")
     make = partial(

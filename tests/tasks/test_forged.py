@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, TaskDeferr
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
+    AzureBackupGateShutError,
     AzureBackupNotFoundError,
     AzureBackupRecoveryPointError,
     AzureBackupWrongJobError,
@@ -24,7 +25,6 @@ from airflow_provider_azbackup.operators import AzureBackupOperator, AzureBackup
 from airflow_provider_azbackup.restore_to import original_vm
 from airflow_provider_azbackup.sensors import (
     AzureBackupFreshnessSensor,
-    AzureBackupGateShutError,
     AzureBackupJobSensor,
 )
 from azure_backup_emulator import Emulator
@@ -167,7 +167,7 @@ def test_nobody_believes_an_event_that_is_none(azure: Emulator, clock: Any, even
         "backup": lambda: backup_of(azure),
         "job sensor": lambda: AzureBackupJobSensor(task_id="gate", job_id=job_id, deferrable=True),
         "freshness sensor": lambda: AzureBackupFreshnessSensor(
-            task_id="gate", protected_item="vm-good", since="2026-01-01", deferrable=True
+            task_id="gate", protected_item="vm-good", newer_than="2026-01-01", deferrable=True
         ),
     }
     wait = deferred(make[kind](), ti)
@@ -211,7 +211,7 @@ def test_a_freshness_sensor_waits_on_after_the_event_of_another_job(
 
     def sensor() -> AzureBackupFreshnessSensor:
         return AzureBackupFreshnessSensor(
-            task_id="gate", protected_item=vm_id, since="2026-01-01", deferrable=True
+            task_id="gate", protected_item=vm_id, newer_than="2026-01-01", deferrable=True
         )
 
     ti = TaskInstance()
@@ -223,7 +223,7 @@ def test_a_freshness_sensor_waits_on_after_the_event_of_an_older_backup(azure: E
     def sensor() -> AzureBackupFreshnessSensor:
         since = datetime.fromtimestamp(began - 60, UTC)
         return AzureBackupFreshnessSensor(
-            task_id="gate", protected_item="vm-good", since=since, deferrable=True
+            task_id="gate", protected_item="vm-good", newer_than=since, deferrable=True
         )
 
     began = clock()
@@ -345,7 +345,7 @@ def test_an_arm_id_of_another_vault_is_refused_once_templates_are_rendered(
         "backup of an item": lambda: AzureBackupOperator(task_id="t", protected_item="{{ x }}"),
         "job sensor": lambda: AzureBackupJobSensor(task_id="t", job_id="{{ x }}"),
         "freshness sensor": lambda: AzureBackupFreshnessSensor(
-            task_id="t", protected_item="{{ x }}", since="2026-01-01"
+            task_id="t", protected_item="{{ x }}", newer_than="2026-01-01"
         ),
     }
     task = make[kind]()
@@ -365,7 +365,7 @@ def test_the_vm_of_another_subscription_is_not_the_one_of_the_same_name(
     azure: Emulator, clock: Any, kind: Any, deferrable: bool
 ) -> None:
     over(azure, clock, "vm-good")
-    more = {} if kind is AzureBackupOperator else {"since": "2026-01-01", "poke_interval": 0.001}
+    more = {} if kind is AzureBackupOperator else {"newer_than": "2026-01-01", "poke_interval": 0.001}
     with pytest.raises((AzureBackupConfigError, AzureBackupNotFoundError), match=ELSEWHERE):
         run(
             lambda: kind(task_id="t", protected_item=VM.format(ELSEWHERE), deferrable=deferrable, **more),
@@ -414,7 +414,7 @@ def test_a_recovery_point_that_is_no_proof_keeps_the_gate_shut(
     assert "proof" not in ti.xcoms
 
 
-@pytest.mark.parametrize("mode", ["job sensor", "since", "max_age"])
+@pytest.mark.parametrize("mode", ["job sensor", "newer_than", "max_age"])
 @pytest.mark.parametrize(("point", "asked", "reason"), POINTS.values(), ids=POINTS)
 def test_nor_does_a_sensor_open_on_it(
     azure: Emulator, clock: Any, point: dict[str, Any], asked: dict[str, Any], reason: str, mode: str
@@ -424,8 +424,8 @@ def test_nor_does_a_sensor_open_on_it(
     asked = {"require_recovery_point": True, "timeout": 0.05, "poke_interval": 0.001, **asked}
     tasks: dict[str, Callable[[], Any]] = {
         "job sensor": lambda: AzureBackupJobSensor(task_id="g", job_id=job_id, **asked),
-        "since": lambda: AzureBackupFreshnessSensor(
-            task_id="g", protected_item="vm-good", since="2026-01-01", **asked
+        "newer_than": lambda: AzureBackupFreshnessSensor(
+            task_id="g", protected_item="vm-good", newer_than="2026-01-01", **asked
         ),
         "max_age": lambda: AzureBackupFreshnessSensor(
             task_id="g", protected_item="vm-good", max_age=timedelta(hours=2), **asked

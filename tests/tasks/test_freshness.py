@@ -58,7 +58,7 @@ def over(azure: Emulator, clock: Any, item: str, ending: str = "Completed") -> s
 @pytest.mark.parametrize("item", ITEMS)
 def test_a_backup_since_then_opens(azure: Emulator, clock: Any, item: str, mode: dict[str, Any]) -> None:
     ti, job_id = TaskInstance(), over(azure, clock, item)
-    assert gate(item, ti, since=ago(clock, 3600), **mode) == job_id
+    assert gate(item, ti, newer_than=ago(clock, 3600), **mode) == job_id
     assert ti.xcoms["job_id"] == ti.xcoms["job"]["job_id"] == job_id
     assert {"azure_backup_job_url", "azure_backup_vault_url"} <= set(ti.xcoms)
 
@@ -69,21 +69,21 @@ def test_one_that_began_before_is_not_fresh_and_nobody_tried_another(
 ) -> None:
     over(azure, clock, "vm-good")
     with pytest.raises(AirflowSensorTimeout, match="no backup was even tried"):
-        gate(since=ago(clock, 20), timeout=0.05 if "poke_interval" in mode else 600, **mode)
+        gate(newer_than=ago(clock, 20), timeout=0.05 if "poke_interval" in mode else 600, **mode)
 
 
 @pytest.mark.parametrize("item", ITEMS)
 def test_a_running_backup_is_waited_for(azure: Emulator, clock: Any, item: str) -> None:
     job_id = azure.start_job(item, seconds=900)
     began = clock()
-    assert gate(item, since=ago(clock, 3600), deferrable=True) == job_id
+    assert gate(item, newer_than=ago(clock, 3600), deferrable=True) == job_id
     assert 880 < clock() - began < 1100
 
 
 def test_a_backup_that_begins_during_the_wait_opens(azure: Emulator, clock: Any) -> None:
     azure.plan("vm-good", visible_after=600.0)  # what no list shows is not there
     job_id = azure.start_job("vm-good", seconds=900)
-    assert gate(since=ago(clock, 60), deferrable=True) == job_id
+    assert gate(newer_than=ago(clock, 60), deferrable=True) == job_id
 
 
 @BOTH
@@ -94,7 +94,7 @@ def test_one_that_proves_nothing_keeps_the_gate_shut_and_is_named_at_the_end(
     job_id = over(azure, clock, "vm-good", ending)
     with pytest.raises(AirflowSensorTimeout, match=rf"{job_id} \(Backup of vm-good in demo-vms\)"):
         gate(
-            since=ago(clock, 3600),
+            newer_than=ago(clock, 3600),
             timeout=0.05 if "poke_interval" in mode else 600,
             # Forgives waits, not failures.
             soft_fail=True,
@@ -109,7 +109,7 @@ def test_a_success_after_a_failure_opens_whichever_a_list_shows_first(
     over(azure, clock, "vm-good", "Failed")
     good = over(azure, clock, "vm-good")
     over(azure, clock, "vm-good", "Failed")
-    assert gate(since=ago(clock, 3600), **mode) == good
+    assert gate(newer_than=ago(clock, 3600), **mode) == good
 
 
 def test_after_a_failure_the_next_backup_is_waited_for(azure: Emulator, clock: Any) -> None:
@@ -117,7 +117,7 @@ def test_after_a_failure_the_next_backup_is_waited_for(azure: Emulator, clock: A
     azure.plan("vm-good", visible_after=400.0)
     good = azure.start_job("vm-good", seconds=900)
     ti = TaskInstance()
-    assert gate(ti=ti, since=ago(clock, 60), deferrable=True) == good
+    assert gate(ti=ti, newer_than=ago(clock, 60), deferrable=True) == good
     assert [len(each["known"]) for each in ti.deferred_with] == [0, 1]
 
 
@@ -127,18 +127,18 @@ def test_warnings_pass_where_they_are_accepted_unless_it_was_cancelled(
 ) -> None:
     since = ago(clock, 60)
     warned = over(azure, clock, "vm-warned", "CompletedWithWarnings")
-    assert gate("vm-warned", since=since, accept_warnings=True, **mode) == warned
+    assert gate("vm-warned", newer_than=since, accept_warnings=True, **mode) == warned
     over(azure, clock, "vm-cancelled", "CancelledInTransfer")
     short = {"timeout": 0.05 if "poke_interval" in mode else 600}
     with pytest.raises(AirflowSensorTimeout):
-        gate("vm-cancelled", since=since, accept_warnings=True, **short, **mode)
+        gate("vm-cancelled", newer_than=since, accept_warnings=True, **short, **mode)
 
 
 @BOTH
 def test_a_wait_in_which_nothing_was_tried_may_be_forgiven(azure: Emulator, mode: dict[str, Any]) -> None:
     with pytest.raises(AirflowSkipException):
         gate(
-            since="2026-01-01",
+            newer_than="2026-01-01",
             soft_fail=True,
             timeout=0.05 if "poke_interval" in mode else 600,
             **mode,
@@ -153,9 +153,9 @@ def test_a_restore_or_the_backup_of_another_item_is_no_backup_of_this_one(
         azure.start_job(other, seconds=10)
     clock.advance(60)
     with pytest.raises(AirflowSensorTimeout, match="no backup was even tried"):
-        gate(azure.service.world.named("twin")[0].path, since=ago(clock, 3600), timeout=0.05)
+        gate(azure.service.world.named("twin")[0].path, newer_than=ago(clock, 3600), timeout=0.05)
     with pytest.raises(AirflowSensorTimeout, match="no backup was even tried"):
-        gate(since=ago(clock, 3600), timeout=0.05)
+        gate(newer_than=ago(clock, 3600), timeout=0.05)
 
 
 @BOTH
@@ -163,14 +163,14 @@ def test_databases_that_jobs_do_not_tell_apart_are_refused(azure: Emulator, mode
     with pytest.raises(
         AzureBackupConfigError, match="cannot be distinguished from those of SQLDataBase;reports;msdb in "
     ):
-        gate(azure.service.world.named("msdb")[0].path, since="2026-01-01", **mode)
+        gate(azure.service.world.named("msdb")[0].path, newer_than="2026-01-01", **mode)
 
 
 @BOTH
 def test_the_point_of_the_backup_may_be_asked_for(azure: Emulator, clock: Any, mode: dict[str, Any]) -> None:
     ti, job_id = TaskInstance(), over(azure, clock, "vm-good")
     wanted = {"require_recovery_point": True, "min_tier": "HardenedRP"}
-    assert gate(ti=ti, since=ago(clock, 3600), **wanted, **mode) == job_id
+    assert gate(ti=ti, newer_than=ago(clock, 3600), **wanted, **mode) == job_id
     assert ti.xcoms["recovery_point"]["tiers"]["HardenedRP"] == "Valid"
 
 
@@ -232,7 +232,7 @@ def test_a_point_counts_however_its_backup_ended_unless_it_must_be_in_the_vault(
 def test_an_outage_is_waited_out(azure: Emulator, clock: Any, mode: dict[str, Any]) -> None:
     job_id = over(azure, clock, "documents")
     azure.fault(path="/backup", times=4, status=503)
-    assert gate("documents", since=ago(clock, 3600), **mode) == job_id
+    assert gate("documents", newer_than=ago(clock, 3600), **mode) == job_id
 
 
 @BOTH
@@ -241,7 +241,7 @@ def test_who_may_not_look_is_told_which_right_is_missing(
 ) -> None:
     connect(azure.connection(principal="nobody"))
     with pytest.raises(AzureBackupAuthError, match="protectedItems/read"):
-        gate(azure.service.world.named("vm-good")[0].path, since="2026-01-01", **mode)
+        gate(azure.service.world.named("vm-good")[0].path, newer_than="2026-01-01", **mode)
 
 
 @BOTH
@@ -250,7 +250,7 @@ def test_not_being_able_to_look_may_be_forgiven(
 ) -> None:
     connect(azure.connection(principal="nobody"))
     with pytest.raises(AirflowSkipException):
-        gate(azure.service.world.named("vm-good")[0].path, since="2026-01-01", never_fail=True, **mode)
+        gate(azure.service.world.named("vm-good")[0].path, newer_than="2026-01-01", never_fail=True, **mode)
 
 
 def test_many_waits_on_a_vault_share_their_lists(azure: Emulator, clock: Any) -> None:
@@ -270,7 +270,7 @@ def test_many_waits_on_a_vault_share_their_lists(azure: Emulator, clock: Any) ->
 
 def _deferred(machine: str, since: datetime) -> tuple[str, dict[str, Any]]:
     sensor = AzureBackupFreshnessSensor(
-        task_id="gate", protected_item=machine, since=since, deferrable=True, timeout=7200
+        task_id="gate", protected_item=machine, newer_than=since, deferrable=True, timeout=7200
     )
     with pytest.raises(TaskDeferred) as deferred:
         sensor.execute(TaskInstance().context)
@@ -278,13 +278,13 @@ def _deferred(machine: str, since: datetime) -> tuple[str, dict[str, Any]]:
     return path, json.loads(json.dumps(kwargs))
 
 
-@pytest.mark.parametrize("since", ["", "None"])
-def test_a_template_that_comes_to_nothing_is_no_default(azure: Emulator, since: str) -> None:
-    with pytest.raises(AzureBackupConfigError, match="since of task 'gate' came to nothing in this run"):
+@pytest.mark.parametrize("newer_than", ["", "None"])
+def test_a_template_that_comes_to_nothing_is_no_default(azure: Emulator, newer_than: str) -> None:
+    with pytest.raises(AzureBackupConfigError, match="newer_than of task 'gate' came to nothing in this run"):
         sensor = AzureBackupFreshnessSensor(
-            task_id="gate", protected_item="vm-good", since="{{ x }}", deferrable=False
+            task_id="gate", protected_item="vm-good", newer_than="{{ x }}", deferrable=False
         )
-        sensor.since = since  # as Airflow renders what is not there
+        sensor.newer_than = newer_than  # as Airflow renders what is not there
         sensor.execute(TaskInstance().context)
 
 
@@ -297,7 +297,7 @@ def looked_since(since: Any = None, **of_run: datetime) -> datetime:
     for name, moment in of_run.items():
         setattr(ti.dag_run, name, moment)
     sensor = AzureBackupFreshnessSensor(
-        task_id="gate", protected_item="vm-good", since=since, deferrable=True, timeout=7200
+        task_id="gate", protected_item="vm-good", newer_than=since, deferrable=True, timeout=7200
     )
     with pytest.raises(TaskDeferred) as deferred:
         sensor.execute(ti.context)
@@ -305,7 +305,7 @@ def looked_since(since: Any = None, **of_run: datetime) -> datetime:
 
 
 @pytest.mark.parametrize(
-    ("since", "of_run", "expected"),
+    ("newer_than", "of_run", "expected"),
     [
         # A scheduled run, and one that a person starts at a later moment of the same day.
         (None, {"data_interval_start": -24, "data_interval_end": 0, "run_after": 0}, -24),
@@ -322,9 +322,9 @@ def looked_since(since: Any = None, **of_run: datetime) -> datetime:
     ],
 )
 def test_every_run_has_a_moment_since_which_a_backup_counts(
-    azure: Emulator, since: int | None, of_run: dict[str, int], expected: int
+    azure: Emulator, newer_than: int | None, of_run: dict[str, int], expected: int
 ) -> None:
-    ago = None if since is None else timedelta(hours=since)
+    ago = None if newer_than is None else timedelta(hours=newer_than)
     moments = {name: NOON + timedelta(hours=hours) for name, hours in of_run.items()}
     assert looked_since(ago, **moments) == NOON + timedelta(hours=expected)
 
@@ -336,12 +336,12 @@ def test_a_run_of_which_only_its_start_is_known_begins_there(azure: Emulator) ->
 @pytest.mark.parametrize(
     ("zone", "hour"), [("utc", 12), ("Europe/Berlin", 10), ("America/New_York", 16), ("Asia/Kolkata", 6.5)]
 )
-@pytest.mark.parametrize("since", ["2026-09-20T12:00", datetime(2026, 9, 20, 12)])
+@pytest.mark.parametrize("newer_than", ["2026-09-20T12:00", datetime(2026, 9, 20, 12)])
 def test_a_moment_without_a_time_zone_is_in_airflows(
-    azure: Emulator, monkeypatch: pytest.MonkeyPatch, since: Any, zone: str, hour: float
+    azure: Emulator, monkeypatch: pytest.MonkeyPatch, newer_than: Any, zone: str, hour: float
 ) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__DEFAULT_TIMEZONE", zone)
-    assert looked_since(since) == datetime(2026, 9, 20, tzinfo=UTC) + timedelta(hours=hour)
+    assert looked_since(newer_than) == datetime(2026, 9, 20, tzinfo=UTC) + timedelta(hours=hour)
     assert looked_since("2026-09-20T12:00+00:00") == NOON
 
 
@@ -354,7 +354,9 @@ def test_a_moment_without_a_time_zone_is_in_that_of_the_computer_when_airflow_sa
 
 
 @pytest.mark.parametrize("name", ["vm-good", "by VM", "by item"])
-@pytest.mark.parametrize("what", [{"since": timedelta(days=30)}, {"max_age": timedelta(days=1)}], ids=str)
+@pytest.mark.parametrize(
+    "what", [{"newer_than": timedelta(days=30)}, {"max_age": timedelta(days=1)}], ids=str
+)
 @BOTH
 def test_a_gate_on_an_item_whose_data_is_soft_deleted_stays_shut_and_says_when_it_is_purged(
     azure: Emulator, clock: Any, name: str, what: dict[str, Any], mode: dict[str, Any]
@@ -373,7 +375,7 @@ def test_a_gate_on_an_item_whose_data_is_soft_deleted_stays_shut_and_says_when_i
 def test_a_gate_stays_shut_when_the_data_is_deleted_while_it_waits(azure: Emulator, clock: Any) -> None:
     azure.start_job("vm-good", seconds=900)
     sensor = AzureBackupFreshnessSensor(
-        task_id="gate", protected_item="vm-good", since=ago(clock, 3600), deferrable=True, timeout=7200
+        task_id="gate", protected_item="vm-good", newer_than=ago(clock, 3600), deferrable=True, timeout=7200
     )
     ti = TaskInstance()
     with pytest.raises(TaskDeferred) as deferred:
@@ -390,11 +392,11 @@ def test_a_gate_stays_shut_when_the_data_is_deleted_while_it_waits(azure: Emulat
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"since": "2026-01-01", "max_age": 60}, "both of since and max_age"),
+        ({"newer_than": "2026-01-01", "max_age": 60}, "both of newer_than and max_age"),
         ({"max_age": 0}, "max_age"),
-        ({"since": timedelta(seconds=-1)}, "a timedelta that is not negative"),
+        ({"newer_than": timedelta(seconds=-1)}, "a timedelta that is not negative"),
         ({"max_age": timedelta(seconds=-5)}, "max_age"),
-        ({"since": "yesterday"}, "'yesterday' is not a moment"),
+        ({"newer_than": "yesterday"}, "'yesterday' is not a moment"),
         ({"protected_item": " "}, "protected_item"),
         ({"min_tier": "InstantRP"}, "require_recovery_point=True"),
     ],

@@ -90,7 +90,7 @@ def test_a_freshness_sensor_tells_the_backup_that_was_fresh(
         lambda: AzureBackupFreshnessSensor(
             task_id="wait",
             protected_item="vm-good",
-            since="2026-09-20T00:00:00Z",
+            newer_than="2026-09-20T00:00:00Z",
             poke_interval=60,
             deferrable=deferrable,
             outlets=[BACKUPS],

@@ -12,13 +12,14 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
+    AzureBackupGateShutError,
     AzureBackupNotFoundError,
     AzureBackupRecoveryPointError,
     AzureBackupTimeoutError,
 )
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.operators import AzureBackupOperator
-from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor, AzureBackupGateShutError
+from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor
 from azure_backup_emulator import Emulator
 from tests.support.tasks import TaskInstance, run
 from tests.tasks.test_recovery_points import BOTH, MODES, back_up, gate, over
@@ -225,7 +226,7 @@ def test_a_tier_that_can_never_be_reached_is_refused_before_anything_is_started(
 
 @MODES
 @pytest.mark.parametrize(
-    "since", [{"max_age": 3600.0}, {"since": "2026-01-01T00:00:00Z", "require_recovery_point": True}]
+    "since", [{"max_age": 3600.0}, {"newer_than": "2026-01-01T00:00:00Z", "require_recovery_point": True}]
 )
 def test_a_sensor_refuses_it_at_once_and_lets_a_policy_bring_a_share_into_the_vault(
     azure: Emulator, clock: Any, since: dict[str, Any], mode: dict[str, Any]

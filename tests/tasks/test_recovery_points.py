@@ -10,13 +10,14 @@ import pytest
 
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
+    AzureBackupGateShutError,
     AzureBackupJobFailedError,
     AzureBackupNotFoundError,
     AzureBackupRecoveryPointError,
     AzureBackupTimeoutError,
 )
 from airflow_provider_azbackup.operators import AzureBackupOperator
-from airflow_provider_azbackup.sensors import AzureBackupGateShutError, AzureBackupJobSensor
+from airflow_provider_azbackup.sensors import AzureBackupJobSensor
 from azure_backup_emulator import Emulator
 from tests.support.tasks import Store, TaskInstance, run
 
@@ -166,7 +167,7 @@ def test_a_snapshot_opens_long_before_the_transfer_ends_and_a_sensor_waits_for_t
     azure: Emulator, clock: Any, deferrable: bool
 ) -> None:
     ti, began = TaskInstance(), clock()
-    job_id = back_up(ti=ti, wait_for="snapshot", deferrable=deferrable)
+    job_id = back_up(ti=ti, wait_until="snapshot", deferrable=deferrable)
     assert SNAPSHOT <= clock() - began < SNAPSHOT + 180
     assert ti.xcoms["job"]["outcome"] == "running"
     assert ti.xcoms["recovery_point"]["tiers"] == {"InstantRP": "Valid"}
@@ -182,7 +183,7 @@ def test_a_sensor_may_wait_for_the_snapshot_of_somebody_elses_backup(
 ) -> None:
     job_id, began = azure.start_job("vm-good"), clock()
     clock.advance(0 if "deferrable" in mode else SNAPSHOT + 1)
-    assert gate(job_id, wait_for="snapshot", **mode) == job_id
+    assert gate(job_id, wait_until="snapshot", **mode) == job_id
     assert SNAPSHOT <= clock() - began < 2000
 
 
@@ -195,10 +196,10 @@ def test_a_snapshot_is_judged_by_what_is_known_when_it_is_seen(
 ) -> None:
     """A backup that fails in its snapshot shuts; one that fails later had one when the gate opened."""
     if opens:
-        assert back_up(item, wait_for="snapshot", deferrable=deferrable)
+        assert back_up(item, wait_until="snapshot", deferrable=deferrable)
         return
     with pytest.raises(AzureBackupJobFailedError):
-        back_up(item, wait_for="snapshot", deferrable=deferrable)
+        back_up(item, wait_until="snapshot", deferrable=deferrable)
 
 
 @BOTH
@@ -211,7 +212,7 @@ def test_a_job_that_is_over_is_judged_by_its_end_snapshot_or_not(
     with pytest.raises(AzureBackupJobFailedError):
         run(
             lambda: AzureBackupOperator(
-                task_id="gate", job_id=job_id, wait_for="snapshot", deferrable=deferrable
+                task_id="gate", job_id=job_id, wait_until="snapshot", deferrable=deferrable
             ),
             TaskInstance(),
         )
@@ -227,7 +228,7 @@ def test_a_backup_that_is_being_cancelled_or_in_an_unknown_state_is_no_snapshot(
     with pytest.raises(AzureBackupTimeoutError):
         run(
             lambda: AzureBackupOperator(
-                task_id="gate", job_id=job_id, wait_for="snapshot", deferrable=deferrable, timeout=600
+                task_id="gate", job_id=job_id, wait_until="snapshot", deferrable=deferrable, timeout=600
             ),
             TaskInstance(),
         )
@@ -235,14 +236,14 @@ def test_a_backup_that_is_being_cancelled_or_in_an_unknown_state_is_no_snapshot(
 
 def test_other_jobs_have_no_snapshot_and_are_waited_for_to_their_end(azure: Emulator, clock: Any) -> None:
     began = clock()
-    gate(azure.start_job("payroll", seconds=600), wait_for="snapshot", deferrable=True)
+    gate(azure.start_job("payroll", seconds=600), wait_until="snapshot", deferrable=True)
     assert clock() - began >= 600
 
 
 @pytest.mark.parametrize("item", ["documents", "payroll"])
 def test_an_item_without_snapshots_is_refused_before_anything_is_started(azure: Emulator, item: str) -> None:
     with pytest.raises(AzureBackupConfigError, match="is for virtual machines"):
-        back_up(item, wait_for="snapshot")
+        back_up(item, wait_until="snapshot")
     assert not azure.count("POST", "/subscriptions/")
 
 
@@ -255,7 +256,7 @@ def test_a_database_has_no_consistency_to_ask_for(azure: Emulator) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"wait_for": "transfer"}, "'transfer'; expected one of completion, snapshot"),
+        ({"wait_until": "transfer"}, "'transfer'; expected one of completion, snapshot"),
         ({"min_tier": "Vault"}, "'Vault'; expected one of InstantRP, HardenedRP"),
         (
             {"min_consistency": "Good"},
@@ -265,7 +266,7 @@ def test_a_database_has_no_consistency_to_ask_for(azure: Emulator) -> None:
             {"min_tier": "InstantRP", "require_recovery_point": False},
             "set require_recovery_point=True as well",
         ),
-        ({"min_tier": "HardenedRP", "wait_for": "snapshot"}, "would never pass"),
+        ({"min_tier": "HardenedRP", "wait_until": "snapshot"}, "would never pass"),
     ],
 )
 @pytest.mark.parametrize("make", [AzureBackupOperator, AzureBackupJobSensor])

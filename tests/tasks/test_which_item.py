@@ -32,7 +32,7 @@ def back_up(item: str, ti: TaskInstance | None = None, **arguments: Any) -> Any:
 
 def fresh(item: str, clock: Any, **arguments: Any) -> Any:
     since = datetime.fromtimestamp(clock(), UTC) - timedelta(hours=12)
-    given = {"timeout": 600.0, "since": since, "deferrable": True, **arguments}
+    given = {"timeout": 600.0, "newer_than": since, "deferrable": True, **arguments}
     return run(
         lambda: AzureBackupFreshnessSensor(task_id="fresh", protected_item=item, **given), TaskInstance()
     )
@@ -103,7 +103,7 @@ def restore(item: str, **arguments: Any) -> Any:
     [
         lambda item, clock, mode: back_up(item, deferrable=mode),
         lambda item, clock, mode: fresh(item, clock, deferrable=mode),
-        lambda item, clock, mode: fresh(item, clock, since=None, max_age=86400.0, deferrable=mode),
+        lambda item, clock, mode: fresh(item, clock, newer_than=None, max_age=86400.0, deferrable=mode),
         lambda item, clock, mode: restore(item, deferrable=mode),
     ],
     ids=["backup", "fresh job", "fresh point", "restore"],

@@ -17,7 +17,7 @@ from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
-from airflow_provider_azbackup.core.model.validation import ENDS
+from airflow_provider_azbackup.core.model.validation import END_OUTCOMES
 from airflow_provider_azbackup.core.polling.end_marks import Mark
 from airflow_provider_azbackup.core.polling.sweep import Listing
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
@@ -322,17 +322,19 @@ ENDINGS = {
 }
 
 
-@pytest.mark.parametrize("ends", [[end] for end in ENDS])
-def test_a_watch_tells_the_ends_it_is_asked_for(azure: Emulator, airflow: Airflow, ends: list[str]) -> None:
-    watches = {"backups": arguments(ends=ends)}
+@pytest.mark.parametrize("outcomes", [[end] for end in END_OUTCOMES])
+def test_a_watch_tells_the_ends_it_is_asked_for(
+    azure: Emulator, airflow: Airflow, outcomes: list[str]
+) -> None:
+    watches = {"backups": arguments(outcomes=outcomes)}
     live(airflow, after_lists(azure, 1), watches)
     ids = {ending: start_jobs(azure, [60], ending=ending)[0] for ending in ENDINGS}
     live(airflow, after_lists(azure, 8), watches)
-    assert airflow.told() == Counter(ids[ending] for ending, end in ENDINGS.items() if [end] == ends)
+    assert airflow.told() == Counter(ids[ending] for ending, end in ENDINGS.items() if [end] == outcomes)
 
 
 def test_a_failure_is_told_with_its_reasons(azure: Emulator, airflow: Airflow) -> None:
-    watches = {"backups": arguments(ends=["failed"])}
+    watches = {"backups": arguments(outcomes=["failed"])}
     live(airflow, after_lists(azure, 1), watches)
     start_jobs(azure, [60], item="vm-fails", ending="Failed")
     live(airflow, lambda triggerer: len(airflow.events) > 0, watches)
@@ -365,7 +367,7 @@ def test_what_ended_before_the_watch_began_is_history(azure: Emulator, clock: An
 def test_watches_on_a_vault_share_its_lists_and_each_has_its_own_place(
     azure: Emulator, airflow: Airflow
 ) -> None:
-    watches = {f"asset-{number}": arguments(ends=ENDS[: 1 + number % 4]) for number in range(4)}
+    watches = {f"asset-{number}": arguments(outcomes=END_OUTCOMES[: 1 + number % 4]) for number in range(4)}
     live(airflow, after_lists(azure, 1), watches)
     ids = start_jobs(azure, [60 + 30 * number for number in range(40)])
     before = lists(azure)
@@ -438,7 +440,7 @@ def test_below_airflow_3_3_a_variable_keeps_the_place(azure: Emulator, clock: An
     async def life(count: int) -> None:
         place = Place(**trigger._where())
         async with watching(
-            place, ledger, outcomes=trigger.ends, protected_item=None, log=trigger.log
+            place, ledger, outcomes=trigger.outcomes, protected_item=None, log=trigger.log
         ) as watch:
             lists = tell_alone(place, watch)
             while len(told) < count:
@@ -455,7 +457,10 @@ def test_below_airflow_3_3_a_variable_keeps_the_place(azure: Emulator, clock: An
     # Those of the last list were on their way, and may come twice.
     assert sum(told.values()) <= 12
     assert len(airflow.variables) == 1
-    assert VariableLedger(*AzureBackupEventTrigger(ends=["failed"]).serialize()).name not in airflow.variables
+    assert (
+        VariableLedger(*AzureBackupEventTrigger(outcomes=["failed"]).serialize()).name
+        not in airflow.variables
+    )
 
 
 # The trigger as Airflow stores it
@@ -463,11 +468,11 @@ def test_below_airflow_3_3_a_variable_keeps_the_place(azure: Emulator, clock: An
 
 def test_serialize_rebuilds_an_equal_trigger_from_plain_json() -> None:
     stored = arguments(
-        protected_item="vm-good", ends=("failed", "succeeded", "failed"), vault_name="v", poll_interval=60
+        protected_item="vm-good", outcomes=("failed", "succeeded", "failed"), vault_name="v", poll_interval=60
     )
     again = AzureBackupEventTrigger(**json.loads(json.dumps(stored)))
     assert again.serialize() == (PATH, stored)
-    assert stored["ends"] == ["succeeded", "failed"]
+    assert stored["outcomes"] == ["succeeded", "failed"]
 
 
 def test_airflow_takes_it_for_the_trigger_of_a_watcher() -> None:
@@ -478,7 +483,7 @@ def test_airflow_takes_it_for_the_trigger_of_a_watcher() -> None:
 
 def test_watches_share_a_stream_only_where_all_that_it_reads_by_is_equal() -> None:
     key = AzureBackupEventTrigger().shared_stream_key()
-    assert key == AzureBackupEventTrigger(ends=["failed"], protected_item="vm-good").shared_stream_key()
+    assert key == AzureBackupEventTrigger(outcomes=["failed"], protected_item="vm-good").shared_stream_key()
     assert hash(key) is not None
     for other in ({"vault_name": "v"}, {"azure_backup_conn_id": "other"}, {"poll_interval": 60.0}):
         assert key != AzureBackupEventTrigger(**other).shared_stream_key()
@@ -487,9 +492,9 @@ def test_watches_share_a_stream_only_where_all_that_it_reads_by_is_equal() -> No
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"ends": []},
-        {"ends": ["good"]},
-        {"ends": "good"},
+        {"outcomes": []},
+        {"outcomes": ["good"]},
+        {"outcomes": "good"},
         {"poll_interval": 0},
         {"poll_interval": True},
         {"poll_interval": float("nan")},

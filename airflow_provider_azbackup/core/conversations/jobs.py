@@ -17,7 +17,7 @@ from airflow_provider_azbackup.core.conversations.retry import (
 )
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
-from airflow_provider_azbackup.core.model.validation import WaitFor, refuse_cancel
+from airflow_provider_azbackup.core.model.validation import WaitUntil, refuse_cancel
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.requests import is_between
 from airflow_provider_azbackup.core.wire import LAST_LOOK, Call, Flow
@@ -69,7 +69,7 @@ def wait_for_job(
     since: float,
     notice: Notice,
     first_pause: float = 0.0,
-    wait_for: WaitFor = "completion",
+    wait_until: WaitUntil = "completion",
 ) -> Flow[Job]:
     """Look at a job until it is over, and return it, whatever its end.
 
@@ -82,7 +82,7 @@ def wait_for_job(
     :param since: Unix time the wait began; a job younger than a minute may still be unknown to Azure.
     :param notice: told after each look: the job as last seen, and the fault if there was one.
     :param first_pause: seconds to let pass before the first look.
-    :param wait_for: ``snapshot`` ends the wait for a machine's backup behind its snapshot.
+    :param wait_until: ``snapshot`` ends the wait for a machine's backup behind its snapshot.
     :raises AzureBackupTimeoutError: when the job still runs at the deadline.
     :raises AzureBackupError: when looking again cannot help.
     """
@@ -98,7 +98,7 @@ def wait_for_job(
         except AzureBackupError as error:
             patience.bear(error, answer.at)
         notice(job, patience.fault)
-        if job is not None and job.is_enough(wait_for):
+        if job is not None and job.is_enough(wait_until):
             return job
         if answer.at >= deadline:
             raise AzureBackupTimeoutError(

@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow_provider_azbackup.core.model.error_codes import ErrorCode, look_up
 from airflow_provider_azbackup.core.model.resources import JobRef
-from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitFor, read_warnings
+from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitUntil, read_warnings
 from airflow_provider_azbackup.core.wire import JsonObject
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
@@ -243,9 +243,9 @@ class Job:
             )
         )
 
-    def is_enough(self, wait_for: WaitFor) -> bool:
+    def is_enough(self, wait_until: WaitUntil) -> bool:
         """Whether there is nothing left to wait for: it is over, or no more than its snapshot is wanted."""
-        return not self.is_running or (wait_for == "snapshot" and self.snapshot_taken)
+        return not self.is_running or (wait_until == "snapshot" and self.snapshot_taken)
 
     @property
     def phase(self) -> str:
@@ -335,13 +335,13 @@ _OPERATION = re.compile(r"(\w+)(?: \(([^)]*)\)|:(.*))?")
 _SERVER = re.compile(r" \[([^\]]+)\]$")
 
 
-def is_proven(job: Job, *, accept_warnings: AcceptWarnings, wait_for: WaitFor = "completion") -> bool:
+def is_proven(job: Job, *, accept_warnings: AcceptWarnings, wait_until: WaitUntil = "completion") -> bool:
     """Decide whether the end of ``job`` opens the gate: the one decision of operators, sensors and hooks.
 
     :param job: how the job stood at the last look.
     :param accept_warnings: which warnings to let pass; True is all, a collection holds the codes
         to accept.
-    :param wait_for: ``snapshot`` lets a VM's backup pass that goes on after its snapshot. Of a job that is
+    :param wait_until: ``snapshot`` lets a VM's backup pass that goes on after its snapshot. Of a job that is
         over the end counts all the same.
     :return: True when it opens, False when the job is still running.
     :raises AzureBackupJobFailedError: when the job is over and proves no backup.
@@ -351,7 +351,7 @@ def is_proven(job: Job, *, accept_warnings: AcceptWarnings, wait_for: WaitFor = 
     if job.outcome is Outcome.SUCCEEDED:
         return True
     if job.is_running:
-        return job.is_enough(wait_for)
+        return job.is_enough(wait_until)
     refusal = _refusal(job, accepted) if job.outcome is Outcome.WARNED else _ENDS[job.outcome]
     if not refusal:
         return True

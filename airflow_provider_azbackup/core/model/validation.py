@@ -35,14 +35,14 @@ from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 # it was found in a list, and began after this attempt did.
 StartedBy: TypeAlias = Literal["this task", "adopted", "found"]
 # What a wait is for: the end of the job, or the snapshot a machine's backup begins with.
-WaitFor: TypeAlias = Literal["completion", "snapshot"]
+WaitUntil: TypeAlias = Literal["completion", "snapshot"]
 # Which warnings of a job are accepted: all, none, or those of Azure's error codes, by symbol or by number.
 AcceptWarnings: TypeAlias = bool | Collection[str | int]
 # What to do about a running job of the item that this task did not start.
 IfRunning: TypeAlias = Literal["wait", "adopt", "fail"]
 IF_RUNNING = ("wait", "adopt", "fail")
-# The ends that a backup can come to, the good one first.
-ENDS = ("succeeded", "warned", "failed", "cancelled")
+# The outcomes of a backup that is over, the good one first.
+END_OUTCOMES = ("succeeded", "warned", "failed", "cancelled")
 
 
 def close_to(text: str, words: Collection[str]) -> str:
@@ -195,15 +195,15 @@ def read_moment(name: str, value: object, *, zone: tzinfo | None = UTC) -> datet
     return moment.astimezone(UTC)
 
 
-def check_ends(ends: object) -> list[str]:
-    """Return ends of backups in their usual order, each once.
+def check_outcomes(outcomes: object) -> list[str]:
+    """Return outcomes of backups in their usual order, each once.
 
     :raises AzureBackupConfigError: when there is none, or one that no backup comes to.
     """
-    given = list(ends) if isinstance(ends, list | tuple | set | frozenset) else [ends]
-    if not given or not set(given) <= set(ENDS):
-        raise AzureBackupConfigError(f"ends is {ends!r}; expected some of {', '.join(ENDS)}")
-    return [end for end in ENDS if end in given]
+    given = list(outcomes) if isinstance(outcomes, list | tuple | set | frozenset) else [outcomes]
+    if not given or not set(given) <= set(END_OUTCOMES):
+        raise AzureBackupConfigError(f"outcomes is {outcomes!r}; expected some of {', '.join(END_OUTCOMES)}")
+    return [outcome for outcome in END_OUTCOMES if outcome in given]
 
 
 def read_warnings(name: str, value: object) -> bool | tuple[str, ...]:

@@ -23,7 +23,7 @@ RETRIES = Path(__file__).with_name("upstream_retries.txt")
 DAGS: dict[str, dict[str, Any]] = {
     "upstream_deferred": {},
     "upstream_working": {"deferrable": False},
-    "upstream_snapshot": {"wait_for": "snapshot"},
+    "upstream_snapshot": {"wait_until": "snapshot"},
     "upstream_retries": {"retries": int(RETRIES.read_text()) if RETRIES.exists() else 1},
 }
 ITEM = {

@@ -52,7 +52,7 @@ with DAG("workloads", schedule=None):
                 **AWAITED,
             )
             freshness = AzureBackupFreshnessSensor(
-                task_id="freshness", protected_item=item, since="{{ dag_run.run_after }}", **vault
+                task_id="freshness", protected_item=item, newer_than="{{ dag_run.run_after }}", **vault
             )
             # Somebody else's backup, for the sensor, and another for whoever cancels.
             started = AzureBackupOperator(
