@@ -356,13 +356,13 @@ class AzureBackupJobSensor(_Gate):
 
 
 class AzureBackupFreshnessSensor(_Gate):
-    """Opens when there is a fresh backup of an item, whoever has taken it; most backups are made by policy.
+    """Opens when there is a fresh backup of an item, no matter who took it; a policy makes most backups.
 
-    With ``newer_than``, a backup that began at or after that moment must have succeeded. One that runs is waited
-    for; one that failed proves nothing and the wait goes on, for somebody may take another. With
-    ``max_age``, a recovery point must be there that was no older when the wait began, or that was made since,
-    however its backup ended: a machine's is there as soon as the snapshot is, ``min_tier="HardenedRP"`` asks
-    for one in the vault.
+    With ``newer_than``, a backup that began at or after that moment must have succeeded. The sensor waits for
+    one that is running. One that failed proves nothing, and the sensor waits for another one. With
+    ``max_age``, there must be a recovery point that was no older than that when the wait began, or that was
+    made during the wait, however its backup ended: the recovery point of a VM exists as soon as the snapshot
+    does, and ``min_tier="HardenedRP"`` asks for one in the vault.
 
     Modes, ``timeout``, ``soft_fail`` and ``never_fail`` mean what they mean for
     :class:`AzureBackupJobSensor`; a wait that took too long because backups failed is not forgiven. Its
@@ -373,9 +373,9 @@ class AzureBackupFreshnessSensor(_Gate):
 
     :param protected_item: ARM id of the protected item, ARM id of the virtual machine or of the file share,
         or a friendly name.
-    :param newer_than: a datetime, ISO 8601 text, or a timedelta before the moment of the run: the end of its data
-        interval or, where that is later or missing, the moment after which it may run. Text and datetimes
-        without a time zone are in Airflow's ``[core] default_timezone``. Default: the start of the run's data
+    :param newer_than: a datetime, ISO 8601 text, or a timedelta before the moment of the run: the end of its
+        data interval or, where that is later or missing, the moment after which it may run. Text and
+        datetimes without a time zone are in Airflow's ``[core] default_timezone``. Default: the start of the run's data
         interval; Airflow 3 gives cron schedules intervals of no length (``create_cron_data_intervals``), and
         this is the run's own moment, as it is in a run without a data interval. Azure lists the jobs of 30
         days.
@@ -469,7 +469,8 @@ class AzureBackupFreshnessSensor(_Gate):
         )
         if isinstance(newer_than, timedelta) and newer_than < timedelta(0):
             raise AzureBackupConfigError(
-                f"newer_than of task {self.task_id!r} is {newer_than!r}; expected a timedelta that is not negative"
+                f"newer_than of task {self.task_id!r} is {newer_than!r}; expected a timedelta that is not "
+                f"negative"
             )
         self._needed = given(newer_than=newer_than) | {"protected_item"}
         self.protected_item = protected_item
@@ -573,8 +574,8 @@ class AzureBackupFreshnessSensor(_Gate):
             moment = read_moment("newer_than", text, zone=default_zone())
         if moment is None:
             raise AzureBackupConfigError(
-                f"newer_than of task {self.task_id!r} came to nothing in this run ({self.newer_than!r}); expected a "
-                f"datetime, ISO 8601 text, or a timedelta before the run; or leave it out"
+                f"newer_than of task {self.task_id!r} came to nothing in this run ({self.newer_than!r}); "
+                f"expected a datetime, ISO 8601 text, or a timedelta before the run; or leave it out"
             )
         return moment.astimezone(UTC)
 

@@ -11,8 +11,8 @@ importable there.
 
 In a DAG with a schedule, `newer_than` can ask for a backup that began since a moment of the run instead. Its
 default, the start of the data interval, is the run's own moment where cron schedules have intervals of no
-length, as Airflow 3 has them. "Since the evening before" is `newer_than=timedelta(hours=12)`, which also works in
-a run that `airflow dags trigger`, the REST API or an asset event has started.
+length, as Airflow 3 has them. "Since the evening before" is `newer_than=timedelta(hours=12)`, which also
+works in a run that `airflow dags trigger`, the REST API or an asset event has started.
 """
 
 from __future__ import annotations

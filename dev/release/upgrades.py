@@ -218,7 +218,6 @@ def record_revision(revision: str) -> Path:
     with tempfile.TemporaryDirectory() as directory:
         with tarfile.open(fileobj=io.BytesIO(git("archive", name, PACKAGE, "emulator"))) as archive:
             archive.extractall(directory, filter="data")
-        path = f"{directory}{os.pathsep}{directory}/emulator"
         done = subprocess.run(
             [sys.executable, __file__, "--here"],
             env={
