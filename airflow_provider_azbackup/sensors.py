@@ -373,12 +373,12 @@ class AzureBackupFreshnessSensor(_Gate):
 
     :param protected_item: ARM id of the protected item, ARM id of the virtual machine or of the file share,
         or a friendly name.
-    :param newer_than: a datetime, ISO 8601 text, or a timedelta before the moment of the run: the end of its
-        data interval or, where that is later or missing, the moment after which it may run. Text and
-        datetimes without a time zone are in Airflow's ``[core] default_timezone``. Default: the start of the run's data
-        interval; Airflow 3 gives cron schedules intervals of no length (``create_cron_data_intervals``), and
-        this is the run's own moment, as it is in a run without a data interval. Azure lists the jobs of 30
-        days.
+    :param newer_than: a datetime, ISO 8601 text, or a timedelta before the moment of the run: the end
+        of its data interval or, where that is later or missing, the moment after which it may run. Text and
+        datetimes without a time zone are in Airflow's ``[core] default_timezone``. Default: the start of the
+        run's data interval; in a run without one, the moment of the run. Note that Airflow 3 gives cron
+        schedules intervals of no length (``create_cron_data_intervals``), so there the default is the moment
+        of the run as well. Azure lists the jobs of 30 days.
     :param max_age: a timedelta, or seconds (60 at least); instead of ``newer_than``.
     :param vault_name: the Recovery Services vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
