@@ -26,14 +26,14 @@ from airflow_provider_azbackup.exceptions import (
 )
 from airflow_provider_azbackup.triggerer.poller import joined
 from azure_backup_emulator import Emulator
-from tests.support.virtual import BASE, HOUR, START, Azure, LoopClock, Wait, poller, run, settle, wait_until
+from tests.support.virtual import BASE, HOUR, START, Azure, LoopClock, Wait, poller, run, settle, wait_for
 
 
 async def all_of(azure: Azure, clock: LoopClock, refs: Any, **options: Any) -> list[Wait]:
     """Wait for many jobs with one poller."""
     shared = poller(azure)
     try:
-        return await asyncio.gather(*(wait_until(shared, clock, ref, **options) for ref in refs))
+        return await asyncio.gather(*(wait_for(shared, clock, ref, **options) for ref in refs))
     finally:
         await shared.close()
 
@@ -193,7 +193,7 @@ def test_each_wait_has_its_own_deadline() -> None:
         shared, now = poller(azure), clock.now()
         waits = await asyncio.gather(
             *(
-                wait_until(shared, clock, ref, poll_interval=300.0, deadline=now + 1000 + 7 * n)
+                wait_for(shared, clock, ref, poll_interval=300.0, deadline=now + 1000 + 7 * n)
                 for n, ref in enumerate(refs)
             )
         )
@@ -215,8 +215,8 @@ def test_a_job_that_ends_just_before_the_deadline_is_seen_in_time_even_by_a_slow
         other, ref = azure.start(seconds=9000), azure.start(seconds=1990)
         shared = poller(azure)
         _, wait = await asyncio.gather(
-            wait_until(shared, clock, other, poll_interval=1200.0),
-            wait_until(shared, clock, ref, poll_interval=1200.0, deadline=clock.now() + 2000),
+            wait_for(shared, clock, other, poll_interval=1200.0),
+            wait_for(shared, clock, ref, poll_interval=1200.0, deadline=clock.now() + 2000),
         )
         await shared.close()
         assert wait.status == "Completed"
@@ -252,8 +252,8 @@ def test_each_wait_has_its_own_interval_and_all_profit_from_the_shortest() -> No
         fast, slow = azure.start(seconds=3600), azure.start(seconds=2000)
         shared = poller(azure)
         quick, calm = await asyncio.gather(
-            wait_until(shared, clock, fast, poll_interval=30.0),
-            wait_until(shared, clock, slow, poll_interval=1000.0),
+            wait_for(shared, clock, fast, poll_interval=30.0),
+            wait_for(shared, clock, slow, poll_interval=1000.0),
         )
         await shared.close()
         assert calm.ended - azure.end_of(slow) <= 40
@@ -287,8 +287,8 @@ def test_a_vault_that_refuses_ends_its_waits_soon_and_hurts_no_other(
     async def main(clock: LoopClock) -> None:
         azure = Azure(clock, vaults=2)
         shared = poller(azure)
-        bad = [wait_until(shared, clock, azure.start(0, seconds=5000)) for _ in range(waits)]
-        good = [wait_until(shared, clock, azure.start(1, seconds=5000)) for _ in range(30)]
+        bad = [wait_for(shared, clock, azure.start(0, seconds=5000)) for _ in range(waits)]
+        good = [wait_for(shared, clock, azure.start(1, seconds=5000)) for _ in range(30)]
         everything = asyncio.gather(*bad, *good)
         await asyncio.sleep(1000)
         azure.service.add_fault(path="vault-00", status=status, times=None)
@@ -325,7 +325,7 @@ def test_a_slow_vault_does_not_hold_up_another() -> None:
         azure.answer = slow  # type: ignore[method-assign]
         shared = poller(azure)
         waits = await asyncio.gather(
-            *(wait_until(shared, clock, azure.start(n % 2, seconds=2000)) for n in range(20))
+            *(wait_for(shared, clock, azure.start(n % 2, seconds=2000)) for n in range(20))
         )
         await shared.close()
         assert {wait.status for wait in waits} == {"Completed"}
@@ -497,7 +497,7 @@ def test_a_refusal_of_too_many_reads_is_told_to_all_and_obeyed_by_all() -> None:
     async def main(clock: LoopClock) -> None:
         azure = Azure(clock, vaults=3)
         shared = poller(azure)
-        waits = [wait_until(shared, clock, azure.start(n % 3, seconds=4000)) for n in range(30)]
+        waits = [wait_for(shared, clock, azure.start(n % 3, seconds=4000)) for n in range(30)]
         everything = asyncio.gather(*waits)
         await asyncio.sleep(1000)
         azure.service.add_fault(path="/backupJobs", status=429, retry_after=700, times=1)
@@ -521,7 +521,7 @@ def test_two_triggerers_with_one_budget_throttle_neither_and_keep_their_share() 
         azure = Azure(clock, vaults=4)
         both = [poller(azure, {}), poller(azure, {})]
         waits = await asyncio.gather(
-            *(wait_until(both[n % 2], clock, azure.start((n // 2) % 4, seconds=4 * HOUR)) for n in range(80))
+            *(wait_for(both[n % 2], clock, azure.start((n // 2) % 4, seconds=4 * HOUR)) for n in range(80))
         )
         for each in both:
             await each.close()
@@ -538,7 +538,7 @@ def test_connections_of_one_identity_share_a_budget() -> None:
         queues: dict[Any, Any] = {}
         both = [poller(azure, queues), poller(azure, queues)]
         waits = await asyncio.gather(
-            *(wait_until(both[n % 2], clock, azure.start(n % 2, seconds=2 * HOUR)) for n in range(20))
+            *(wait_for(both[n % 2], clock, azure.start(n % 2, seconds=2 * HOUR)) for n in range(20))
         )
         for each in both:
             await each.close()
@@ -554,7 +554,7 @@ def test_people_find_their_share_untouched(share: float) -> None:
     async def main(clock: LoopClock) -> None:
         azure = Azure(clock, vaults=5)
         shared = poller(azure, job_read_share=str(share))
-        waits = [wait_until(shared, clock, azure.start(n % 5, seconds=3 * HOUR)) for n in range(50)]
+        waits = [wait_for(shared, clock, azure.start(n % 5, seconds=3 * HOUR)) for n in range(50)]
         everything = asyncio.gather(*waits)
         person, refused = azure.hook(), 0
         look = Call(method="GET", path=f"{azure.vaults[0].path}/backupJobs")
@@ -575,7 +575,7 @@ def test_when_people_use_all_of_it_waits_go_on_slowly_and_recover() -> None:
         azure = Azure(clock)
         shared = poller(azure)
         everything = asyncio.gather(
-            *(wait_until(shared, clock, azure.start(seconds=2.5 * HOUR)) for _ in range(20))
+            *(wait_for(shared, clock, azure.start(seconds=2.5 * HOUR)) for _ in range(20))
         )
         await asyncio.sleep(600)
         person = azure.hook()
@@ -595,7 +595,7 @@ def test_when_many_vaults_compete_each_gets_its_fair_part() -> None:
         azure = Azure(clock, vaults=20)
         shared = poller(azure)
         waits = await asyncio.gather(
-            *(wait_until(shared, clock, azure.start(n % 20, seconds=2000 + 50 * n)) for n in range(200))
+            *(wait_for(shared, clock, azure.start(n % 20, seconds=2000 + 50 * n)) for n in range(200))
         )
         await shared.close()
         assert {wait.status for wait in waits} == {"Completed"}
@@ -620,7 +620,7 @@ def test_waits_come_and_go_and_are_cancelled_at_any_moment() -> None:
         async def one(number: int) -> Wait | None:
             await asyncio.sleep(chance.random() * 3000)
             ref = azure.start(chance.randrange(3), seconds=100 + chance.random() * 3000)
-            task = asyncio.ensure_future(wait_until(shared, clock, ref))
+            task = asyncio.ensure_future(wait_for(shared, clock, ref))
             if number % 2:
                 return await task
             await asyncio.wait([task], timeout=chance.random() * 500)
