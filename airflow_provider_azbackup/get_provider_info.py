@@ -1,4 +1,4 @@
-"""What Airflow reads about this provider: pure data, no imports beyond the version."""
+"""The metadata that Airflow reads about this provider. It is plain data and imports only the version."""
 
 from __future__ import annotations
 
@@ -14,50 +14,58 @@ def _text(label: str, description: str) -> dict[str, Any]:
     return {"label": label, "description": description, "schema": {"type": ["string", "null"]}}
 
 
+def _choice(label: str, description: str, *values: str) -> dict[str, Any]:
+    """Return a drop-down list that starts at its first value; without a default, Airflow saves "null"."""
+    schema = {"type": ["string", "null"], "enum": [*values], "default": values[0]}
+    return {"label": label, "description": description, "schema": schema}
+
+
+# What people set in the form. Other keys of the extra, such as `job_read_share`, are in the README.
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "tenant_id": _text("Tenant ID", "Microsoft Entra tenant of the service principal."),
-    "subscription_id": _text("Subscription ID", "Subscription of the vault."),
+    "subscription_id": _text("Subscription ID", "Azure subscription of the vault."),
     "resource_group_name": _text("Resource group", "Resource group of the vault."),
-    "vault_name": _text("Vault", "Vault that tasks use unless they name another."),
-    "vault_type": {
-        "label": "Vault type",
-        "description": "RecoveryServices, or DataProtection for a Backup vault. Default: RecoveryServices.",
-        "schema": {"type": ["string", "null"], "enum": ["RecoveryServices", "DataProtection", None]},
-    },
-    "cloud_environment": {
-        "label": "Cloud",
-        "description": "Azure cloud: endpoint, authority, token scope and portal. Default: AzurePublicCloud.",
-        "schema": {
-            "type": ["string", "null"],
-            "enum": ["AzurePublicCloud", "AzureUSGovernment", "AzureChinaCloud", "AzureBleuCloud", None],
-        },
-    },
+    "vault_name": _text("Vault name", "Vault to use when a task does not name one."),
+    "vault_type": _choice(
+        "Vault type",
+        "RecoveryServices for a Recovery Services vault, DataProtection for a Backup vault.",
+        "RecoveryServices",
+        "DataProtection",
+    ),
+    "cloud_environment": _choice(
+        "Azure cloud",
+        "Sets the Azure Resource Manager endpoint, the sign-in authority, the token scope and the portal.",
+        "AzurePublicCloud",
+        "AzureUSGovernment",
+        "AzureChinaCloud",
+        "AzureBleuCloud",
+    ),
     "managed_identity_client_id": _text(
         "Managed identity client ID", "Client ID of a user-assigned managed identity."
     ),
     "workload_identity_tenant_id": _text(
-        "Workload identity tenant ID", "Tenant of a workload identity (AKS); its client ID goes above."
+        "Workload identity tenant ID",
+        "Microsoft Entra tenant of a workload identity (AKS). Enter its client ID in the Client ID field.",
     ),
     "certificate_path": _text(
-        "Certificate path", "PEM or PKCS12 file of the service principal, on every worker and triggerer."
+        "Certificate path",
+        "PEM or PKCS12 file with the certificate of the service principal. The file must exist on every "
+        "worker and triggerer.",
     ),
     "endpoint": _text(
-        "ARM endpoint", "Endpoint to use instead of the cloud's: https, or http on a loopback host."
+        "Resource Manager endpoint",
+        "Overrides the endpoint of the cloud, for example https://management.azure.com. It must use https; "
+        "only a loopback address may use http.",
     ),
-    "authority": _text("Entra ID authority", "Authority to use instead of the cloud's: https."),
-    "scope": _text("Token scope", "Scope to use instead of the cloud's, such as https://<host>/.default."),
-    "portal": _text("Portal", "Portal that links lead to, instead of the cloud's: https."),
+    "scope": _text(
+        "Token scope",
+        "Overrides the token scope of the cloud, for example https://management.azure.com/.default.",
+    ),
+    "portal": _text(
+        "Portal URL", "Overrides the portal of the cloud in links, for example https://portal.azure.com."
+    ),
     "ca_bundle": _text(
-        "CA bundle", "PEM file of the certificate authorities to trust instead of the system's."
-    ),
-    "api_version": _text(
-        "API version",
-        "REST API version for the vault's type. Default: the one that this package was tested with.",
-    ),
-    "job_read_share": _text(
-        "Share of job reads",
-        "Share of Azure's job-read quota that deferred tasks may use (0.01 to 1). The rest is left for "
-        "people and other tools. Default: 0.8.",
+        "CA bundle", "PEM file with the certificate authorities to trust instead of the system's."
     ),
 }
 
@@ -72,36 +80,38 @@ def _option(description: str, kind: str, default: str, example: str | None = Non
     }
 
 
-# Of what the API server does: the page in Airflow's UI, and the hosts it may use.
+# Options of the API server: what it shows in Airflow's UI, and which hosts it may contact.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "show_page": _option('Whether "Azure Backup" is under Browse (Airflow 3.1+).', "boolean", "True"),
+    "show_page": _option(
+        "Show the Azure Backup page in the Browse menu (Airflow 3.1 and later).", "boolean", "True"
+    ),
     "show_tab": _option(
-        "Whether task instances have a tab with their backup job (Airflow 3.1 and later).", "boolean", "True"
+        "Show a tab with the backup job on each task instance (Airflow 3.1 and later).", "boolean", "True"
     ),
     "page_connections": _option(
-        "Connections in a secrets backend that the page is to show, separated by commas. Those in Airflow's "
-        "database and in the environment of the API server it finds by itself.",
+        "Comma-separated IDs of connections in a secrets backend that the page should show. The page finds "
+        "connections in Airflow's database and in the environment of the API server by itself.",
         "string",
         "",
     ),
     "allowed_hosts": _option(
-        "Hosts, separated by commas, that a connection may name as its endpoint, authority or portal when "
-        "the page or the Test button uses it. Those of the known Azure clouds are always allowed. Nothing is "
-        "sent to any other, so that a person who edits a connection cannot direct its secret elsewhere.",
+        "Comma-separated hosts that a connection may use as its endpoint, authority or portal when the page "
+        "or the Test button uses the connection. The hosts of the known Azure clouds are always allowed. "
+        "Nothing is sent to any other host, so a user who edits a connection cannot redirect its secret.",
         "string",
         "",
         "management.cloud.example,login.cloud.example:8443",
     ),
 }
 
-# The port is unused but stays visible: Airflow 3.3.2's Test button refuses a connection without one.
+# The port is not used but stays visible, because the Test button of Airflow 3.3.2 requires one.
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["schema", "host"],
     "relabeling": {"login": "Client ID", "password": "Client secret"},
     "placeholders": {
-        "login": "client ID of a service principal",
-        "password": "its secret, or the password of the certificate",
-        "port": "443 (unused; Airflow 3.3.2's Test button needs one)",
+        "login": "Client ID of the service principal",
+        "password": "Client secret, or the password of the certificate",
+        "port": "443 (not used, but the Test button of Airflow 3.3.2 requires a port)",
     },
 }
 
@@ -111,7 +121,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-azbackup",
         "name": "Azure Backup",
-        "description": "Gate tasks on Azure Backup: downstream work runs only after a proven backup.",
+        "description": "Gate tasks on Azure Backup: downstream tasks run only after a proven backup.",
         "versions": [__version__],
         "integrations": [
             {
@@ -135,7 +145,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "config": {
             "azure_backup": {
-                "description": "The page of Azure Backup in Airflow's UI, and which hosts it may use.",
+                "description": "The Azure Backup page in Airflow's UI, and the hosts that it may contact.",
                 "options": OPTIONS,
             }
         },

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 from airflow_provider_azbackup import __version__
-from airflow_provider_azbackup.core.settings import _EXTRAS, CLOUDS, Settings
+from airflow_provider_azbackup.core.settings import CLOUDS, EXTRAS, Settings
 from airflow_provider_azbackup.get_provider_info import get_provider_info
 from airflow_provider_azbackup.hooks import AzureBackupHook
 
@@ -102,27 +102,39 @@ def test_every_field_of_the_form_changes_what_the_hook_does(field: str) -> None:
     values = {
         "cloud_environment": ("AzurePublicCloud", "AzureChinaCloud"),
         "vault_type": ("RecoveryServices", "DataProtection"),
-        "job_read_share": ("0.5", "0.6"),
         "scope": ("https://one.test/.default", "https://other.test/.default"),
     }
     one, other = values.get(field, ("https://one.test", "https://other.test"))
     assert read(**{field: one}) != read(**{field: other})
 
 
-def test_the_form_offers_every_extra_the_hook_reads_and_no_other() -> None:
-    assert set(CONNECTION["conn-fields"]) == set(_EXTRAS)
+def test_the_form_offers_every_extra_that_the_hook_reads_but_three_that_hardly_anybody_sets() -> None:
+    assert set(EXTRAS) - set(CONNECTION["conn-fields"]) == {"authority", "api_version", "job_read_share"}
+    assert set(CONNECTION["conn-fields"]) <= set(EXTRAS)
 
 
 def test_the_form_offers_exactly_the_clouds_the_hook_knows() -> None:
     offered = CONNECTION["conn-fields"]["cloud_environment"]["schema"]["enum"]
-    assert {cloud for cloud in offered if cloud} == set(CLOUDS)
+    assert offered == [*CLOUDS]
 
 
-def test_an_empty_field_of_the_form_is_valid() -> None:
-    """Nothing is required: a form that is only half filled must be saved, and the rest come from a task."""
+def test_a_drop_down_list_of_the_form_starts_at_what_an_empty_connection_means() -> None:
+    """Airflow shows and saves "null" for a list without a default."""
+    lists = {
+        name: field["schema"]
+        for name, field in CONNECTION["conn-fields"].items()
+        if "enum" in field["schema"]
+    }
+    assert {*lists} == {"vault_type", "cloud_environment"}
+    assert read(**{name: schema["default"] for name, schema in lists.items()}) == read()
+    assert all(None not in schema["enum"] for schema in lists.values())
+
+
+def test_every_field_of_the_form_may_stay_as_it_is() -> None:
+    """Nothing is required: a form that is only half filled must be saved, and the rest comes from a task."""
     for name, field in CONNECTION["conn-fields"].items():
-        jsonschema.validate(None, field["schema"])
-        assert field["label"] and field["description"], name
+        jsonschema.validate(field["schema"].get("default"), field["schema"])
+        assert field["label"] and field["description"].endswith("."), name
 
 
 def test_the_port_stays_visible_because_the_test_button_needs_one() -> None:

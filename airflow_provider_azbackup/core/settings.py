@@ -72,7 +72,7 @@ CLOUDS = MappingProxyType(
 )
 
 # Our names first, then those of the Azure connections people already have.
-_EXTRAS = MappingProxyType(
+EXTRAS = MappingProxyType(
     {
         "tenant_id": ("tenant_id", "tenantId"),
         "subscription_id": ("subscription_id", "subscriptionId"),
@@ -139,7 +139,7 @@ class Settings:
         :raises AzureBackupConfigError: naming the field, what it holds and what it should hold.
         """
         _check_kind(conn_id, conn_type, extra)
-        given = {name: _first(extra, names) for name, names in _EXTRAS.items()}
+        given = {name: _first(extra, names) for name, names in EXTRAS.items()}
         cloud_name = given["cloud_environment"] or "AzurePublicCloud"
         if cloud_name not in CLOUDS:
             raise _wrong(conn_id, "cloud_environment", _shown(cloud_name), f"one of {', '.join(CLOUDS)}")
@@ -268,13 +268,13 @@ def _check_kind(conn_id: str, conn_type: str | None, extra: Mapping[str, Any]) -
         )
     if conn_type != "azure_backup":
         return
-    known = [name for names in _EXTRAS.values() for name in names]
+    known = [name for names in EXTRAS.values() for name in names]
     unknown = [key for key in extra if _short(key) not in known and extra[key] not in (None, "")]
     if unknown:
         raise AzureBackupConfigError(
             f"connection {conn_id!r} has unknown keys in its extra: "
-            + ", ".join(f"{key!r}{close_to(_short(key), [*_EXTRAS])}" for key in unknown)
-            + f". Correct or remove them; known are {', '.join(_EXTRAS)}"
+            + ", ".join(f"{key!r}{close_to(_short(key), [*EXTRAS])}" for key in unknown)
+            + f". Correct or remove them; known are {', '.join(EXTRAS)}"
         )
 
 

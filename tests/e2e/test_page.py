@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 import urllib.error
@@ -80,8 +81,8 @@ def browser(airflow: Stack) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def typed(browser: Browser, azure: Azure) -> Any:
-    """A connection that was typed into Airflow's form; the form's own text, and what its Test button told."""
+def typed(browser: Browser, airflow: Stack, azure: Azure) -> Any:
+    """A connection that was typed into Airflow's form; the form's text, its extra, what the Test button shows."""
     page, connection = browser.page, azure.connection()
     page.goto(f"{browser.url}/connections")
     page.get_by_role("button", name="Add Connection").click()
@@ -93,15 +94,23 @@ def typed(browser: Browser, azure: Azure) -> Any:
     form.locator("input[name=password]").fill(connection["password"])
     form.locator("input[name=port]").fill("443")
     form.get_by_role("button", name="Extra Fields", exact=True).click()
-    for name, value in connection["extra"].items():
+    typed = {name: value for name, value in connection["extra"].items() if name in CONNECTION_FIELDS}
+    for name, value in typed.items():
         form.locator(f"input[name=element_{name}]").fill(str(value))
     shown = [name for name in CONNECTION_FIELDS if form.locator(f"[id=element_{name}]").count()]
     text = form.inner_text()
     form.get_by_role("button", name="Save").click()
     row = page.get_by_role("row").filter(has_text=FORM)
+    row.wait_for()
+    saved = json.loads(airflow.call("GET", f"/connections/{FORM}")["extra"])
+    # What the form has no field for goes into the extra's JSON.
+    body = {"connection_id": FORM, "conn_type": "azure_backup", "extra": json.dumps(connection["extra"])}
+    airflow.call("PATCH", f"/connections/{FORM}", body, update_mask="extra")
+    page.reload()
     with page.expect_response(lambda answer: answer.url.endswith("/connections/test")) as told:
         row.get_by_role("button", name="Test Connection").click()
-    return shown, text, told.value.json()
+    assert saved.items() >= typed.items()
+    return shown, text, saved, told.value.json()
 
 
 @pytest.fixture(scope="module")
@@ -145,10 +154,11 @@ def path_of(run: Run) -> str:
 
 
 def test_a_connection_is_typed_into_the_form_and_its_button_tests_it(typed: Any) -> None:
-    shown, text, told = typed
+    shown, text, saved, told = typed
     assert shown == [*CONNECTION_FIELDS]
     for name, field_ in CONNECTION_FIELDS.items():
         assert field_["label"] in text and field_["description"] in text, name
+    assert (saved["vault_type"], saved["cloud_environment"]) == ("RecoveryServices", "AzurePublicCloud")
     assert told["status"] is True, told
     assert "demo-vault" in told["message"]
 

@@ -20,8 +20,9 @@ import yaml
 from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_azbackup import restore_to
+from airflow_provider_azbackup.core.settings import EXTRAS
 from airflow_provider_azbackup.exceptions import AzureBackupJobFailedError
-from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS, get_provider_info
+from airflow_provider_azbackup.get_provider_info import get_provider_info
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.operators import AzureBackupOperator
 from airflow_provider_azbackup.sensors import AirflowSensorTimeout, AzureBackupFreshnessSensor
@@ -264,7 +265,7 @@ def test_commands_are_those_of_the_readme_or_of_airflow(page: str) -> None:
             words = [word for word in shlex.split(text) if not word.startswith("AIRFLOW__")]
             assert words[0] in ("airflow", "az"), text
             if "--conn-extra" in words:
-                assert set(json.loads(words[words.index("--conn-extra") + 1])) <= set(CONNECTION_FIELDS)
+                assert set(json.loads(words[words.index("--conn-extra") + 1])) <= set(EXTRAS)
 
 
 # What is said to be seen is seen

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG
 
-from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS
+from airflow_provider_azbackup.core.settings import EXTRAS
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.operators import (
     AzureBackupCancelJobOperator,
@@ -135,7 +135,7 @@ def test_every_command_exists(code: str) -> None:
     else:
         name, _, value = words[1].partition("=")
         assert (words[0], name) == ("export", "AIRFLOW_CONN_AZURE_BACKUP_DEFAULT")
-        assert set(json.loads(value)["extra"]) <= set(CONNECTION_FIELDS)
+        assert set(json.loads(value)["extra"]) <= set(EXTRAS)
 
 
 def test_the_emulator_takes_the_options_that_are_shown(
@@ -175,7 +175,7 @@ def test_every_parameter_is_explained(heading: str, kind: Callable[..., Any]) ->
 
 def test_every_field_of_the_connection_is_explained() -> None:
     named = {name for row in table_under("## The connection") for name in re.findall(r"`(\w+)`", row[0])}
-    assert named == set(CONNECTION_FIELDS)
+    assert named == set(EXTRAS)
 
 
 def test_every_method_of_the_hook_is_explained() -> None:
