@@ -1,15 +1,14 @@
-"""What a page shows of a vault: its jobs in plain facts, and which of its items are overdue."""
+"""What the page shows of a vault: its jobs as plain JSON, and which of its items are overdue."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from operator import attrgetter
-from typing import Any
 
-from airflow_provider_azbackup.core.conversations.matching import is_of_machine, shows
+from airflow_provider_azbackup.core.conversations.matching import is_of_machine, names_in_jobs, shows
 from airflow_provider_azbackup.core.conversations.retry import ask
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
 from airflow_provider_azbackup.core.model.progress import percent_of
@@ -20,24 +19,24 @@ from airflow_provider_azbackup.core.wire import Call, Flow, JsonObject
 
 # How far back the page looks.
 WEEK = 7 * 24 * 3600.0
-# Pages of a list that are read for a page: 200 jobs each, as seen.
+# The pages of Azure's list that are read at most. Azure was seen to return 200 jobs on each.
 MOST_PAGES = 20
-# What runs longer than this and than twice its longest success of the week is told of as late.
+# A job is late when it runs longer than this and than twice the longest success of its item this week.
 _LONG = 3600.0
-# A backup is not expected of what is in such a state.
-_RESTING = re.compile(r"stopped|suspended|paused|softdelet|notprotected", re.IGNORECASE)
+# No backup is expected of an item in such a state.
+_INACTIVE = re.compile(r"stopped|suspended|paused|softdelet|notprotected", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """The jobs of a vault, newest first; ``cut`` when there are more than were read."""
+    """The jobs of a vault, newest first. ``cut`` means that there are more than were read."""
 
     jobs: tuple[Job, ...]
     cut: bool = False
 
 
 def list_week(vault: Vault, now: float) -> Flow[Listed]:
-    """Return the jobs of a vault's last week, with at most :data:`MOST_PAGES` reads.
+    """Return the jobs of a vault in the last week, with at most :data:`MOST_PAGES` reads.
 
     :param now: Unix time.
     """
@@ -54,36 +53,35 @@ def list_week(vault: Vault, now: float) -> Flow[Listed]:
         page = responses.read_page(reply)
         jobs |= {job.ref.job_id.casefold(): job for job in responses.read_jobs(vault, page)}
         call = requests.next_page(reply, page.next_link) if page.next_link else None
-    # A Backup vault lists all it has ever done; a running job counts however long ago it began.
+    # A Backup vault lists all jobs it has ever had. A running job is shown no matter when it began.
     wanted = [job for job in jobs.values() if job.is_running or not 0 < job.began < now - WEEK]
     wanted.sort(key=lambda job: job.began, reverse=True)
     return Listed(jobs=tuple(wanted), cut=call is not None and call not in seen)
 
 
-def key_of(job: Job) -> str:
-    """Return what puts jobs of one item together: all that they call it."""
+def item_key(job: Job) -> str:
+    """Return a key that the jobs of one item share: all the names that they have for it."""
     return "|".join((job.backup_management_type, job.owner, job.item)).casefold()
 
 
 def row(job: Job) -> JsonObject:
-    """Return a job as a page takes it; times are Unix time."""
+    """Return a job as the page's script expects it. Times are Unix time."""
     return {
         "id": job.ref.job_id,
         "item": job.item,
-        "key": key_of(job),
-        "kind": job.backup_management_type,
+        "key": item_key(job),
         "operation": job.operation,
         "outcome": job.outcome.value,
         "status": job.status,
         "start": job.began or None,
         "end": _seconds(job.end_time),
         "duration": job.duration_seconds,
-        "errors": [_plain(asdict(error)) for error in job.errors],
+        "errors": [asdict(error) for error in job.errors],
     }
 
 
 def phases(job: Job) -> JsonObject:
-    """Return what one job tells of itself beyond a list: its phases, how far it has come, its size."""
+    """Return a job with what no list contains: its phases, its progress and its size."""
     return {
         **row(job),
         "backup_management_type": job.backup_management_type,
@@ -98,51 +96,74 @@ def phases(job: Job) -> JsonObject:
 def overdue(
     items: Sequence[FoundItem], jobs: Sequence[Job], *, now: float, within: float
 ) -> list[JsonObject]:
-    """Return which items have no successful backup that is new enough, and which jobs take too long.
+    """Return the items without a successful backup that is new enough, and the jobs that take too long.
 
     :param items: what the vault protects.
     :param jobs: its jobs of the last week.
     :param now: Unix time.
     :param within: seconds in which a backup of each item is expected.
     """
-    found = []
-    # All jobs under one key are of one item, or of none: one of them tells for all.
-    alike: dict[str, list[Job]] = {}
-    for job in filter(attrgetter("is_backup"), jobs):
-        alike.setdefault(key_of(job), []).append(job)
-    for item in items:
-        if _RESTING.search(item.state):
-            continue
-        backups = [job for group in alike.values() if _is_of(group[0], item) for job in group]
-        good = [job.began for job in backups if job.outcome is Outcome.SUCCEEDED]
-        last = max([*good, _seconds(item.last_recovery_point) or 0.0])
-        if now - last > within:
-            running = any(job.is_running for job in backups)
-            why = "running" if running else "no_backup"
-            found.append(_late(_name_of(item), why, last or None, source=item.source_id))
-    longest = _longest(jobs)
-    for job in jobs:
-        usual = longest.get(key_of(job))
-        if job.is_running and job.began and now - job.began > max(_LONG, 2 * (usual or within)):
-            found.append(_late(job.item, "long", job.began, usual=usual, id=job.ref.job_id))
+    found = [*_overdue_items(items, jobs, now, within), *_long_jobs(jobs, now, within)]
     return sorted(found, key=lambda each: (each["since"] or 0.0, each["item"]))
 
 
-def _name_of(item: FoundItem) -> str:
-    """Return what jobs call an item: a database with its machine."""
-    return f"{item.friendly_name} [{item.server}]" if item.server else item.friendly_name
+def _overdue_items(
+    items: Iterable[FoundItem], jobs: Iterable[Job], now: float, within: float
+) -> Iterator[JsonObject]:
+    # A vault may have thousands of items and jobs, so an item is compared only with jobs that have its name.
+    by_name: dict[_Name, list[Job]] = defaultdict(list)
+    for job in jobs:
+        if job.is_backup:
+            for name in _names_in(job):
+                by_name[name].append(job)
+    for item in items:
+        if _INACTIVE.search(item.state):
+            continue
+        backups = [job for name in _names_of(item) for job in by_name.get(name, ()) if _is_of(job, item)]
+        good = [job.began for job in backups if job.outcome is Outcome.SUCCEEDED]
+        last = max([*good, _seconds(item.last_recovery_point) or 0.0])
+        if now - last > within:
+            why = "running" if any(job.is_running for job in backups) else "no_backup"
+            yield {"item": _title_of(item), "why": why, "since": last or None, "source": item.source_id}
 
 
-def _late(item: str, why: str, since: float | None, **more: Any) -> JsonObject:
-    return {"item": item, "why": why, "since": since, **more}
-
-
-def _longest(jobs: Iterable[Job]) -> dict[str, float]:
-    found: dict[str, float] = {}
+def _long_jobs(jobs: Sequence[Job], now: float, within: float) -> Iterator[JsonObject]:
+    longest: dict[str, float] = {}
     for job in jobs:
         if job.outcome is Outcome.SUCCEEDED and job.duration_seconds is not None:
-            found[key_of(job)] = max(found.get(key_of(job), 0.0), job.duration_seconds)
-    return found
+            longest[item_key(job)] = max(longest.get(item_key(job), 0.0), job.duration_seconds)
+    for job in jobs:
+        if job.is_running and job.began:
+            usual = longest.get(item_key(job))
+            if now - job.began > max(_LONG, 2 * (usual or within)):
+                yield {
+                    "item": job.item,
+                    "why": "long",
+                    "since": job.began,
+                    "usual": usual,
+                    "id": job.ref.job_id,
+                }
+
+
+# The owner and the item that a job names, in lower case; an empty text stands for any.
+_Name = tuple[str, str]
+
+
+def _names_in(job: Job) -> set[_Name]:
+    owner, item = job.owner.casefold(), job.item.casefold()
+    return {(owner, ""), ("", item), (owner, item)}
+
+
+def _names_of(found: FoundItem) -> Iterable[_Name]:
+    """Return the names of which a job of this item has one. Other jobs may have it too."""
+    item = found.item
+    if isinstance(item, BackupInstance):
+        return [(item.path.casefold(), "")]
+    if item.kind == "vm":
+        return [(item.container.partition(";")[2].casefold(), "")]
+    if item.kind == "azurefileshare":
+        return [(item.container.rpartition(";")[2].casefold(), found.friendly_name.casefold())]
+    return [("", name) for name in names_in_jobs(found)]
 
 
 def _is_of(job: Job, found: FoundItem) -> bool:
@@ -153,8 +174,9 @@ def _is_of(job: Job, found: FoundItem) -> bool:
     return shows(job, found)
 
 
-def _plain(error: JsonObject) -> JsonObject:
-    return {**error, "recommendations": [*error["recommendations"]]}
+def _title_of(item: FoundItem) -> str:
+    """Return what jobs call an item: a database with its server."""
+    return f"{item.friendly_name} [{item.server}]" if item.server else item.friendly_name
 
 
 def _seconds(moment: str | None) -> float | None:

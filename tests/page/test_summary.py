@@ -1,8 +1,10 @@
-"""What the page makes of a vault's jobs: facts, sizes, and what is overdue."""
+"""What the page shows of a vault's jobs: facts, sizes, and what is overdue."""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,79 @@ def test_a_job_that_runs_twice_as_long_as_any_of_its_item_did_is_told_of() -> No
     jobs, usual = [RUNNING, before], before.duration_seconds or 0.0
     assert late([ITEM], jobs, RUNNING.began + 2 * usual - 60) == []
     assert late([], jobs, RUNNING.began + 2 * usual + HOUR) == [("shop-vm", "long")]
+
+
+def machine(number: int) -> tuple[FoundItem, Job]:
+    name = f"vm-{number}"
+    container = f"iaasvmcontainerv2;apps-rg;{name}"
+    item = ProtectedItem(vault=VAULT, container=f"IaasVMContainer;{container}", name=f"VM;{container}")
+    return replace(ITEM, item=item, friendly_name=name), replace(DONE, item=name, owner=container)
+
+
+def share(number: int) -> tuple[FoundItem, Job]:
+    """One of many shares of the same name."""
+    account = f"account{number}"
+    item = ProtectedItem(
+        vault=VAULT, container=f"StorageContainer;Storage;rg;{account}", name="AzureFileShare;data"
+    )
+    job = replace(DONE, item="data", owner=account, backup_management_type="AzureStorage")
+    return replace(ITEM, item=item, friendly_name="data"), job
+
+
+def database(number: int) -> tuple[FoundItem, Job]:
+    """A database that each server has."""
+    server = f"sql-{number}"
+    item = ProtectedItem(
+        vault=VAULT,
+        container=f"VMAppContainer;Compute;rg;{server}",
+        name="SQLDataBase;mssqlserver;msdb",
+    )
+    job = replace(
+        DONE,
+        item=f"msdb [{server}]",
+        owner="",
+        backup_management_type="AzureWorkload",
+        operation="Backup (Full)",
+        workload="SQLDataBase",
+    )
+    return replace(ITEM, item=item, friendly_name="msdb", server=server), job
+
+
+def instance(number: int) -> tuple[FoundItem, Job]:
+    vault = replace(VAULT, vault_type="DataProtection")
+    item = ProtectedItem.parse(f"{vault.path}/backupInstances/disk-{number}")
+    return replace(ITEM, item=item, friendly_name=f"disk-{number}"), replace(DONE, owner=item.path)
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Return how many functions are called, those of C among them."""
+    count = 0
+
+    def seen(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(seen)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@pytest.mark.parametrize("made", [machine, share, database, instance])
+def test_ten_times_the_items_and_jobs_take_ten_times_the_work(
+    made: Callable[[int], tuple[FoundItem, Job]],
+) -> None:
+    def work(size: int) -> int:
+        items, jobs = zip(*map(made, range(size)), strict=True)
+        now = DONE.began + 25 * HOUR
+        assert late([*items], [*jobs], now) == []
+        assert len(late([*items], [*jobs][1:], now)) == 1
+        return calls_of(lambda: summary.overdue(items, jobs, now=now, within=26 * HOUR))
+
+    assert work(1000) < 11 * work(100)
 
 
 def page(jobs: list[dict[str, Any]], number: int, last: int) -> Reply:

@@ -90,7 +90,7 @@ def _may_be(job: Job, item: ProtectedItem) -> bool:
     return job.workload.casefold() in ("", item.kind)
 
 
-def _names_of(found: FoundItem, *, with_server: bool = False) -> tuple[str, ...]:
+def names_in_jobs(found: FoundItem, *, with_server: bool = False) -> tuple[str, ...]:
     """Return what the jobs of a share or a database call it, in lower case.
 
     SAP ASE puts the system before the name, as the item's own name does: ``ab4;orders [asevm]``.
@@ -135,9 +135,9 @@ def subject_of(item: ProtectedItem) -> Flow[Subject]:
     if item.kind == "azurefileshare":
         owner = item.container.rpartition(";")[2].casefold()
         return Subject(item=item, management=management, owner=owner, names=(name,))
-    names = set(_names_of(ours))
+    names = set(names_in_jobs(ours))
     # A job names its kind, except in its first moments.
-    others = [each for each in found if each.item != ours.item and names.intersection(_names_of(each))]
+    others = [each for each in found if each.item != ours.item and names.intersection(names_in_jobs(each))]
     of_kind = [each for each in others if each.item.kind == item.kind]
     if twins := [each for each in of_kind if each.server.casefold() == ours.server.casefold()]:
         raise AzureBackupConfigError(
@@ -146,7 +146,7 @@ def subject_of(item: ProtectedItem) -> Flow[Subject]:
             f"same name; give a job id instead"
         )
     # For some moments a job shows the name without the server.
-    return Subject(item=item, management=management, names=_names_of(ours, with_server=bool(others)))
+    return Subject(item=item, management=management, names=names_in_jobs(ours, with_server=bool(others)))
 
 
 def _placed(item: ProtectedItem) -> str:
@@ -182,7 +182,7 @@ def shows(job: Job, found: FoundItem, elsewhere: str = "") -> bool:
         account = found.item.container.rpartition(";")[2]
         accounts = {account.casefold(), elsewhere.casefold() or account.casefold()}
         return job.item.casefold() == found.friendly_name.casefold() and job.owner.casefold() in accounts
-    return _may_be(job, found.item) and job.item.casefold() in _names_of(found)
+    return _may_be(job, found.item) and job.item.casefold() in names_in_jobs(found)
 
 
 def backups_of(subject: Subject, after: float, now: float) -> Flow[list[Job]]:
