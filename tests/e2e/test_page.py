@@ -82,7 +82,7 @@ def browser(airflow: Stack) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def typed(browser: Browser, airflow: Stack, azure: Azure) -> Any:
-    """A connection that was typed into Airflow's form; the form's text, its extra, what the Test button shows."""
+    """A connection typed into Airflow's form; the form's text, its extra, what the Test button shows."""
     page, connection = browser.page, azure.connection()
     page.goto(f"{browser.url}/connections")
     page.get_by_role("button", name="Add Connection").click()
