@@ -222,7 +222,7 @@ def record_revision(revision: str) -> Path:
             [sys.executable, __file__, "--here"],
             env={
                 **os.environ,
-                "PYTHONPATH": f"{directory}:{directory}/emulator",
+                "PYTHONPATH": f"{directory}{os.pathsep}{directory}/emulator",
                 "AIRFLOW_HOME": directory,
                 "NO_PROXY": "localhost",
             },
