@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from azure_backup_emulator.checks import fitting, known
-from azure_backup_emulator.instances import DATA_SOURCES
-from azure_backup_emulator.items import WORKLOADS
-from azure_backup_emulator.jobs import one_of
+from azure_backup_emulator.model.checks import fitting, known
+from azure_backup_emulator.model.instances import DATA_SOURCES
+from azure_backup_emulator.model.items import WORKLOADS
+from azure_backup_emulator.model.jobs import one_of
 
 # Role definitions: https://learn.microsoft.com/azure/role-based-access-control/built-in-roles/storage
 READER_ACTIONS = (

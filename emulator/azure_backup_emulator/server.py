@@ -25,9 +25,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from azure_backup_emulator import tls
-from azure_backup_emulator.faults import Fault
-from azure_backup_emulator.gateway import Answer, Ask
-from azure_backup_emulator.jobs import Json, one_of
+from azure_backup_emulator.arm.faults import Fault
+from azure_backup_emulator.arm.gateway import Request, Response
+from azure_backup_emulator.model.jobs import Json, one_of
 from azure_backup_emulator.service import CONTROL, Service
 
 LARGEST_BODY = 2**20
@@ -321,51 +321,53 @@ class Emulator:
             transport.abort()
         await asyncio.sleep(0.01)
 
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
-        if refused := _foreign(request):
-            return _response(Answer(status=403, body={"error": {"code": "Forbidden", "message": refused}}))
-        if (request.content_length or 0) > LARGEST_BODY:
-            raise web.HTTPRequestEntityTooLarge(LARGEST_BODY, request.content_length or 0)
+    async def _handle(self, http: web.Request) -> web.StreamResponse:
+        if refused := _foreign(http):
+            return _response(Response(status=403, body={"error": {"code": "Forbidden", "message": refused}}))
+        if (http.content_length or 0) > LARGEST_BODY:
+            raise web.HTTPRequestEntityTooLarge(LARGEST_BODY, http.content_length or 0)
         try:
-            body = await request.read()
+            body = await http.read()
         except web.RequestPayloadError as error:
             raise web.HTTPBadRequest from error
-        ask = Ask(
-            method=request.method,
-            path=request.path,
-            query=dict(request.query),
-            headers={name.lower(): _clean(value) for name, value in request.headers.items()},
+        request = Request(
+            method=http.method,
+            path=http.path,
+            query=dict(http.query),
+            headers={name.lower(): _clean(value) for name, value in http.headers.items()},
             body=body,
-            base=f"https://{request.host}",
+            base=f"https://{http.host}",
         )
-        if ask.path == CONTROL or ask.path.startswith(f"{CONTROL}/"):
-            return _response(self.service.control(ask))
-        entry = self.service.remember(ask)
-        fault = self.service.fault_for(ask, f"{ask.path}?{request.query_string}".removesuffix("?"))
+        if request.path == CONTROL or request.path.startswith(f"{CONTROL}/"):
+            return _response(self.service.control(request))
+        entry = self.service.remember(request)
+        fault = self.service.fault_for(request, f"{request.path}?{http.query_string}".removesuffix("?"))
         if fault is None:
-            answer = self.service.answer(ask)
+            answer = self.service.answer(request)
         else:
-            found = await self._befall(fault, ask, request)
+            found = await self._answer_with_fault(fault, request, http)
             if isinstance(found, web.StreamResponse):
                 return found
             answer = found
         self.service.answered(entry, answer.status)
         return _response(answer)
 
-    async def _befall(self, fault: Fault, ask: Ask, request: web.Request) -> Answer | web.StreamResponse:
+    async def _answer_with_fault(
+        self, fault: Fault, request: Request, http: web.Request
+    ) -> Response | web.StreamResponse:
         # A client that gives up during the wait ends this task; what was processed stays so.
-        done = self.service.answer(ask) if fault.processed else None
+        done = self.service.answer(request) if fault.processed else None
         if fault.latency:
             await asyncio.sleep(fault.latency)
-        answer = done or (self.service.answer(ask) if fault.waits_for_answer else Answer())
+        answer = done or (self.service.answer(request) if fault.waits_for_answer else Response())
         if fault.reset:
-            _drop(request, hard=True)
+            _drop(http, hard=True)
             return web.Response()
         if fault.truncate:
-            return await _truncated(request, answer)
+            return await _truncated(http, answer)
         if fault.next_link and isinstance(answer.body, dict) and "value" in answer.body:
-            answer.body["nextLink"] = f"{fault.next_link.rstrip('/')}{ask.path}?$skipToken=elsewhere"
-        return self.service.trouble(fault, ask) if fault.replaces else answer
+            answer.body["nextLink"] = f"{fault.next_link.rstrip('/')}{request.path}?$skipToken=elsewhere"
+        return self.service.trouble(fault, request) if fault.replaces else answer
 
 
 def _foreign(request: web.Request) -> str:
@@ -383,7 +385,7 @@ def _clean(text: object) -> str:
     return str(text).encode(errors="replace").decode()
 
 
-def _response(answer: Answer) -> web.Response:
+def _response(answer: Response) -> web.Response:
     # Some say what the client has sent; a header can hold less than JSON can.
     answer.headers = {name: re.sub(r"[^ -~]", "?", value) for name, value in answer.headers.items()}
     if answer.body is None:
@@ -410,7 +412,7 @@ def _drop(request: web.Request, *, hard: bool) -> None:
         transport.close()
 
 
-async def _truncated(request: web.Request, answer: Answer) -> web.StreamResponse:
+async def _truncated(request: web.Request, answer: Response) -> web.StreamResponse:
     """Half of the body under headers that promise the whole."""
     whole = _response(answer)
     data = whole.body if isinstance(whole.body, bytes) else b""

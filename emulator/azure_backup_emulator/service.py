@@ -63,14 +63,14 @@ from typing import Any, TypedDict
 from urllib.parse import parse_qsl
 
 from azure_backup_emulator import seed as seeds
-from azure_backup_emulator.checks import fit, fitting, made
-from azure_backup_emulator.faults import HTML, RECORDED, Fault, Faults
-from azure_backup_emulator.gateway import Answer, Arm, Ask, trace_headers
-from azure_backup_emulator.identity import Identity, SignInError, instance_discovery
-from azure_backup_emulator.jobs import QUIRKS, Json, one_of
-from azure_backup_emulator.model import Inventory, RefusalError, World
-from azure_backup_emulator.routes import ROUTES
-from azure_backup_emulator.store import Log, Memory, Store
+from azure_backup_emulator.arm.faults import HTML, RECORDED, Fault, Faults
+from azure_backup_emulator.arm.gateway import Arm, Request, Response, trace_headers
+from azure_backup_emulator.arm.identity import Identity, SignInError, instance_discovery
+from azure_backup_emulator.arm.recovery_services import ROUTES
+from azure_backup_emulator.model.checks import fit, fitting, made
+from azure_backup_emulator.model.jobs import QUIRKS, Json, one_of
+from azure_backup_emulator.model.store import FileStore, Log, Store
+from azure_backup_emulator.model.world import Inventory, RefusalError, World
 
 CONTROL = "/_emulator"
 JOB_READS_AN_HOUR = 150
@@ -105,7 +105,7 @@ class Service:
         self._clock = clock
         self.seed = seeds.read(seed or {})
         self.inventory = Inventory(self.seed)
-        self.store = Memory()
+        self.store = Store()
         self.identity = Identity(self.seed, time.time, self.store)
         self.lock = threading.RLock()
         self._begin()
@@ -120,7 +120,7 @@ class Service:
         :raises OSError: if another emulator has the file open, or another release has written it.
         """
         with self.lock:
-            self.store = Store(path)
+            self.store = FileStore(path)
             try:
                 self.identity = Identity(self.seed, time.time, self.store)
                 self._begin()
@@ -241,17 +241,17 @@ class Service:
 
     # Requests
 
-    def remember(self, ask: Ask) -> Json:
+    def remember(self, request: Request) -> Json:
         """Note a request before it is answered; its status stays None if it never is."""
         entry: Json = {
-            "method": ask.method,
-            "path": ask.path,
-            "query": dict(ask.query),
+            "method": request.method,
+            "path": request.path,
+            "query": dict(request.query),
             "status": None,
             "at": self.clock(),
-            "client_request_id": ask.headers.get("x-ms-client-request-id"),
-            "user_agent": ask.headers.get("user-agent"),
-            "principal": self._principal(ask),
+            "client_request_id": request.headers.get("x-ms-client-request-id"),
+            "user_agent": request.headers.get("user-agent"),
+            "principal": self._principal(request),
         }
         with self.lock:
             self.log.add(entry)
@@ -263,92 +263,91 @@ class Service:
             entry["status"] = status
             self.log.keep(entry)
 
-    def _principal(self, ask: Ask) -> str | None:
+    def _principal(self, request: Request) -> str | None:
         try:
-            return self.identity.check(ask.headers.get("authorization", ""), ask.base)[0].name
+            return self.identity.check(request.headers.get("authorization", ""), request.base)[0].name
         except RefusalError:
             return None
 
-    def fault_for(self, ask: Ask, target: str) -> Fault | None:
+    def fault_for(self, request: Request, target: str) -> Fault | None:
         """The fault that befalls a request, if any."""
         with self.lock:
-            fault = self.faults.take(ask.method, target)
-            if fault and fault.claims and self._answers_challenge(ask):
+            fault = self.faults.take(request.method, target)
+            if fault and fault.claims and self._answers_challenge(request):
                 return None
             return fault
 
-    def _answers_challenge(self, ask: Ask) -> bool:
+    def _answers_challenge(self, request: Request) -> bool:
         try:
-            return bool(
-                self.identity.check(ask.headers.get("authorization", ""), ask.base)[1]["answers_challenge"]
-            )
+            _, claims = self.identity.check(request.headers.get("authorization", ""), request.base)
+            return bool(claims["answers_challenge"])
         except RefusalError:
             return False
 
-    def answer(self, ask: Ask) -> Answer:
+    def answer(self, request: Request) -> Response:
         """Answer a request as Azure would."""
         with self.lock:
             try:
-                answer = self._sign_in(ask)
+                answer = self._sign_in(request)
                 if answer is None:
-                    principal, _ = self.identity.check(ask.headers.get("authorization", ""), ask.base)
-                    answer = self.arm.answer(ask, principal)
+                    principal, _ = self.identity.check(request.headers.get("authorization", ""), request.base)
+                    answer = self.arm.answer(request, principal)
             except SignInError as refused:
-                answer = Answer(status=refused.status, body=refused.body)
+                answer = Response(status=refused.status, body=refused.body)
             except RefusalError as refused:
                 answer = _refusal(refused)
-        answer.headers = {**trace_headers(ask, self.clock()), **answer.headers}
+        answer.headers = {**trace_headers(request, self.clock()), **answer.headers}
         return answer
 
-    def _sign_in(self, ask: Ask) -> Answer | None:
+    def _sign_in(self, request: Request) -> Response | None:
         match = re.fullmatch(
-            r"/([^/]+)/(v2\.0/\.well-known/openid-configuration|oauth2/v2\.0/token)", ask.path
+            r"/([^/]+)/(v2\.0/\.well-known/openid-configuration|oauth2/v2\.0/token)", request.path
         )
         if match and match[2].endswith("token"):
-            form = dict(parse_qsl(ask.body.decode(errors="replace")))
-            return Answer(body=self.identity.grant(match[1], form))
+            form = dict(parse_qsl(request.body.decode(errors="replace")))
+            return Response(body=self.identity.grant(match[1], form))
         if match:
-            return Answer(body=self.identity.discovery(match[1], ask.base))
-        if ask.path == "/common/discovery/instance":
-            return Answer(body=instance_discovery(self.identity.tenant, ask.base))
-        if ask.path == "/msi/token":
-            header = ask.headers.get("x-identity-header", "")
-            status, body = self.identity.managed_token(header, ask.query)
-            return Answer(status=status, body=body)
+            return Response(body=self.identity.discovery(match[1], request.base))
+        if request.path == "/common/discovery/instance":
+            return Response(body=instance_discovery(self.identity.tenant, request.base))
+        if request.path == "/msi/token":
+            header = request.headers.get("x-identity-header", "")
+            status, body = self.identity.managed_token(header, request.query)
+            return Response(status=status, body=body)
         return None
 
-    def trouble(self, fault: Fault, ask: Ask) -> Answer:
+    def trouble(self, fault: Fault, request: Request) -> Response:
         """The answer of a fault that replaces the real one."""
         headers = {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
         if fault.claims:
             answer = _refusal(self.identity.claims_challenge())
         elif fault.expire_token:
-            answer = self._expire(ask)
+            answer = self._expire(request)
         elif fault.redirect:
-            answer = Answer(status=307, headers={"Location": fault.redirect.rstrip("/") + ask.path})
+            answer = Response(status=307, headers={"Location": fault.redirect.rstrip("/") + request.path})
         elif fault.html:
             status = fault.status or 502
-            answer = Answer(
+            answer = Response(
                 status=status, body=HTML.format(status).encode(), headers={"Content-Type": "text/html"}
             )
         elif fault.empty:
-            answer = Answer(status=fault.status or 200, body=b"")
+            answer = Response(status=fault.status or 200, body=b"")
         elif fault.garbage is not None:
-            answer = Answer(status=fault.status or 200, body=fault.garbage.encode())
+            answer = Response(status=fault.status or 200, body=fault.garbage.encode())
         else:
             code, message, cause = RECORDED.get(
                 fault.status or 0, ("BadRequest", "The request is invalid.", "gateway")
             )
             error = {"code": fault.code or code, "message": fault.message or message}
-            answer = Answer(
+            answer = Response(
                 status=fault.status or 500, body={"error": error}, headers={"x-ms-failure-cause": cause}
             )
-        answer.headers = {**trace_headers(ask, self.clock()), **answer.headers, **headers}
+        answer.headers = {**trace_headers(request, self.clock()), **answer.headers, **headers}
         return answer
 
-    def _expire(self, ask: Ask) -> Answer:
+    def _expire(self, request: Request) -> Response:
         try:
-            _, claims = self.identity.check(ask.headers.get("authorization", ""), ask.base)
+            _, claims = self.identity.check(request.headers.get("authorization", ""), request.base)
         except RefusalError as refused:
             return _refusal(refused)
         self.identity.revoked.add(claims["uti"])
@@ -357,22 +356,25 @@ class Service:
 
     # The control endpoint
 
-    def control(self, ask: Ask) -> Answer:
+    def control(self, request: Request) -> Response:
         """Answer ``/_emulator``; a mistake in what is asked for is a 400 with the reason."""
-        command = COMMANDS.get((ask.method, ask.path.removeprefix(CONTROL).strip("/")))
+        command = COMMANDS.get((request.method, request.path.removeprefix(CONTROL).strip("/")))
         if command is None:
-            return Answer(status=404, body={"error": f"no {ask.method} {ask.path}; see GET {CONTROL}"})
+            return Response(
+                status=404, body={"error": f"no {request.method} {request.path}; see GET {CONTROL}"}
+            )
         try:
-            arguments = ask.json() if ask.method == "POST" else ask.query
+            arguments = request.json() if request.method == "POST" else request.query
             fitting(command, arguments, command.__name__)
             found = command(self, **arguments)
         except (ValueError, TypeError, KeyError, RecursionError, RefusalError) as mistake:
             reason = mistake.message if isinstance(mistake, RefusalError) else str(mistake)
-            return Answer(status=400, body={"error": reason})
+            return Response(status=400, body={"error": reason})
         if command in (Service.start_job, Service.add_fault):
             found = {"job_id" if command is Service.start_job else "id": found}
         found = {} if found is None else found
-        return Answer(body=found, headers={"Content-Type": "text/plain"} if isinstance(found, bytes) else {})
+        headers = {"Content-Type": "text/plain"} if isinstance(found, bytes) else {}
+        return Response(body=found, headers=headers)
 
     def help(self) -> bytes:
         """What the control endpoint can do."""
@@ -430,6 +432,6 @@ COMMANDS: Mapping[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-def _refusal(refused: RefusalError) -> Answer:
+def _refusal(refused: RefusalError) -> Response:
     error = {**refused.more, "code": refused.code, "message": refused.message}
-    return Answer(status=refused.status, body={"error": error}, headers=dict(refused.headers))
+    return Response(status=refused.status, body={"error": error}, headers=dict(refused.headers))

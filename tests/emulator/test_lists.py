@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from azure_backup_emulator import Emulator
-from azure_backup_emulator.gateway import Ask
+from azure_backup_emulator.arm.gateway import Request
 from azure_backup_emulator.service import Service
 from tests.emulator.conftest import SUBSCRIPTION, VAULT, Client
 from tests.support.clock import ManualClock
@@ -303,7 +303,7 @@ def _large(size: int) -> Service:
 def _ask(service: Service, path: str, **query: str) -> Any:
     identity = service.identity
     token = identity.token(identity.principals["operator"], "https://management.azure.com")
-    ask = Ask(
+    request = Request(
         method="GET",
         path=path,
         query={"api-version": "2026-07-01", **query},
@@ -311,7 +311,7 @@ def _ask(service: Service, path: str, **query: str) -> Any:
         body=b"",
         base="https://localhost",
     )
-    answer = service.answer(ask)
+    answer = service.answer(request)
     assert answer.status == 200
     return answer.body
 

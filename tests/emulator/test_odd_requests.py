@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from azure_backup_emulator import Emulator
-from azure_backup_emulator.faults import Fault, searcher
-from azure_backup_emulator.gateway import Answer, Ask
+from azure_backup_emulator.arm.faults import Fault, searcher
+from azure_backup_emulator.arm.gateway import Request, Response
 from azure_backup_emulator.service import COMMANDS, Service
 from tests.emulator.conftest import SUBSCRIPTION, VAULT, Client
 from tests.support.clock import ManualClock
@@ -195,8 +195,8 @@ class Bare:
         token = identity.token(identity.principals["operator"], "https://management.azure.com")
         self.headers = {"authorization": f"Bearer {token}"}
 
-    def send(self, method: str, path: str, body: Any = None, **query: str) -> Answer:
-        ask = Ask(
+    def send(self, method: str, path: str, body: Any = None, **query: str) -> Response:
+        request = Request(
             method=method,
             path=path,
             query={"api-version": "2026-07-01", **query},
@@ -204,7 +204,9 @@ class Bare:
             body=b"" if body is None else json.dumps(body).encode(),
             base="https://localhost",
         )
-        answer = self.service.control(ask) if path.startswith("/_emulator") else self.service.answer(ask)
+        answer = (
+            self.service.control(request) if path.startswith("/_emulator") else self.service.answer(request)
+        )
         json.dumps(answer.body if not isinstance(answer.body, bytes) else None, allow_nan=False)
         assert answer.status < 500
         return answer

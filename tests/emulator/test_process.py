@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import shlex
@@ -197,17 +196,3 @@ def test_naming_the_package_loads_neither_aiohttp_nor_cryptography() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE.parent, check=True
     )
     assert done.stdout == "[]\n"
-
-
-def test_the_emulator_imports_nothing_of_the_provider() -> None:
-    allowed = "azure_backup_emulator"
-    files = list(HERE.glob("*.py"))
-    assert len(files) > 5
-    for path in files:
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
-            for name in names:
-                assert name.startswith(allowed) or not name.startswith((".", "airflow")), (
-                    f"{path.name}: {name}"
-                )

@@ -18,7 +18,8 @@ import pytest
 import requests
 from azure.identity import CertificateCredential, ClientSecretCredential
 
-from azure_backup_emulator import Emulator, store
+from azure_backup_emulator import Emulator
+from azure_backup_emulator.model import store
 from tests.emulator.conftest import VAULT, Client
 from tests.support.clock import ManualClock
 
@@ -165,7 +166,7 @@ def test_two_emulators_at_once_do_not_share_a_directory(tmp_path: Path) -> None:
 def test_the_state_of_another_release_is_refused_in_one_sentence(
     tmp_path: Path, kind: str, value: Any
 ) -> None:
-    kept = store.Store(tmp_path / "state.db")
+    kept = store.FileStore(tmp_path / "state.db")
     with Emulator() as azure:
         path = azure.service.world.items[0].path
     kept.put(
@@ -195,7 +196,7 @@ def test_an_item_that_is_seeded_no_more_takes_its_jobs_with_it(tmp_path: Path, c
 
 
 def test_polling_does_not_push_backups_out_of_the_count(tmp_path: Path) -> None:
-    kept = store.Store(tmp_path / "state.db")
+    kept = store.FileStore(tmp_path / "state.db")
     log, polls = store.Log(kept), store.REMEMBERED + 2
     for method in ("POST", *["GET"] * polls, "POST"):
         log.add({"method": method, "path": "/x", "status": None})
@@ -207,7 +208,7 @@ def test_polling_does_not_push_backups_out_of_the_count(tmp_path: Path) -> None:
 
 
 def test_a_write_torn_in_the_middle_is_as_if_it_had_not_been(tmp_path: Path) -> None:
-    kept = store.Store(tmp_path / "state.db")
+    kept = store.FileStore(tmp_path / "state.db")
     for number in range(50):
         kept.put("job", str(number), {"text": "x" * 900})
     torn = tmp_path / "torn"
@@ -217,7 +218,7 @@ def test_a_write_torn_in_the_middle_is_as_if_it_had_not_been(tmp_path: Path) -> 
     with (torn / "state.db-wal").open("r+b") as journal:
         journal.truncate((torn / "state.db-wal").stat().st_size - 100)
     kept.close()
-    again = store.Store(torn / "state.db")
+    again = store.FileStore(torn / "state.db")
     assert [int(key) for key in again.all("job")] == list(range(49))
     again.put("job", "49", {})
     assert len(again.all("job")) == 50

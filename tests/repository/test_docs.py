@@ -27,8 +27,8 @@ from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.operators import AzureBackupOperator
 from airflow_provider_azbackup.sensors import AirflowSensorTimeout, AzureBackupFreshnessSensor
 from azure_backup_emulator import Emulator
-from azure_backup_emulator.instances import DATA_SOURCES
-from azure_backup_emulator.items import WORKLOADS
+from azure_backup_emulator.model.instances import DATA_SOURCES
+from azure_backup_emulator.model.items import WORKLOADS
 from azure_backup_emulator.seed import DEFAULT, SeededItem
 from tests.support.tasks import Store, TaskInstance, run
 

@@ -17,7 +17,7 @@ from airflow_provider_azbackup.core.wire import Answer, Call, Lost, Reply
 from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
 from airflow_provider_azbackup.runtime import clock as clocks
 from airflow_provider_azbackup.triggerer.poller import Poller
-from azure_backup_emulator.gateway import Ask
+from azure_backup_emulator.arm import gateway
 from azure_backup_emulator.service import Service
 
 T = TypeVar("T")
@@ -203,7 +203,7 @@ class Azure:
 
     def _answer(self, call: Call) -> Answer:
         now, service = self.clock.now(), self.service
-        ask = Ask(
+        ask = gateway.Request(
             method=call.method,
             path=call.path,
             query={"api-version": "2026-07-01", **dict(call.query)},

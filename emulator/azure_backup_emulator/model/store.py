@@ -17,7 +17,7 @@ LASTING = "lasting"  # keys and certificates: what a reset leaves alone
 REMEMBERED = 20_000
 
 
-class Memory:
+class Store:
     """Keeps nothing beyond the process: what an emulator without a directory of its own has for a store."""
 
     def put(self, kind: str, key: str, value: Any) -> None:
@@ -45,7 +45,7 @@ class Memory:
         return kept
 
 
-class Store(Memory):
+class FileStore(Store):
     """Facts in a SQLite file, readable by its owner alone. Calls must not overlap.
 
     :raises OSError: if another emulator has the file open, or it is no such file.
@@ -91,7 +91,7 @@ class Log:
     Apart, because tests count backups, and polling must not push them out.
     """
 
-    def __init__(self, store: Memory) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._books: dict[bool, deque[dict[str, Any]]] = {True: deque(), False: deque()}
         self._number = 0

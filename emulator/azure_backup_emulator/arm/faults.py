@@ -7,8 +7,8 @@ import uuid
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from azure_backup_emulator.checks import made
-from azure_backup_emulator.store import Memory
+from azure_backup_emulator.model.checks import made
+from azure_backup_emulator.model.store import Store
 
 # Code, message and x-ms-failure-cause of each status, as recorded.
 RECORDED: dict[int, tuple[str, str, str]] = {
@@ -168,7 +168,7 @@ class Fault:
 class Faults:
     """The faults in force, in the order they were added; the first that matches a request befalls it."""
 
-    def __init__(self, store: Memory) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self.seen: dict[str, int] = {}
         self.known: dict[str, Fault] = {}

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from azure_backup_emulator.checks import made
-from azure_backup_emulator.instances import BackupVault, Instance
-from azure_backup_emulator.items import WORKLOADS, Item, Protection, Vault
-from azure_backup_emulator.jobs import (
+from azure_backup_emulator.model.checks import made
+from azure_backup_emulator.model.instances import BackupVault, Instance
+from azure_backup_emulator.model.items import WORKLOADS, Item, Protection, Vault
+from azure_backup_emulator.model.jobs import (
     ENDINGS,
     Job,
     Json,
@@ -20,7 +20,7 @@ from azure_backup_emulator.jobs import (
     in_real_seconds,
     one_of,
 )
-from azure_backup_emulator.store import Memory
+from azure_backup_emulator.model.store import Store
 
 OTHER_SECONDS = 60.0  # ConfigureBackup, DisableBackup and the like
 BUSY_SECONDS = 1.0
@@ -109,7 +109,7 @@ class World:
     :param store: where jobs, operations and plans are kept; what it holds is there from the start.
     """
 
-    def __init__(self, inventory: Inventory, speed: float, store: Memory) -> None:
+    def __init__(self, inventory: Inventory, speed: float, store: Store) -> None:
         self.speed, self.store = speed, store
         self.tenant, self.subscription = inventory.tenant, inventory.subscription
         self.region, self.policies = inventory.region, inventory.policies

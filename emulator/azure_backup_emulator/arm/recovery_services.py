@@ -9,13 +9,16 @@ from datetime import datetime
 from functools import partial
 from operator import attrgetter, itemgetter
 
-from azure_backup_emulator import gateway, item_bodies, job_bodies, restores
-from azure_backup_emulator.gateway import Answer, Call, Route, invalid, not_found
-from azure_backup_emulator.instance_routes import DATA_PROTECTION
-from azure_backup_emulator.items import WORKLOADS, Item
-from azure_backup_emulator.jobs import Job, Json, Plan
-from azure_backup_emulator.model import RefusalError
-from azure_backup_emulator.times import read_moment
+from azure_backup_emulator.arm import gateway
+from azure_backup_emulator.arm import recovery_services_restores as restores
+from azure_backup_emulator.arm.backup_vaults import DATA_PROTECTION
+from azure_backup_emulator.arm.gateway import Call, Response, Route, invalid, not_found
+from azure_backup_emulator.bodies import items as item_bodies
+from azure_backup_emulator.bodies import jobs as job_bodies
+from azure_backup_emulator.bodies.times import read_moment
+from azure_backup_emulator.model.items import WORKLOADS, Item
+from azure_backup_emulator.model.jobs import Job, Json, Plan
+from azure_backup_emulator.model.world import RefusalError
 
 BACKUP_TYPES = (
     "Full",
@@ -28,28 +31,28 @@ BACKUP_TYPES = (
 )
 
 
-def list_subscriptions(call: Call) -> Answer:
+def list_subscriptions(call: Call) -> Response:
     """Those in which the caller may do anything at all: what `az login` asks for first."""
     world = call.world
     seen = [item_bodies.subscription(world.subscription, world.tenant)] if call.principal.actions else []
-    return Answer(body={"value": seen, "count": {"type": "Total", "value": len(seen)}})
+    return Response(body={"value": seen, "count": {"type": "Total", "value": len(seen)}})
 
 
-def list_vaults(call: Call) -> Answer:
+def list_vaults(call: Call) -> Response:
     return call.page(call.world.vaults, item_bodies.vault, attrgetter("path"))
 
 
-def get_vault(call: Call) -> Answer:
-    return Answer(body=item_bodies.vault(call.vault()))
+def get_vault(call: Call) -> Response:
+    return Response(body=item_bodies.vault(call.vault()))
 
 
-def list_guards(call: Call) -> Answer:
+def list_guards(call: Call) -> Response:
     """No vault here has a Resource Guard; `az backup restore` asks before it starts anything."""
     call.vault()
-    return Answer(body={"value": []})
+    return Response(body={"value": []})
 
 
-def list_items(call: Call) -> Answer:
+def list_items(call: Call) -> Response:
     keys = (
         "backupManagementType",
         "itemType",
@@ -76,13 +79,13 @@ def _item_body(call: Call, item: Item, expand: bool = False) -> Json:
         call.history(item),
         call.now,
         protection=call.world.protection_of(item, call.now),
-        base=call.ask.base,
+        base=call.request.base,
         expand=expand,
     )
 
 
-def get_item(call: Call) -> Answer:
-    return Answer(body=_item_body(call, call.item(), "expand" in call.filters("expand")))
+def get_item(call: Call) -> Response:
+    return Response(body=_item_body(call, call.item(), "expand" in call.filters("expand")))
 
 
 def _policies(call: Call) -> dict[str, list[Item]]:
@@ -93,7 +96,7 @@ def _policies(call: Call) -> dict[str, list[Item]]:
     return found
 
 
-def list_policies(call: Call) -> Answer:
+def list_policies(call: Call) -> Response:
     """The policies that items of the vault have. One that no item has is not known to the emulator."""
     wanted = call.filters("backupManagementType", "workloadType", "fabricName", "name")
     found = [
@@ -106,14 +109,14 @@ def list_policies(call: Call) -> Answer:
     return call.page(found, item_bodies.policy, lambda items: items[0].policy)
 
 
-def get_policy(call: Call) -> Answer:
+def get_policy(call: Call) -> Response:
     items = _policies(call).get(call.parts["policy"].lower())
     if items is None:
         raise not_found(f"The backup policy '{call.parts['policy']}' was not found in this vault.")
-    return Answer(body=item_bodies.policy(items))
+    return Response(body=item_bodies.policy(items))
 
 
-def list_containers(call: Call) -> Answer:
+def list_containers(call: Call) -> Response:
     wanted = call.filters("backupManagementType", "friendlyName", "status")
     found = {
         body["id"]: body
@@ -126,9 +129,9 @@ def list_containers(call: Call) -> Answer:
     return call.page(list(found.items()), itemgetter(1), itemgetter(0))
 
 
-def back_up(call: Call) -> Answer:
+def back_up(call: Call) -> Response:
     item = call.item()
-    asked = call.ask.json().get("properties")
+    asked = call.request.json().get("properties")
     workload = item.workload
     if not isinstance(asked, dict) or asked.get("objectType") != workload.backup_request:
         raise invalid(
@@ -176,23 +179,23 @@ def _expiry(call: Call, text: str | None) -> float | None:
     return at
 
 
-def get_operation(call: Call) -> Answer:
-    return Answer(body=job_bodies.operation(call.operation(), call.now))
+def get_operation(call: Call) -> Response:
+    return Response(body=job_bodies.operation(call.operation(), call.now))
 
 
-def item_operation_result(call: Call) -> Answer:
+def item_operation_result(call: Call) -> Response:
     """202 while the operation runs, then 204: never a job id, as recorded."""
     operation = call.operation()
     running = call.now < operation.ready or operation.ending == "InProgress"
     answer = call.accepted(operation, call.item().path, "operationsStatus")
     if not running:
         answer.headers.pop("Location")
-    return Answer(status=202 if running else 204, body={} if running else None, headers=answer.headers)
+    return Response(status=202 if running else 204, body={} if running else None, headers=answer.headers)
 
 
-def vault_operation_result(call: Call) -> Answer:
+def vault_operation_result(call: Call) -> Response:
     operation = call.operation()
-    return Answer(status=202 if call.now < operation.ready else 204)
+    return Response(status=202 if call.now < operation.ready else 204)
 
 
 def _jobs_wanted(call: Call) -> tuple[dict[str, str], float, float]:
@@ -202,7 +205,7 @@ def _jobs_wanted(call: Call) -> tuple[dict[str, str], float, float]:
     return wanted, first, _window(wanted.get("endTime"), math.inf)
 
 
-def list_jobs(call: Call) -> Answer:
+def list_jobs(call: Call) -> Response:
     vault = call.vault()
     wanted, first, last = _jobs_wanted(call)
     found = [
@@ -237,11 +240,11 @@ def _job_body(call: Call, job: Job, *, full: bool) -> Json:
     return job_bodies.job(job, call.now, vault_path=call.parts["vault_path"], full=full)
 
 
-def get_job(call: Call) -> Answer:
-    return Answer(body=_job_body(call, call.job(), full=True))
+def get_job(call: Call) -> Response:
+    return Response(body=_job_body(call, call.job(), full=True))
 
 
-def export_jobs(call: Call) -> Answer:
+def export_jobs(call: Call) -> Response:
     """Accept an export. The file that its result names does not exist: there is no emulated storage."""
     vault = call.vault()
     _jobs_wanted(call)
@@ -249,18 +252,18 @@ def export_jobs(call: Call) -> Answer:
     return _exporting(call, f"{vault.path}/backupJobs/operationResults/{operation.id}")
 
 
-def _exporting(call: Call, path: str, body: Json | None = None) -> Answer:
-    address = f"{call.ask.base}{path}?api-version={call.ask.query['api-version']}"
-    return Answer(status=202, body=body, headers={"Location": address, "Retry-After": call.retry_after()})
+def _exporting(call: Call, path: str, body: Json | None = None) -> Response:
+    address = f"{call.request.base}{path}?api-version={call.request.query['api-version']}"
+    return Response(status=202, body=body, headers={"Location": address, "Retry-After": call.retry_after()})
 
 
-def export_result(call: Call) -> Answer:
+def export_result(call: Call) -> Response:
     operation = call.operation()
     body = job_bodies.export(operation, call.now)
-    return Answer(body=body) if call.now >= operation.ready else _exporting(call, call.ask.path, body)
+    return Response(body=body) if call.now >= operation.ready else _exporting(call, call.request.path, body)
 
 
-def cancel_job(call: Call) -> Answer:
+def cancel_job(call: Call) -> Response:
     job = call.job()
     operation = call.world.cancel(job, call.now)
     path = f"{job.item.vault.path}/backupJobs/{job.id}"
@@ -268,13 +271,13 @@ def cancel_job(call: Call) -> Answer:
     return call.accepted(operation, path, "operationsStatus", "2019-05-13-preview")
 
 
-def job_operation_result(call: Call) -> Answer:
+def job_operation_result(call: Call) -> Response:
     call.job()
     call.operation()
-    return Answer(status=204)
+    return Response(status=204)
 
 
-def list_points(call: Call) -> Answer:
+def list_points(call: Call) -> Response:
     item = call.item()
     wanted = call.filters("startDate", "endDate", "restorePointQueryType", "extendedInfo")
     first, last = _window(wanted.get("startDate"), -math.inf), _window(wanted.get("endDate"), math.inf)
@@ -289,7 +292,7 @@ def list_points(call: Call) -> Answer:
         and (item.workload.management != "AzureWorkload" or job.backup_type in QUERY_TYPES[query])
     ]
     log = call.log(item) if query in ("Log", "All") else None
-    version = call.ask.query["api-version"]
+    version = call.request.query["api-version"]
 
     def body(job: Job | None) -> Json:
         if job is None:
@@ -315,23 +318,23 @@ QUERY_TYPES: Mapping[str, Sequence[str]] = {
 }
 
 
-def get_point(call: Call) -> Answer:
-    if call.parts["point"] == restores.RANGE and (log := call.log(call.item())):
-        return Answer(body=item_bodies.log_range(call.item(), *log))
-    version = call.ask.query["api-version"]
-    return Answer(body=item_bodies.recovery_point(call.point(), call.now, version))
+def get_point(call: Call) -> Response:
+    if call.parts["point"] == item_bodies.RANGE and (log := call.log(call.item())):
+        return Response(body=item_bodies.log_range(call.item(), *log))
+    version = call.request.query["api-version"]
+    return Response(body=item_bodies.recovery_point(call.point(), call.now, version))
 
 
-def restore(call: Call) -> Answer:
+def restore(call: Call) -> Response:
     item, name = call.item(), call.parts["point"]
     for action in _RESTORES_VM if item.kind == "VM" else ():
         call.need(action)
     log = call.log(item)
     at: float | None = None
-    if name != restores.RANGE or log is None:
+    if name != item_bodies.RANGE or log is None:
         point = call.point()
         at = point.point_at
-    found = call.ask.json().get("properties")
+    found = call.request.json().get("properties")
     asked: Json = found if isinstance(found, dict) else {}
     if reason := restores.mistake(asked, item, name, log):
         raise invalid(reason)
@@ -341,8 +344,8 @@ def restore(call: Call) -> Answer:
     return call.accepted(operation, item.path, "operationsStatus")
 
 
-def backup_status(call: Call) -> Answer:
-    asked = call.ask.json()
+def backup_status(call: Call) -> Response:
+    asked = call.request.json()
     source = str(asked.get("resourceId", ""))
     match = re.fullmatch(
         r"/subscriptions/[^/]+/resourceGroups/([^/]+)/providers/.*/([^/]+)", source, re.IGNORECASE
@@ -350,10 +353,10 @@ def backup_status(call: Call) -> Answer:
     if asked.get("resourceType") != "VM" or match is None:
         raise invalid("resourceType must be VM and resourceId the ARM id of a virtual machine.")
     found = [i for i in call.world.items if i.kind == "VM" and i.source_id.lower() == source.lower()]
-    return Answer(body=item_bodies.backup_status(found[0] if found else None, match[2], match[1]))
+    return Response(body=item_bodies.backup_status(found[0] if found else None, match[2], match[1]))
 
 
-def usage(call: Call) -> Answer:
+def usage(call: Call) -> Response:
     kind = call.filters("type").get("type", "BackupProtectedItemCountSummary")
     counted = [item.workload.management for item in call.items()]
     if kind == "BackupProtectionContainerCountSummary":
@@ -361,7 +364,7 @@ def usage(call: Call) -> Answer:
             management for management, _ in {(i.workload.management, i.container) for i in call.items()}
         ]
     kinds = dict.fromkeys(workload.management for workload in WORKLOADS.values())
-    return Answer(body={"value": [item_bodies.usage(each, counted.count(each)) for each in kinds]})
+    return Response(body={"value": [item_bodies.usage(each, counted.count(each)) for each in kinds]})
 
 
 SUB = r"/subscriptions/(?P<sub>[^/]+)"
@@ -379,7 +382,7 @@ _ITEMS = "vaults/backupFabrics/protectionContainers/protectedItems"
 _RESTORES_VM = (f"{gateway.RECOVERY_SERVICES}/{_ITEMS}/read", f"{gateway.RECOVERY_SERVICES}/vaults/read")
 
 
-def _route(method: str, path: str, action: str, handler: Callable[[Call], Answer]) -> Route:
+def _route(method: str, path: str, action: str, handler: Callable[[Call], Response]) -> Route:
     return Route(method, re.compile(path + "/?", re.IGNORECASE), action, handler)
 
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from azure_backup_emulator.jobs import Json
-from azure_backup_emulator.model import RefusalError
-from azure_backup_emulator.store import Memory
-from azure_backup_emulator.times import moment
+from azure_backup_emulator.bodies.times import moment
+from azure_backup_emulator.model.jobs import Json
+from azure_backup_emulator.model.store import Store
+from azure_backup_emulator.model.world import RefusalError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -66,7 +66,7 @@ class Identity:
     :param store: keeps the one key that all tokens and secrets come from, so that both outlive a restart.
     """
 
-    def __init__(self, seed: Mapping[str, Any], clock: Callable[[], float], store: Memory) -> None:
+    def __init__(self, seed: Mapping[str, Any], clock: Callable[[], float], store: Store) -> None:
         self.clock = clock
         self._key = bytes.fromhex(store.lasting("key", lambda: secrets.token_hex(32)))
         self.tenant = str(seed["tenant_id"])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from azure_backup_emulator.items import Item, Phase, Vault, Workload
+from azure_backup_emulator.model.items import Item, Phase, Vault, Workload
 
 # The one error of an operation that was recorded; whatever the data source, it is a failed precheck.
 _NO_PERMISSION = {

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from azure_backup_emulator.checks import made
-from azure_backup_emulator.items import VALIDATION, Item, Phase
+from azure_backup_emulator.model.checks import made
+from azure_backup_emulator.model.items import VALIDATION, Item, Phase
 
 Json = dict[str, Any]
 OPERATION_SECONDS = 1.0

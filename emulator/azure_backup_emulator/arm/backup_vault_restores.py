@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from azure_backup_emulator.jobs import Json
+from azure_backup_emulator.model.jobs import Json
 
 STORES = ("VaultStore", "OperationalStore", "ArchiveStore", "SnapshotStore")
 # How far back the blobs of an account under operational backup can be taken.

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from functools import partial
 from operator import attrgetter, itemgetter
 
-from azure_backup_emulator import gateway, instance_restores
-from azure_backup_emulator import instance_bodies as bodies
-from azure_backup_emulator.gateway import Answer, Call, Route, not_found
-from azure_backup_emulator.instances import CONFIGURED, BackupVault, Instance
-from azure_backup_emulator.jobs import Job, Json, Operation
-from azure_backup_emulator.model import RefusalError
-from azure_backup_emulator.times import read_moment
+from azure_backup_emulator.arm import backup_vault_restores as restores
+from azure_backup_emulator.arm import gateway
+from azure_backup_emulator.arm.gateway import Call, Response, Route, not_found
+from azure_backup_emulator.bodies import instances as bodies
+from azure_backup_emulator.bodies.times import read_moment
+from azure_backup_emulator.model.instances import CONFIGURED, BackupVault, Instance
+from azure_backup_emulator.model.jobs import Job, Json, Operation
+from azure_backup_emulator.model.world import RefusalError
 
 
 def _refused(code: str, message: str) -> RefusalError:
@@ -41,17 +42,17 @@ def _instance(call: Call) -> Instance:
     raise not_found(f"The backup instance '{call.parts['instance']}' was not found in this vault.")
 
 
-def list_vaults(call: Call) -> Answer:
+def list_vaults(call: Call) -> Response:
     group = call.parts.get("group", "").lower()
     found = [vault for vault in call.world.backup_vaults if group in ("", vault.group.lower())]
     return call.page(found, bodies.vault, attrgetter("path"))
 
 
-def get_vault(call: Call) -> Answer:
-    return Answer(body=bodies.vault(_vault(call)))
+def get_vault(call: Call) -> Response:
+    return Response(body=bodies.vault(_vault(call)))
 
 
-def list_instances(call: Call) -> Answer:
+def list_instances(call: Call) -> Response:
     return call.page(_instances(call), partial(_instance_body, call), attrgetter("path"))
 
 
@@ -59,29 +60,29 @@ def _instance_body(call: Call, item: Instance) -> Json:
     return bodies.instance(item, call.world.protection_of(item, call.now).state or CONFIGURED)
 
 
-def get_instance(call: Call) -> Answer:
-    return Answer(body=_instance_body(call, _instance(call)))
+def get_instance(call: Call) -> Response:
+    return Response(body=_instance_body(call, _instance(call)))
 
 
-def list_policies(call: Call) -> Answer:
+def list_policies(call: Call) -> Response:
     vault = _vault(call)
     return call.page(
         list(call.world.policies.items()), lambda each: bodies.policy(vault, *each), itemgetter(0)
     )
 
 
-def get_policy(call: Call) -> Answer:
+def get_policy(call: Call) -> Response:
     vault, wanted = _vault(call), call.parts["policy"].lower()
     for name, described in call.world.policies.items():
         if name.lower() == wanted:
-            return Answer(body=bodies.policy(vault, name, described))
+            return Response(body=bodies.policy(vault, name, described))
     raise not_found(f"The backup policy '{call.parts['policy']}' was not found in this vault.")
 
 
-def back_up(call: Call) -> Answer:
+def back_up(call: Call) -> Response:
     """Azure's codes for what is wrong with such a request are not published; these are the emulator's own."""
     item = _instance(call)
-    options = call.ask.json().get("backupRuleOptions")
+    options = call.request.json().get("backupRuleOptions")
     if not isinstance(options, dict) or not isinstance(options.get("triggerOption"), dict):
         raise _refused(
             "UserErrorInvalidRequest", "backupRuleOptions with ruleName and triggerOption is needed."
@@ -102,14 +103,14 @@ def back_up(call: Call) -> Answer:
     return _accepted(call, call.world.back_up(item, call.now, request={"rule": rule, "tag": tag}))
 
 
-def _accepted(call: Call, operation: Operation) -> Answer:
+def _accepted(call: Call, operation: Operation) -> Response:
     """202 with the two addresses of an operation, plain as recorded."""
-    name, version = bodies.operation_name(operation.id), call.ask.query["api-version"]
-    vault, base = _vault(call), call.ask.base
+    name, version = bodies.operation_name(operation.id), call.request.query["api-version"]
+    vault, base = _vault(call), call.request.base
     location = (
         f"/subscriptions/{vault.subscription}/providers/Microsoft.DataProtection/locations/{vault.region}"
     )
-    return Answer(
+    return Response(
         status=202,
         headers={
             "Azure-AsyncOperation": f"{base}{vault.path}/operationStatus/{name}?api-version={version}",
@@ -127,30 +128,30 @@ def _operation(call: Call) -> Operation:
     return operation
 
 
-def get_operation(call: Call) -> Answer:
-    return Answer(body=bodies.operation(_operation(call), call.now, call.ask.path))
+def get_operation(call: Call) -> Response:
+    return Response(body=bodies.operation(_operation(call), call.now, call.request.path))
 
 
-def get_vault_operation(call: Call) -> Answer:
+def get_vault_operation(call: Call) -> Response:
     _vault(call)
     return get_operation(call)
 
 
-def get_operation_result(call: Call) -> Answer:
+def get_operation_result(call: Call) -> Response:
     """What the ``Location`` of a 202 leads to: 202 while the operation runs, then the job that it made."""
     operation = _operation(call)
-    status = call.ask.path.replace("/operationResults/", "/operationStatus/")
-    version = call.ask.query["api-version"]
-    headers = {"Azure-AsyncOperation": f"{call.ask.base}{status}?api-version={version}"}
+    status = call.request.path.replace("/operationResults/", "/operationStatus/")
+    version = call.request.query["api-version"]
+    headers = {"Azure-AsyncOperation": f"{call.request.base}{status}?api-version={version}"}
     if call.now < operation.ready or operation.ending == "InProgress":
         more = {
-            "Location": f"{call.ask.base}{call.ask.path}?api-version={version}",
+            "Location": f"{call.request.base}{call.request.path}?api-version={version}",
             "Retry-After": call.retry_after(),
         }
-        return Answer(status=202, headers={**headers, **more})
+        return Response(status=202, headers={**headers, **more})
     if operation.error is not None:
         raise _refused(operation.error["code"], operation.error["message"])
-    return Answer(body=bodies.job_name(operation), headers=headers)
+    return Response(body=bodies.job_name(operation), headers=headers)
 
 
 def _job(call: Call) -> Job:
@@ -165,7 +166,7 @@ def _job_body(call: Call, job: Job, *, full: bool) -> Json:
     return bodies.job(job, call.now, job.item, vault_path=call.parts["vault_path"], full=full)
 
 
-def list_jobs(call: Call) -> Answer:
+def list_jobs(call: Call) -> Response:
     """All there are, oldest first: what was recorded was in no order, and could not be narrowed down."""
     vault = _vault(call)
     found = [
@@ -178,8 +179,8 @@ def list_jobs(call: Call) -> Answer:
     return answer
 
 
-def get_job(call: Call) -> Answer:
-    return Answer(body=_job_body(call, _job(call), full=True))
+def get_job(call: Call) -> Response:
+    return Response(body=_job_body(call, _job(call), full=True))
 
 
 def _points(call: Call, item: Instance) -> list[Job]:
@@ -188,47 +189,47 @@ def _points(call: Call, item: Instance) -> list[Job]:
     return [job for job in reversed(call.history(item)) if job.ended(call.now) in good]
 
 
-def list_points(call: Call) -> Answer:
+def list_points(call: Call) -> Response:
     item = _instance(call)
     return call.page(
         _points(call, item), lambda job: bodies.recovery_point(job, item, call.now), attrgetter("id")
     )
 
 
-def get_point(call: Call) -> Answer:
+def get_point(call: Call) -> Response:
     item = _instance(call)
     for job in _points(call, item):
         if bodies.point_name(job) == call.parts["point"]:
-            return Answer(body=bodies.recovery_point(job, item, call.now))
+            return Response(body=bodies.recovery_point(job, item, call.now))
     raise not_found(f"The recovery point '{call.parts['point']}' was not found.")
 
 
 def _reach(call: Call, item: Instance) -> tuple[float, float] | None:
     """From when to when blobs can be taken back; None where there is no operational backup of blobs."""
     goes_on = item.kind == "Blob" and not call.world.policies[item.policy]["rules"]
-    return (call.now - instance_restores.KEPT_SECONDS, call.now) if goes_on else None
+    return (call.now - restores.KEPT_SECONDS, call.now) if goes_on else None
 
 
-def find_ranges(call: Call) -> Answer:
+def find_ranges(call: Call) -> Response:
     """Say to which moments an instance can be taken back; of what has recovery points, to none."""
     item = _instance(call)
-    if call.ask.json().get("sourceDataStoreType") not in instance_restores.STORES:
+    if call.request.json().get("sourceDataStoreType") not in restores.STORES:
         raise _refused("UserErrorInvalidRequest", "sourceDataStoreType is needed.")
-    return Answer(body=bodies.ranges(item, _reach(call, item)))
+    return Response(body=bodies.ranges(item, _reach(call, item)))
 
 
 def _restore_request(call: Call, item: Instance, asked: object) -> Json:
     """Check a restore request as far as the emulator understands it; return what a job keeps of it."""
     if not isinstance(asked, dict):
         raise _refused("UserErrorInvalidRequest", "A restore request with restoreTargetInfo is needed.")
-    if wrong := instance_restores.mistake(asked, item.kind):
+    if wrong := restores.mistake(asked, item.kind):
         raise _refused("UserErrorInvalidRequest", wrong)
     kept: Json = {
         "asked": asked,
         "sourceDataStoreType": asked["sourceDataStoreType"],
-        "destination": instance_restores.destination(asked["restoreTargetInfo"]),
+        "destination": restores.destination(asked["restoreTargetInfo"]),
     }
-    if asked["objectType"] == instance_restores.BY_TIME:
+    if asked["objectType"] == restores.BY_TIME:
         first, last = _reach(call, item) or (math.inf, -math.inf)
         try:
             at = read_moment(asked.get("recoveryPointTime"))
@@ -251,13 +252,13 @@ def _restore_request(call: Call, item: Instance, asked: object) -> Json:
     )
 
 
-def validate_restore(call: Call) -> Answer:
+def validate_restore(call: Call) -> Response:
     """Say by an operation whether a restore would work; it makes no job, and fails inside a 200."""
     item, world = _instance(call), call.world
     plan = world.plans[item.path]
     failed = None
     try:
-        _restore_request(call, item, call.ask.json().get("restoreRequestObject"))
+        _restore_request(call, item, call.request.json().get("restoreRequestObject"))
     except RefusalError as refused:
         failed = {"code": refused.code, "message": refused.message}
     if plan.validation == "InProgress":
@@ -269,9 +270,9 @@ def validate_restore(call: Call) -> Answer:
     return _accepted(call, world.add_operation(call.now, plan, ending="NoProperties"))
 
 
-def restore(call: Call) -> Answer:
+def restore(call: Call) -> Response:
     item, world = _instance(call), call.world
-    request = _restore_request(call, item, call.ask.json())
+    request = _restore_request(call, item, call.request.json())
     plan = world.plans[item.path]
     if plan.operation == "Failed":
         error = dict(item.workload.operation_failed or {})
@@ -293,7 +294,7 @@ OPERATION = r"(?P<operation>[^/]+)"
 
 
 def _route(
-    method: str, path: str, action: str, handler: Callable[[Call], Answer], reads: int = 2000
+    method: str, path: str, action: str, handler: Callable[[Call], Response], reads: int = 2000
 ) -> Route:
     pattern = re.compile(path + "/?", re.IGNORECASE)
     return Route(method, pattern, action, handler, gateway.DATA_PROTECTION, reads)

@@ -1,6 +1,6 @@
 """Azure Resource Manager in front of the model: who asks, may they, is there budget left, what they named.
 
-Nothing here knows a socket: an :class:`Ask` goes in, an :class:`Answer` or a ``RefusalError`` comes out.
+Nothing here knows a socket. A :class:`Request` goes in; a :class:`Response` or a ``RefusalError`` comes out.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from email.utils import formatdate
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from azure_backup_emulator.identity import Principal
-from azure_backup_emulator.item_bodies import point_name
-from azure_backup_emulator.items import Item, Vault
-from azure_backup_emulator.jobs import Job, Json, Operation
-from azure_backup_emulator.model import RefusalError, World
+from azure_backup_emulator.arm.identity import Principal
+from azure_backup_emulator.bodies.items import point_name
+from azure_backup_emulator.model.items import Item, Vault
+from azure_backup_emulator.model.jobs import Job, Json, Operation
+from azure_backup_emulator.model.world import RefusalError, World
 
 RECOVERY_SERVICES, DATA_PROTECTION = "Microsoft.RecoveryServices", "Microsoft.DataProtection"
 JOBS_READ = f"{RECOVERY_SERVICES}/vaults/backupJobs/read"
@@ -32,7 +32,7 @@ SERVICE = {"x-ms-failure-cause": "service"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
+class Request:
     """A request. ``path`` is decoded, ``base`` is the scheme and host the caller used."""
 
     method: str
@@ -53,7 +53,7 @@ class Ask:
 
 
 @dataclass(kw_only=True)
-class Answer:
+class Response:
     """A response; ``body`` is JSON to be, None is no body at all."""
 
     status: int = 200
@@ -88,7 +88,7 @@ class Route:
     method: str
     pattern: re.Pattern[str]
     action: str
-    handler: Callable[[Call], Answer]
+    handler: Callable[[Call], Response]
     provider: str = RECOVERY_SERVICES
     reads: int = 1100  # an hour, of what is read here; job reads of Recovery Services vaults have their own
 
@@ -104,33 +104,33 @@ class Arm:
         self.newest_api_version: str | None = None
         self.budgets: dict[str, Budget] = {}
 
-    def answer(self, ask: Ask, principal: Principal) -> Answer:
+    def answer(self, request: Request, principal: Principal) -> Response:
         """Answer an authenticated request, or raise a RefusalError."""
-        if not ask.query.get("api-version"):
+        if not request.query.get("api-version"):
             raise RefusalError(
                 status=400,
                 code="MissingApiVersionParameter",
                 message="The api-version query parameter (?api-version=) is required for all requests.",
             )
-        self._check_version(ask)
-        path = re.sub("%3b", ";", ask.path, flags=re.IGNORECASE)
+        self._check_version(request)
+        path = re.sub("%3b", ";", request.path, flags=re.IGNORECASE)
         for route in self.routes:
-            match = route.pattern.fullmatch(path) if route.method == ask.method else None
+            match = route.pattern.fullmatch(path) if route.method == request.method else None
             if match:
-                return self._serve(route, Call(self, ask, match.groupdict(), principal, route.provider))
+                return self._serve(route, Call(self, request, match.groupdict(), principal, route.provider))
         raise RefusalError(
             status=404,
             code="InvalidResourceType",
-            message=f"The emulator has no {ask.method} {ask.path}.",
+            message=f"The emulator has no {request.method} {request.path}.",
             headers=GATEWAY,
         )
 
-    def _check_version(self, ask: Ask) -> None:
+    def _check_version(self, request: Request) -> None:
         """Refuse a version that this cloud does not know yet."""
-        version, newest = ask.query["api-version"], self.newest_api_version
+        version, newest = request.query["api-version"], self.newest_api_version
         if newest is None or version[:10] <= newest:
             return
-        named = re.search(r"/providers/([^/]+)/([^/]+)", ask.path)
+        named = re.search(r"/providers/([^/]+)/([^/]+)", request.path)
         region = self.world.region
         provider, kind = named.groups() if named else ("Microsoft.Resources", "subscriptions")
         raise RefusalError(
@@ -142,7 +142,7 @@ class Arm:
             headers=GATEWAY,
         )
 
-    def _serve(self, route: Route, call: Call) -> Answer:
+    def _serve(self, route: Route, call: Call) -> Response:
         subscription = call.parts.get("sub", self.world.subscription)
         if subscription.lower() != self.world.subscription.lower():
             raise RefusalError(
@@ -199,12 +199,12 @@ class Call:
     def __init__(
         self,
         arm: Arm,
-        ask: Ask,
+        request: Request,
         parts: Mapping[str, str],
         principal: Principal,
         provider: str = RECOVERY_SERVICES,
     ) -> None:
-        self.arm, self.ask, self.parts, self.principal = arm, ask, parts, principal
+        self.arm, self.request, self.parts, self.principal = arm, request, parts, principal
         self.provider = provider
         self.world, self.now = arm.world, arm.clock()
 
@@ -296,7 +296,7 @@ class Call:
 
     def filters(self, *known: str) -> dict[str, str]:
         """``$filter`` as a table; only ``eq`` and ``and``, as every known client sends it."""
-        text = self.ask.query.get("$filter", "").strip()
+        text = self.request.query.get("$filter", "").strip()
         found, at = {}, 0
         while at < len(text):
             term = _TERM.match(text, at)
@@ -306,13 +306,13 @@ class Call:
             at = term.end()
         return found
 
-    def page(self, values: Sequence[T], body: Callable[[T], Json], name: Callable[[T], str]) -> Answer:
+    def page(self, values: Sequence[T], body: Callable[[T], Json], name: Callable[[T], str]) -> Response:
         """One page, with a ``nextLink`` when there is more. The token names the last value seen.
 
         :param body: makes the body of one value; it is called for the values of this page only.
         :param name: returns the unique name of a value.
         """
-        token = self.ask.query.get("$skipToken", "")
+        token = self.request.query.get("$skipToken", "")
         try:
             seen = base64.urlsafe_b64decode(token.encode() + b"==").decode()
         except ValueError:
@@ -322,16 +322,16 @@ class Call:
         page: Json = {"value": [body(value) for value in some]}
         if start + len(some) < len(values):
             token = base64.urlsafe_b64encode(name(some[-1]).encode()).decode()
-            query = {**self.ask.query, "$skipToken": token}
-            page["nextLink"] = f"{self.ask.base}{self.ask.path}?" + "&".join(
+            query = {**self.request.query, "$skipToken": token}
+            page["nextLink"] = f"{self.request.base}{self.request.path}?" + "&".join(
                 f"{key}={quote(value, safe='')}" for key, value in query.items()
             )
-        return Answer(body=page)
+        return Response(body=page)
 
-    def accepted(self, operation: Operation, path: str, status: str, version: str | None = None) -> Answer:
+    def accepted(self, operation: Operation, path: str, status: str, version: str | None = None) -> Response:
         """202 with the two signed addresses of an operation."""
-        mine = self.ask.query["api-version"]
-        return Answer(
+        mine = self.request.query["api-version"]
+        return Response(
             status=202,
             headers={
                 "Azure-AsyncOperation": self._signed(f"{path}/{status}/{operation.id}", version or mine),
@@ -348,14 +348,14 @@ class Call:
         """An operation address of about 3.5 KB: certificate and signatures are filler of the real length."""
         ticks = int(self.now * 10_000_000) + 621_355_968_000_000_000
         c, s, h = (_filler(f"{part}{path}", size) for part, size in (("c", 1950), ("s", 256), ("h", 32)))
-        return f"{self.ask.base}{path}?api-version={version}&t={ticks}&c={c}&s={s}&h={h}"
+        return f"{self.request.base}{path}?api-version={version}&t={ticks}&c={c}&s={s}&h={h}"
 
 
 def _filler(seed: str, size: int) -> str:
     return base64.urlsafe_b64encode(hashlib.shake_256(seed.encode()).digest(size)).decode().rstrip("=")
 
 
-def trace_headers(ask: Ask, now: float) -> dict[str, str]:
+def trace_headers(request: Request, now: float) -> dict[str, str]:
     """The headers every recorded answer carries: Azure's own time, and the ids a support request needs."""
     identity = str(uuid.uuid4())
     found = {
@@ -367,8 +367,8 @@ def trace_headers(ask: Ask, now: float) -> dict[str, str]:
         "X-Content-Type-Options": "nosniff",
         "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
         "x-ms-request-id": identity,
-        "x-ms-correlation-request-id": ask.headers.get("x-ms-correlation-request-id", identity),
+        "x-ms-correlation-request-id": request.headers.get("x-ms-correlation-request-id", identity),
     }
-    if client := ask.headers.get("x-ms-client-request-id"):
+    if client := request.headers.get("x-ms-client-request-id"):
         found["x-ms-client-request-id"] = client
     return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from azure_backup_emulator.item_bodies import disk_names
-from azure_backup_emulator.jobs import Job, Json, Operation, older_vm_jobs
-from azure_backup_emulator.times import NEVER, american, clock_duration, duration, moment
+from azure_backup_emulator.bodies.items import disk_names
+from azure_backup_emulator.bodies.times import NEVER, american, clock_duration, duration, moment
+from azure_backup_emulator.model.jobs import Job, Json, Operation, older_vm_jobs
 
 
 def activity(job: Job) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from azure_backup_emulator.items import SOFT_DELETED_DAYS, Database, Item, Protection, Vault
-from azure_backup_emulator.jobs import Job, Json, Point
-from azure_backup_emulator.restores import RANGE
-from azure_backup_emulator.times import clock_duration, moment
+from azure_backup_emulator.bodies.times import clock_duration, moment
+from azure_backup_emulator.model.items import SOFT_DELETED_DAYS, Database, Item, Protection, Vault
+from azure_backup_emulator.model.jobs import Job, Json, Point
 
+# The name of the recovery point that stands for a database's logs; the names of all others are numbers.
+RANGE = "DefaultRangeRecoveryPoint"
 _ITEM_TYPE = "Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems"
 
 

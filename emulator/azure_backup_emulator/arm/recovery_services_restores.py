@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from azure_backup_emulator.items import Item
-from azure_backup_emulator.jobs import Json
-from azure_backup_emulator.times import read_moment
-
-RANGE = "DefaultRangeRecoveryPoint"  # the name of a database's log, where other recovery points have a number
+from azure_backup_emulator.bodies.items import RANGE
+from azure_backup_emulator.bodies.times import read_moment
+from azure_backup_emulator.model.items import Item
+from azure_backup_emulator.model.jobs import Json
 
 _MACHINE = ("IaasVMRestoreRequest", "IaasVMRestoreWithRehydrationRequest")
 _SHARE = ("AzureFileShareRestoreRequest",)

@@ -10,10 +10,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from azure_backup_emulator.instances import CONFIGURED, DATA_SOURCES, BackupVault, Instance
-from azure_backup_emulator.job_bodies import activity
-from azure_backup_emulator.jobs import Job, Json, Operation
-from azure_backup_emulator.times import NEVER, clock_duration, duration, moment
+from azure_backup_emulator.bodies.jobs import activity
+from azure_backup_emulator.bodies.times import NEVER, clock_duration, duration, moment
+from azure_backup_emulator.model.instances import CONFIGURED, DATA_SOURCES, BackupVault, Instance
+from azure_backup_emulator.model.jobs import Job, Json, Operation
 
 _TYPE = "Microsoft.DataProtection/backupVaults"
 # A job that ends well or not, in the words of older api-versions.

@@ -1,0 +1,1 @@
+"""JSON as the recorded service writes it."""
