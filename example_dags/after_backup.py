@@ -1,13 +1,15 @@
-"""Run something whenever a backup of a machine has ended, whoever has started it: a policy, a person, a DAG.
+"""Start a DAG whenever a backup of a VM has ended, no matter who started the backup.
 
-The asset `payroll-backups` is watched by a trigger that follows the vault's jobs in the triggerer. Each
-backup of the machine that ends well is told by an event of the asset, and an event starts this DAG. What ends
-between two looks comes in one event, and events that come together make one run. `report` reads what they
-carry. An end that says `redelivered` may have been told before: Airflow was killed when it was on its way.
+A trigger watches the asset `payroll-backups`: it follows the jobs of the vault in
+the triggerer. Backups that end well between two lists of the vault become one
+event of the asset, and the event starts this DAG. `report` prints what the event
+contains. An end marked `redelivered` may have been sent before, because a
+triggerer died.
 
-Watchers came with Airflow 3.0; below it, and when it is started by hand, there is nothing to report. Pausing
-the DAG ends the watch; when it goes on, what ended meanwhile is told. Leave `protected_item` out to follow
-everything in the vault, and name other `outcomes` to hear of failures.
+Watchers need Airflow 3.0. On older releases, and in a run started by hand, there
+is nothing to report. Pausing the DAG ends the watch; afterwards you receive what
+ended in between. Leave out `protected_item` to watch the whole vault, and set
+`outcomes` to include failures.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ else:
         watchers=[
             AssetWatcher(
                 name="azure-backup",
-                trigger=AzureBackupEventTrigger(protected_item="vm-good", outcomes=["succeeded"]),
+                trigger=AzureBackupEventTrigger(
+                    protected_item="vm-good", outcomes=["succeeded"]
+                ),
             )
         ],
     )
@@ -42,10 +46,19 @@ with DAG(
 
     @task
     def report(triggering_asset_events: Any = None) -> list[str]:
-        """Say which backups it was that ended."""
-        events = [event for found in (triggering_asset_events or {}).values() for event in found]
-        ended = [job for event in events for job in event.extra["payload"]["backups"]]
-        lines = [f"{job['item']}: {job['status']} at {job['end_time']}, job {job['job_id']}" for job in ended]
+        """Return which backups have ended."""
+        events = [
+            event
+            for found in (triggering_asset_events or {}).values()
+            for event in found
+        ]
+        ended = [
+            job for event in events for job in event.extra["payload"]["backups"]
+        ]
+        lines = [
+            f"{job['item']}: {job['status']} at {job['end_time']} ({job['job_id']})"
+            for job in ended
+        ]
         print(*lines or ["Started by hand: nothing has ended."], sep="\n")
         return lines
 

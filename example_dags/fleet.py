@@ -1,9 +1,9 @@
-"""Back up a fleet, one mapped task a machine, and patch it when every machine has its backup.
+"""Back up a fleet with one mapped task for each VM, then patch all of them.
 
-`machines` asks the vault what a policy protects, so nobody keeps a list: twenty machines, two hundred, a
-thousand. While Azure works, all of them wait in the triggerer, none holds a worker slot, and a look at the
-vault answers for all. If one of the backups fails, `patch_fleet` does not run; clear that one task and the
-fleet goes on.
+`machines` lists what a policy protects, so nobody has to keep a list of VMs.
+While Azure works, all tasks wait in the triggerer, none of them holds a worker
+slot, and one list of the vault serves all of them. If one backup fails,
+`patch_fleet` does not run. Clear that one mapped task and the fleet goes on.
 """
 
 from __future__ import annotations
@@ -12,9 +12,14 @@ from collections.abc import Iterable
 
 from airflow.providers.common.compat.sdk import DAG, task
 
-from airflow_provider_azbackup.operators import AzureBackupListProtectedItemsOperator, AzureBackupOperator
+from airflow_provider_azbackup.operators import (
+    AzureBackupListProtectedItemsOperator,
+    AzureBackupOperator,
+)
 
-with DAG(dag_id="azbackup_fleet", schedule=None, tags=["azure-backup"], doc_md=__doc__):
+with DAG(
+    dag_id="azbackup_fleet", schedule=None, tags=["azure-backup"], doc_md=__doc__
+):
     machines = AzureBackupListProtectedItemsOperator(
         task_id="machines",
         backup_management_type="AzureIaasVM",
@@ -29,7 +34,7 @@ with DAG(dag_id="azbackup_fleet", schedule=None, tags=["azure-backup"], doc_md=_
 
     @task
     def patch_fleet(job_ids: Iterable[str]) -> None:
-        """Do what must not be done while one machine is without a backup."""
-        print(f"Patching {len(list(job_ids))} machines, each behind a backup of its own.")
+        """Do what must not be done while one VM is without a backup."""
+        print(f"Patching {len(list(job_ids))} VMs, each after its own backup.")
 
     patch_fleet(backup.output)

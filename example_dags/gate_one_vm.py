@@ -1,10 +1,11 @@
-"""Patch a virtual machine only behind a backup of it that has completed.
+"""Patch a VM only after a backup of it has completed.
 
-`backup` starts an on-demand backup in Azure, then gives its worker slot back and waits in the triggerer. It
-succeeds when Azure says that the job completed, and fails in every other case; so `patch` runs behind a
-recovery point that exists, or not at all.
+`backup` starts an on-demand backup, then frees its worker slot and waits in the
+triggerer. It succeeds if Azure reports that the job completed, and fails in every
+other case. So `patch` runs after a proven backup, or not at all.
 
-On your own Azure: set the connection `azure_backup_default`, and name a machine that your vault protects.
+To run it on your own Azure, set up the connection `azure_backup_default` and name
+a VM that your vault protects.
 """
 
 from __future__ import annotations
@@ -13,12 +14,19 @@ from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_azbackup.operators import AzureBackupOperator
 
-with DAG(dag_id="azbackup_gate_one_vm", schedule=None, tags=["azure-backup"], doc_md=__doc__):
-    backup = AzureBackupOperator(task_id="backup", protected_item="vm-good", deferrable=True)
+with DAG(
+    dag_id="azbackup_gate_one_vm",
+    schedule=None,
+    tags=["azure-backup"],
+    doc_md=__doc__,
+):
+    backup = AzureBackupOperator(
+        task_id="backup", protected_item="vm-good", deferrable=True
+    )
 
     @task
     def patch(job_id: str) -> None:
         """Do what must not be done without a backup."""
-        print(f"Patching vm-good; the way back is the recovery point of job {job_id}.")
+        print(f"Patching vm-good. Its recovery point is that of job {job_id}.")
 
     patch(backup.output)

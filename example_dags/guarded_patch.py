@@ -1,11 +1,11 @@
-"""Patch a machine behind a backup of its own, and have it back as it was if the patch goes wrong.
+"""Patch a VM after a backup of it, and restore that backup if the patch fails.
 
-The tasks of the `with` block run behind the backup. Here `patch` fails, as patches do: so `restore` brings
-back the disks from the very recovery point that the backup has made, and the run counts as failed. When
-nothing fails, `restore` is skipped.
+The tasks of the `with` block run after the backup. Here `patch` fails, so
+`restore` restores the disks from the recovery point that the backup has made, and
+the run counts as failed. If nothing fails, `restore` is skipped.
 
-On your own Azure: name your machine, and a storage account in the vault's region. `disks` leaves the machine
-alone; `original_vm` puts the disks back into it.
+To run it on your own Azure, name your VM, and a storage account in the region of
+the vault. `disks` does not touch the VM; `original_vm` replaces its disks.
 """
 
 from __future__ import annotations
@@ -21,18 +21,25 @@ STAGING = (
 )
 
 with (
-    DAG(dag_id="azbackup_guarded_patch", schedule=None, tags=["azure-backup"], doc_md=__doc__),
-    backed_up("vm-patched", restore_to=disks(storage_account_id=STAGING), deferrable=True),
+    DAG(
+        dag_id="azbackup_guarded_patch",
+        schedule=None,
+        tags=["azure-backup"],
+        doc_md=__doc__,
+    ),
+    backed_up(
+        "vm-patched", restore_to=disks(storage_account_id=STAGING), deferrable=True
+    ),
 ):
 
     @task
     def patch() -> None:
-        """Do what may go wrong."""
+        """Do the risky work."""
         raise RuntimeError("the patch broke vm-patched")
 
     @task
     def check() -> None:
-        """Do what is only worth doing if it went well."""
+        """Do what depends on it."""
         print("vm-patched answers.")
 
     patch() >> check()

@@ -1,4 +1,4 @@
-"""What can be done for which workload: every cell of the table in the README, done."""
+"""What can be done for which workload: every cell of the table in docs/workloads.md, done."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from airflow_provider_azbackup.restore_to import (
 )
 from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor, AzureBackupJobSensor
 from azure_backup_emulator import Emulator
-from tests.repository.test_readme import table_under
+from tests.support.pages import table_under
 from tests.support.tasks import TaskInstance, run
 
 HERE = {"vault_name": "demo-backup-vault", "vault_type": "DataProtection"}
@@ -33,7 +33,7 @@ GROUP = "/subscriptions/00000000-0000-0000-0000-00000000d3a0/resourceGroups/demo
 STAGING = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/staging"
 DRILL = f"{GROUP}/providers/Microsoft.Compute/disks/drill"
 DUMPS = "https://staging.blob.core.windows.net/dumps"
-# As the README calls it: an item of the emulator's, its vault, where to restore it to.
+# As the table calls it: an item of the emulator's, its vault, where to restore it to.
 WORKLOADS: Mapping[str, tuple[str, Mapping[str, str], Any]] = {
     "Azure VM": ("vm-good", {}, disks(storage_account_id=STAGING)),
     "Azure file share": ("documents", {}, original_share(copy_options="Overwrite")),
@@ -119,10 +119,10 @@ def test_it_says_that_it_cannot(azure: Emulator, clock: Any, workload: str, what
     assert not azure.count("POST", "/subscriptions/")
 
 
-def test_the_readme_says_what_is_so() -> None:
-    told = {
+def test_the_table_of_workloads_is_right() -> None:
+    table = {
         (row[0], what): cell.rstrip(" |") == "yes"
-        for row in table_under("## What it can do, by workload")
+        for row in table_under("workloads.md", "## What it can do")
         for what, cell in zip(DOES, row[1:], strict=True)
     }
-    assert told == {cell: cell not in CANNOT for cell in CELLS}
+    assert table == {cell: cell not in CANNOT for cell in CELLS}

@@ -359,7 +359,7 @@ def measure(home: Path, *, waits: int, interval: float = 60.0, celery: bool = Fa
             },
         ) as stack:
             stack.wait_for_dags("gates")
-            # Elsewhere the workers have machines of their own, so here they come behind the triggerers.
+            # Elsewhere the workers have their own computers, so here they get less time than the triggerers.
             for each in stack.workers or ("scheduler",):  # without Celery they are children of the scheduler
                 stack.lower(each)
             return Fleet(stack, azure, waits=waits, starts=starts).play()
@@ -369,8 +369,8 @@ def table(report: Report) -> str:
     """Return the report as rows."""
     rows = {
         "gates": report.waits,
-        "opened, behind a backup that succeeded": report.opened,
-        "kept shut, behind one that failed": report.shut,
+        "opened after a backup that succeeded": report.opened,
+        "kept shut after one that failed": report.shut,
         "lost, or wrong": sum(report.wrong.values()),
         **(_of_celery(report) if report.starts else {}),
         "events that came from the second triggerer": report.events_behind_the_kill,

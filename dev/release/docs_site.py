@@ -16,12 +16,14 @@ from griffe import Extension, NameResolutionError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[2]
-# Read by people who have no site as well, so they stay where these look for them.
+# These are also read without the site, so they stay where readers expect them.
 ELSEWHERE = MappingProxyType(
-    {"manual.md": "README.md", "changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
+    {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md", "security.md": "SECURITY.md"}
 )
 # Below this name mkdocs counts warnings, and a strict build ends with one.
 LOG = logging.getLogger("mkdocs.plugins.docs_site")
+# A link to a test. The site serves the file as text; a browser shows it without a download.
+_TEST = re.compile(r"\]\(\.\./(tests/[\w/]+\.py)(#\w+)?\)")
 _ROLE = re.compile(r":(?:class|exc|func|meth|mod):`~?([\w.]+)`")
 _PLAIN_ROLE = re.compile(r":(?:attr|data):`(?:~[\w.]*\.)?(?=\w+`)")
 _SOURCE = re.compile(r"\n+(Source: \S+)\s*$")
@@ -29,17 +31,25 @@ _FIELDS = re.compile(r"^:(?:param|return|raises)\b", re.MULTILINE)
 
 
 def on_files(files: Any, *, config: Any) -> Any:
-    """Add the pages that lie elsewhere, and to the navigation what it does not name."""
+    """Add pages from other directories, linked tests, and the pages that the navigation does not name."""
     for page, path in ELSEWHERE.items():
         files.append(File.generated(config, page, content=from_docs((ROOT / path).read_text())))
-    (depth,) = (part["In depth"] for part in config.nav if "In depth" in part)
+    tests = {path for file in files.documentation_pages() for path, _ in _TEST.findall(file.content_string)}
+    for path in sorted(tests):
+        files.append(File.generated(config, f"{path}.txt", content=(ROOT / path).read_text()))
+    (operate,) = (part["Operate"] for part in config.nav if "Operate" in part)
     named = set(_named(config.nav))
-    depth.extend(file.src_uri for file in files.documentation_pages() if file.src_uri not in named)
+    operate.extend(file.src_uri for file in files.documentation_pages() if file.src_uri not in named)
     return files
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Let links to tests lead to their copies in the site."""
+    return _TEST.sub(r"](\1.txt)", markdown)
+
+
 def from_docs(text: str) -> str:
-    """Return a page of the root directory as it must read in docs/: with links that hold from there."""
+    """Return a page of the root directory with links that are right in docs/."""
     return re.sub(r"(\]\()docs/", r"\1", text)
 
 

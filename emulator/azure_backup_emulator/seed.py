@@ -97,6 +97,7 @@ DEFAULT: Mapping[str, Any] = {
         {"name": "demo-vault-2", "group": "demo-rg"},
     ],
     "items": [
+        _machine("payroll-vm"),
         _machine("vm-good"),
         _machine("vm-fails", ending="Failed", error=_VM_IS_OFF),
         _machine("vm-cancelled", ending="CancelledInTransfer"),

@@ -1,4 +1,4 @@
-"""What can be done for which workload: every cell of the table in the README, in one run of a Dag."""
+"""What can be done for which workload: every cell of the table in docs/workloads.md, in one run of a Dag."""
 
 from __future__ import annotations
 

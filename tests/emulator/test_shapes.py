@@ -320,7 +320,7 @@ def test_usage_summaries_look_as_in_the_official_example(client: Client) -> None
     ours = client.get(f"{VAULT}/backupUsageSummaries", params={"$filter": text}).json()
     assert shape(ours) == shape(example("rsv__Common__BackupProtectedItem_UsageSummary_Get"))
     assert {each["name"]["value"]: each["currentValue"] for each in ours["value"]} == {
-        "AzureIaasVM": 29,
+        "AzureIaasVM": 30,
         "AzureStorage": 1,
         "AzureWorkload": 6,
     }

@@ -60,7 +60,7 @@ def test_the_notifier_of_a_failed_backup_says_what_azure_said(
     """Each way is another provider's class; what it is to say is rendered as Airflow would."""
     if way == "mail":
         pytest.importorskip("airflow.providers.smtp.notifications.smtp")
-    monkeypatch.setenv("AZBACKUP_TELL_BY", way)
+    monkeypatch.setenv("AZBACKUP_NOTIFY_BY", way)
     module = runpy.run_path(str(EXAMPLES / "backup_fails.py"))
     notifier = module["notifier"]()
     azure.plan("vm-fails", seconds=60, ending="Failed")

@@ -114,9 +114,12 @@ def test_only_the_job_that_publishes_may_sign_and_no_job_holds_a_password() -> N
     assert may == {"build": None, "publish": {"id-token": "write", "attestations": "write"}}
 
 
-def test_the_changelog_knows_this_version() -> None:
+def test_the_changelog_has_one_dated_heading_for_each_version() -> None:
     headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert __version__ in headings
+    dated = [re.fullmatch(r"(\d+\.\d+\.\d+) \((?:\d{4}-\d\d-\d\d|unreleased)\)", each) for each in headings]
+    versions = [each[1] for each in dated if each]
+    assert len(versions) == len(headings) == len({*versions})
+    assert __version__ in versions
 
 
 def test_the_registry_is_told_what_airflow_is_told() -> None:

@@ -1,4 +1,4 @@
-"""A row of tasks for each workload, with a task for each thing that the README says can be done with it."""
+"""A row of tasks for each workload: one for each thing that can be done with it (docs/workloads.md)."""
 
 from __future__ import annotations
 
