@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 # Template fields that are rendered to something else than text, too.
 _MORE_THAN_TEXT = frozenset(
-    {"restore_to", "request", "recovery_point_expiry", "as_of", "point_in_time", "since", "state"}
+    {"restore_to", "request", "recovery_point_expiry", "as_of", "point_in_time", "newer_than", "state"}
 )
 # The trigger keeps the deadline itself and answers for it. Airflow's own limit stands behind it, late enough
 # never to cut off a last look that takes its time.
