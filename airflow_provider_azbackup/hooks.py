@@ -28,14 +28,14 @@ from airflow_provider_azbackup.core.conversations import (
     vaults,
 )
 from airflow_provider_azbackup.core.conversations.checks import Action, check_job
-from airflow_provider_azbackup.core.conversations.matching import Subject
+from airflow_provider_azbackup.core.conversations.matching import JobMatcher
 from airflow_provider_azbackup.core.conversations.recovery_point_of_job import find_recovery_point
 from airflow_provider_azbackup.core.conversations.recovery_points import check_tier, wait_for_tier
-from airflow_provider_azbackup.core.model.arm_ids import RECOVERY_SERVICES, told_type
+from airflow_provider_azbackup.core.model.arm_ids import RECOVERY_SERVICES, infer_vault_type
 from airflow_provider_azbackup.core.model.jobs import Job, is_proven
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef, ProtectedItem, Vault
-from airflow_provider_azbackup.core.model.validation import check_texts, check_vault_of, read_moment
+from airflow_provider_azbackup.core.model.validation import check_texts, check_vault_of, read_datetime
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import BackupStatus, FoundItem, Operation
 from airflow_provider_azbackup.core.restore import plan
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitUntil
     from airflow_provider_azbackup.core.start.intent import Intent, StartRecord
     from airflow_provider_azbackup.core.start.search import StartedJob
-    from airflow_provider_azbackup.core.wire import Answer, Call, Flow
+    from airflow_provider_azbackup.core.wire import Answer, Flow, Request
     from airflow_provider_azbackup.runtime.transport import AsyncDriver, SyncDriver
 
 T = TypeVar("T")
@@ -145,7 +145,7 @@ class _Target:
                 return error  # nothing that waiting would cure
 
         now = clock.current().now()
-        found = yield from retry.insist(find, since=now, until=now + patience)
+        found = yield from retry.retry_until(find, since=now, until=now + patience)
         if isinstance(found, AzureBackupNotFoundError):
             raise found
         return found
@@ -163,30 +163,32 @@ class _Target:
 
         :param text: of a protected item or a job.
         """
-        return told_type(self.vault_type or self.settings.vault_type, text) or RECOVERY_SERVICES
+        return infer_vault_type(self.vault_type or self.settings.vault_type, text) or RECOVERY_SERVICES
 
     def _found(self, protected_item: str | ProtectedItem, patience: float) -> Flow[FoundItem]:
         if not isinstance(protected_item, ProtectedItem):
             self._check_vault("protected_item", protected_item)
         vault, now = self._vault(), clock.current().now()
-        return retry.insist(lambda: items.find_item(vault, protected_item), since=0.0, until=now + patience)
+        return retry.retry_until(
+            lambda: items.find_item(vault, protected_item), since=0.0, until=now + patience
+        )
 
     def _backup(self, item: ProtectedItem, options: requests.BackupOptions) -> Flow[OperationRef]:
         _localize(options, "recovery_point_expiry")
-        return operations.trigger_backup(item, requests.backup_request(item, **options))
+        return operations.trigger_backup(item, requests.backup_body(item, **options))
 
-    def _subject(self, protected_item: str) -> Flow[Subject]:
+    def _subject(self, protected_item: str) -> Flow[JobMatcher]:
         item = yield from self._item(protected_item)
-        return (yield from matching.subject_of(item))
+        return (yield from matching.matcher_of(item))
 
-    def _points(self, item: ProtectedItem, wanted: requests.PointFilter) -> Flow[list[RecoveryPoint]]:
-        wanted = requests.spell_points(item.vault, wanted)
+    def _points(self, item: ProtectedItem, wanted: requests.RecoveryPointFilter) -> Flow[list[RecoveryPoint]]:
+        wanted = requests.normalize_recovery_point_filter(item.vault, wanted)
         _localize(wanted, "after", "before")
         after, before = wanted.get("after"), wanted.get("before")
         if after and not before:
-            wanted["before"] = requests.moment(clock.current().now() + requests.SLACK)
+            wanted["before"] = requests.utc_datetime(clock.current().now() + requests.SLACK)
         if before and not after:
-            wanted["after"] = requests.moment(0.0)
+            wanted["after"] = requests.utc_datetime(0.0)
         return recovery_points.list_recovery_points(item, **wanted)
 
     def _checked(self, job: Job, protected_item: str | None, **wanted: Any) -> Flow[ProtectedItem | None]:
@@ -205,17 +207,17 @@ class _Target:
 
     def _cancel(self, job_id: str, patience: float) -> Flow[None]:
         ref, now = self.job_ref(job_id), clock.current().now()
-        return retry.insist(lambda: jobs.cancel_job(ref), since=0.0, until=now + patience)
+        return retry.retry_until(lambda: jobs.cancel_job(ref), since=0.0, until=now + patience)
 
     def _items(self, wanted: requests.ItemFilter) -> Flow[list[FoundItem]]:
-        requests.check_names("list_protected_items", wanted, requests.ItemFilter)
+        requests.check_keywords("list_protected_items", wanted, requests.ItemFilter)
         vault = self._needed_vault()
-        return items.list_protected_items(vault, **requests.spell_items(vault, wanted))
+        return items.list_protected_items(vault, **requests.normalize_item_filter(vault, wanted))
 
     def _jobs(self, wanted: requests.JobFilter) -> Flow[list[Job]]:
-        requests.check_names("list_jobs", wanted, requests.JobFilter)
+        requests.check_keywords("list_jobs", wanted, requests.JobFilter)
         vault = self._needed_vault()
-        wanted = requests.spell_jobs(vault, wanted)
+        wanted = requests.normalize_job_filter(vault, wanted)
         _localize(wanted, "started_after", "started_before")
         return jobs.list_jobs(requests.list_jobs(vault, **wanted), vault, **wanted)
 
@@ -362,7 +364,7 @@ class AzureBackupHook(_Target, BaseHook):
 
         Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-backupazurevms
         """
-        requests.check_names("trigger_backup", options, requests.BackupOptions)
+        requests.check_keywords("trigger_backup", options, requests.BackupOptions)
         if not isinstance(protected_item, ProtectedItem):
             protected_item = self.resolve_protected_item(protected_item)
         return self._play(self._backup(protected_item, options))
@@ -381,7 +383,7 @@ class AzureBackupHook(_Target, BaseHook):
 
         Source: https://learn.microsoft.com/rest/api/backup/restores/trigger
         """
-        requests.check_names("restore", options, RestoreOptions)
+        requests.check_keywords("restore", options, RestoreOptions)
         if not isinstance(protected_item, ProtectedItem):
             protected_item = self.resolve_protected_item(protected_item)
         _localize(options, "as_of", "point_in_time")
@@ -440,7 +442,7 @@ class AzureBackupHook(_Target, BaseHook):
         :raises AzureBackupConfigError: for a job of a Backup vault, which nobody can cancel.
         """
         now = clock.current().now()
-        return self._play(jobs.stop_job(self.job_ref(job_id), since=now, until=deadline))
+        return self._play(jobs.cancel_unless_over(self.job_ref(job_id), since=now, until=deadline))
 
     def get_job(self, job_id: str) -> Job:
         """Return how a job stands now. Costs a read of jobs, which Azure limits for the whole subscription.
@@ -456,7 +458,7 @@ class AzureBackupHook(_Target, BaseHook):
         :param since: Unix time the wait for it began.
         :raises AzureBackupAuthError: when a 401 or 403 lasts.
         """
-        return self._play(jobs.look_at_job(self.job_ref(job_id), since))
+        return self._play(jobs.get_job_despite_refusals(self.job_ref(job_id), since))
 
     def list_jobs(self, **wanted: Unpack[requests.JobFilter]) -> list[Job]:
         """Return the vault's jobs, all pages; each without its tasks, which only :meth:`get_job` brings.
@@ -559,7 +561,7 @@ class AzureBackupHook(_Target, BaseHook):
 
         Costs a read of the vault's job list.
         """
-        backups = self.list_backups(protected_item, since=requests.moment(0.0))
+        backups = self.list_backups(protected_item, since=requests.utc_datetime(0.0))
         return max(backups, key=lambda job: job.began, default=None)
 
     def backup_status(self, vm_id: str, region: str) -> BackupStatus:
@@ -586,7 +588,7 @@ class AzureBackupHook(_Target, BaseHook):
         :raises AzureBackupWrongJobError: when it is another job; shows both sides.
         """
         now = clock.current().now()
-        flow = retry.insist(
+        flow = retry.retry_until(
             lambda: self._checked(job, protected_item, action=action, elsewhere=elsewhere, after=after),
             since=now,
             until=now + _PATIENCE,
@@ -612,7 +614,7 @@ class AzureBackupHook(_Target, BaseHook):
             protected_item = self.resolve_protected_item(protected_item)
         return self._play(find_recovery_point(job, protected_item, clock.current().now()))
 
-    def find_subject(self, protected_item: str, *, deadline: float) -> Subject:
+    def find_subject(self, protected_item: str, *, deadline: float) -> JobMatcher:
         """Find a protected item, and what its jobs call it.
 
         :param protected_item: as in :meth:`resolve_protected_item`.
@@ -620,10 +622,10 @@ class AzureBackupHook(_Target, BaseHook):
         :raises AzureBackupConfigError: when jobs do not tell it from another item.
         """
         now = clock.current().now()
-        return self._play(retry.insist(lambda: self._subject(protected_item), since=now, until=deadline))
+        return self._play(retry.retry_until(lambda: self._subject(protected_item), since=now, until=deadline))
 
     def list_backups(
-        self, protected_item: str | Subject, *, since: datetime, deadline: float = 0.0
+        self, protected_item: str | JobMatcher, *, since: datetime, deadline: float = 0.0
     ) -> list[Job]:
         """Return the backups of one item that began since a moment, whoever has started them.
 
@@ -638,21 +640,21 @@ class AzureBackupHook(_Target, BaseHook):
             protected_item = self.find_subject(protected_item, deadline=now)
         subject, after = protected_item, since.timestamp()
         return self._play(
-            retry.insist(lambda: matching.backups_of(subject, after, now), since=now, until=deadline)
+            retry.retry_until(lambda: matching.backups_of(subject, after, now), since=now, until=deadline)
         )
 
     def list_recovery_points(
-        self, protected_item: str | ProtectedItem, **wanted: Unpack[requests.PointFilter]
+        self, protected_item: str | ProtectedItem, **wanted: Unpack[requests.RecoveryPointFilter]
     ) -> list[RecoveryPoint]:
         """Return an item's recovery points, newest first as far as seen.
 
         :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
         :param wanted: ``after``, ``before``, ``query_type``; see
-            :class:`~airflow_provider_azbackup.core.rest.requests.PointFilter`.
+            :class:`~airflow_provider_azbackup.core.rest.requests.RecoveryPointFilter`.
 
         Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
         """
-        requests.check_names("list_recovery_points", wanted, requests.PointFilter)
+        requests.check_keywords("list_recovery_points", wanted, requests.RecoveryPointFilter)
         if not isinstance(protected_item, ProtectedItem):
             protected_item = self.resolve_protected_item(protected_item)
         return self._play(self._points(protected_item, wanted))
@@ -685,7 +687,9 @@ class AzureBackupHook(_Target, BaseHook):
         """
         now = clock.current().now()
         self._play(
-            retry.insist(lambda: check_tier(item, min_tier, on_demand=on_demand), since=now, until=deadline)
+            retry.retry_until(
+                lambda: check_tier(item, min_tier, on_demand=on_demand), since=now, until=deadline
+            )
         )
 
     def wait_for_tier(
@@ -820,7 +824,7 @@ class AzureBackupAsyncHook(_Target):
 
         Never from a trigger's ``run``: Airflow may run that again elsewhere at any moment.
         """
-        requests.check_names("trigger_backup", options, requests.BackupOptions)
+        requests.check_keywords("trigger_backup", options, requests.BackupOptions)
         if not isinstance(protected_item, ProtectedItem):
             protected_item = await self.resolve_protected_item(protected_item)
         return await self._play(self._backup(protected_item, options))
@@ -832,7 +836,7 @@ class AzureBackupAsyncHook(_Target):
 
         Never from a trigger's ``run``: Airflow may run that again elsewhere at any moment.
         """
-        requests.check_names("restore", options, RestoreOptions)
+        requests.check_keywords("restore", options, RestoreOptions)
         if not isinstance(protected_item, ProtectedItem):
             protected_item = await self.resolve_protected_item(protected_item)
         _localize(options, "as_of", "point_in_time")
@@ -854,11 +858,11 @@ class AzureBackupAsyncHook(_Target):
         """Return the vault's jobs, as :meth:`AzureBackupHook.list_jobs` does."""
         return await self._play(self._jobs(wanted))
 
-    async def find_subject(self, protected_item: str, *, deadline: float) -> Subject:
+    async def find_subject(self, protected_item: str, *, deadline: float) -> JobMatcher:
         """Find a protected item, and what its jobs call it, as :meth:`AzureBackupHook.find_subject` does."""
         now = clock.current().now()
         return await self._play(
-            retry.insist(lambda: self._subject(protected_item), since=now, until=deadline)
+            retry.retry_until(lambda: self._subject(protected_item), since=now, until=deadline)
         )
 
     async def list_protected_items(self, **wanted: Unpack[requests.ItemFilter]) -> list[FoundItem]:
@@ -870,10 +874,10 @@ class AzureBackupAsyncHook(_Target):
         return await self._play(items.protection_of(vm_id, region))
 
     async def list_recovery_points(
-        self, protected_item: str | ProtectedItem, **wanted: Unpack[requests.PointFilter]
+        self, protected_item: str | ProtectedItem, **wanted: Unpack[requests.RecoveryPointFilter]
     ) -> list[RecoveryPoint]:
         """Return an item's recovery points, as :meth:`AzureBackupHook.list_recovery_points` does."""
-        requests.check_names("list_recovery_points", wanted, requests.PointFilter)
+        requests.check_keywords("list_recovery_points", wanted, requests.RecoveryPointFilter)
         if not isinstance(protected_item, ProtectedItem):
             protected_item = await self.resolve_protected_item(protected_item)
         return await self._play(self._points(protected_item, wanted))
@@ -911,7 +915,7 @@ class AzureBackupAsyncHook(_Target):
         poll_interval: float = 60.0,
         deadline: float,
         since: float,
-        notice: jobs.Notice,
+        notice: jobs.OnLook,
         first_pause: float = 0.0,
     ) -> Job:
         """Look at a job until it is over and return it, however it ended.
@@ -935,7 +939,7 @@ class AzureBackupAsyncHook(_Target):
             )
         )
 
-    async def read(self, call: Call) -> Answer:
+    async def read(self, call: Request) -> Answer:
         """Send one read and return what came of it; for the shared poller."""
         return await self._open_driver().answer(call)
 
@@ -969,7 +973,7 @@ def _localize(options: Any, *names: str) -> None:
     """Give the moments among a call's options Airflow's time zone where they name none."""
     for name in names:
         if name in options:
-            options[name] = read_moment(name, options[name], zone=default_zone())
+            options[name] = read_datetime(name, options[name], zone=default_zone())
 
 
 def _pauses() -> Iterator[float]:

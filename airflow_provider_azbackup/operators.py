@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_provider_azbackup.core.model.arm_ids import DATA_PROTECTION, split_job_id, told_type
+from airflow_provider_azbackup.core.model.arm_ids import DATA_PROTECTION, infer_vault_type, split_job_id
 from airflow_provider_azbackup.core.model.validation import (
+    cancel_unsupported,
     check_backup_type,
     check_item,
     check_texts,
     check_vault_options,
     check_vault_type,
     check_word,
-    closest_first,
-    read_moment,
-    refuse_cancel,
+    most_similar_first,
+    read_datetime,
 )
 from airflow_provider_azbackup.core.model.workloads import MANAGEMENT_TYPES
 from airflow_provider_azbackup.exceptions import (
@@ -44,7 +44,7 @@ from airflow_provider_azbackup.tasks.waiting import (
     JobWait,
     check_booleans,
     check_gate,
-    check_literal,
+    check_unless_templated,
     check_vaults,
     given,
     read_seconds,
@@ -264,10 +264,10 @@ class AzureBackupOperator(StartOperator):
             retention_tag=retention_tag,
             azure_backup_conn_id=azure_backup_conn_id,
         )
-        check_literal(backup_type, check_backup_type)
-        check_literal(recovery_point_expiry, lambda text: read_expiry(text, 0.0))
-        check_literal(job_id, split_job_id)
-        check_literal(protected_item, check_item)
+        check_unless_templated(backup_type, check_backup_type)
+        check_unless_templated(recovery_point_expiry, lambda text: read_expiry(text, 0.0))
+        check_unless_templated(job_id, split_job_id)
+        check_unless_templated(protected_item, check_item)
         check_vaults(
             self.task_id,
             vault_name=vault_name,
@@ -293,7 +293,7 @@ class AzureBackupOperator(StartOperator):
         self.require_all_disks = require_all_disks
         self.wait_until = wait_until
         self.unless_fresh = unless_fresh
-        self._check_options(told_type(vault_type, protected_item, job_id))
+        self._check_options(infer_vault_type(vault_type, protected_item, job_id))
 
     def action(self) -> Action:
         """Return what a job must have done to open the gate; a log backup only if it was asked for."""
@@ -398,7 +398,7 @@ class AzureBackupOperator(StartOperator):
         wanted = self._wanted(context, hook, memory, began, since)
         self._check_kind(wanted["item"])
         hook.check_tier(wanted["item"], self.min_tier, deadline=wanted["now"] + wanted["timeout"])
-        body = requests.backup_request(
+        body = requests.backup_body(
             wanted["item"],
             backup_type=self.backup_type,
             enable_compression=self.enable_compression,
@@ -411,8 +411,8 @@ class AzureBackupOperator(StartOperator):
     def _fresh_enough(
         self, context: Context, hook: AzureBackupHook, memory: Memory, intent: Intent
     ) -> str | None:
-        from airflow_provider_azbackup.core.conversations.matching import worth
-        from airflow_provider_azbackup.core.rest.requests import moment
+        from airflow_provider_azbackup.core.conversations.matching import proof_rank
+        from airflow_provider_azbackup.core.rest.requests import utc_datetime
 
         asked = memory.note is not None and memory.note.attempt == memory.attempt
         if self.unless_fresh is None or asked:
@@ -420,9 +420,9 @@ class AzureBackupOperator(StartOperator):
         began = intent.now if intent.began is None else intent.began
         subject = hook.find_subject(intent.item.path, deadline=intent.deadline)
         backups = hook.list_backups(
-            subject, since=moment(began) - self.unless_fresh, deadline=intent.deadline
+            subject, since=utc_datetime(began) - self.unless_fresh, deadline=intent.deadline
         )
-        for job in sorted(backups, key=worth, reverse=True):
+        for job in sorted(backups, key=proof_rank, reverse=True):
             if job.is_running or intent.fits(job) is False:
                 continue
             try:
@@ -590,7 +590,7 @@ class AzureBackupRestoreOperator(StartOperator):
             recovery_point=recovery_point,
             azure_backup_conn_id=azure_backup_conn_id,
         )
-        check_literal(protected_item, check_item)
+        check_unless_templated(protected_item, check_item)
         check_vaults(
             self.task_id,
             vault_name=vault_name,
@@ -599,7 +599,7 @@ class AzureBackupRestoreOperator(StartOperator):
             vault_type=vault_type,
             protected_item=protected_item,
         )
-        kind = told_type(vault_type, protected_item)
+        kind = infer_vault_type(vault_type, protected_item)
         check_restore(
             restore_to=restore_to,
             request=request,
@@ -647,8 +647,8 @@ class AzureBackupRestoreOperator(StartOperator):
             restore_to=self.restore_to,
             request=self.request,
             recovery_point=self.recovery_point,
-            as_of=read_moment("as_of", self.as_of, zone=default_zone()),
-            point_in_time=read_moment("point_in_time", self.point_in_time, zone=default_zone()),
+            as_of=read_datetime("as_of", self.as_of, zone=default_zone()),
+            point_in_time=read_datetime("point_in_time", self.point_in_time, zone=default_zone()),
         )
         return RestoreIntent(**wanted, plan=order)
 
@@ -708,8 +708,8 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         super().__init__(**kwargs)
         check_booleans(self.task_id, deferrable=deferrable)
         check_texts(f"task {self.task_id!r}", azure_backup_conn_id=azure_backup_conn_id)
-        check_literal(job_id, split_job_id)
-        check_literal(vault_type, check_vault_type)
+        check_unless_templated(job_id, split_job_id)
+        check_unless_templated(vault_type, check_vault_type)
         check_vaults(
             self.task_id,
             vault_name=vault_name,
@@ -718,8 +718,8 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
             vault_type=vault_type,
             job_id=job_id,
         )
-        if told_type(vault_type, job_id) == DATA_PROTECTION:
-            raise refuse_cancel(f"task {self.task_id!r}")
+        if infer_vault_type(vault_type, job_id) == DATA_PROTECTION:
+            raise cancel_unsupported(f"task {self.task_id!r}")
         self.job_id = job_id
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name
@@ -739,7 +739,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         with self.hook() as hook:
             ref = hook.job_ref(self.job_id)
             if ref.vault.is_backup_vault:
-                raise refuse_cancel(f"task {self.task_id!r}")
+                raise cancel_unsupported(f"task {self.task_id!r}")
             self.announce(context, hook, ref)
             job = hook.stop_job(ref.path, deadline=deadline)
             if job.is_running:
@@ -844,7 +844,7 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
             vault_type=vault_type,
         )
         check_texts(f"task {self.task_id!r}", policy=policy, azure_backup_conn_id=azure_backup_conn_id)
-        check_literal(vault_type, check_vault_type)
+        check_unless_templated(vault_type, check_vault_type)
         if backup_management_type is not None:
             name = f"backup_management_type of task {self.task_id!r}"
             check_word(name, backup_management_type, MANAGEMENT_TYPES)
@@ -896,7 +896,7 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
 
 def _counted(words: Counter[str], wanted: str) -> str:
     """Return words with how often each is there: those like the wanted one first, then the frequent ones."""
-    order = closest_first(wanted, [word for word, _ in words.most_common()])
+    order = most_similar_first(wanted, [word for word, _ in words.most_common()])
     return ", ".join(f"{word} ({words[word]})" for word in order) or "none"
 
 
@@ -912,7 +912,7 @@ def read_expiry(value: datetime | timedelta | str | None, now: float) -> datetim
     if isinstance(value, timedelta):
         moment: datetime | None = today + value
     else:
-        moment = read_moment("recovery_point_expiry", value, zone=default_zone())
+        moment = read_datetime("recovery_point_expiry", value, zone=default_zone())
     if moment and moment <= today:
         raise AzureBackupConfigError(f"recovery_point_expiry {value!r} has passed; expected a later moment")
     return moment

@@ -21,7 +21,7 @@ from airflow_provider_azbackup.core.model.validation import (
     check_item,
     check_texts,
     check_vault_type,
-    read_moment,
+    read_datetime,
     read_warnings,
 )
 from airflow_provider_azbackup.core.model.workloads import TIERS
@@ -44,7 +44,7 @@ from airflow_provider_azbackup.tasks.waiting import (
     JobWait,
     check_booleans,
     check_gate,
-    check_literal,
+    check_unless_templated,
     check_vaults,
     given,
     read_seconds,
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_azbackup.core.conversations.checks import Action
-    from airflow_provider_azbackup.core.conversations.matching import Subject
+    from airflow_provider_azbackup.core.conversations.matching import JobMatcher
     from airflow_provider_azbackup.core.model.jobs import Job
     from airflow_provider_azbackup.core.model.resources import ProtectedItem
     from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitUntil
@@ -265,8 +265,8 @@ class AzureBackupJobSensor(_Gate):
             require_all_disks=require_all_disks,
         )
         check_texts(f"task {self.task_id!r}", azure_backup_conn_id=azure_backup_conn_id)
-        check_literal(job_id, split_job_id)
-        check_literal(vault_type, check_vault_type)
+        check_unless_templated(job_id, split_job_id)
+        check_unless_templated(vault_type, check_vault_type)
         check_vaults(
             self.task_id,
             vault_name=vault_name,
@@ -456,9 +456,9 @@ class AzureBackupFreshnessSensor(_Gate):
             require_all_disks=require_all_disks,
         )
         check_texts(f"task {self.task_id!r}", azure_backup_conn_id=azure_backup_conn_id)
-        check_literal(protected_item, check_item)
-        check_literal(vault_type, check_vault_type)
-        check_literal(newer_than, lambda text: read_moment("newer_than", text))
+        check_unless_templated(protected_item, check_item)
+        check_unless_templated(vault_type, check_vault_type)
+        check_unless_templated(newer_than, lambda text: read_datetime("newer_than", text))
         check_vaults(
             self.task_id,
             vault_name=vault_name,
@@ -489,7 +489,7 @@ class AzureBackupFreshnessSensor(_Gate):
         # A recovery point is there, and found by a look at any time, as soon as the snapshot is.
         self.wait_until = "completion" if age is None or min_tier == TIERS[-1] else "snapshot"
         self.azure_backup_conn_id = azure_backup_conn_id
-        self._subject: Subject | None = None
+        self._subject: JobMatcher | None = None
         self._tried: list[str] = []
         self._passed_over: list[str] = []
 
@@ -571,7 +571,7 @@ class AzureBackupFreshnessSensor(_Gate):
         else:
             # A template of something that is not there may come to "None".
             text = None if self.newer_than == "None" else self.newer_than
-            moment = read_moment("newer_than", text, zone=default_zone())
+            moment = read_datetime("newer_than", text, zone=default_zone())
         if moment is None:
             raise AzureBackupConfigError(
                 f"newer_than of task {self.task_id!r} came to nothing in this run ({self.newer_than!r}); "
@@ -589,12 +589,12 @@ class AzureBackupFreshnessSensor(_Gate):
             self._subject = subject
         if self.max_age is not None:
             return self._fresh_point(context, hook, subject, after)
-        from airflow_provider_azbackup.core.conversations.matching import worth
+        from airflow_provider_azbackup.core.conversations.matching import proof_rank
         from airflow_provider_azbackup.core.model.jobs import Outcome
 
         assert self._story
         backups = hook.list_backups(subject, since=after)
-        for job in sorted(backups, key=worth, reverse=True):
+        for job in sorted(backups, key=proof_rank, reverse=True):
             if job.is_running:
                 self._story.tell(job, None)
             elif job.ref.job_id not in self._tried:
@@ -669,12 +669,12 @@ class AzureBackupFreshnessSensor(_Gate):
         return None
 
     def _fresh_point(
-        self, context: Context, hook: AzureBackupHook, subject: Subject, after: datetime
+        self, context: Context, hook: AzureBackupHook, subject: JobMatcher, after: datetime
     ) -> str | None:
         from airflow_provider_azbackup.core.model.proof import prove
-        from airflow_provider_azbackup.core.model.recovery_points import freshest
+        from airflow_provider_azbackup.core.model.recovery_points import newest_sufficient
 
-        point, passed_over = freshest(
+        point, passed_over = newest_sufficient(
             hook.list_recovery_points(subject.item, after=after),
             after.timestamp(),
             min_consistency=self.min_consistency,

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger
     from airflow.triggers.shared_stream import SharedStreamProducer
 
-    from airflow_provider_azbackup.core.conversations.jobs import Notice
+    from airflow_provider_azbackup.core.conversations.jobs import OnLook
     from airflow_provider_azbackup.core.model.jobs import Job
     from airflow_provider_azbackup.core.model.validation import WaitUntil
     from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
@@ -245,7 +245,7 @@ class _Watch(_Trigger):
         await log.written()
         return event.to_dict()
 
-    async def _see(self, poller: Poller, notice: Notice, now: float) -> Job:
+    async def _see(self, poller: Poller, notice: OnLook, now: float) -> Job:
         """Return the job that ends the wait."""
         raise NotImplementedError
 
@@ -313,7 +313,7 @@ class AzureBackupJobTrigger(_Watch):
             },
         )
 
-    async def _see(self, poller: Poller, notice: Notice, now: float) -> Job:
+    async def _see(self, poller: Poller, notice: OnLook, now: float) -> Job:
         from airflow_provider_azbackup.core.model.resources import JobRef
 
         # Counted from the start of the wait: a restart need not wait again. However late it is, and however
@@ -342,7 +342,7 @@ class AzureBackupFreshnessTrigger(_Watch):
     all who wait for the same vault.
 
     :param subject: what is backed up, as a
-        :class:`~airflow_provider_azbackup.core.conversations.matching.Subject`.
+        :class:`~airflow_provider_azbackup.core.conversations.matching.JobMatcher`.
     :param after: Unix time since which the backup must have begun.
     :param known: ids of jobs, in lower case, that have proved nothing already.
     :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
@@ -396,12 +396,12 @@ class AzureBackupFreshnessTrigger(_Watch):
             },
         )
 
-    async def _see(self, poller: Poller, notice: Notice, now: float) -> Job:
-        from airflow_provider_azbackup.core.conversations.matching import Subject
+    async def _see(self, poller: Poller, notice: OnLook, now: float) -> Job:
+        from airflow_provider_azbackup.core.conversations.matching import JobMatcher
         from airflow_provider_azbackup.core.model.jobs import Outcome
 
         job = await poller.find_backup(
-            Subject.from_dict(self.subject),
+            JobMatcher.from_dict(self.subject),
             after=self.after,
             known=frozenset(self.known),
             poll_interval=self.poll_interval,
@@ -474,7 +474,7 @@ class AzureBackupTierTrigger(_Watch):
             },
         )
 
-    async def _see(self, poller: Poller, notice: Notice, now: float) -> Job:
+    async def _see(self, poller: Poller, notice: OnLook, now: float) -> Job:
         from airflow_provider_azbackup.core.model.resources import JobRef
         from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
 

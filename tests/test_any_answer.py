@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_azbackup.core.conversations.jobs import stop_job, wait_for_job
+from airflow_provider_azbackup.core.conversations.jobs import cancel_unless_over, wait_for_job
 from airflow_provider_azbackup.core.conversations.retry import all_pages
 from airflow_provider_azbackup.core.model.jobs import Outcome
 from airflow_provider_azbackup.core.rest import requests
@@ -25,7 +25,7 @@ from airflow_provider_azbackup.core.restore.plan import RestoreIntent, RestorePl
 from airflow_provider_azbackup.core.restore.targets import disks
 from airflow_provider_azbackup.core.start.intent import BackupIntent, Intent, StartRecord
 from airflow_provider_azbackup.core.start.search import StartedJob, start_or_adopt
-from airflow_provider_azbackup.core.wire import Flow, Lost, Reply
+from airflow_provider_azbackup.core.wire import Flow, NoResponse, Response
 from airflow_provider_azbackup.exceptions import AzureBackupError
 from airflow_provider_azbackup.operators import AzureBackupCancelJobOperator, AzureBackupOperator
 from airflow_provider_azbackup.sensors import AzureBackupJobSensor
@@ -262,7 +262,9 @@ def operator(**arguments: Any) -> AzureBackupOperator:
 # By conversation: hundreds of examples, in simulated time
 
 HEARD = st.lists(
-    REPLIES | st.builds(Lost, reason=st.text(), at=st.just(0.0), sent=st.booleans()), min_size=1, max_size=4
+    REPLIES | st.builds(NoResponse, reason=st.text(), at=st.just(0.0), sent=st.booleans()),
+    min_size=1,
+    max_size=4,
 )
 
 
@@ -296,7 +298,9 @@ def busiest_minute(times: list[float]) -> int:
 
 def proves(heard: list[Any]) -> bool:
     """Whether one of the answers says, to a reader of JSON, that a job has completed."""
-    return any(isinstance(answer, Reply) and says_completed(answer.status, answer.text) for answer in heard)
+    return any(
+        isinstance(answer, Response) and says_completed(answer.status, answer.text) for answer in heard
+    )
 
 
 NOTES = st.builds(
@@ -317,7 +321,7 @@ def test_whatever_is_heard_on_the_way_to_a_backup_ends_with_a_job_or_a_clear_err
     heard: list[Any], note: StartRecord | None
 ) -> None:
     ends_with_a_job_or_an_error(
-        BackupIntent(item=ITEM, body=requests.backup_request(ITEM), attempt="first", now=START, timeout=1800),
+        BackupIntent(item=ITEM, body=requests.backup_body(ITEM), attempt="first", now=START, timeout=1800),
         heard,
         note,
     )
@@ -362,7 +366,7 @@ def test_whatever_is_heard_of_a_job_ends_its_wait_with_a_job_or_a_clear_error(he
 @steady
 @given(heard=HEARD)
 def test_whatever_is_heard_while_a_job_is_cancelled_is_a_job_or_a_clear_error(heard: list[Any]) -> None:
-    came, times = hold(stop_job(JOB_REF, since=START, until=START + 3600), heard)
+    came, times = hold(cancel_unless_over(JOB_REF, since=START, until=START + 3600), heard)
     assert isinstance(came, AzureBackupError) or came.ref == JOB_REF
     assert busiest_minute(times) <= STARTING
     assert times[-1] <= START + 3600 + 1200
@@ -377,10 +381,10 @@ def test_a_list_that_has_always_one_more_page_comes_to_an_end(place: str) -> Non
     )
     number, flow = count(), all_pages(first)
 
-    def page() -> Reply:
+    def page() -> Response:
         link = f"https://management.azure.com{first.path}?$skipToken={next(number)}"
         body = json.dumps({"value": [], "nextLink": link})
-        return Reply(status=200, at=START, url="https://management.azure.com/x", text=body)
+        return Response(status=200, at=START, url="https://management.azure.com/x", text=body)
 
     with pytest.raises(AzureBackupError):
         next(flow)

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_azbackup.core.conversations.retry import ask
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
 from airflow_provider_azbackup.core.model.validation import IfRunning
-from airflow_provider_azbackup.core.wire import Call
+from airflow_provider_azbackup.core.wire import Request
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupBusyError,
@@ -381,7 +381,7 @@ def test_azure_knows_no_such_request(azure: Emulator) -> None:
     """What stands behind the refusal: the emulator answers as Resource Manager does to an unknown path."""
     job_id = azure.start_job("disk-good")
     with AzureBackupHook(**HERE) as hook:
-        sent = Call(method="POST", path=f"{vault(azure)}/backupJobs/{job_id}/cancel")
+        sent = Request(method="POST", path=f"{vault(azure)}/backupJobs/{job_id}/cancel")
         with pytest.raises(AzureBackupNotFoundError, match="404"):
             hook._play(ask(sent, 202))
 

@@ -13,7 +13,7 @@ from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import read_operation_id
 from airflow_provider_azbackup.core.restore.check import split_point_id
 from airflow_provider_azbackup.core.settings import Settings
-from airflow_provider_azbackup.core.wire import Call, Reply
+from airflow_provider_azbackup.core.wire import Request, Response
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from airflow_provider_azbackup.operators import AzureBackupOperator
 
@@ -60,18 +60,18 @@ def test_a_recovery_point_with_such_a_name_is_refused(odd: str) -> None:
 @pytest.mark.parametrize("path", ["/a/../b", "/a/./b", "/a/..", "/a/b\x00", "/a\n/b"])
 def test_nothing_is_sent_to_a_path_that_leads_elsewhere(path: str) -> None:
     with pytest.raises(AzureBackupConfigError, match="nothing is sent to"):
-        Call(method="GET", path=path)
+        Request(method="GET", path=path)
 
 
 def test_dots_inside_a_name_lead_nowhere() -> None:
     item = ProtectedItem.parse(f"{ITEM}/VM;iaasvmcontainerv2;my.group;..vm..")
-    assert Call(method="GET", path=item.path).path.endswith(";..vm..")
+    assert Request(method="GET", path=item.path).path.endswith(";..vm..")
 
 
 @pytest.mark.parametrize("odd", ["..", ".", "a%2f..%2fb"])
 def test_an_operation_whose_id_leads_elsewhere_is_not_followed(odd: str) -> None:
     headers = {"location": f"https://management.azure.com/somewhere/{odd}"}
-    assert read_operation_id(Reply(status=202, at=0.0, headers=headers)) is None
+    assert read_operation_id(Response(status=202, at=0.0, headers=headers)) is None
 
 
 def test_a_quote_in_a_filter_is_refused() -> None:

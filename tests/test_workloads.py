@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core.rest.requests import moment
+from airflow_provider_azbackup.core.rest.requests import utc_datetime
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from airflow_provider_azbackup.operators import (
     AzureBackupCancelJobOperator,
@@ -81,7 +81,7 @@ class Bench:
 
     def freshness(self) -> None:
         job_id = self.somebodys(900)
-        since = moment(self.clock() - 60)
+        since = utc_datetime(self.clock() - 60)
         found = self.task(
             AzureBackupFreshnessSensor, protected_item=self.item, newer_than=since, timeout=7200
         )

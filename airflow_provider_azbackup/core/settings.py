@@ -18,10 +18,10 @@ from airflow_provider_azbackup.core.model.arm_ids import (
     DATA_PROTECTION,
     RECOVERY_SERVICES,
     VAULT_TYPES,
-    type_of,
+    vault_type_of,
 )
 from airflow_provider_azbackup.core.model.resources import Vault
-from airflow_provider_azbackup.core.model.validation import check_vault_type, close_to, shown_host
+from airflow_provider_azbackup.core.model.validation import check_vault_type, did_you_mean, shown_host
 from airflow_provider_azbackup.core.rest.requests import API_VERSION, API_VERSIONS
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
@@ -171,7 +171,7 @@ class Settings:
 
     def version_of(self, path: str) -> str:
         """Return the api-version to ask for a path with: the connection's is for its own type of vault."""
-        kind = type_of(path)
+        kind = vault_type_of(path)
         return self.api_version if kind == self.vault_type else API_VERSIONS[kind]
 
     def vault(
@@ -243,7 +243,7 @@ def portal_link(portal: str, tenant_id: str, arm_id: str) -> str:
     :param portal: its address without a path.
     :param tenant_id: may be empty: the portal then takes the tenant of the person who opens the page.
     """
-    if "/backupJobs/" in arm_id and type_of(arm_id) == DATA_PROTECTION:
+    if "/backupJobs/" in arm_id and vault_type_of(arm_id) == DATA_PROTECTION:
         return f"{portal}/{JOB_PAGE}{quote(arm_id, safe='')}"
     # Quoted, so that a tenant cannot name another page of the portal.
     return f"{portal}/#@{quote(tenant_id, safe='')}/resource{arm_id}"
@@ -273,7 +273,7 @@ def _check_kind(conn_id: str, conn_type: str | None, extra: Mapping[str, Any]) -
     if unknown:
         raise AzureBackupConfigError(
             f"connection {conn_id!r} has unknown keys in its extra: "
-            + ", ".join(f"{key!r}{close_to(_short(key), [*EXTRAS])}" for key in unknown)
+            + ", ".join(f"{key!r}{did_you_mean(_short(key), [*EXTRAS])}" for key in unknown)
             + f". Correct or remove them; known are {', '.join(EXTRAS)}"
         )
 

@@ -22,7 +22,7 @@ T = TypeVar("T")
 # Seconds. What asks for a longer wait is not believed.
 _LONGEST_RETRY_AFTER = 1_000_000.0
 # Seconds that any answer is waited for, whatever the deadline: the last look at a job is sent when it comes.
-LAST_LOOK = 4.0
+RESPONSE_GRACE = 4.0
 
 # "Please try again after '324' seconds.": the only trace of the wait when a proxy strips Retry-After.
 _TRY_AGAIN_AFTER = re.compile(r"try again after '(\d{1,6})' seconds", re.IGNORECASE)
@@ -31,7 +31,7 @@ _ASTRAY = re.compile(r"[\x00-\x1f\x7f]|/\.{1,2}(?:/|\Z)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class Request:
     """One request to the configured ARM endpoint, as a value: built first, compared in tests, sent later.
 
     ``path`` starts with ``/``, is not percent-encoded and names no host: a token can only go to the
@@ -40,7 +40,8 @@ class Call:
     the version of the connection. Empty: the version of the connection has everything. ``once`` is set where
     the caller itself waits after a 429, in the triggerer and until its own deadline. ``deadline`` is the
     Unix time after which nobody waits for the answer; a driver gives up then, but not before
-    :data:`LAST_LOOK` seconds have passed. A deadline that has passed before the call is sent has no effect.
+    :data:`RESPONSE_GRACE` seconds have passed. A deadline that has passed before the request is sent has no
+    effect.
     """
 
     method: str
@@ -62,13 +63,13 @@ class Call:
                 f"nothing is sent to {self.path!r}: a name in it is '.' or '..' or has a control character"
             )
 
-    def later(self, seconds: float) -> Call:
+    def delayed(self, seconds: float) -> Request:
         """Return the same call, to be sent once ``seconds`` have passed."""
         return replace(self, after=max(0.0, seconds))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reply:
+class Response:
     """What Azure answered: header names in lower case, the body as text, ``at`` in Unix seconds."""
 
     status: int
@@ -102,7 +103,7 @@ def _moment(text: str) -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lost:
+class NoResponse:
     """No answer came.
 
     ``sent`` is False only when the request certainly never left this machine; ``kind`` is the error it
@@ -115,7 +116,7 @@ class Lost:
     kind: type[AzureBackupError] = AzureBackupTransientError
 
 
-Answer: TypeAlias = Reply | Lost
+Answer: TypeAlias = Response | NoResponse
 
 # A conversation: yields calls, receives one answer for each, returns what it was held for.
-Flow: TypeAlias = Generator[Call, Answer, T]
+Flow: TypeAlias = Generator[Request, Answer, T]

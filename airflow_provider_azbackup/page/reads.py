@@ -23,7 +23,7 @@ from airflow_provider_azbackup.core.model.resources import JobRef, Vault
 from airflow_provider_azbackup.core.polling.budget import Budget
 from airflow_provider_azbackup.core.rest.responses import FoundItem
 from airflow_provider_azbackup.core.settings import Settings
-from airflow_provider_azbackup.core.wire import Flow, Reply, T
+from airflow_provider_azbackup.core.wire import Flow, Response, T
 from airflow_provider_azbackup.exceptions import AzureBackupError
 from airflow_provider_azbackup.page import summary
 from airflow_provider_azbackup.runtime import clock
@@ -232,7 +232,7 @@ class Reads:
                     spent += 1
                     queue.budget.spend(clock.current().now())
                     answer = yield call
-                    if isinstance(answer, Reply):
+                    if isinstance(answer, Response):
                         queue.budget.hear(answer, vault.path.casefold())
                     call = flow.send(answer)
             except StopIteration as end:

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from airflow_provider_azbackup.core.conversations.matching import is_of_machine, names_in_jobs, shows
+from airflow_provider_azbackup.core.conversations.matching import is_of_vm, names_in_jobs, shows_names_of
 from airflow_provider_azbackup.core.conversations.retry import ask
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
 from airflow_provider_azbackup.core.model.progress import percent_of
 from airflow_provider_azbackup.core.model.resources import BackupInstance, Vault
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.responses import FoundItem
-from airflow_provider_azbackup.core.wire import Call, Flow, JsonObject
+from airflow_provider_azbackup.core.wire import Flow, JsonObject, Request
 
 # How far back the page looks.
 WEEK = 7 * 24 * 3600.0
@@ -41,12 +41,12 @@ def list_week(vault: Vault, now: float) -> Flow[Listed]:
     :param now: Unix time.
     """
     window = requests.JobFilter(
-        started_after=requests.moment(now - WEEK - requests.SLACK),
-        started_before=requests.moment(now + requests.SLACK),
+        started_after=requests.utc_datetime(now - WEEK - requests.SLACK),
+        started_before=requests.utc_datetime(now + requests.SLACK),
     )
-    call: Call | None = requests.list_jobs(vault, **window)
+    call: Request | None = requests.list_jobs(vault, **window)
     jobs: dict[str, Job] = {}
-    seen: set[Call] = set()
+    seen: set[Request] = set()
     while call and call not in seen and len(seen) < MOST_PAGES:
         seen.add(call)
         reply = yield from ask(call)
@@ -170,8 +170,8 @@ def _is_of(job: Job, found: FoundItem) -> bool:
     if isinstance(found.item, BackupInstance):
         return job.owner.casefold() == found.item.path.casefold()
     if found.item.kind == "vm":
-        return is_of_machine(job, found.item)
-    return shows(job, found)
+        return is_of_vm(job, found.item)
+    return shows_names_of(job, found)
 
 
 def _title_of(item: FoundItem) -> str:

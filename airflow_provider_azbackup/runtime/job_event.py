@@ -8,7 +8,7 @@ from typing import Any
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.plain import plain
 from airflow_provider_azbackup.core.model.resources import JobRef
-from airflow_provider_azbackup.core.rest.responses import job_of
+from airflow_provider_azbackup.core.rest.responses import parse_job
 from airflow_provider_azbackup.core.wire import JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupError
 
@@ -57,7 +57,7 @@ class JobEvent:
         body = found.get("body") if isinstance(found, dict) else None
         arm_id = found.get("arm_id") if isinstance(found, dict) else None
         if error is None and isinstance(body, dict) and isinstance(arm_id, str):
-            job = job_of(JobRef.parse(arm_id), body)
+            job = parse_job(JobRef.parse(arm_id), body)
             if job is not None:
                 return cls(job=job)
         raise AzureBackupError(f"the trigger's event holds no job: {str(payload)[:200]!r}")

@@ -55,7 +55,7 @@ from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select
 from airflow_provider_azbackup import __version__
 from airflow_provider_azbackup.core.model.plain import clean
 from airflow_provider_azbackup.core.settings import Settings
-from airflow_provider_azbackup.core.wire import LAST_LOOK, Answer, Call, Flow, Lost, Reply
+from airflow_provider_azbackup.core.wire import RESPONSE_GRACE, Answer, Flow, NoResponse, Request, Response
 from airflow_provider_azbackup.exceptions import AzureBackupAuthError, AzureBackupConfigError
 from airflow_provider_azbackup.runtime import clock
 
@@ -274,14 +274,14 @@ class _Versions:
     _settings: Settings
     _knows_newer = True
 
-    def _version(self, call: Call) -> str:
+    def _version(self, call: Request) -> str:
         usual = self._settings.version_of(call.path)
         return max(usual, call.api_version) if self._knows_newer else usual
 
-    def _is_too_new(self, call: Call, answer: Answer) -> bool:
+    def _is_too_new(self, call: Request, answer: Answer) -> bool:
         """Whether the api-version was refused; no call of this client asks in a newer one again then."""
         asked, usual = self._version(call), self._settings.version_of(call.path)
-        if asked == usual or isinstance(answer, Lost) or answer.status not in (400, 404):
+        if asked == usual or isinstance(answer, NoResponse) or answer.status not in (400, 404):
             return False
         if not _UNKNOWN_VERSION.search(answer.text):
             return False
@@ -338,11 +338,11 @@ class SyncDriver(_Versions):
             result: T = end.value
             return result
 
-    def _send(self, call: Call, retry: bool) -> Answer:
+    def _send(self, call: Request, retry: bool) -> Answer:
         answer = self._send_once(call, retry)
         return self._send_once(call, retry) if self._is_too_new(call, answer) else answer
 
-    def _send_once(self, call: Call, retry: bool) -> Answer:
+    def _send_once(self, call: Request, retry: bool) -> Answer:
         limit = _limit(call)
         self._transport.until = math.inf if limit is None else time.monotonic() + limit
         try:
@@ -416,12 +416,12 @@ class AsyncDriver(_Versions):
             result: T = end.value
             return result
 
-    async def answer(self, call: Call) -> Answer:
+    async def answer(self, call: Request) -> Answer:
         """Send one call now and return what came of it."""
         answer = await self._send_once(call)
         return await self._send_once(call) if self._is_too_new(call, answer) else answer
 
-    async def _send_once(self, call: Call) -> Answer:
+    async def _send_once(self, call: Request) -> Answer:
         try:
             async with asyncio.timeout(_limit(call)):
                 response = await self._client.send_request(
@@ -429,7 +429,9 @@ class AsyncDriver(_Versions):
                     **_options(self._settings, call, True, self._transport),
                 )
         except TimeoutError:
-            return Lost(reason="read timeout: no whole answer by the deadline", at=clock.current().now())
+            return NoResponse(
+                reason="read timeout: no whole answer by the deadline", at=clock.current().now()
+            )
         except AzureError as error:
             from aiohttp import ClientConnectorError
 
@@ -552,7 +554,7 @@ def _session(settings: Settings) -> aiohttp.ClientSession:
     )
 
 
-def _request(settings: Settings, call: Call, version: str) -> HttpRequest:
+def _request(settings: Settings, call: Request, version: str) -> HttpRequest:
     query = {"api-version": version, **dict(call.query)}
     return HttpRequest(
         call.method,
@@ -564,16 +566,16 @@ def _request(settings: Settings, call: Call, version: str) -> HttpRequest:
     )
 
 
-def _limit(call: Call) -> float | None:
+def _limit(call: Request) -> float | None:
     """Return the seconds that a call may take; None for the usual time.
 
     A call whose deadline has passed already has the usual time: a last look may come late.
     """
     left = call.deadline - clock.current().now()
-    return max(left, LAST_LOOK) if 0 < left < math.inf else None
+    return max(left, RESPONSE_GRACE) if 0 < left < math.inf else None
 
 
-def _options(settings: Settings, call: Call, retry: bool, transport: Any) -> dict[str, Any]:
+def _options(settings: Settings, call: Request, retry: bool, transport: Any) -> dict[str, Any]:
     limit, usual = _limit(call), transport.connection_config
     may_retry = retry and not call.once and (limit is None or limit >= _WITH_RETRIES)
     tries = _RETRIES[call.method][0] if may_retry else 0
@@ -587,8 +589,8 @@ def _options(settings: Settings, call: Call, retry: bool, transport: Any) -> dic
     }
 
 
-def _reply(response: Any) -> Reply:
-    return Reply(
+def _reply(response: Any) -> Response:
+    return Response(
         status=response.status_code,
         at=clock.current().now(),
         url=response.request.url,
@@ -628,19 +630,19 @@ def _without_passwords(text: str) -> str:
     return _LOGIN.sub("***@", text)
 
 
-def _lost(error: AzureError, *, sent: bool) -> Lost:
+def _lost(error: AzureError, *, sent: bool) -> NoResponse:
     at = clock.current().now()
     if not isinstance(error, ClientAuthenticationError):
-        return Lost(reason=f"{type(error).__name__}: {error}", at=at, sent=sent)
+        return NoResponse(reason=f"{type(error).__name__}: {error}", at=at, sent=sent)
     if _is_outage(error):
-        return Lost(reason=f"no token: {error}", at=at, sent=False)
+        return NoResponse(reason=f"no token: {error}", at=at, sent=False)
     hints = (hint for words, hint in _HINTS.items() if words in str(error))
     reason = ". ".join((*hints, str(error).rstrip()))
-    return Lost(reason=reason, at=at, sent=False, kind=AzureBackupAuthError)
+    return NoResponse(reason=reason, at=at, sent=False, kind=AzureBackupAuthError)
 
 
-def _unread(error: Exception) -> Lost:
-    return Lost(
+def _unread(error: Exception) -> NoResponse:
+    return NoResponse(
         reason=f"an answer could not be read: {type(error).__name__}: {error}", at=clock.current().now()
     )
 

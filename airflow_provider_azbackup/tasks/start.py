@@ -33,7 +33,12 @@ from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVault
 from airflow_provider_azbackup.runtime import clock
 from airflow_provider_azbackup.tasks.on_kill import Kill
 from airflow_provider_azbackup.tasks.state import Memory
-from airflow_provider_azbackup.tasks.waiting import JobWait, check_booleans, check_literal, read_seconds
+from airflow_provider_azbackup.tasks.waiting import (
+    JobWait,
+    check_booleans,
+    check_unless_templated,
+    read_seconds,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -120,7 +125,7 @@ class StartOperator(JobWait, BaseOperator):
             cancel_on_timeout=cancel_on_timeout,
         )
         read_warnings(f"accept_warnings of task {self.task_id!r}", accept_warnings)
-        check_literal(vault_type, check_vault_type)
+        check_unless_templated(vault_type, check_vault_type)
         check_word(f"if_running of task {self.task_id!r}", if_running, IF_RUNNING)
         self.vault_name = vault_name
         self.resource_group_name = resource_group_name

@@ -477,7 +477,7 @@ def check_vaults(
         ("subscription_id", subscription_id),
     ):
         if value:
-            check_literal(value, partial(check_name, f"{name} of task {task_id!r}"))
+            check_unless_templated(value, partial(check_name, f"{name} of task {task_id!r}"))
     for name, value in arm_ids.items():
         check = partial(
             check_vault_of,
@@ -487,7 +487,7 @@ def check_vaults(
             subscription_id=subscription_id,
             vault_type=vault_type,
         )
-        check_literal(value, check)
+        check_unless_templated(value, check)
 
 
 def given(**arguments: object) -> frozenset[str]:
@@ -495,7 +495,7 @@ def given(**arguments: object) -> frozenset[str]:
     return frozenset(name for name, value in arguments.items() if value is not None)
 
 
-def check_literal(value: object, check: Callable[[str], object]) -> None:
+def check_unless_templated(value: object, check: Callable[[str], object]) -> None:
     """Run ``check`` on an argument that is known now: text that is no template."""
     if isinstance(value, str) and not is_template(value):
         check(value)

@@ -18,8 +18,8 @@ from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.sdk import Stats
 
-from airflow_provider_azbackup.core.conversations.jobs import Notice, wait_for_job
-from airflow_provider_azbackup.core.conversations.matching import Subject, best_of, first_of
+from airflow_provider_azbackup.core.conversations.jobs import OnLook, wait_for_job
+from airflow_provider_azbackup.core.conversations.matching import JobMatcher, best_backup, first_backup
 from airflow_provider_azbackup.core.polling.budget import Budget
 from airflow_provider_azbackup.core.polling.sweep import (
     SOONEST,
@@ -30,7 +30,7 @@ from airflow_provider_azbackup.core.polling.sweep import (
     Wanted,
     Watcher,
 )
-from airflow_provider_azbackup.core.wire import LAST_LOOK, Answer, Call, Lost, Reply
+from airflow_provider_azbackup.core.wire import RESPONSE_GRACE, Answer, NoResponse, Request, Response
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
@@ -208,7 +208,7 @@ class Poller:
         poll_interval: float,
         deadline: float,
         since: float,
-        notice: Notice,
+        notice: OnLook,
         first_pause: float,
         wait_until: WaitUntil = "completion",
     ) -> Job:
@@ -252,21 +252,21 @@ class Poller:
         :param until: Unix time of the last look, which may take a minute.
         :return: None when it is not to be found this way.
         """
-        subject = Subject.of_machine(item)
+        subject = JobMatcher.of_machine(item)
         job = await self._seek(
             subject,
             first_pause=first_pause,
             until=until,
             after=asked - _SECOND,
             apart=2 * SOONEST,
-            choose=first_of,
+            choose=first_backup,
             misses=_ENOUGH,
         )
         return job.ref if job else None
 
     async def find_backup(
         self,
-        subject: Subject,
+        subject: JobMatcher,
         *,
         after: float,
         known: frozenset[str],
@@ -290,7 +290,7 @@ class Poller:
             until=until,
             after=after,
             apart=poll_interval,
-            choose=best_of,
+            choose=best_backup,
             known=known,
         )
 
@@ -339,7 +339,7 @@ class Poller:
             tended.sweep.starts.discard(follower)
             self._leave(tended)
 
-    async def _seek(self, subject: Subject, *, first_pause: float, **wanted: Unpack[Wanted]) -> Job | None:
+    async def _seek(self, subject: JobMatcher, *, first_pause: float, **wanted: Unpack[Wanted]) -> Job | None:
         loop, now = asyncio.get_running_loop(), self._clock.now()
         found: asyncio.Future[Job | None] = loop.create_future()
 
@@ -375,7 +375,7 @@ class Poller:
         self,
         tended: _Tended,
         watcher: Watcher,
-        call: Call,
+        call: Request,
         not_before: float,
         deadline: float,
         grace: float,
@@ -390,7 +390,7 @@ class Poller:
 
         def give_up() -> None:
             watcher.drop()
-            tell(Lost(reason="no read of jobs was to be had in time", at=self._clock.now()))
+            tell(NoResponse(reason="no read of jobs was to be had in time", at=self._clock.now()))
 
         due = now + call.after
         quiet_until = min(deadline, now + _QUIET)
@@ -430,7 +430,7 @@ class Poller:
                 except Exception as error:  # whatever it is, no wait may end or hang for it
                     log.exception("Reading the jobs of vault %s failed", sweep.vault.name)
                     reason = f"reading jobs failed: {type(error).__name__}: {error}"
-                    await _spread(sweep.fail(Lost(reason=reason, at=self._clock.now())))
+                    await _spread(sweep.fail(NoResponse(reason=reason, at=self._clock.now())))
                     await self._clock.pause(_MEND)
 
     async def _rest(self, sweep: Sweep, wake: asyncio.Event) -> None:
@@ -476,10 +476,10 @@ class Poller:
         while (seconds := budget.ready_at(self._clock.now()) - self._clock.now()) > 0:
             await self._clock.pause(seconds)
 
-    async def _read(self, queue: _Queue, sweep: Sweep, call: Call) -> Answer:
+    async def _read(self, queue: _Queue, sweep: Sweep, call: Request) -> Answer:
         answer = await self._hook.read(call)
         Stats.incr("azure_backup.job_reads")
-        if isinstance(answer, Reply):
+        if isinstance(answer, Response):
             queue.budget.hear(answer, _key(sweep.vault))
             Stats.gauge("azure_backup.job_reads_left", queue.budget.left)
             if answer.status == 429:
@@ -487,7 +487,7 @@ class Poller:
                 await self._tell_of_throttling(queue, answer)
         return answer
 
-    async def _tell_of_throttling(self, queue: _Queue, answer: Reply) -> None:
+    async def _tell_of_throttling(self, queue: _Queue, answer: Response) -> None:
         for tended in [*self._vaults.values()]:
             if self._queue(tended.sweep.vault) is queue:
                 await _spread(tended.sweep.fail(answer))
@@ -509,7 +509,7 @@ async def _spread(telling: Iterable[object]) -> None:
 
 def _last_look(wait: float) -> float:
     """Return the seconds after its deadline in which a wait of so many seconds still takes an answer."""
-    return min(_LATEST, max(LAST_LOOK, wait / 10))
+    return min(_LATEST, max(RESPONSE_GRACE, wait / 10))
 
 
 def _key(vault: Vault) -> str:

@@ -24,7 +24,7 @@ from airflow_provider_azbackup.runtime import clock
 from airflow_provider_azbackup.triggerer.poller import Named, joined
 
 if TYPE_CHECKING:
-    from airflow_provider_azbackup.core.conversations.matching import Subject
+    from airflow_provider_azbackup.core.conversations.matching import JobMatcher
     from airflow_provider_azbackup.core.polling.sweep import Listing
     from airflow_provider_azbackup.triggerer.checkpoints import Ledger
     from airflow_provider_azbackup.triggerer.poller import Poller
@@ -99,7 +99,7 @@ class Watch:
     """
 
     def __init__(
-        self, ledger: Ledger, *, outcomes: Iterable[Outcome], subject: Subject | None, log: Any
+        self, ledger: Ledger, *, outcomes: Iterable[Outcome], subject: JobMatcher | None, log: Any
     ) -> None:
         self._ledger, self._outcomes, self._subject, self._log = ledger, frozenset(outcomes), subject, log
         self._mark: Mark | None = None
@@ -140,7 +140,7 @@ class Watch:
         """
         if listing.after > self.oldest:
             return None
-        ours = (job for job in listing.jobs if self._subject is None or self._subject.has(job))
+        ours = (job for job in listing.jobs if self._subject is None or self._subject.matches(job))
         return fold(self._come(listing), ours, listing.at + listing.ahead)
 
     def wants(self, *outcomes: Outcome) -> bool:
@@ -214,7 +214,7 @@ async def watching(
         watches_of(place).discard(watch)
 
 
-async def _subject(place: Place, protected_item: str, log: Any) -> Subject:
+async def _subject(place: Place, protected_item: str, log: Any) -> JobMatcher:
     """Find what the jobs of an item call it; a watch has no end, so it waits until that can be found."""
     while True:
         try:

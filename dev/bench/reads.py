@@ -23,7 +23,7 @@ from pathlib import Path
 from airflow_provider_azbackup.core.conversations.jobs import wait_for_job
 from airflow_provider_azbackup.core.model.resources import JobRef
 from airflow_provider_azbackup.core.rest import requests, responses
-from airflow_provider_azbackup.core.wire import Answer, Call, Reply
+from airflow_provider_azbackup.core.wire import Answer, Request, Response
 from airflow_provider_azbackup.exceptions import AzureBackupError
 from tests.support.virtual import HOUR, Azure, LoopClock, poller, run
 
@@ -40,7 +40,7 @@ class Metered(Azure):
 
     own_cpu = 0.0
 
-    def _answer(self, call: Call) -> Answer:
+    def _answer(self, call: Request) -> Answer:
         began = time.process_time()
         try:
             return super()._answer(call)
@@ -115,7 +115,7 @@ async def official(
         end = clock.now() + PATIENCE
         while clock.now() < end:
             answer = await azure.answer(requests.get_job(ref))
-            assert isinstance(answer, Reply)
+            assert isinstance(answer, Response)
             if answer.status == 200 and not responses.read_job(ref, answer).is_running:
                 seen(ref)
                 return

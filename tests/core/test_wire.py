@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_azbackup.core.wire import Call, Reply
+from airflow_provider_azbackup.core.wire import Request, Response
 from tests.support.play import sample
 
 AT = 1_790_000_000.0  # Mon, 21 Sep 2026 14:13:20 GMT
 
 
-def reply(stated: str = "", *, status: int = 503, text: str = "") -> Reply:
-    return Reply(status=status, at=AT, headers={"retry-after": stated} if stated else {}, text=text)
+def reply(stated: str = "", *, status: int = 503, text: str = "") -> Response:
+    return Response(status=status, at=AT, headers={"retry-after": stated} if stated else {}, text=text)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_the_words_of_a_429_stand_in_for_a_header_that_was_stripped() -> None:
 
 
 def test_a_call_is_put_off_without_becoming_another_call() -> None:
-    call = Call(method="GET", path="/x", query=(("a", "b"),))
-    assert call.later(30.0) == Call(method="GET", path="/x", query=(("a", "b"),), after=30.0)
-    assert call.later(-1.0).after == 0.0
+    call = Request(method="GET", path="/x", query=(("a", "b"),))
+    assert call.delayed(30.0) == Request(method="GET", path="/x", query=(("a", "b"),), after=30.0)
+    assert call.delayed(-1.0).after == 0.0
     assert call.after == 0.0

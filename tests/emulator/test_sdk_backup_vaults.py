@@ -127,7 +127,7 @@ def test_the_sdk_asks_for_a_backup_with_the_words_of_the_provider(
         raw_response_hook=trigger,
     )
     item = ProtectedItem.parse(azure.service.world.named("orders")[0].path)
-    body = requests.backup_request(item, rule_name="BackupWeekly", retention_tag=tag)
+    body = requests.backup_body(item, rule_name="BackupWeekly", retention_tag=tag)
     ours = requests.trigger_backup(item, body)
     assert (trigger.method, unquote(urlsplit(trigger.url).path)) == (ours.method, ours.path)
     assert json.loads(trigger.body) == ours.body

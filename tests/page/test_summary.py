@@ -14,8 +14,8 @@ import pytest
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.rest import requests
-from airflow_provider_azbackup.core.rest.responses import FoundItem, job_of
-from airflow_provider_azbackup.core.wire import Reply
+from airflow_provider_azbackup.core.rest.responses import FoundItem, parse_job
+from airflow_provider_azbackup.core.wire import Response
 from airflow_provider_azbackup.page import summary
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -28,7 +28,7 @@ HOUR = 3600.0
 
 def sample(name: str) -> Job:
     body = json.loads((SAMPLES / f"{name}.json").read_text())
-    job = job_of(JobRef(vault=VAULT, job_id=body["name"]), body)
+    job = parse_job(JobRef(vault=VAULT, job_id=body["name"]), body)
     assert job
     return job
 
@@ -147,10 +147,10 @@ def test_ten_times_the_items_and_jobs_take_ten_times_the_work(
     assert work(1000) < 11 * work(100)
 
 
-def page(jobs: list[dict[str, Any]], number: int, last: int) -> Reply:
+def page(jobs: list[dict[str, Any]], number: int, last: int) -> Response:
     link = f"https://azure{VAULT.path}/backupJobs?$skipToken={number}" if number < last else None
     url = f"https://azure{VAULT.path}/backupJobs"
-    return Reply(status=200, at=0.0, url=url, text=json.dumps({"value": jobs, "nextLink": link}))
+    return Response(status=200, at=0.0, url=url, text=json.dumps({"value": jobs, "nextLink": link}))
 
 
 def listing(last: int, now: float) -> tuple[int, summary.Listed]:
@@ -186,7 +186,7 @@ def test_the_list_asks_for_a_week_with_slack_for_clocks() -> None:
     now = 1_790_000_000.0
     wanted = requests.list_jobs(
         VAULT,
-        started_after=requests.moment(now - summary.WEEK - requests.SLACK),
-        started_before=requests.moment(now + requests.SLACK),
+        started_after=requests.utc_datetime(now - summary.WEEK - requests.SLACK),
+        started_before=requests.utc_datetime(now + requests.SLACK),
     )
     assert next(summary.list_week(VAULT, now)) == wanted

@@ -122,7 +122,7 @@ def test_a_backup_with_a_tag_is_asked_for_as_recorded_and_its_job_is_read() -> N
     sent = found[0]["request"]
     path, _, verb = urlsplit(sent["uri"]).path.rpartition("/")
     item = ProtectedItem.parse(path)
-    body = requests.backup_request(item, rule_name="BackupWeekly", retention_tag="Weekly")
+    body = requests.backup_body(item, rule_name="BackupWeekly", retention_tag="Weekly")
     call = requests.trigger_backup(item, body)
     assert (call.method, call.path, call.body) == (sent["method"], f"{path}/{verb}", sent["body"])
     operation_id = responses.read_operation_id(reply_of(found[0]))

@@ -15,7 +15,7 @@ from airflow_provider_azbackup.core.model.jobs import Job, Outcome
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.rest import responses
-from airflow_provider_azbackup.core.wire import Call
+from airflow_provider_azbackup.core.wire import Request
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
@@ -428,7 +428,7 @@ def test_the_point_of_an_ase_database_is_read(replay: Callable[..., Replay], hol
 def test_a_restore_into_another_region_is_a_restore_and_no_backup() -> None:
     vault = Vault(subscription_id="s", resource_group_name="g", name="v")
     bodies = [each["response"]["body"] for each in newer_exchanges("cross_region_jobs")]
-    jobs = [responses.job_of(JobRef(vault=vault, job_id=str(body["name"])), body) for body in bodies]
+    jobs = [responses.parse_job(JobRef(vault=vault, job_id=str(body["name"])), body) for body in bodies]
     assert [(job.is_backup, job.is_restore, job.outcome) for job in jobs if job] == [
         (False, True, RUNNING)
     ] * 2
@@ -445,9 +445,9 @@ def test_a_restore_into_another_region_is_a_restore_and_no_backup() -> None:
 )
 def test_recorded_errors_are_what_they_say(index: int, kind: type[Exception], words: str) -> None:
     exchange = newer_exchanges("errors_more")[index]
-    call = Call(method="POST", path=urlsplit(exchange["request"]["uri"]).path)
+    call = Request(method="POST", path=urlsplit(exchange["request"]["uri"]).path)
     with pytest.raises(kind, match=words):
-        responses.raise_unless(reply_of(exchange), call, 200)
+        responses.raise_for_status(reply_of(exchange), call, 200)
 
 
 def test_every_recorded_job_and_point_is_plain_json() -> None:
@@ -455,6 +455,6 @@ def test_every_recorded_job_and_point_is_plain_json() -> None:
         for exchange in newer_exchanges(told.file):
             body = exchange["response"]["body"]
             ref = JobRef(vault=vault_of(exchange), job_id=told.job_id)
-            job = responses.job_of(ref, body) if isinstance(body, dict) else None
+            job = responses.parse_job(ref, body) if isinstance(body, dict) else None
             if job:
                 assert json.loads(json.dumps(job.facts())) == job.facts()

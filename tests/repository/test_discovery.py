@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azbackup.core.rest.requests import moment
+from airflow_provider_azbackup.core.rest.requests import utc_datetime
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.operators import AzureBackupListProtectedItemsOperator
@@ -57,7 +57,7 @@ def test_points_are_listed_newest_first_and_in_a_window(
     points = call("list_recovery_points", "vm-good")
     assert [point.made for point in points] == sorted((point.made for point in points), reverse=True)
     assert len(points) == 3
-    assert len(call("list_recovery_points", "vm-good", after=moment(points[1].made - 1))) == 2
+    assert len(call("list_recovery_points", "vm-good", after=utc_datetime(points[1].made - 1))) == 2
 
 
 def test_the_last_backup_is_the_newest_whatever_it_has_come_to(azure: Emulator, clock: Any) -> None:

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_azbackup.core.conversations.jobs import get_job
-from airflow_provider_azbackup.core.conversations.retry import insist
+from airflow_provider_azbackup.core.conversations.retry import retry_until
 from airflow_provider_azbackup.core.model.progress import report
 from airflow_provider_azbackup.core.rest import responses
 from airflow_provider_azbackup.core.settings import Settings
-from airflow_provider_azbackup.core.wire import LAST_LOOK, Answer, Call, Flow, Lost, Reply
+from airflow_provider_azbackup.core.wire import RESPONSE_GRACE, Answer, Flow, NoResponse, Request, Response
 from airflow_provider_azbackup.exceptions import AzureBackupTimeoutError, AzureBackupTransientError
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.operators import AzureBackupOperator
@@ -35,7 +35,7 @@ from tests.support.virtual import HOUR, Azure, LoopClock, poller, wait_for
 from tests.support.virtual import run as run_virtual
 
 # Not a GET: it is sent once, so one call is one answer.
-CALL = Call(method="POST", path="/somewhere", body={})
+CALL = Request(method="POST", path="/somewhere", body={})
 # Seconds for one answer.
 LIMIT = 1.0
 
@@ -138,7 +138,7 @@ def test_an_answer_that_trickles_in_ends_with_its_time(
     began = time.monotonic()
     answer = ask(send)
     assert time.monotonic() - began < 10 * LIMIT
-    assert isinstance(answer, Lost)
+    assert isinstance(answer, NoResponse)
     assert answer.sent
     assert "read time" in answer.reason.casefold()
 
@@ -152,7 +152,7 @@ def test_headers_that_trickle_in_end_with_their_time(ask: Callable[..., Answer])
     began = time.monotonic()
     answer = ask(send)
     assert time.monotonic() - began < 10 * LIMIT
-    assert isinstance(answer, Lost)
+    assert isinstance(answer, NoResponse)
     assert answer.sent
     assert "read time" in answer.reason.casefold()
 
@@ -182,7 +182,7 @@ def test_a_trickling_answer_does_not_outrun_the_deadline(
         began = time.monotonic()
         with pytest.raises(AzureBackupTimeoutError, match="never seen"):
             run(make, TaskInstance())
-    assert time.monotonic() - began < 3 + 3 * LAST_LOOK
+    assert time.monotonic() - began < 3 + 3 * RESPONSE_GRACE
 
 
 def test_a_trickling_answer_to_the_sign_in_does_not_outrun_the_deadline(
@@ -220,7 +220,7 @@ def test_an_answer_that_is_huge_once_decompressed_is_refused(ask: Callable[..., 
     answer = ask(send)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert isinstance(answer, Lost)
+    assert isinstance(answer, NoResponse)
     assert answer.sent
     assert f"more than {LARGEST_ANSWER} bytes" in answer.reason
     assert most < 8 * LARGEST_ANSWER
@@ -236,7 +236,7 @@ def test_an_answer_of_any_other_size_is_read_whole(ask: Callable[..., Answer], c
         handler.wfile.write(body)
 
     answer = ask(send)
-    assert isinstance(answer, Reply)
+    assert isinstance(answer, Response)
     assert answer.text == text
 
 
@@ -246,7 +246,7 @@ def test_an_answer_that_breaks_off_is_no_answer(ask: Callable[..., Answer]) -> N
         handler.wfile.write(b"{}")
 
     answer = ask(send)
-    assert isinstance(answer, Lost)
+    assert isinstance(answer, NoResponse)
     assert answer.sent
 
 
@@ -320,18 +320,18 @@ def test_a_number_or_a_date_that_overflows_is_unknown(properties: dict[str, Any]
 @pytest.mark.parametrize("asked", ["Fri, 31 Dec 9999 23:59:59 GMT", "9" * 400, "1e400", "-1"])
 def test_a_pause_that_overflows_is_not_waited_for(asked: str) -> None:
     busy = answered(503, **{"Retry-After": asked})
-    reply = Reply(status=503, at=START, headers={"retry-after": asked})
+    reply = Response(status=503, at=START, headers={"retry-after": asked})
     assert reply.retry_after is None
     with pytest.raises(AzureBackupTransientError):
-        play(insist(lambda: get_job(JOB), since=START, until=START + 60), then=busy)
+        play(retry_until(lambda: get_job(JOB), since=START, until=START + 60), then=busy)
 
 
 def test_a_long_pause_that_azure_asks_for_does_not_outrun_the_deadline() -> None:
     busy = answered(503, **{"retry-after": "500000"})
-    asked: list[Call] = []
+    asked: list[Request] = []
     with pytest.raises(AzureBackupTransientError):
         play(
-            insist(lambda: get_job(JOB), since=START, until=START + 600),
+            retry_until(lambda: get_job(JOB), since=START, until=START + 600),
             UNSENT,
             then=busy,
             calls=asked,

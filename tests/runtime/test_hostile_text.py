@@ -15,7 +15,7 @@ from airflow_provider_azbackup.core.model.jobs import is_proven
 from airflow_provider_azbackup.core.model.plain import LONGEST_MESSAGE, LONGEST_TEXT, MOST_ENTRIES
 from airflow_provider_azbackup.core.rest.responses import read_job, read_operation_id
 from airflow_provider_azbackup.core.start.intent import StartRecord
-from airflow_provider_azbackup.core.wire import Reply
+from airflow_provider_azbackup.core.wire import Response
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupJobFailedError
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.runtime.job_event import JobEvent
@@ -192,7 +192,7 @@ def test_an_error_that_is_cut_off_opens_no_gate() -> None:
 
 @pytest.mark.parametrize("name", ["a%00b", "a%1bb", "x" * 600], ids=["NUL", "escape", "long"])
 def test_an_operation_id_that_cannot_be_kept_is_none(name: str) -> None:
-    reply = Reply(status=202, at=0.0, headers={"location": f"https://azure/operations/{name}"})
+    reply = Response(status=202, at=0.0, headers={"location": f"https://azure/operations/{name}"})
     assert read_operation_id(reply) is None
 
 

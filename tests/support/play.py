@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef, ProtectedItem, Vault
-from airflow_provider_azbackup.core.wire import Answer, Call, Flow, Lost, Reply
+from airflow_provider_azbackup.core.wire import Answer, Flow, NoResponse, Request, Response
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 START = 1_790_000_000.0
@@ -26,8 +26,8 @@ ITEM = ProtectedItem(
 JOB = JobRef(vault=VAULT, job_id="0f8c2a51-7d3e-4b6a-9c1d-5e2f7a8b9c0d")
 OPERATION = OperationRef(vault=VAULT, operation_id="c4d5e6f7-0819-4a2b-8c3d-4e5f60718293")
 
-LOST = Lost(reason="the connection was reset", at=0.0)
-UNSENT = Lost(reason="no such host", at=0.0, sent=False)
+LOST = NoResponse(reason="the connection was reset", at=0.0)
+UNSENT = NoResponse(reason="no such host", at=0.0, sent=False)
 
 
 def sample(name: str) -> dict[str, Any]:
@@ -36,9 +36,9 @@ def sample(name: str) -> dict[str, Any]:
     return body
 
 
-def answered(status: int, body: Any = "", **headers: str) -> Reply:
+def answered(status: int, body: Any = "", **headers: str) -> Response:
     """An answer with a body, text as it is and anything else as JSON."""
-    return Reply(
+    return Response(
         status=status,
         at=0.0,
         url=f"https://management.azure.com{VAULT.path}/somewhere?api-version=1",
@@ -47,12 +47,12 @@ def answered(status: int, body: Any = "", **headers: str) -> Reply:
     )
 
 
-def ok(name: str) -> Reply:
+def ok(name: str) -> Response:
     """A sample as a 200."""
     return answered(200, sample(name))
 
 
-def job_is(status: str, **properties: Any) -> Reply:
+def job_is(status: str, **properties: Any) -> Response:
     """A job that stands so."""
     return answered(200, {"name": JOB.job_id, "properties": {"status": status, **properties}})
 
@@ -62,7 +62,7 @@ class Played:
     """A conversation that came to its end, at Unix time ``at``."""
 
     result: Any
-    calls: list[Call]
+    calls: list[Request]
     at: float
 
     @property
@@ -71,7 +71,7 @@ class Played:
 
 
 def play(
-    flow: Flow[Any], *answers: Answer, then: Answer | None = None, calls: list[Call] | None = None
+    flow: Flow[Any], *answers: Answer, then: Answer | None = None, calls: list[Request] | None = None
 ) -> Played:
     """Answer each call with the next answer, and with ``then`` when they are used up.
 

@@ -37,7 +37,7 @@ import pytest
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.resources import OperationRef, Vault
 from airflow_provider_azbackup.core.rest import requests, responses
-from airflow_provider_azbackup.core.wire import Reply
+from airflow_provider_azbackup.core.wire import Response
 from airflow_provider_azbackup.hooks import AzureBackupAsyncHook, AzureBackupHook
 
 RECORDINGS = Path(__file__).resolve().parents[3] / "shared" / "recordings"
@@ -319,10 +319,10 @@ def operation_of(exchange: dict[str, Any]) -> OperationRef:
     return OperationRef(vault=Vault.parse(vault), operation_id=operation_id)
 
 
-def reply_of(exchange: dict[str, Any]) -> Reply:
+def reply_of(exchange: dict[str, Any]) -> Response:
     """A recorded answer, as the drivers hand one to the core."""
     found = exchange["response"]
-    return Reply(status=found["status"], at=0.0, headers=found["headers"], text=_text(found.get("body")))
+    return Response(status=found["status"], at=0.0, headers=found["headers"], text=_text(found.get("body")))
 
 
 def options_of(exchange: dict[str, Any]) -> requests.BackupOptions:

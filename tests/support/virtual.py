@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.settings import Settings
-from airflow_provider_azbackup.core.wire import Answer, Call, Lost, Reply
+from airflow_provider_azbackup.core.wire import Answer, NoResponse, Request, Response
 from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
 from airflow_provider_azbackup.runtime import clock as clocks
 from airflow_provider_azbackup.triggerer.poller import Poller
@@ -140,7 +140,7 @@ class Azure:
         self.polls = 0
         self.opened = self.closed = 0
         # Asked before each answer; whatever it returns is answered instead.
-        self.instead: Callable[[Call], Answer | None] = lambda _: None
+        self.instead: Callable[[Request], Answer | None] = lambda _: None
 
     def start(self, machine: int = 0, *, ago: float = 0.0, **job: Any) -> JobRef:
         """Start a job; ``job`` are ``seconds``, ``ending``, ``visible_after`` and other fields of it.
@@ -183,17 +183,17 @@ class Azure:
     def looks(self) -> list[Read]:
         return [read for read in self.reads if not read.is_list]
 
-    async def answer(self, call: Call) -> Answer:
+    async def answer(self, call: Request) -> Answer:
         await asyncio.sleep(self.latency)
         if instead := self.instead(call):
-            status = instead.status if isinstance(instead, Reply) else None
+            status = instead.status if isinstance(instead, Response) else None
             self._note(call, status)
             return instead
         found = self._answer(call)
-        self._note(call, found.status if isinstance(found, Reply) else None)
+        self._note(call, found.status if isinstance(found, Response) else None)
         return found
 
-    def _note(self, call: Call, status: int | None) -> None:
+    def _note(self, call: Request, status: int | None) -> None:
         if "/backupOperations/" in call.path:
             self.polls += 1
         if "/backupJobs" not in call.path:
@@ -201,7 +201,7 @@ class Azure:
         wanted = dict(call.query).get("$filter", "")
         self.reads.append(Read(at=self.clock.now(), path=call.path, filter=wanted, status=status))
 
-    def _answer(self, call: Call) -> Answer:
+    def _answer(self, call: Request) -> Answer:
         now, service = self.clock.now(), self.service
         ask = gateway.Request(
             method=call.method,
@@ -215,7 +215,7 @@ class Azure:
         query = "&".join(f"{key}={value}" for key, value in call.query)
         fault = service.fault_for(ask, f"{call.path}?{query}")
         if fault and (fault.reset or fault.truncate):
-            return Lost(reason="the connection broke", at=now)
+            return NoResponse(reason="the connection broke", at=now)
         if fault and fault.replaces:
             answer = service.trouble(fault, ask)
         else:
@@ -225,7 +225,7 @@ class Azure:
             if fault and fault.next_link and "value" in (answer.body or {}):
                 answer.body["nextLink"] = f"{fault.next_link}{call.path}?$skipToken=elsewhere"
         body = answer.body
-        return Reply(
+        return Response(
             status=answer.status,
             at=now,
             url=BASE + call.path,
@@ -241,7 +241,7 @@ class Hook:
         self.azure = azure
         self.settings = Settings.read("azure", login="app", password="-", extra={"tenant_id": "t", **extra})
 
-    async def read(self, call: Call) -> Answer:
+    async def read(self, call: Request) -> Answer:
         return await self.azure.answer(call)
 
     async def __aexit__(self, *_: object) -> None:

@@ -675,7 +675,7 @@ def test_moments_are_asked_for_as_microsofts_client_does(
         raw_request_hook=lambda call: sent.append(call.http_request),
     )
     assert len(answer.properties.restorable_time_ranges) == 1
-    ours = requests.find_ranges(instance_of(found))
+    ours = requests.find_restorable_ranges(instance_of(found))
     assert unquote(urlsplit(sent[0].url).path) == ours.path
     assert (sent[0].method, json.loads(sent[0].body)) == (ours.method, ours.body)
 

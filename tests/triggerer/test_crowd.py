@@ -43,7 +43,7 @@ async def play(azure: Azure, flow: Flow[T]) -> T:
 
 def secure(item: ProtectedItem, now: float) -> Flow[StartedJob]:
     intent = BackupIntent(
-        item=item, body=requests.backup_request(item), attempt="first", now=now, timeout=24 * HOUR
+        item=item, body=requests.backup_body(item), attempt="first", now=now, timeout=24 * HOUR
     )
     return start_or_adopt(intent, None, remember=lambda _: None, tell=lambda _: None, batch_lookup=True)
 

@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 
 from airflow_provider_azbackup.core.model.resources import JobRef
-from airflow_provider_azbackup.core.wire import Answer, Call, Lost, Reply
+from airflow_provider_azbackup.core.wire import Answer, NoResponse, Request, Response
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupNotFoundError,
@@ -317,7 +317,7 @@ def test_a_slow_vault_does_not_hold_up_another() -> None:
         azure = Azure(clock, vaults=2, job_read_budget=10_000)
         answer = azure.answer
 
-        async def slow(call: Call) -> Answer:
+        async def slow(call: Request) -> Answer:
             if "vault-00" in call.path:
                 await asyncio.sleep(250)
             return await answer(call)
@@ -337,20 +337,20 @@ def test_a_slow_vault_does_not_hold_up_another() -> None:
 # Lists that break
 
 
-def _lose(azure: Azure, meant: Callable[[Call], bool], times: float) -> None:
+def _lose(azure: Azure, meant: Callable[[Request], bool], times: float) -> None:
     left = times
 
-    def instead(call: Call) -> Answer | None:
+    def instead(call: Request) -> Answer | None:
         nonlocal left
         if left and meant(call):
             left -= 1
-            return Lost(reason="the connection broke", at=azure.clock.now())
+            return NoResponse(reason="the connection broke", at=azure.clock.now())
         return None
 
     azure.instead = instead
 
 
-def _is_later_page(call: Call) -> bool:
+def _is_later_page(call: Request) -> bool:
     return "$skipToken" in dict(call.query)
 
 
@@ -360,7 +360,7 @@ def _is_later_page(call: Call) -> bool:
     [_is_later_page, lambda call: call.path.endswith("/backupJobs")],
     ids=["a later page", "every page"],
 )
-def test_a_lost_page_ends_no_wait_and_is_gone_round(times: float, meant: Callable[[Call], bool]) -> None:
+def test_a_lost_page_ends_no_wait_and_is_gone_round(times: float, meant: Callable[[Request], bool]) -> None:
     async def main(clock: LoopClock) -> None:
         azure = Azure(clock, page_size=10, job_read_budget=10_000)
         _lose(azure, meant, times)
@@ -394,13 +394,15 @@ def test_a_link_to_another_host_or_to_the_same_page_is_not_followed(link: str) -
     async def main(clock: LoopClock) -> None:
         azure = Azure(clock, page_size=100, job_read_budget=10_000)
 
-        def astray(call: Call) -> Answer | None:
+        def astray(call: Request) -> Answer | None:
             if not call.path.endswith("/backupJobs"):
                 return None
             found = azure._answer(call)
-            assert isinstance(found, Reply)
+            assert isinstance(found, Response)
             body = {**json.loads(found.text), "nextLink": f"{link}{call.path}?$skipToken=round"}
-            return Reply(status=200, at=found.at, url=found.url, headers=found.headers, text=json.dumps(body))
+            return Response(
+                status=200, at=found.at, url=found.url, headers=found.headers, text=json.dumps(body)
+            )
 
         azure.instead = astray
         waits = await all_of(azure, clock, [azure.start(seconds=1000) for _ in range(10)])
@@ -557,11 +559,11 @@ def test_people_find_their_share_untouched(share: float) -> None:
         waits = [wait_for(shared, clock, azure.start(n % 5, seconds=3 * HOUR)) for n in range(50)]
         everything = asyncio.gather(*waits)
         person, refused = azure.hook(), 0
-        look = Call(method="GET", path=f"{azure.vaults[0].path}/backupJobs")
+        look = Request(method="GET", path=f"{azure.vaults[0].path}/backupJobs")
         for _ in range(int(3 * HOUR / 130)):  # 27 or 28 an hour
             await asyncio.sleep(130)
             answer = await person.read(look)
-            refused += isinstance(answer, Reply) and answer.status == 429
+            refused += isinstance(answer, Response) and answer.status == 429
         ended = await everything
         await shared.close()
         assert (refused, azure.throttled) == (0, 0)
@@ -580,7 +582,7 @@ def test_when_people_use_all_of_it_waits_go_on_slowly_and_recover() -> None:
         await asyncio.sleep(600)
         person = azure.hook()
         for _ in range(140):
-            await person.read(Call(method="GET", path=f"{azure.vaults[0].path}/backupJobs"))
+            await person.read(Request(method="GET", path=f"{azure.vaults[0].path}/backupJobs"))
         ended = await everything
         await shared.close()
         assert {wait.status for wait in ended} == {"Completed"}
@@ -642,7 +644,7 @@ def test_a_read_that_breaks_in_an_unforeseen_way_is_a_passing_fault_to_all() -> 
         azure = Azure(clock)
         broken = 0
 
-        def crash(call: Call) -> Answer | None:
+        def crash(call: Request) -> Answer | None:
             nonlocal broken
             if 1000 < clock.now() - START < 1200:
                 broken += 1

@@ -79,7 +79,7 @@ def check_job(
         raise _wrong(
             job,
             "it began too early",
-            f"a job that began at {requests.moment(after)} or later",
+            f"a job that began at {requests.utc_datetime(after)} or later",
             job.start_time,
         )
     if item is None:
@@ -91,12 +91,12 @@ def check_job(
             raise _wrong(job, "it is of another backup instance", item.path, job.owner)
         return
     if item.kind == "vm":
-        if not matching.is_of_machine(job, item):
+        if not matching.is_of_vm(job, item):
             raise _wrong(job, "it is of another VM", item.container.partition(";")[2], job.owner)
         _check_subscription(job, source)
         return
     found = yield from _listed(item)
-    if not matching.shows(job, found, elsewhere):
+    if not matching.shows_names_of(job, found, elsewhere):
         if item.kind == "azurefileshare":
             expected = f"{item.container.rpartition(';')[2]}/{found.friendly_name}"
             raise _wrong(job, "it is of another file share", expected, f"{job.owner}/{job.item}")
@@ -125,7 +125,7 @@ def _check_subscription(job: Job, source: str) -> None:
 
 def _listed(item: ProtectedItem) -> Flow[FoundItem]:
     """Return a share or a database with the names that its jobs carry."""
-    for found in (yield from matching.alike(item)):
+    for found in (yield from matching.items_listed_with(item)):
         if found.item.path.casefold() == item.path.casefold():
             return found
     raise AzureBackupNotFoundError(f"vault {item.vault.name} does not protect {item.name} any more")

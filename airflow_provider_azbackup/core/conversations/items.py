@@ -10,11 +10,11 @@ from airflow_provider_azbackup.core.conversations.retry import all_pages, ask
 from airflow_provider_azbackup.core.conversations.vaults import suggest_vault
 from airflow_provider_azbackup.core.model.arm_ids import match_vm, same_id, split_share_id
 from airflow_provider_azbackup.core.model.resources import BackupInstance, ProtectedItem, Vault, last_segment
-from airflow_provider_azbackup.core.model.validation import check_item, close_to, closest_first
+from airflow_provider_azbackup.core.model.validation import check_item, did_you_mean, most_similar_first
 from airflow_provider_azbackup.core.model.workloads import MANAGEMENT_TYPES
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.responses import BackupStatus, DataSource, FoundItem
-from airflow_provider_azbackup.core.wire import Call, Flow
+from airflow_provider_azbackup.core.wire import Flow, Request
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
 
 
@@ -130,11 +130,12 @@ def _look_up(vault: Vault | None, name: str) -> Flow[FoundItem]:
     if meant:
         return _only_one(meant, name)
     called = share[1] if share else name
-    names = closest_first(called, sorted({item.friendly_name for item in found}))
+    names = most_similar_first(called, sorted({item.friendly_name for item in found}))
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     raise AzureBackupNotFoundError(
-        f"vault {vault.name} protects nothing called {called!r}{close_to(called, names[:20])}; it protects "
-        f"{', '.join(names[:20]) or 'nothing of that kind'}{more}{f'. Given: {name}' if share else ''}"
+        f"vault {vault.name} protects nothing called {called!r}{did_you_mean(called, names[:20])}; "
+        f"it protects {', '.join(names[:20]) or 'nothing of that kind'}{more}"
+        f"{f'. Given: {name}' if share else ''}"
     )
 
 
@@ -195,7 +196,7 @@ def _only_one(meant: Sequence[FoundItem], name: str) -> FoundItem:
     )
 
 
-def _lists_of(vault: Vault, kind: str) -> list[Call]:
+def _lists_of(vault: Vault, kind: str) -> list[Request]:
     """Return the lists that show between them what a vault protects.
 
     :param kind: a backup management type in lower case, or an empty string for all.

@@ -12,15 +12,15 @@ from airflow_provider_azbackup.core.conversations.retry import (
     accepted,
     all_pages,
     ask,
-    insist,
+    retry_until,
     spread_pause,
 )
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
-from airflow_provider_azbackup.core.model.validation import WaitUntil, refuse_cancel
+from airflow_provider_azbackup.core.model.validation import WaitUntil, cancel_unsupported
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.requests import is_between
-from airflow_provider_azbackup.core.wire import LAST_LOOK, Call, Flow
+from airflow_provider_azbackup.core.wire import RESPONSE_GRACE, Flow, Request
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupError,
@@ -29,7 +29,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupTimeoutError,
 )
 
-Notice = Callable[[Job | None, AzureBackupError | None], None]
+OnLook = Callable[[Job | None, AzureBackupError | None], None]
 
 
 def get_job(ref: JobRef) -> Flow[Job]:
@@ -37,7 +37,7 @@ def get_job(ref: JobRef) -> Flow[Job]:
     return responses.read_job(ref, (yield from ask(requests.get_job(ref))))
 
 
-def look_at_job(ref: JobRef, since: float) -> Flow[Job]:
+def get_job_despite_refusals(ref: JobRef, since: float) -> Flow[Job]:
     """Return how a job stands now, asking again for some seconds when it is denied: one refusal may be stray.
 
     :param since: Unix time the wait began; a job younger than a minute may still be unknown to Azure.
@@ -45,11 +45,11 @@ def look_at_job(ref: JobRef, since: float) -> Flow[Job]:
     """
     call, patience, pause = requests.get_job(ref), Patience(since), 0.0
     while True:
-        answer = yield call.later(pause)
+        answer = yield call.delayed(pause)
         try:
             return responses.read_job(ref, accepted(answer, call, 200))
         except (AzureBackupAuthError, AzureBackupNotFoundError) as error:
-            patience.bear(error, answer.at)
+            patience.record_failure(error, answer.at)
             pause = spread_pause(_REFUSAL_PAUSE, error)
 
 
@@ -67,7 +67,7 @@ def wait_for_job(
     poll_interval: float,
     deadline: float,
     since: float,
-    notice: Notice,
+    notice: OnLook,
     first_pause: float = 0.0,
     wait_until: WaitUntil = "completion",
 ) -> Flow[Job]:
@@ -86,17 +86,17 @@ def wait_for_job(
     :raises AzureBackupTimeoutError: when the job still runs at the deadline.
     :raises AzureBackupError: when looking again cannot help.
     """
-    call = replace(requests.get_job(ref), deadline=deadline + LAST_LOOK)
+    call = replace(requests.get_job(ref), deadline=deadline + RESPONSE_GRACE)
     patience = Patience(since)
     job: Job | None = None
     pause = min(first_pause, deadline - since)
     while True:
-        answer = yield call.later(pause)
+        answer = yield call.delayed(pause)
         try:
             job = responses.read_job(ref, accepted(answer, call, 200))
-            patience.calm()
+            patience.record_success()
         except AzureBackupError as error:
-            patience.bear(error, answer.at)
+            patience.record_failure(error, answer.at)
         notice(job, patience.fault)
         if job is not None and job.is_enough(wait_until):
             return job
@@ -110,7 +110,7 @@ def wait_for_job(
         pause = min(spread_pause(poll_interval, patience.fault), deadline - answer.at)
 
 
-def stop_job(ref: JobRef, *, since: float, until: float) -> Flow[Job]:
+def cancel_unless_over(ref: JobRef, *, since: float, until: float) -> Flow[Job]:
     """Ask for a job to be cancelled unless it is over or that was asked already; return how it stands then.
 
     :param since: Unix time the caller began.
@@ -119,16 +119,16 @@ def stop_job(ref: JobRef, *, since: float, until: float) -> Flow[Job]:
     :raises AzureBackupConfigError: for a job of a Backup vault, before anything is asked.
     """
     if ref.vault.is_backup_vault:
-        raise refuse_cancel(f"to cancel job {ref.job_id} of vault {ref.vault.name}")
+        raise cancel_unsupported(f"to cancel job {ref.job_id} of vault {ref.vault.name}")
 
     def look() -> Flow[Job]:
-        return insist(lambda: get_job(ref), since=since, until=until)
+        return retry_until(lambda: get_job(ref), since=since, until=until)
 
     job = yield from look()
     if not job.is_running or job.is_being_cancelled:
         return job
     try:
-        yield from insist(lambda: cancel_job(ref), since=since, until=until)
+        yield from retry_until(lambda: cancel_job(ref), since=since, until=until)
     except AzureBackupRefusedError:
         # It may have ended in this moment, or a lost answer have cancelled it.
         job = yield from look()
@@ -138,7 +138,7 @@ def stop_job(ref: JobRef, *, since: float, until: float) -> Flow[Job]:
     return (yield from look())
 
 
-def list_jobs(first: Call, vault: Vault, **wanted: Unpack[requests.JobFilter]) -> Flow[list[Job]]:
+def list_jobs(first: Request, vault: Vault, **wanted: Unpack[requests.JobFilter]) -> Flow[list[Job]]:
     """Return the jobs of all pages of a list.
 
     :param wanted: what the list was to be narrowed by, for a vault that cannot do that itself.

@@ -24,7 +24,7 @@ _WORTH = (Outcome.CANCELLED, Outcome.FAILED, Outcome.RUNNING, Outcome.WARNED, Ou
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class JobMatcher:
     """A protected item by what its jobs call it, in lower case.
 
     :param item: the protected item.
@@ -39,7 +39,7 @@ class Subject:
     names: tuple[str, ...] = ()
 
     @classmethod
-    def of_machine(cls, item: ProtectedItem) -> Subject:
+    def of_machine(cls, item: ProtectedItem) -> JobMatcher:
         """Return what the jobs of a machine call it."""
         return cls(item=item, management="AzureIaasVM", owner=item.container.partition(";")[2].casefold())
 
@@ -48,16 +48,16 @@ class Subject:
         return {**asdict(self), "item": self.item.path, "names": [*self.names]}
 
     @classmethod
-    def from_dict(cls, stored: JsonObject) -> Subject:
+    def from_dict(cls, stored: JsonObject) -> JobMatcher:
         """Read it back."""
         return cls(**{**stored, "item": ProtectedItem.parse(stored["item"]), "names": (*stored["names"],)})
 
     @property
     def key(self) -> str:
-        """What :func:`key_of` reads from a job of this item, and perhaps from others."""
+        """What :func:`match_key` reads from a job of this item, and perhaps from others."""
         return self.owner or _bare(self.names[0])
 
-    def has(self, job: Job) -> bool:
+    def matches(self, job: Job) -> bool:
         """Whether it is a job of this item and of no other."""
         return (
             self.management.casefold() in ("", job.backup_management_type.casefold())
@@ -67,7 +67,7 @@ class Subject:
         )
 
 
-def key_of(body: JsonObject) -> str:
+def match_key(body: JsonObject) -> str:
     """Read from a job in a list what narrows down, at little cost, which item it is of."""
     with suppress(KeyError, TypeError, AttributeError):
         properties = body["properties"]
@@ -102,7 +102,7 @@ def names_in_jobs(found: FoundItem, *, with_server: bool = False) -> tuple[str, 
     return (*(f"{name}{server}" for name in names), *(() if with_server else names))
 
 
-def alike(item: ProtectedItem) -> Flow[list[FoundItem]]:
+def items_listed_with(item: ProtectedItem) -> Flow[list[FoundItem]]:
     """Return the protected items that a vault lists together with an item, which is one of them.
 
     :param item: of one of the kinds in :data:`~airflow_provider_azbackup.core.model.workloads.REQUESTS`.
@@ -112,29 +112,29 @@ def alike(item: ProtectedItem) -> Flow[list[FoundItem]]:
     return list(dict.fromkeys(found for page in pages for found in responses.read_items(page)))
 
 
-def subject_of(item: ProtectedItem) -> Flow[Subject]:
+def matcher_of(item: ProtectedItem) -> Flow[JobMatcher]:
     """Return what the jobs of an item call it; for a machine nothing is read.
 
     :raises AzureBackupNotFoundError: when the vault does not protect it.
     :raises AzureBackupConfigError: when another item has the same names, or the kind has no jobs of its own.
     """
     if item.kind == "vm":
-        return Subject.of_machine(item)
+        return JobMatcher.of_machine(item)
     if isinstance(item, BackupInstance):
-        return Subject(item=item, owner=item.path.casefold())
+        return JobMatcher(item=item, owner=item.path.casefold())
     if item.kind not in REQUESTS:
         raise AzureBackupConfigError(
             f"{item.label!r} is of a kind whose jobs are not known; expected an item whose name starts with "
             f"one of {', '.join(REQUESTS)}"
         )
-    found = yield from alike(item)
+    found = yield from items_listed_with(item)
     ours = next((each for each in found if each.item.path.casefold() == item.path.casefold()), None)
     if ours is None:
         raise AzureBackupNotFoundError(f"vault {item.vault.name} does not protect {item.label}")
     management, name = management_of(item.kind), ours.friendly_name.casefold()
     if item.kind == "azurefileshare":
         owner = item.container.rpartition(";")[2].casefold()
-        return Subject(item=item, management=management, owner=owner, names=(name,))
+        return JobMatcher(item=item, management=management, owner=owner, names=(name,))
     names = set(names_in_jobs(ours))
     # A job names its kind, except in its first moments.
     others = [each for each in found if each.item != ours.item and names.intersection(names_in_jobs(each))]
@@ -146,34 +146,34 @@ def subject_of(item: ProtectedItem) -> Flow[Subject]:
             f"same name; give a job id instead"
         )
     # For some moments a job shows the name without the server.
-    return Subject(item=item, management=management, names=names_in_jobs(ours, with_server=bool(others)))
+    return JobMatcher(item=item, management=management, names=names_in_jobs(ours, with_server=bool(others)))
 
 
 def _placed(item: ProtectedItem) -> str:
     return f"{item.label} in {item.container}"
 
 
-def worth(job: Job) -> tuple[int, float]:
+def proof_rank(job: Job) -> tuple[int, float]:
     """Return what puts backups in order: how far one has come to proving something, then how new it is."""
     return _WORTH.index(job.outcome), job.began
 
 
-def best_of(jobs: Sequence[Job]) -> Job | None:
+def best_backup(jobs: Sequence[Job]) -> Job | None:
     """Return the backup that proves most, or may yet: the newest of those that have come furthest."""
-    return max(jobs, key=worth, default=None)
+    return max(jobs, key=proof_rank, default=None)
 
 
-def first_of(jobs: Sequence[Job]) -> Job | None:
+def first_backup(jobs: Sequence[Job]) -> Job | None:
     """Return the backup that began first."""
     return min(jobs, key=lambda job: job.began, default=None)
 
 
-def is_of_machine(job: Job, item: ProtectedItem) -> bool:
+def is_of_vm(job: Job, item: ProtectedItem) -> bool:
     """Whether it is the job of a machine: the one kind that a job names in full."""
     return job.owner.casefold() == item.container.partition(";")[2].casefold()
 
 
-def shows(job: Job, found: FoundItem, elsewhere: str = "") -> bool:
+def shows_names_of(job: Job, found: FoundItem, elsewhere: str = "") -> bool:
     """Whether the job of a share or a database carries the names of this item.
 
     :param elsewhere: a storage account that the job may carry instead of the share's own.
@@ -185,7 +185,7 @@ def shows(job: Job, found: FoundItem, elsewhere: str = "") -> bool:
     return _may_be(job, found.item) and job.item.casefold() in names_in_jobs(found)
 
 
-def backups_of(subject: Subject, after: float, now: float) -> Flow[list[Job]]:
+def backups_of(subject: JobMatcher, after: float, now: float) -> Flow[list[Job]]:
     """Return the backups of an item that began since a moment, in the last 30 days at most.
 
     :param after: Unix time.
@@ -193,15 +193,15 @@ def backups_of(subject: Subject, after: float, now: float) -> Flow[list[Job]]:
     """
     window = requests.JobFilter(
         backup_management_type=subject.management or None,
-        started_after=requests.moment(max(after, now - requests.LONGEST_WINDOW) - requests.SLACK),
-        started_before=requests.moment(now + requests.SLACK),
+        started_after=requests.utc_datetime(max(after, now - requests.LONGEST_WINDOW) - requests.SLACK),
+        started_before=requests.utc_datetime(now + requests.SLACK),
     )
     vault = subject.item.vault
     jobs = yield from list_jobs(requests.list_jobs(vault, **window), vault, **window)
-    return [job for job in jobs if job.is_backup and subject.has(job) and job.began >= after]
+    return [job for job in jobs if job.is_backup and subject.matches(job) and job.began >= after]
 
 
-def item_of(vault: Vault, job: Job) -> Flow[ProtectedItem]:
+def item_of_job(vault: Vault, job: Job) -> Flow[ProtectedItem]:
     """Return the protected item of a job.
 
     :raises AzureBackupNotFoundError: when the vault protects nothing of the job's names.
@@ -219,7 +219,7 @@ def item_of(vault: Vault, job: Job) -> Flow[ProtectedItem]:
         )
     wanted = requests.ItemFilter(backup_management_type=job.backup_management_type, include_deleted=True)
     found = yield from list_protected_items(vault, **wanted)
-    meant = [item.item for item in found if shows(job, item)]
+    meant = [item.item for item in found if shows_names_of(job, item)]
     if len(meant) == 1:
         return meant[0]
     if not meant:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain, repeat
 
 from airflow_provider_azbackup.core.conversations.retry import Patience, accepted, ask, spread_pause
-from airflow_provider_azbackup.core.model.error_codes import look_up
+from airflow_provider_azbackup.core.model.error_codes import find_error_code
 from airflow_provider_azbackup.core.model.resources import (
     BackupInstance,
     JobRef,
@@ -15,7 +15,7 @@ from airflow_provider_azbackup.core.model.resources import (
 )
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.responses import Operation
-from airflow_provider_azbackup.core.wire import Call, Flow, JsonObject, Lost
+from airflow_provider_azbackup.core.wire import Flow, JsonObject, NoResponse, Request
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupConfigError,
@@ -45,11 +45,11 @@ def trigger_backup(item: ProtectedItem, body: JsonObject) -> Flow[OperationRef]:
     :raises AzureBackupError: when Azure refused it; then nothing was started.
     """
     if isinstance(item, BackupInstance):
-        body = yield from by_rule(item, body)
-    return (yield from start(item, requests.trigger_backup(item, body)))
+        body = yield from with_backup_rule(item, body)
+    return (yield from start_job(item, requests.trigger_backup(item, body)))
 
 
-def start(item: ProtectedItem, call: Call, what: str = "backup") -> Flow[OperationRef]:
+def start_job(item: ProtectedItem, call: Request, what: str = "backup") -> Flow[OperationRef]:
     """Send the request that starts a job, once, and return the operation that Azure named.
 
     :param item: what the job is of.
@@ -59,18 +59,18 @@ def start(item: ProtectedItem, call: Call, what: str = "backup") -> Flow[Operati
     :raises AzureBackupError: when Azure refused it; then nothing was started.
     """
     answer = yield call
-    if isinstance(answer, Lost) and not answer.sent:
+    if isinstance(answer, NoResponse) and not answer.sent:
         raise answer.kind(f"no {what} of {item.label} was started: {answer.reason}")
-    if isinstance(answer, Lost) or answer.status >= 500 or answer.status == 408:
-        came = answer.reason if isinstance(answer, Lost) else f"answered {answer.status}"
+    if isinstance(answer, NoResponse) or answer.status >= 500 or answer.status == 408:
+        came = answer.reason if isinstance(answer, NoResponse) else f"answered {answer.status}"
         raise AzureBackupUnconfirmedStartError(
             f"the request for a {what} of {item.label} was sent, but it is not known whether Azure has "
             f"accepted it ({came}): a {what} may be running in vault {item.vault.name}.",
-            status=None if isinstance(answer, Lost) else answer.status,
+            status=None if isinstance(answer, NoResponse) else answer.status,
         )
     try:
         # Azure says 202; after any other 2xx a job may be running just as well.
-        responses.raise_unless(answer, call, *range(200, 300))
+        responses.raise_for_status(answer, call, *range(200, 300))
     except AzureBackupTransientError as error:
         if error.status != 429:
             raise
@@ -90,7 +90,7 @@ def start(item: ProtectedItem, call: Call, what: str = "backup") -> Flow[Operati
     )
 
 
-def by_rule(instance: BackupInstance, body: JsonObject) -> Flow[JsonObject]:
+def with_backup_rule(instance: BackupInstance, body: JsonObject) -> Flow[JsonObject]:
     """Return the request for a backup of an instance, by the rule it names or by the one its policy has.
 
     :raises AzureBackupBusyError: while its protection is being configured or changed.
@@ -123,7 +123,7 @@ def by_rule(instance: BackupInstance, body: JsonObject) -> Flow[JsonObject]:
             )
         )
     tag = options["triggerOption"].get("retentionTagOverride") or rules[0].tag
-    return requests.rule_request(rules[0].name, tag)
+    return requests.backup_rule_body(rules[0].name, tag)
 
 
 def get_operation(ref: OperationRef) -> Flow[Operation]:
@@ -209,15 +209,15 @@ def _end_of(ref: OperationRef) -> Flow[Operation]:
     since = 0.0
     for interval in chain((1.0, 2.0, 3.0), repeat(5.0)):
         pause = spread_pause(interval, patience.fault if patience else None)
-        answer = yield call.later(min(pause, OPERATION_LIMIT))
+        answer = yield call.delayed(min(pause, OPERATION_LIMIT))
         if patience is None:
             since, patience = answer.at, Patience(answer.at)
         try:
             operation = responses.read_operation(ref, accepted(answer, call, 200))
         except AzureBackupError as error:
-            patience.bear(error, answer.at)
+            patience.record_failure(error, answer.at)
         else:
-            patience.calm()
+            patience.record_success()
             if not operation.is_running:
                 return operation
         if answer.at - since >= OPERATION_LIMIT:
@@ -250,7 +250,7 @@ def _refusal(operation: Operation, what: str) -> AzureBackupError:
 
     :param what: what did not come of it.
     """
-    row = look_up(operation.code)
+    row = find_error_code(operation.code)
     return row.meaning.error(
         f"{what}: {operation.code or 'no code'} {operation.message}".rstrip(),
         code=operation.code,

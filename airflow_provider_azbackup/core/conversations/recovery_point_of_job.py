@@ -23,7 +23,7 @@ from airflow_provider_azbackup.core.conversations.recovery_points import (
     get_recovery_point,
     list_recovery_points,
 )
-from airflow_provider_azbackup.core.conversations.retry import Heard, insist
+from airflow_provider_azbackup.core.conversations.retry import ResponseClock, retry_until
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import BackupInstance, ProtectedItem
@@ -33,7 +33,7 @@ from airflow_provider_azbackup.core.wire import Flow
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
 
 # Seconds in which a list of recovery points may still lack one that exists.
-POINT_LIMIT = 300.0
+LISTING_LIMIT = 300.0
 # The pauses before the looks at that list, together a little longer than that.
 _PAUSES = (0.0, 5.0, 10.0, 20.0, *[30.0] * 9)
 # Seconds by which a recovery point may be earlier than the start of its job or later than its end. Recorded:
@@ -61,7 +61,7 @@ def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flo
     :param now: Unix time.
     :raises AzureBackupConfigError: for a job that makes no recovery point that can be listed: a restore, the
         backup of a log, the backup of a MARS agent.
-    :raises AzureBackupNotFoundError: when no list shows it within :data:`POINT_LIMIT` seconds, or when it
+    :raises AzureBackupNotFoundError: when no list shows it within :data:`LISTING_LIMIT` seconds, or when it
         cannot be distinguished from those of the item's other jobs; lists them.
     """
     vault = job.ref.vault
@@ -76,17 +76,19 @@ def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flo
             f"lists; {job} is of {job.backup_management_type or 'no known management type'}. "
             f"Drop require_recovery_point"
         )
-    heard, until = Heard(now), now + POINT_LIMIT
+    heard, until = ResponseClock(now), now + LISTING_LIMIT
     if item is None:
-        item = yield from heard.listen(insist(lambda: matching.item_of(vault, job), since=now, until=until))
+        item = yield from heard.follow(
+            retry_until(lambda: matching.item_of_job(vault, job), since=now, until=until)
+        )
     if isinstance(item, BackupInstance):
         named = _named(job)
         if not named:  # a job from a list lacks it
-            look = insist(lambda: get_job(job.ref), since=now, until=until)
-            named = _named((yield from heard.listen(look)))
+            look = retry_until(lambda: get_job(job.ref), since=now, until=until)
+            named = _named((yield from heard.follow(look)))
         if named:
-            return (yield from heard.listen(_get(job, item, named, now)))
-    return (yield from heard.listen(_search(job, item, now)))
+            return (yield from heard.follow(_get(job, item, named, now)))
+    return (yield from heard.follow(_search(job, item, now)))
 
 
 def _named(job: Job) -> str:
@@ -95,11 +97,13 @@ def _named(job: Job) -> str:
 
 def _get(job: Job, item: ProtectedItem, point_id: str, now: float) -> Flow[RecoveryPoint]:
     """Return the recovery point that a job names."""
-    heard, until = Heard(now), now + POINT_LIMIT
+    heard, until = ResponseClock(now), now + LISTING_LIMIT
     for pause in _PAUSES:
-        look = insist(lambda: get_recovery_point(item, point_id), since=now, until=until, first_pause=pause)
+        look = retry_until(
+            lambda: get_recovery_point(item, point_id), since=now, until=until, first_pause=pause
+        )
         try:
-            point = yield from heard.listen(look)
+            point = yield from heard.follow(look)
         except AzureBackupNotFoundError:
             if heard.at >= until:
                 break
@@ -114,26 +118,29 @@ def _get(job: Job, item: ProtectedItem, point_id: str, now: float) -> Flow[Recov
 
 def _search(job: Job, item: ProtectedItem, now: float) -> Flow[RecoveryPoint]:
     """Return the recovery point that lies in a job's window and belongs to no other job."""
-    heard, until = Heard(now), now + POINT_LIMIT
+    heard, until = ResponseClock(now), now + LISTING_LIMIT
     kind = _kind(job.backup_type)
-    wanted = requests.PointFilter(
-        after=requests.moment(job.began - _MARGIN), before=requests.moment((job.ended or heard.at) + _MARGIN)
+    wanted = requests.RecoveryPointFilter(
+        after=requests.utc_datetime(job.began - _MARGIN),
+        before=requests.utc_datetime((job.ended or heard.at) + _MARGIN),
     )
     if kind not in ("", "full"):
         wanted["query_type"] = job.backup_type
     points: list[RecoveryPoint] = []
     others: list[Job] | None = None
     for pause in _PAUSES:
-        look = insist(lambda: list_recovery_points(item, **wanted), since=now, until=until, first_pause=pause)
-        found = yield from heard.listen(look)
+        look = retry_until(
+            lambda: list_recovery_points(item, **wanted), since=now, until=until, first_pause=pause
+        )
+        found = yield from heard.follow(look)
         points = [p for p in found if p.time and kind in ("", _kind(p.backup_type))]
         inside = [point for point in points if _is_inside(job, point)]
         if len(inside) == 1 and item.kind in _SAME_CLOCK:
             return _complete(inside[0], job)
         if any(_may_have_made(job, point) for point in points):
             if others is None:
-                others = yield from heard.listen(
-                    insist(lambda: _other_backups(job, kind), since=now, until=until)
+                others = yield from heard.follow(
+                    retry_until(lambda: _other_backups(job, kind), since=now, until=until)
                 )
             if point := _assign(job, others, points):
                 return _complete(point, job)
@@ -157,8 +164,8 @@ def _other_backups(job: Job, kind: str) -> Flow[list[Job]]:
     vault = job.ref.vault
     window = requests.JobFilter(
         backup_management_type=job.backup_management_type or None,
-        started_after=requests.moment(job.began - _BEFORE_IT),
-        started_before=requests.moment((job.ended or job.began) + _MARGIN),
+        started_after=requests.utc_datetime(job.began - _BEFORE_IT),
+        started_before=requests.utc_datetime((job.ended or job.began) + _MARGIN),
     )
     jobs = yield from list_jobs(requests.list_jobs(vault, **window), vault, **window)
     return [

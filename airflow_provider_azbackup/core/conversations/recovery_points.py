@@ -22,16 +22,16 @@ from airflow_provider_azbackup.core.model.resources import BackupInstance, Prote
 from airflow_provider_azbackup.core.model.workloads import TIERS, check_min_tier
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.requests import is_between
-from airflow_provider_azbackup.core.wire import LAST_LOOK, Flow
+from airflow_provider_azbackup.core.wire import RESPONSE_GRACE, Flow
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTimeoutError
 
 
 def list_recovery_points(
-    item: ProtectedItem, **wanted: Unpack[requests.PointFilter]
+    item: ProtectedItem, **wanted: Unpack[requests.RecoveryPointFilter]
 ) -> Flow[list[RecoveryPoint]]:
     """Return an item's recovery points, all pages."""
     pages = yield from all_pages(requests.list_recovery_points(item, **wanted))
-    points = [point for page in pages for point in responses.read_points(item, page)]
+    points = [point for page in pages for point in responses.read_recovery_points(item, page)]
     if not item.vault.is_backup_vault:
         return points
     return [point for point in points if is_between(point.time, wanted.get("after"), wanted.get("before"))]
@@ -42,12 +42,14 @@ def get_recovery_point(item: ProtectedItem, point_id: str) -> Flow[RecoveryPoint
 
     :raises AzureBackupNotFoundError: when the item has none of that id.
     """
-    return responses.read_point(item, (yield from ask(requests.get_recovery_point(item, point_id))), point_id)
+    return responses.read_recovery_point(
+        item, (yield from ask(requests.get_recovery_point(item, point_id))), point_id
+    )
 
 
-def find_ranges(instance: BackupInstance) -> Flow[RecoveryPoint]:
+def find_restorable_ranges(instance: BackupInstance) -> Flow[RecoveryPoint]:
     """Return one entry for the stretches of time that a backup instance can be taken back to."""
-    return responses.read_ranges(instance, (yield from ask(requests.find_ranges(instance))))
+    return responses.read_ranges(instance, (yield from ask(requests.find_restorable_ranges(instance))))
 
 
 def check_tier(item: ProtectedItem, min_tier: str | None, *, on_demand: bool) -> Flow[None]:
@@ -81,20 +83,22 @@ def wait_for_tier(
     :raises AzureBackupTimeoutError: when it has not reached the tier at the deadline.
     :raises AzureBackupError: when looking again cannot help, for example because the recovery point is gone.
     """
-    call = replace(requests.get_recovery_point(point.item, point.point_id), deadline=deadline + LAST_LOOK)
+    call = replace(
+        requests.get_recovery_point(point.item, point.point_id), deadline=deadline + RESPONSE_GRACE
+    )
     patience, at = Patience(since), since
     for interval in chain((30.0, 60.0, 120.0), repeat(300.0)):
         if point.has_reached(min_tier) or point.is_deleted or point.is_expired or point.damage:
             return point
         pause = spread_pause(interval, patience.fault)
-        answer = yield call.later(min(pause, max(0.0, deadline - at)))
+        answer = yield call.delayed(min(pause, max(0.0, deadline - at)))
         at = answer.at
         try:
-            seen = responses.read_point(point.item, accepted(answer, call, 200), point.point_id)
+            seen = responses.read_recovery_point(point.item, accepted(answer, call, 200), point.point_id)
             point = replace(seen, expiry=seen.expiry or point.expiry)
-            patience.calm()
+            patience.record_success()
         except AzureBackupError as error:
-            patience.bear(error, at)
+            patience.record_failure(error, at)
         if at >= deadline and not point.has_reached(min_tier):
             break
     raise AzureBackupTimeoutError(

@@ -1,6 +1,6 @@
 """Send a request: once, page after page, or again until it succeeds.
 
-A flow reads time from the answers it gets and asks for pauses through ``Call.after``; it never looks at a
+A flow reads time from the answers it gets and asks for pauses through ``Request.after``; it never looks at a
 clock and never sleeps.
 """
 
@@ -13,7 +13,7 @@ from itertools import chain, repeat
 
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.responses import Page
-from airflow_provider_azbackup.core.wire import Answer, Call, Flow, Lost, Reply, T
+from airflow_provider_azbackup.core.wire import Answer, Flow, NoResponse, Request, Response, T
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupError,
@@ -32,7 +32,7 @@ _REFUSAL_PAUSE = 15.0
 _LONGEST_REFUSAL_PAUSE = 300.0
 
 
-def ask(call: Call, *statuses: int) -> Flow[Reply]:
+def ask(call: Request, *statuses: int) -> Flow[Response]:
     """Send one call and return its answer.
 
     :raises AzureBackupError: a subclass for no answer, or for any status but the accepted ones (200).
@@ -45,17 +45,19 @@ def is_newborn(since: float, at: float) -> bool:
     return at < since + NEWBORN
 
 
-def later(flow: Flow[T], seconds: float) -> Flow[T]:
+def delayed(flow: Flow[T], seconds: float) -> Flow[T]:
     """Hold a conversation once ``seconds`` have passed."""
     try:
         call = next(flow)
     except StopIteration as end:  # there was nothing to ask
         result: T = end.value
         return result
-    return (yield from _resume(flow, call.later(call.after + seconds)))
+    return (yield from _resume(flow, call.delayed(call.after + seconds)))
 
 
-def insist(make: Callable[[], Flow[T]], *, since: float, until: float, first_pause: float = 0.0) -> Flow[T]:
+def retry_until(
+    make: Callable[[], Flow[T]], *, since: float, until: float, first_pause: float = 0.0
+) -> Flow[T]:
     """Hold a conversation anew until it succeeds: faults that may pass are waited out.
 
     :param make: makes the conversation.
@@ -65,23 +67,23 @@ def insist(make: Callable[[], Flow[T]], *, since: float, until: float, first_pau
     :raises AzureBackupError: a fault that lasts, or that waiting cannot cure: also one that the conversation
         raises without having asked anything.
     """
-    patience, heard = Patience(since), Heard(since)
+    patience, heard = Patience(since), ResponseClock(since)
     pause = first_pause
     for interval in chain((5.0, 10.0, 20.0, 40.0), repeat(60.0)):
         answers = heard.answers
         try:
-            return (yield from heard.listen(later(_until(make(), until), pause)))
+            return (yield from heard.follow(delayed(_until(make(), until), pause)))
         except AzureBackupError as error:
             if heard.answers == answers:  # nothing was asked, so asking again would change nothing
                 raise
-            patience.bear(error, heard.at)
+            patience.record_failure(error, heard.at)
             if heard.at >= until:
                 raise
             pause = min(spread_pause(interval, error), until - heard.at)
     raise AssertionError("repeat() has no end")
 
 
-class Heard:
+class ResponseClock:
     """What time it is, by the last answer that was heard: here, and by Azure's own clock.
 
     :param at: Unix time before the first answer.
@@ -92,24 +94,24 @@ class Heard:
         self.ahead: float | None = None
         self.answers = 0
 
-    def listen(self, flow: Flow[T]) -> Flow[T]:
+    def follow(self, flow: Flow[T]) -> Flow[T]:
         """Hold a conversation and take the time from its answers."""
         try:
             call = next(flow)
             while True:
                 self.sent_at = self.at + call.after
                 answer = yield call
-                self.hear(answer)
+                self.observe(answer)
                 call = flow.send(answer)
         except StopIteration as end:
             result: T = end.value
             return result
 
-    def hear(self, answer: Answer) -> None:
+    def observe(self, answer: Answer) -> None:
         """Take the time from one answer."""
         self.at = answer.at
         self.answers += 1
-        if isinstance(answer, Reply) and answer.date is not None:
+        if isinstance(answer, Response) and answer.date is not None:
             self.ahead = answer.date - answer.at
 
 
@@ -121,11 +123,11 @@ class Patience:
         self.fault: AzureBackupError | None = None
         self.refused_at: float | None = None
 
-    def calm(self) -> None:
+    def record_success(self) -> None:
         """Forget past faults: an answer came."""
         self.fault = self.refused_at = None
 
-    def bear(self, error: AzureBackupError, at: float) -> None:
+    def record_failure(self, error: AzureBackupError, at: float) -> None:
         """Bear a fault that may pass; raise one that has lasted or never will pass."""
         self.fault = error
         if isinstance(error, AzureBackupTransientError):
@@ -157,7 +159,7 @@ def _until(flow: Flow[T], deadline: float) -> Flow[T]:
         return result
 
 
-def _resume(flow: Flow[T], call: Call) -> Flow[T]:
+def _resume(flow: Flow[T], call: Request) -> Flow[T]:
     try:
         while True:
             call = flow.send((yield call))
@@ -166,18 +168,18 @@ def _resume(flow: Flow[T], call: Call) -> Flow[T]:
         return result
 
 
-def accepted(answer: Answer, call: Call, *statuses: int) -> Reply:
+def accepted(answer: Answer, call: Request, *statuses: int) -> Response:
     """Return an answer with one of the statuses.
 
     :raises AzureBackupError: what any other one, or none, stands for.
     """
-    if isinstance(answer, Lost):
+    if isinstance(answer, NoResponse):
         raise answer.kind(f"{answer.reason} ({call.method} {call.path} got no answer)")
-    responses.raise_unless(answer, call, *statuses)
+    responses.raise_for_status(answer, call, *statuses)
     return answer
 
 
-def all_pages(first: Call) -> Flow[list[Page]]:
+def all_pages(first: Request) -> Flow[list[Page]]:
     """Return all pages of a list."""
     call, pages, seen = first, [], {first}
     while True:

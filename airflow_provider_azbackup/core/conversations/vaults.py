@@ -7,7 +7,7 @@ from contextlib import suppress
 from airflow_provider_azbackup.core.conversations.retry import ask
 from airflow_provider_azbackup.core.model.arm_ids import RECOVERY_SERVICES, match_vault
 from airflow_provider_azbackup.core.model.resources import Vault
-from airflow_provider_azbackup.core.model.validation import close_to
+from airflow_provider_azbackup.core.model.validation import did_you_mean
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.wire import Flow, T
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupNotFoundError
@@ -26,7 +26,7 @@ def suggest_vault(vault: Vault, flow: Flow[T]) -> Flow[T]:
             ids = [str(body.get("id")) for body in responses.read_page(listed).values]
             vaults = {found.group(3): found.group(2) for found in map(match_vault, ids) if found}
         names = [name for name in vaults if name.casefold() == vault.name.casefold()]
-        close = f" (the vault is in {vaults[names[0]]!r})" if names else close_to(vault.name, vaults)
+        close = f" (the vault is in {vaults[names[0]]!r})" if names else did_you_mean(vault.name, vaults)
         cause, mark, rest = str(error).partition(";")
         error.args = (f"{cause}{close}{mark}{rest}",)
         raise

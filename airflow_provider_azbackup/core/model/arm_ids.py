@@ -71,7 +71,7 @@ def match_vault(text: str) -> re.Match[str] | None:
     return _match(_VAULT, text) or _match(_BACKUP_VAULT, text)
 
 
-def type_of(path: str) -> str:
+def vault_type_of(path: str) -> str:
     """Return the type of the vault that a path is below, or about."""
     return DATA_PROTECTION if "/microsoft.dataprotection/" in f"{path}/".casefold() else RECOVERY_SERVICES
 
@@ -131,12 +131,12 @@ def split_job_id(text: str) -> tuple[str | None, str]:
     )
 
 
-def is_name(text: str) -> bool:
+def is_path_segment(text: str) -> bool:
     """Whether a text can be one part of a path, as it is."""
     return bool(re.fullmatch(_SEGMENT, text))
 
 
-def told_type(vault_type: object, *texts: object) -> str | None:
+def infer_vault_type(vault_type: object, *texts: object) -> str | None:
     """Return the type of vault that arguments tell before anything is read; None when they do not.
 
     :param vault_type: the argument of that name.
@@ -144,5 +144,5 @@ def told_type(vault_type: object, *texts: object) -> str | None:
     """
     for text in texts:
         if isinstance(text, str) and "/providers/microsoft." in text.casefold():
-            return type_of(text)
+            return vault_type_of(text)
     return vault_type if isinstance(vault_type, str) and vault_type in VAULT_TYPES else None

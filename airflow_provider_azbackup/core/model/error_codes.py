@@ -157,7 +157,7 @@ _BY_CODE = MappingProxyType({row.code.casefold(): row for row in ERROR_CODES})
 _UNKNOWN = ErrorCode(code="", meaning=Meaning.REFUSED, said_of="")
 
 
-def look_up(code: str | None, *, number: str = "", texts: Iterable[str] = ()) -> ErrorCode:
+def find_error_code(code: str | None, *, number: str = "", texts: Iterable[str] = ()) -> ErrorCode:
     """Return what an error of Azure's means; one that the table does not contain is a refusal.
 
     :param code: the symbolic code, in any case.

@@ -12,7 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_azbackup.core.model.error_codes import ErrorCode, look_up
+from airflow_provider_azbackup.core.model.error_codes import ErrorCode, find_error_code
 from airflow_provider_azbackup.core.model.resources import JobRef
 from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitUntil, read_warnings
 from airflow_provider_azbackup.core.wire import JsonObject
@@ -79,7 +79,7 @@ class JobError:
     @property
     def row(self) -> ErrorCode:
         """What this error means, of :data:`~airflow_provider_azbackup.core.model.error_codes.ERROR_CODES`."""
-        return look_up(self.title, number=self.code, texts=(self.message, *self.recommendations))
+        return find_error_code(self.title, number=self.code, texts=(self.message, *self.recommendations))
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.title, self.code and f"({self.code}):", self.message) if part)

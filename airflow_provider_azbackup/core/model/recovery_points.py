@@ -228,7 +228,7 @@ def left_out(point: RecoveryPoint | None, job: Job | None = None) -> str:
     return ""
 
 
-def freshest(
+def newest_sufficient(
     points: Sequence[RecoveryPoint],
     after: float,
     *,
@@ -256,7 +256,7 @@ def freshest(
     return None, passed_over
 
 
-def choose_point(
+def choose_recovery_point(
     item: ProtectedItem,
     points: Sequence[RecoveryPoint],
     *,
@@ -283,11 +283,11 @@ def choose_point(
         passed_over.append(f"{point}, but {flaw}")
     when = f" of {as_of.isoformat()} or before" if as_of else ""
     raise AzureBackupNotFoundError(
-        f"{item.label} has no recovery point{when} that can be restored; {list_points(points)}"
+        f"{item.label} has no recovery point{when} that can be restored; {describe_recovery_points(points)}"
     )
 
 
-def choose_range(
+def choose_restorable_range(
     item: ProtectedItem, points: Sequence[RecoveryPoint], moment: datetime, *, what: str = "the logs"
 ) -> RecoveryPoint:
     """Return the entry whose logs reach a moment.
@@ -305,7 +305,7 @@ def choose_range(
     )
 
 
-def list_points(points: Sequence[RecoveryPoint]) -> str:
+def describe_recovery_points(points: Sequence[RecoveryPoint]) -> str:
     """Say in a clause which recovery points there are, the newest first, and what is wrong with each."""
     known = sorted(points, key=lambda point: point.time or "", reverse=True)
     more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""

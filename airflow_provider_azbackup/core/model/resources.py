@@ -19,7 +19,7 @@ from airflow_provider_azbackup.core.model.arm_ids import (
     match_vm,
     split_instance_id,
     split_job_id,
-    type_of,
+    vault_type_of,
 )
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
@@ -59,7 +59,10 @@ class Vault:
             )
         subscription, group, name = found.groups()
         return cls(
-            subscription_id=subscription, resource_group_name=group, name=name, vault_type=type_of(arm_id)
+            subscription_id=subscription,
+            resource_group_name=group,
+            name=name,
+            vault_type=vault_type_of(arm_id),
         )
 
 

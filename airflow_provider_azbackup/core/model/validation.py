@@ -19,14 +19,14 @@ from airflow_provider_azbackup.core.model.arm_ids import (
     RECOVERY_SERVICES,
     VAULT_TYPES,
     decoded,
-    is_name,
+    is_path_segment,
     match_item,
     match_vault,
     match_vault_above,
     match_vm,
     split_instance_id,
     split_share_id,
-    type_of,
+    vault_type_of,
 )
 from airflow_provider_azbackup.core.model.workloads import REQUESTS
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
@@ -45,7 +45,7 @@ IF_RUNNING = ("wait", "adopt", "fail")
 END_OUTCOMES = ("succeeded", "warned", "failed", "cancelled")
 
 
-def close_to(text: str, words: Collection[str]) -> str:
+def did_you_mean(text: str, words: Collection[str]) -> str:
     """Return ``" (did you mean 'word'?)"`` for the known word that is most like a text, or nothing.
 
     :param words: those that are known.
@@ -58,7 +58,7 @@ def close_to(text: str, words: Collection[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def closest_first(text: str, words: Collection[str]) -> list[str]:
+def most_similar_first(text: str, words: Collection[str]) -> list[str]:
     """Return words in their order, but those that are most like a text before the others."""
     from difflib import get_close_matches  # as above
 
@@ -74,13 +74,13 @@ def check_word(name: str, value: object, words: Collection[str]) -> None:
     :raises AzureBackupConfigError: naming the argument, what it is, and the words.
     """
     if value not in words:
-        raise unknown_word(name, value, words)
+        raise unknown_word_error(name, value, words)
 
 
-def unknown_word(name: str, value: object, words: Collection[str]) -> AzureBackupConfigError:
+def unknown_word_error(name: str, value: object, words: Collection[str]) -> AzureBackupConfigError:
     """Return the error about an argument that is none of the words it may be; see :func:`check_word`."""
     return AzureBackupConfigError(
-        f"{name} is {value!r}{close_to(str(value), words)}; expected one of {', '.join(words)}"
+        f"{name} is {value!r}{did_you_mean(str(value), words)}; expected one of {', '.join(words)}"
         f"{_no_template(value)}"
     )
 
@@ -114,7 +114,7 @@ def check_name(name: str, text: str) -> None:
     :param name: the argument, for the error.
     :raises AzureBackupConfigError: for an empty name, "." and "..", and a slash or a control character in it.
     """
-    if not is_name(decoded(text)):
+    if not is_path_segment(decoded(text)):
         raise AzureBackupConfigError(
             f"{name} is {text[:LONGEST_SHOWN]!r}; expected a name without slashes, question marks, number "
             f"signs and control characters, which is neither '.' nor '..'"
@@ -172,7 +172,7 @@ def check_item(text: str) -> None:
     )
 
 
-def read_moment(name: str, value: object, *, zone: tzinfo | None = UTC) -> datetime | None:
+def read_datetime(name: str, value: object, *, zone: tzinfo | None = UTC) -> datetime | None:
     """Read a moment, as UTC; None for nothing.
 
     :param name: the argument, for the error.
@@ -303,7 +303,7 @@ def check_vault_of(
     parts = dict(
         zip(
             ("subscription_id", "resource_group_name", "vault_name", "vault_type"),
-            (*found.groups(), type_of(text)),
+            (*found.groups(), vault_type_of(text)),
             strict=True,
         )
     )
@@ -326,7 +326,7 @@ def check_vault_of(
         )
 
 
-def refuse_cancel(what: str) -> AzureBackupConfigError:
+def cancel_unsupported(what: str) -> AzureBackupConfigError:
     """Return the error to raise where a job of a Backup vault is to be cancelled.
 
     :param what: what was asked for, and of what.
@@ -348,7 +348,7 @@ def check_vault_options(
     :raises AzureBackupConfigError: naming them.
     """
     if kind == DATA_PROTECTION and cancels:
-        raise refuse_cancel(" and ".join(cancels))
+        raise cancel_unsupported(" and ".join(cancels))
     if wrong := {DATA_PROTECTION: other_vaults, RECOVERY_SERVICES: rules}.get(kind or "", []):
         vaults = "Recovery Services vaults" if kind == DATA_PROTECTION else "Backup vaults"
         raise AzureBackupConfigError(f"{' and '.join(wrong)}: only {vaults} know that")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 
-from airflow_provider_azbackup.core.wire import Reply
+from airflow_provider_azbackup.core.wire import Response
 
 # No page documents the limit of `Microsoft.RecoveryServices/vaults/backupJobs/read`. Recorded headers count
 # down from 149, 299 or 449, by year; in 2026 they stay at 249. The least is assumed until Azure answers.
@@ -78,7 +78,7 @@ class Budget:
         """Note that a read is sent now."""
         self._booked = max(self._booked, at) + self.gap(at)
 
-    def hear(self, reply: Reply, source: Hashable) -> None:
+    def hear(self, reply: Response, source: Hashable) -> None:
         """Learn from an answer how many reads are left, or for how long there are none.
 
         :param reply: the answer.

@@ -17,12 +17,12 @@ from functools import partial
 from itertools import chain
 from typing import Any, Generic, NotRequired, TypeAlias, TypedDict, Unpack
 
-from airflow_provider_azbackup.core.conversations.matching import Subject, key_of
-from airflow_provider_azbackup.core.conversations.retry import Heard, Patience, accepted, spread_pause
+from airflow_provider_azbackup.core.conversations.matching import JobMatcher, match_key
+from airflow_provider_azbackup.core.conversations.retry import Patience, ResponseClock, accepted, spread_pause
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault, last_segment
 from airflow_provider_azbackup.core.rest import requests, responses
-from airflow_provider_azbackup.core.wire import Answer, Call, JsonObject, Lost, Reply, T
+from airflow_provider_azbackup.core.wire import Answer, JsonObject, NoResponse, Request, Response, T
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTransientError
 
 # How long before a wait its job may have begun, until the job tells; one that began earlier is looked up.
@@ -35,7 +35,7 @@ _MOST_PAGES = 500
 _AT_ONCE = 10
 
 # A conversation that sometimes yields None: there is much to tell, let others go first.
-_Turn: TypeAlias = Generator[Call | None, Answer | None, T]
+_Turn: TypeAlias = Generator[Request | None, Answer | None, T]
 
 
 class Watcher:
@@ -154,7 +154,7 @@ class Reader(Generic[T]):
     :param tell: takes what came of a list, or an error that lasts.
     """
 
-    # What a job must have in common with what is sought, see :func:`key_of`; None seeks all.
+    # What a job must have in common with what is sought, see :func:`match_key`; None seeks all.
     key: str | None = None
 
     def __init__(
@@ -181,7 +181,7 @@ class Reader(Generic[T]):
         """Take that a list could not be read."""
         self._found, self.due = [], at + spread_pause(self._apart, error)
         try:
-            self._patience.bear(error, at)
+            self._patience.record_failure(error, at)
         except AzureBackupError as lasting:
             self.tell(lasting)
 
@@ -197,7 +197,7 @@ class Start(Reader[Job | None]):
 
     def __init__(
         self,
-        subject: Subject,
+        subject: JobMatcher,
         *,
         due: float,
         tell: Callable[[Job | AzureBackupError | None], None],
@@ -211,11 +211,11 @@ class Start(Reader[Job | None]):
     def see(self, job: Job) -> None:
         """Take a job from a list."""
         if job.is_backup and job.began >= self.after and job.ref.job_id.casefold() not in self._known:
-            self._found += [job] if self.subject.has(job) else []
+            self._found += [job] if self.subject.matches(job) else []
 
     def conclude(self, at: float) -> None:
         """Take that a list has come to its end."""
-        self._patience.calm()
+        self._patience.record_success()
         self._misses -= 1
         if self._found or self._misses <= 0 or at >= self._until:
             self.tell(self._choose(self._found))
@@ -253,17 +253,17 @@ class Follower(Reader[Listing]):
 
     def conclude(self, at: float) -> None:
         """Take that a list has come to its end."""
-        self._patience.calm()
+        self._patience.record_success()
         found, self._found = self._found, []
         self.due = at + spread_pause(self._apart)
         self.tell(Listing(jobs=tuple(found), after=self._covers, at=at))
 
 
-def _shown(job: Job, at: float) -> Reply:
-    return Reply(status=200, at=at, text=json.dumps(job.body))
+def _shown(job: Job, at: float) -> Response:
+    return Response(status=200, at=at, text=json.dumps(job.body))
 
 
-class Sweep(Heard):
+class Sweep(ResponseClock):
     """The reads of one vault, for all waits on its jobs.
 
     :param vault: the vault.
@@ -314,7 +314,7 @@ class Sweep(Heard):
 
     def fail(self, answer: Answer) -> _Turn[None]:
         """Tell everybody who asks of the same fault."""
-        self.hear(answer)
+        self.observe(answer)
         yield from self._fail(self._asking(), answer)
 
     @property
@@ -347,7 +347,7 @@ class Sweep(Heard):
         call = requests.get_job(watcher.ref)
         answer = yield call
         assert answer is not None
-        self.hear(answer)
+        self.observe(answer)
         try:
             job = responses.read_job(watcher.ref, accepted(answer, call, 200))
         except AzureBackupError as error:
@@ -384,13 +384,13 @@ class Sweep(Heard):
             starts.setdefault(each.key, []).append(each)
         sizes: list[int] = []
         running, ended = 0, 0
-        call: Call | None = self._first(only_running)
+        call: Request | None = self._first(only_running)
         seen = set()
         while call:
             seen.add(call)
             answer = yield call
             assert answer is not None
-            self.hear(answer)
+            self.observe(answer)
             try:
                 reply = accepted(answer, call, 200)
                 page = responses.read_page(reply)
@@ -406,7 +406,7 @@ class Sweep(Heard):
             meant = [
                 body
                 for body in page.values
-                if None in starts or _id_of(body) in self.watchers or key_of(body) in starts
+                if None in starts or _id_of(body) in self.watchers or match_key(body) in starts
             ]
             for start in range(0, len(meant), _AT_ONCE):
                 some = replace(page, values=tuple(meant[start : start + _AT_ONCE]))
@@ -414,7 +414,7 @@ class Sweep(Heard):
                     job_id = job.ref.job_id.casefold()
                     shown.add(job_id)
                     ended += not job.is_running
-                    for each in (*starts.get(key_of(job.body), ()), *starts.get(None, ())):
+                    for each in (*starts.get(match_key(job.body), ()), *starts.get(None, ())):
                         each.see(job)
                     for watcher in [*self.watchers.get(job_id, ())]:
                         watcher.see(job, self.at)
@@ -432,13 +432,13 @@ class Sweep(Heard):
         self, answer: Answer, error: AzureBackupError, unseen: list[Watcher], *, first: bool
     ) -> _Turn[None]:
         # A later page that is lost says nothing of the jobs on it, nor of the vault.
-        if not first or (isinstance(answer, Reply) and answer.status < 300):
+        if not first or (isinstance(answer, Response) and answer.status < 300):
             error = AzureBackupTransientError(f"a list of jobs failed: {error}")
-            answer = Lost(reason=str(error), at=self.at)
+            answer = NoResponse(reason=str(error), at=self.at)
         for each in [*self.starts]:
             each.fail(error, self.at)
         yield from self._fail(unseen, answer)
-        throttled = isinstance(answer, Reply) and answer.status == 429
+        throttled = isinstance(answer, Response) and answer.status == 429
         again, self._broke_off = self._broke_off, isinstance(error, AzureBackupTransientError)
         # A list that breaks off time and again is gone round: the jobs it does not show are looked up.
         for watcher in unseen if again and self._broke_off and not throttled else ():
@@ -459,15 +459,15 @@ class Sweep(Heard):
         narrows = not self.vault.is_backup_vault
         self._only_running = narrows and running < sizes[0] and 1 + max(1, ended) < self._pages
 
-    def _first(self, only_running: bool) -> Call:
+    def _first(self, only_running: bool) -> Request:
         now = self.at + (self.ahead or 0.0)
         began = (each.began_after for each in self._all())
         oldest = min(chain(began, (each.after for each in self.starts))) - requests.SLACK
         return requests.list_jobs(
             self.vault,
             status="InProgress" if only_running else None,
-            started_after=requests.moment(max(oldest, now - requests.LONGEST_WINDOW)),
-            started_before=requests.moment(now + (2.0 if self.ahead is not None else requests.SLACK)),
+            started_after=requests.utc_datetime(max(oldest, now - requests.LONGEST_WINDOW)),
+            started_before=requests.utc_datetime(now + (2.0 if self.ahead is not None else requests.SLACK)),
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 
-from airflow_provider_azbackup.core.wire import Call
+from airflow_provider_azbackup.core.wire import Request
 
 _VAULT = re.compile(
     r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)/providers/[^/]+"
@@ -52,7 +52,7 @@ _INSIDE = (
 _ACTION = re.compile(r"perform action '([^']+)'")
 
 
-def refusal_text(call: Call, status: int, code: str | None, message: str) -> str:
+def refusal_text(call: Request, status: int, code: str | None, message: str) -> str:
     """Return the text of the error that an answer stands for.
 
     :param call: the request.

@@ -1,4 +1,5 @@
-"""One builder for each REST operation this provider uses; a builder returns a :class:`Call`, sends nothing.
+"""One builder for each REST operation that this provider uses. Builders return a :class:`Request`; they send
+nothing.
 
 Source of the paths and bodies: https://learn.microsoft.com/rest/api/backup/
 """
@@ -21,15 +22,15 @@ from airflow_provider_azbackup.core.model.resources import (
     last_segment,
 )
 from airflow_provider_azbackup.core.model.validation import (
+    cancel_unsupported,
     check_region,
     check_vault_options,
-    close_to,
-    refuse_cancel,
+    did_you_mean,
     shown_host,
-    unknown_word,
+    unknown_word_error,
 )
 from airflow_provider_azbackup.core.model.workloads import COMPRESSED, MANAGEMENT_TYPES, REQUESTS, WORKLOAD
-from airflow_provider_azbackup.core.wire import Call, JsonObject, Reply
+from airflow_provider_azbackup.core.wire import JsonObject, Request, Response
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupTransientError
 
 # The version whose published specification this package was written against; bodies and paths have been
@@ -40,7 +41,7 @@ from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBa
 API_VERSION = "2024-04-01"
 API_VERSIONS = MappingProxyType({RECOVERY_SERVICES: API_VERSION, DATA_PROTECTION: "2024-04-01"})
 # From here on a recovery point says what the scan for malware has found; older versions write a 0.
-POINT_VERSION = "2026-07-01"
+RECOVERY_POINT_API_VERSION = "2026-07-01"
 
 # Clocks differ by minutes, and Azure tells the time of its answers in seconds.
 SLACK = 600.0
@@ -100,7 +101,7 @@ class JobFilter(TypedDict, total=False):
     started_before: datetime | None
 
 
-class PointFilter(TypedDict, total=False):
+class RecoveryPointFilter(TypedDict, total=False):
     """What a list of recovery points can be narrowed by.
 
     ``after`` and ``before`` bound the window of time; Azure is sent both or neither, so a hook adds the one
@@ -165,7 +166,7 @@ _POINT_WORDS = MappingProxyType(
 )
 
 
-def check_names(method: str, given: Collection[str], known: type) -> None:
+def check_keywords(method: str, given: Collection[str], known: type) -> None:
     """Refuse keywords that a method does not know: a misspelt one would silently mean the default.
 
     :param method: for the error.
@@ -176,12 +177,12 @@ def check_names(method: str, given: Collection[str], known: type) -> None:
     words = list(known.__annotations__)
     if unknown := [name for name in given if name not in words]:
         raise AzureBackupConfigError(
-            f"{method}() takes no {' and no '.join(unknown)}{close_to(unknown[0], words)}; "
+            f"{method}() takes no {' and no '.join(unknown)}{did_you_mean(unknown[0], words)}; "
             f"it takes {', '.join(words)}"
         )
 
 
-def spell_jobs(vault: Vault, wanted: JobFilter) -> JobFilter:
+def normalize_job_filter(vault: Vault, wanted: JobFilter) -> JobFilter:
     """Return what a list of jobs is narrowed by, in Azure's own spelling.
 
     :raises AzureBackupConfigError: for a word that Azure does not know.
@@ -189,7 +190,7 @@ def spell_jobs(vault: Vault, wanted: JobFilter) -> JobFilter:
     return wanted if vault.is_backup_vault else cast(JobFilter, _spelled(wanted, _JOB_WORDS))
 
 
-def spell_items(vault: Vault, wanted: ItemFilter) -> ItemFilter:
+def normalize_item_filter(vault: Vault, wanted: ItemFilter) -> ItemFilter:
     """Return what a list of protected items is narrowed by, in Azure's own spelling.
 
     :raises AzureBackupConfigError: for a word that Azure does not know.
@@ -204,13 +205,13 @@ def spell_items(vault: Vault, wanted: ItemFilter) -> ItemFilter:
     return wanted
 
 
-def spell_points(vault: Vault, wanted: PointFilter) -> PointFilter:
+def normalize_recovery_point_filter(vault: Vault, wanted: RecoveryPointFilter) -> RecoveryPointFilter:
     """Return what a list of recovery points is narrowed by, in Azure's own spelling.
 
     :raises AzureBackupConfigError: for a word that Azure does not know.
     """
     if not vault.is_backup_vault:
-        return cast(PointFilter, _spelled(wanted, _POINT_WORDS))
+        return cast(RecoveryPointFilter, _spelled(wanted, _POINT_WORDS))
     if word := wanted.get("query_type"):
         raise AzureBackupConfigError(
             f"query_type {word!r} is for Recovery Services vaults, and {vault.name} is a Backup vault; "
@@ -236,10 +237,10 @@ def _word(name: str, value: object, known: Collection[str]) -> str:
     for word in known:
         if isinstance(value, str) and word.casefold() == value.casefold():
             return word
-    raise unknown_word(name, value, known)
+    raise unknown_word_error(name, value, known)
 
 
-def backup_request(item: ProtectedItem, **options: Unpack[BackupOptions]) -> JsonObject:
+def backup_body(item: ProtectedItem, **options: Unpack[BackupOptions]) -> JsonObject:
     """Return the body that asks for an on-demand backup.
 
     That for a backup instance without a rule's name is not complete: its policy has yet to be read.
@@ -266,7 +267,7 @@ def backup_request(item: ProtectedItem, **options: Unpack[BackupOptions]) -> Jso
         rules=[*(["rule_name"] if rule else []), *(["retention_tag"] if tag else [])],
     )
     if isinstance(item, BackupInstance):
-        return rule_request(rule or "", tag)
+        return backup_rule_body(rule or "", tag)
     if item.kind not in REQUESTS:
         raise AzureBackupConfigError(
             f"{item.label!r} cannot be backed up on demand through the REST API; "
@@ -289,41 +290,41 @@ def backup_request(item: ProtectedItem, **options: Unpack[BackupOptions]) -> Jso
     return {"properties": properties}
 
 
-def trigger_restore(item: ProtectedItem, point_id: str, body: JsonObject) -> Call:
+def trigger_restore(item: ProtectedItem, point_id: str, body: JsonObject) -> Request:
     """Start a restore; the answer names an operation. Not idempotent: there is no client token.
 
     Source: https://learn.microsoft.com/rest/api/backup/restores/trigger
     """
-    return Call(method="POST", path=f"{item.path}/recoveryPoints/{point_id}/restore", body=body)
+    return Request(method="POST", path=f"{item.path}/recoveryPoints/{point_id}/restore", body=body)
 
 
-def validate_restore(instance: BackupInstance, request: JsonObject) -> Call:
+def validate_restore(instance: BackupInstance, request: JsonObject) -> Request:
     """Ask whether a restore of a backup instance would work; the answer names an operation. Starts nothing.
 
     Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/validate-for-restore
     """
     body = {"restoreRequestObject": request}
-    return Call(method="POST", path=f"{instance.path}/validateRestore", body=body)
+    return Request(method="POST", path=f"{instance.path}/validateRestore", body=body)
 
 
-def restore_instance(instance: BackupInstance, request: JsonObject) -> Call:
+def restore_instance(instance: BackupInstance, request: JsonObject) -> Request:
     """Start a restore of a backup instance; the answer names an operation. Not idempotent.
 
     Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/trigger-restore
     """
-    return Call(method="POST", path=f"{instance.path}/restore", body=request)
+    return Request(method="POST", path=f"{instance.path}/restore", body=request)
 
 
-def find_ranges(instance: BackupInstance) -> Call:
+def find_restorable_ranges(instance: BackupInstance) -> Request:
     """Ask for the stretches of time that a backup instance can be taken back to. Starts nothing.
 
     Source: https://learn.microsoft.com/rest/api/dataprotection/restorable-time-ranges/find
     """
     body = {"sourceDataStoreType": "OperationalStore"}
-    return Call(method="POST", path=f"{instance.path}/findRestorableTimeRanges", body=body)
+    return Request(method="POST", path=f"{instance.path}/findRestorableTimeRanges", body=body)
 
 
-def rule_request(rule_name: str, retention_tag: str | None) -> JsonObject:
+def backup_rule_body(rule_name: str, retention_tag: str | None) -> JsonObject:
     """Return the body that asks for a backup of a backup instance by a rule of its policy.
 
     :param rule_name: the rule.
@@ -335,50 +336,50 @@ def rule_request(rule_name: str, retention_tag: str | None) -> JsonObject:
     return {"backupRuleOptions": {"ruleName": rule_name, "triggerOption": option}}
 
 
-def get_policy(instance: BackupInstance, policy_id: str) -> Call:
+def get_policy(instance: BackupInstance, policy_id: str) -> Request:
     """Read a policy of a Backup vault.
 
     :param policy_id: its ARM id; only its name is taken, so that no answer leads out of the vault.
     """
-    return Call(method="GET", path=f"{instance.vault.path}/backupPolicies/{last_segment(policy_id)}")
+    return Request(method="GET", path=f"{instance.vault.path}/backupPolicies/{last_segment(policy_id)}")
 
 
-def trigger_backup(item: ProtectedItem, body: JsonObject) -> Call:
+def trigger_backup(item: ProtectedItem, body: JsonObject) -> Request:
     """Start an on-demand backup; the answer names an operation. Not idempotent: there is no client token."""
-    return Call(method="POST", path=f"{item.path}/backup", body=body)
+    return Request(method="POST", path=f"{item.path}/backup", body=body)
 
 
-def get_operation(ref: OperationRef) -> Call:
+def get_operation(ref: OperationRef) -> Request:
     """Ask what became of an operation, at the vault's own URL rather than the signed one of the answer."""
-    return Call(method="GET", path=ref.path)
+    return Request(method="GET", path=ref.path)
 
 
-def get_job(ref: JobRef) -> Call:
+def get_job(ref: JobRef) -> Request:
     """Ask how one job stands now.
 
     Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
     """
-    return Call(method="GET", path=ref.path)
+    return Request(method="GET", path=ref.path)
 
 
-def cancel_job(ref: JobRef) -> Call:
+def cancel_job(ref: JobRef) -> Request:
     """Ask Azure to cancel a job; the answer only says that it will be tried.
 
     :raises AzureBackupConfigError: for a job of a Backup vault, which nobody can cancel.
     """
     if ref.vault.is_backup_vault:
-        raise refuse_cancel(f"to cancel job {ref.job_id} of vault {ref.vault.name}")
-    return Call(method="POST", path=f"{ref.path}/cancel")
+        raise cancel_unsupported(f"to cancel job {ref.job_id} of vault {ref.vault.name}")
+    return Request(method="POST", path=f"{ref.path}/cancel")
 
 
-def list_jobs(vault: Vault, **wanted: Unpack[JobFilter]) -> Call:
+def list_jobs(vault: Vault, **wanted: Unpack[JobFilter]) -> Request:
     """List the jobs of a vault, newest first as far as seen, narrowed as :class:`JobFilter` says.
 
     A Backup vault lists all it has, in no order that was seen.
     """
     if vault.is_backup_vault:
-        return Call(method="GET", path=f"{vault.path}/backupJobs")
-    return Call(
+        return Request(method="GET", path=f"{vault.path}/backupJobs")
+    return Request(
         method="GET",
         path=f"{vault.path}/backupJobs",
         query=_filter(
@@ -391,24 +392,24 @@ def list_jobs(vault: Vault, **wanted: Unpack[JobFilter]) -> Call:
     )
 
 
-def list_protected_items(vault: Vault, backup_management_type: str) -> Call:
+def list_protected_items(vault: Vault, backup_management_type: str) -> Request:
     """List the protected items of one management type in a vault: of ``AzureWorkload`` databases of any kind.
 
     Source: https://learn.microsoft.com/rest/api/backup/backup-protected-items/list
     """
-    return Call(
+    return Request(
         method="GET",
         path=f"{vault.path}/backupProtectedItems",
         query=_filter(backupManagementType=backup_management_type),
     )
 
 
-def list_instances(vault: Vault) -> Call:
+def list_instances(vault: Vault) -> Request:
     """List what a Backup vault protects."""
-    return Call(method="GET", path=f"{vault.path}/backupInstances")
+    return Request(method="GET", path=f"{vault.path}/backupInstances")
 
 
-def list_recovery_points(item: ProtectedItem, **wanted: Unpack[PointFilter]) -> Call:
+def list_recovery_points(item: ProtectedItem, **wanted: Unpack[RecoveryPointFilter]) -> Request:
     """List the recovery points of an item, newest first as far as seen.
 
     A Backup vault lists all of them.
@@ -419,16 +420,16 @@ def list_recovery_points(item: ProtectedItem, **wanted: Unpack[PointFilter]) -> 
     Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
     """
     if item.vault.is_backup_vault:
-        return Call(method="GET", path=f"{item.path}/recoveryPoints")
+        return Request(method="GET", path=f"{item.path}/recoveryPoints")
     after, before = wanted.get("after"), wanted.get("before")
     if (after is None) is not (before is None):
         raise AzureBackupConfigError(
             f"a list of recovery points was asked for with after={after} and before={before}; give both"
         )
-    return Call(
+    return Request(
         method="GET",
         path=f"{item.path}/recoveryPoints",
-        api_version=POINT_VERSION,
+        api_version=RECOVERY_POINT_API_VERSION,
         query=_filter(
             startDate=_twelve_hours(after),
             endDate=_twelve_hours(before),
@@ -437,7 +438,7 @@ def list_recovery_points(item: ProtectedItem, **wanted: Unpack[PointFilter]) -> 
     )
 
 
-def backup_status(machine: str, region: str) -> Call:
+def backup_status(machine: str, region: str) -> Request:
     """Ask which vault protects a virtual machine, in whatever vault that is.
 
     :param machine: its ARM id.
@@ -448,47 +449,47 @@ def backup_status(machine: str, region: str) -> Call:
     """
     check_region("region", region)
     subscription = machine.split("/")[2]
-    return Call(
+    return Request(
         method="POST",
         path=f"/subscriptions/{subscription}/providers/Microsoft.RecoveryServices/locations/{region}/backupStatus",
         body={"resourceType": "VM", "resourceId": machine},
     )
 
 
-def get_recovery_point(item: ProtectedItem, point_id: str) -> Call:
+def get_recovery_point(item: ProtectedItem, point_id: str) -> Request:
     """Ask for one recovery point.
 
     Source: https://learn.microsoft.com/rest/api/backup/recovery-points/get
     """
-    return Call(
+    return Request(
         method="GET",
         path=f"{item.path}/recoveryPoints/{point_id}",
-        api_version="" if item.vault.is_backup_vault else POINT_VERSION,
+        api_version="" if item.vault.is_backup_vault else RECOVERY_POINT_API_VERSION,
     )
 
 
-def get_protected_item(item: ProtectedItem) -> Call:
+def get_protected_item(item: ProtectedItem) -> Request:
     """Ask for one protected item: what it protects, and in which state it is.
 
     Source: https://learn.microsoft.com/rest/api/backup/protected-items/get
     """
-    return Call(method="GET", path=item.path)
+    return Request(method="GET", path=item.path)
 
 
-def get_vault(vault: Vault) -> Call:
+def get_vault(vault: Vault) -> Request:
     """Ask for the vault itself: its region, for example."""
-    return Call(method="GET", path=vault.path)
+    return Request(method="GET", path=vault.path)
 
 
-def list_vaults(subscription_id: str, vault_type: str = RECOVERY_SERVICES) -> Call:
+def list_vaults(subscription_id: str, vault_type: str = RECOVERY_SERVICES) -> Request:
     """List the vaults of a subscription: the cheap call of a connection without a vault."""
     kind = "backupVaults" if vault_type == DATA_PROTECTION else "vaults"
-    return Call(
+    return Request(
         method="GET", path=f"/subscriptions/{subscription_id}/providers/Microsoft.{vault_type}/{kind}"
     )
 
 
-def next_page(reply: Reply, link: str) -> Call:
+def next_page(reply: Response, link: str) -> Request:
     """Follow a ``nextLink`` on the host that sent it, and on no other.
 
     :raises AzureBackupTransientError: when the link names another host: a token must not go there.
@@ -501,7 +502,7 @@ def next_page(reply: Reply, link: str) -> Call:
         )
     there = urlsplit(link)
     query = tuple((name, value) for name, value in parse_qsl(there.query) if name.lower() != "api-version")
-    return Call(method="GET", path=unquote(there.path), query=query)
+    return Request(method="GET", path=unquote(there.path), query=query)
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None] | None:
@@ -532,17 +533,17 @@ def _twelve_hours(when: datetime | None) -> str | None:
     return f"{when:%Y-%m-%d %I:%M:%S} {'AM' if when.hour < 12 else 'PM'}"
 
 
-def moment(at: float) -> datetime:
-    """Return a Unix time as the builders of this module take it."""
+def utc_datetime(at: float) -> datetime:
+    """Return a Unix time as a datetime in UTC, as the builders of this module take it."""
     return datetime.fromtimestamp(at, UTC)
 
 
-def is_between(moment: str | None, after: datetime | None, before: datetime | None) -> bool:
-    """Whether a moment is in a window; one that is not told is."""
+def is_between(time: str | None, after: datetime | None, before: datetime | None) -> bool:
+    """Whether an ISO 8601 time is in a window. A time that is not known counts as inside."""
     first, last = (
         bound if bound is None or bound.tzinfo else bound.replace(tzinfo=UTC) for bound in (after, before)
     )
-    at = datetime.fromisoformat(moment) if moment else None
+    at = datetime.fromisoformat(time) if time else None
     return at is None or ((first is None or at >= first) and (last is None or at <= last))
 
 

@@ -18,8 +18,8 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from airflow_provider_azbackup.core.model.arm_ids import is_name
-from airflow_provider_azbackup.core.model.error_codes import Meaning, look_up
+from airflow_provider_azbackup.core.model.arm_ids import is_path_segment
+from airflow_provider_azbackup.core.model.error_codes import Meaning, find_error_code
 from airflow_provider_azbackup.core.model.jobs import Job, JobError, JobTask
 from airflow_provider_azbackup.core.model.plain import MOST_ENTRIES, clean, cut
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
@@ -31,7 +31,7 @@ from airflow_provider_azbackup.core.model.resources import (
     last_segment,
 )
 from airflow_provider_azbackup.core.rest.hints import refusal_text
-from airflow_provider_azbackup.core.wire import Call, JsonObject, Reply
+from airflow_provider_azbackup.core.wire import JsonObject, Request, Response
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupConfigError,
@@ -207,7 +207,7 @@ class Page:
     at: float = 0.0
 
 
-def raise_unless(reply: Reply, call: Call, *accepted: int) -> None:
+def raise_for_status(reply: Response, call: Request, *accepted: int) -> None:
     """Pass an answer with an accepted status; raise the error any other one stands for.
 
     :raises AzureBackupError: one of its subclasses, with Azure's code, message and request id.
@@ -218,7 +218,7 @@ def raise_unless(reply: Reply, call: Call, *accepted: int) -> None:
     passes = reply.status >= 500 or 200 <= reply.status < 300
     kind = _ERRORS.get(reply.status, AzureBackupTransientError if passes else AzureBackupRefusedError)
     code, message = _error_of(reply)
-    row = look_up(code)
+    row = find_error_code(code)
     # The other statuses say more than a code could: who is unknown, what is missing, what broke.
     if (kind is AzureBackupRefusedError or reply.status == 429) and row.meaning is not Meaning.REFUSED:
         kind = row.meaning.error
@@ -231,20 +231,20 @@ def raise_unless(reply: Reply, call: Call, *accepted: int) -> None:
     )
 
 
-def read_operation_id(reply: Reply) -> str | None:
+def read_operation_id(reply: Response) -> str | None:
     """Read the operation id from a 202: the last segment of its URLs, whose signed query is dropped.
 
     A Backup vault's ends in ``==``, which may come percent-encoded.
     """
     for header in ("azure-asyncoperation", "location"):
         operation_id = unquote(last_segment(reply.headers.get(header, "")))
-        is_clean = clean(operation_id) == operation_id and is_name(operation_id)
+        is_clean = clean(operation_id) == operation_id and is_path_segment(operation_id)
         if is_clean and len(operation_id) <= _LONGEST_ID:
             return operation_id
     return None
 
 
-def read_operation(ref: OperationRef, reply: Reply) -> Operation:
+def read_operation(ref: OperationRef, reply: Response) -> Operation:
     """Read an operation's status.
 
     :raises AzureBackupTransientError: when the body is not one.
@@ -266,7 +266,7 @@ def read_operation(ref: OperationRef, reply: Reply) -> Operation:
     )
 
 
-def read_protection(reply: Reply) -> Protection:
+def read_protection(reply: Response) -> Protection:
     """Read from a backup instance whether and by which policy it is protected."""
     properties = _dict(_object(reply).get("properties"))
     return Protection(
@@ -277,7 +277,7 @@ def read_protection(reply: Reply) -> Protection:
     )
 
 
-def read_data_source(reply: Reply) -> DataSource:
+def read_data_source(reply: Response) -> DataSource:
     """Read from a backup instance what it protects.
 
     :raises AzureBackupTransientError: when the body does not name it.
@@ -293,7 +293,7 @@ def read_data_source(reply: Reply) -> DataSource:
     raise _unreadable(reply, "a backup instance with what it protects")
 
 
-def read_rules(reply: Reply) -> list[BackupRule]:
+def read_rules(reply: Response) -> list[BackupRule]:
     """Read the backup rules of a Backup vault's policy; its retention rules are left out."""
     properties = _dict(_object(reply).get("properties"))
     return [
@@ -311,13 +311,13 @@ def _default_tag(trigger: JsonObject) -> str:
     return _text(_dict(found[0].get("tagInfo")).get("tagName")) if found else ""
 
 
-def read_job(ref: JobRef, reply: Reply) -> Job:
+def read_job(ref: JobRef, reply: Response) -> Job:
     """Read one job.
 
     :raises AzureBackupTransientError: when the body is not a job, or another one than was asked for.
     """
     body = _object(reply)
-    job = job_of(ref, body)
+    job = parse_job(ref, body)
     if job is None or (_name(body) or ref.job_id).casefold() != ref.job_id.casefold():
         raise _unreadable(reply, f"job {ref.job_id}")
     return job
@@ -325,11 +325,11 @@ def read_job(ref: JobRef, reply: Reply) -> Job:
 
 def read_jobs(vault: Vault, page: Page) -> list[Job]:
     """Read the jobs of one page of a list; an entry that is no job is left out."""
-    jobs = (job_of(JobRef(vault=vault, job_id=_name(body)), body) for body in page.values)
+    jobs = (parse_job(JobRef(vault=vault, job_id=_name(body)), body) for body in page.values)
     return [job for job in jobs if job is not None and job.ref.job_id]
 
 
-def job_of(ref: JobRef, body: JsonObject) -> Job | None:
+def parse_job(ref: JobRef, body: JsonObject) -> Job | None:
     """Read a job from Azure's JSON, or None when it holds no status word.
 
     Both types of vault have the same envelope; what is in it, a Backup vault names otherwise.
@@ -366,7 +366,7 @@ def job_of(ref: JobRef, body: JsonObject) -> Job | None:
     )
 
 
-def read_page(reply: Reply) -> Page:
+def read_page(reply: Response) -> Page:
     """Read one page of any list.
 
     :raises AzureBackupTransientError: when the body is not a list.
@@ -378,7 +378,7 @@ def read_page(reply: Reply) -> Page:
         values=tuple(_dicts(body["value"])),
         # It is followed or it is not; it must not be cut.
         next_link=body["nextLink"] if isinstance(body.get("nextLink"), str) else None,
-        at=_said_at(reply),
+        at=_azure_time(reply),
     )
 
 
@@ -392,7 +392,7 @@ def read_items(page: Page) -> list[FoundItem]:
     return found
 
 
-def read_item(item: ProtectedItem, reply: Reply) -> FoundItem:
+def read_item(item: ProtectedItem, reply: Response) -> FoundItem:
     """Read one protected item.
 
     :param item: what was asked for.
@@ -440,12 +440,12 @@ def _purged_at(properties: JsonObject) -> str | None:
     return read_time(_dict(properties.get("deletionInfo")).get("scheduledPurgeTime"))
 
 
-def read_points(item: ProtectedItem, page: Page) -> list[RecoveryPoint]:
+def read_recovery_points(item: ProtectedItem, page: Page) -> list[RecoveryPoint]:
     """Read the recovery points of one page; an entry without an id is left out."""
     return [_point(item, body, page.at) for body in page.values if _name(body)]
 
 
-def read_point(item: ProtectedItem, reply: Reply, point_id: str) -> RecoveryPoint:
+def read_recovery_point(item: ProtectedItem, reply: Response, point_id: str) -> RecoveryPoint:
     """Read one recovery point.
 
     :param point_id: the one that was asked for.
@@ -454,10 +454,10 @@ def read_point(item: ProtectedItem, reply: Reply, point_id: str) -> RecoveryPoin
     body = _object(reply)
     if _name(body).casefold() != point_id.casefold():
         raise _unreadable(reply, f"recovery point {point_id}")
-    return _point(item, body, _said_at(reply))
+    return _point(item, body, _azure_time(reply))
 
 
-def read_ranges(item: ProtectedItem, reply: Reply) -> RecoveryPoint:
+def read_ranges(item: ProtectedItem, reply: Response) -> RecoveryPoint:
     """Read to which stretches of time an item can be taken back, as one entry that stands for all of them."""
     properties = _dict(_object(reply).get("properties"))
     return RecoveryPoint(item=item, point_id="", ranges=_ranges(properties.get("restorableTimeRanges")))
@@ -470,7 +470,7 @@ def _ranges(value: Any) -> tuple[tuple[str, str], ...]:
     )
 
 
-def read_source_id(reply: Reply) -> str:
+def read_source_id(reply: Response) -> str:
     """Read from a protected item the ARM id of the VM or storage account that it protects.
 
     :raises AzureBackupTransientError: when the body does not name it.
@@ -481,7 +481,7 @@ def read_source_id(reply: Reply) -> str:
     raise _unreadable(reply, "a protected item with what it protects")
 
 
-def read_region(reply: Reply) -> str:
+def read_region(reply: Response) -> str:
     """Read a vault's region.
 
     :raises AzureBackupTransientError: when the body does not name it.
@@ -534,7 +534,7 @@ def _point(item: ProtectedItem, body: JsonObject, at: float) -> RecoveryPoint:
     )
 
 
-def _said_at(reply: Reply) -> float:
+def _azure_time(reply: Response) -> float:
     return reply.at if reply.date is None else reply.date
 
 
@@ -554,7 +554,7 @@ def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def read_backup_status(reply: Reply) -> BackupStatus:
+def read_backup_status(reply: Response) -> BackupStatus:
     """Read which vault protects a machine.
 
     :raises AzureBackupTransientError: when the body does not say.
@@ -710,7 +710,7 @@ def _job_task(entry: JsonObject) -> JobTask:
     )
 
 
-def _error_of(reply: Reply) -> tuple[str | None, str]:
+def _error_of(reply: Response) -> tuple[str | None, str]:
     body = _dict(_json(reply))
     error = _dict(body.get("error"))
     if not error:  # cross-region operations: {"ErrorCode": .., "Message": {"Value": ..}}
@@ -727,7 +727,7 @@ def _advice(error: JsonObject) -> str:
     return cut(f" Recommended: {' '.join(filter(None, texts))}") if any(texts) else ""
 
 
-def _json(reply: Reply) -> Any:
+def _json(reply: Response) -> Any:
     """Return what an answer holds, None when it is not JSON or has too many values to be read in one go.
 
     A number that is not finite is read as null.
@@ -761,14 +761,14 @@ def _cleaned(value: Any) -> Any:
     return [*map(_cleaned, value)] if isinstance(value, list) else value
 
 
-def _object(reply: Reply) -> JsonObject:
+def _object(reply: Response) -> JsonObject:
     body = _json(reply)
     if not isinstance(body, dict):
         raise _unreadable(reply, "a JSON object")
     return body
 
 
-def _unreadable(reply: Reply, expected: str) -> AzureBackupTransientError:
+def _unreadable(reply: Response, expected: str) -> AzureBackupTransientError:
     return AzureBackupTransientError(
         f"Azure's answer is not {expected}: {' '.join(reply.text.split())[:120]!r} "
         f"({reply.status} from {urlsplit(reply.url).path})",

@@ -17,7 +17,7 @@ from airflow_provider_azbackup.core.model.arm_ids import (
     match_item,
     split_instance_id,
 )
-from airflow_provider_azbackup.core.model.validation import check_name, read_moment
+from airflow_provider_azbackup.core.model.validation import check_name, read_datetime
 from airflow_provider_azbackup.core.restore.targets import (
     TARGETS,
     RestoreTarget,
@@ -152,7 +152,7 @@ def check_restore(
         split_point_id(recovery_point)
     for name, value in (("as_of", as_of), ("point_in_time", point_in_time)):
         if is_known(value):
-            read_moment(name, value)
+            read_datetime(name, value)
 
 
 def _is_dict(value: object, name: str) -> TypeGuard[Mapping[str, Any]]:

@@ -14,21 +14,21 @@ from hashlib import sha256
 from typing import Any, ClassVar, Unpack
 
 from airflow_provider_azbackup.core.conversations.items import get_data_source, get_source_id
-from airflow_provider_azbackup.core.conversations.operations import start, validate_restore
+from airflow_provider_azbackup.core.conversations.operations import start_job, validate_restore
 from airflow_provider_azbackup.core.conversations.recovery_points import (
-    find_ranges,
+    find_restorable_ranges,
     get_recovery_point,
     list_recovery_points,
 )
-from airflow_provider_azbackup.core.conversations.retry import insist
+from airflow_provider_azbackup.core.conversations.retry import retry_until
 from airflow_provider_azbackup.core.conversations.vaults import get_region
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.recovery_points import (
     MOST_LISTED,
     RecoveryPoint,
-    choose_point,
-    choose_range,
-    list_points,
+    choose_recovery_point,
+    choose_restorable_range,
+    describe_recovery_points,
 )
 from airflow_provider_azbackup.core.model.resources import (
     BackupInstance,
@@ -36,7 +36,7 @@ from airflow_provider_azbackup.core.model.resources import (
     ProtectedItem,
     last_segment,
 )
-from airflow_provider_azbackup.core.model.validation import read_moment
+from airflow_provider_azbackup.core.model.validation import read_datetime
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import read_time
 from airflow_provider_azbackup.core.restore.backup_vault_request import instance_request
@@ -92,8 +92,8 @@ class RestorePlan:
             target=read_target(target) if target is not None else {},
             body=read_request(body) if body is not None else {},
             point=point,
-            as_of=read_moment("as_of", options.get("as_of")),
-            point_in_time=read_moment("point_in_time", options.get("point_in_time")),
+            as_of=read_datetime("as_of", options.get("as_of")),
+            point_in_time=read_datetime("point_in_time", options.get("point_in_time")),
         )
         if isinstance(item, BackupInstance):
             return plan._for_instance()
@@ -176,8 +176,8 @@ def _by_target(
     check_target_fits(source.kind, item.label, target)
     passed_over: list[str] = []
     if moment:
-        kept = yield from _patiently(partial(find_ranges, item), until)
-        choose_range(item, [kept], moment, what="the versions that are kept")
+        kept = yield from _patiently(partial(find_restorable_ranges, item), until)
+        choose_restorable_range(item, [kept], moment, what="the versions that are kept")
         point = RecoveryPoint(item=item, point_id="", time=moment.isoformat())
     else:
         point, passed_over = yield from _choose(item, plan, until)
@@ -211,7 +211,7 @@ def restore(item: ProtectedItem, **options: Unpack[RestoreOptions]) -> Flow[Oper
     :raises AzureBackupError: when Azure refused it.
     """
     prepared = yield from prepare(item, RestorePlan.read(item, **options))
-    return (yield from start(item, prepared.call, RestoreIntent.noun))
+    return (yield from start_job(item, prepared.call, RestoreIntent.noun))
 
 
 def _choose(
@@ -223,8 +223,8 @@ def _choose(
     query_type = "Log" if plan.point_in_time else None
     points = yield from _patiently(lambda: list_recovery_points(item, query_type=query_type), until)
     if plan.point_in_time:
-        return choose_range(item, points, plan.point_in_time), []
-    return choose_point(item, points, as_of=plan.as_of, from_archive=plan.from_archive)
+        return choose_restorable_range(item, points, plan.point_in_time), []
+    return choose_recovery_point(item, points, as_of=plan.as_of, from_archive=plan.from_archive)
 
 
 def _find(item: ProtectedItem, plan: RestorePlan, until: float | None) -> Flow[RecoveryPoint]:
@@ -239,7 +239,7 @@ def _find(item: ProtectedItem, plan: RestorePlan, until: float | None) -> Flow[R
     except AzureBackupNotFoundError as error:
         points = yield from _patiently(lambda: list_recovery_points(item), until)
         raise AzureBackupNotFoundError(
-            f"{item.label} has no recovery point {point_id!r}; {list_points(points)}",
+            f"{item.label} has no recovery point {point_id!r}; {describe_recovery_points(points)}",
             status=error.status,
             code=error.code,
             request_id=error.request_id,
@@ -257,7 +257,7 @@ def _find(item: ProtectedItem, plan: RestorePlan, until: float | None) -> Flow[R
 
 
 def _patiently(make: Callable[[], Flow[T]], until: float | None) -> Flow[T]:
-    return (yield from make() if until is None else insist(make, since=0.0, until=until))
+    return (yield from make() if until is None else retry_until(make, since=0.0, until=until))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from airflow_provider_azbackup.core.conversations.operations import by_rule
-from airflow_provider_azbackup.core.conversations.retry import insist
+from airflow_provider_azbackup.core.conversations.operations import with_backup_rule
+from airflow_provider_azbackup.core.conversations.retry import retry_until
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.resources import BackupInstance, JobRef, OperationRef, ProtectedItem
 from airflow_provider_azbackup.core.model.validation import AcceptWarnings, IfRunning, StartedBy
 from airflow_provider_azbackup.core.model.workloads import REQUESTS, SCHEDULED_TYPES
 from airflow_provider_azbackup.core.rest import requests
-from airflow_provider_azbackup.core.wire import Call, Flow, JsonObject
+from airflow_provider_azbackup.core.wire import Flow, JsonObject, Request
 
 # Seconds for which a worker asks again for a busy item before it waits longer.
 BUSY_LIMIT = 300.0
@@ -94,7 +94,7 @@ _OF_RESTORES: dict[str, Any] = {"mark": str, "point": dict}
 class Prepared:
     """A request that is ready to be sent, and facts of the recovery point it restores from."""
 
-    call: Call
+    call: Request
     point: JsonObject = field(default_factory=dict)
 
 
@@ -175,8 +175,8 @@ class BackupIntent(Intent):
         """Return the request; of a backup instance its policy may have to say by which rule."""
         item, body = self.item, self.body
         if isinstance(item, BackupInstance):
-            body = yield from insist(
-                lambda: by_rule(item, self.body), since=self.now, until=self.now + BUSY_LIMIT
+            body = yield from retry_until(
+                lambda: with_backup_rule(item, self.body), since=self.now, until=self.now + BUSY_LIMIT
             )
         return Prepared(call=requests.trigger_backup(self.item, body))
 

@@ -23,8 +23,8 @@ from typing import Unpack
 
 from airflow_provider_azbackup.core.conversations import matching
 from airflow_provider_azbackup.core.conversations.jobs import get_job, list_jobs
-from airflow_provider_azbackup.core.conversations.operations import start, wait_for_operation
-from airflow_provider_azbackup.core.conversations.retry import Heard, insist, spread_pause
+from airflow_provider_azbackup.core.conversations.operations import start_job, wait_for_operation
+from airflow_provider_azbackup.core.conversations.retry import ResponseClock, retry_until, spread_pause
 from airflow_provider_azbackup.core.model.jobs import Job, is_proven
 from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef
 from airflow_provider_azbackup.core.model.validation import StartedBy
@@ -37,7 +37,7 @@ from airflow_provider_azbackup.core.start.intent import (
     Prepared,
     StartRecord,
 )
-from airflow_provider_azbackup.core.wire import Answer, Call, Flow, JsonObject
+from airflow_provider_azbackup.core.wire import Answer, Flow, JsonObject, Request
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupError,
@@ -112,10 +112,10 @@ def start_or_adopt(
     if note and (note.item.casefold() != intent.item.path.casefold() or note.mark != intent.mark):
         note = None
     search = _Search(intent, remember, tell, batch_lookup=batch_lookup and intent.item.kind == "vm")
-    if note and (started := (yield from search.listen(search.recall(note)))):
+    if note and (started := (yield from search.follow(search.recall(note)))):
         return started
     fresh = intent.may_start_unseen and note is None and not intent.is_blind
-    return (yield from search.listen(search.start(fresh=fresh)))
+    return (yield from search.follow(search.start(fresh=fresh)))
 
 
 def resume_after_obstacle(intent: Intent, failed: Job, *, remember: Remember, tell: Tell) -> Flow[StartedJob]:
@@ -126,10 +126,10 @@ def resume_after_obstacle(intent: Intent, failed: Job, *, remember: Remember, te
     :raises AzureBackupBusyError: when the item is busy and ``if_running`` is ``fail``.
     """
     search = _Search(intent, remember, tell)
-    return (yield from search.listen(search.join(failed)))
+    return (yield from search.follow(search.join(failed)))
 
 
-class _Search(Heard):
+class _Search(ResponseClock):
     """The conversations of one intent."""
 
     def __init__(self, intent: Intent, remember: Remember, tell: Tell, *, batch_lookup: bool = False) -> None:
@@ -146,9 +146,9 @@ class _Search(Heard):
         """Unix time by Azure's clock at which this attempt had certainly begun."""
         return self.intent.now + _SKEW if self._began is None else self._began
 
-    def hear(self, answer: Answer) -> None:
+    def observe(self, answer: Answer) -> None:
         """Take the time from one answer; the first that names it shows when the attempt had begun."""
-        super().hear(answer)
+        super().observe(answer)
         if self._began is None and self.ahead is not None:
             since = max(0.0, self.sent_at - self.intent.now)
             self._began = self.at + self.ahead + _ROUNDING - since
@@ -265,8 +265,8 @@ class _Search(Heard):
             accepted: StartRecord | None = None
             self.remember(asking)
             try:
-                call = replace(ready.call.later(asked - self.azure_time()), once=True)
-                operation = yield from start(item, call, intent.noun)
+                call = replace(ready.call.delayed(asked - self.azure_time()), once=True)
+                operation = yield from start_job(item, call, intent.noun)
                 accepted = replace(asking, operation=operation.operation_id, began=self.began)
                 self.remember(accepted)
                 self.tell(
@@ -478,21 +478,21 @@ class _Search(Heard):
                 return None
             pause = min(next(pauses), began + SETTLED - self.at)
 
-    def _began_since(self, asked: float, pause: float) -> Call:
+    def _began_since(self, asked: float, pause: float) -> Request:
         slack = _SECOND if self.ahead is not None else 2 * _SKEW
         return self._list(
-            started_after=requests.moment(asked - _SKEW),
-            started_before=requests.moment(self.azure_time() + pause + slack),
+            started_after=requests.utc_datetime(asked - _SKEW),
+            started_before=requests.utc_datetime(self.azure_time() + pause + slack),
         )
 
-    def _list(self, **wanted: Unpack[requests.JobFilter]) -> Call:
+    def _list(self, **wanted: Unpack[requests.JobFilter]) -> Request:
         if not self.intent.item.vault.is_backup_vault:
             wanted["backup_management_type"] = management_of(self.intent.item.kind)
         return requests.list_jobs(self.intent.item.vault, **wanted)
 
     def _find(
         self,
-        make: Callable[[], Call],
+        make: Callable[[], Request],
         until: float,
         pause: float,
         since: float = 0.0,
@@ -504,7 +504,7 @@ class _Search(Heard):
         Azure names a database and the type of its backup only some moments after the job began.
         """
         for again in (*_PAUSES[:3], 0.0):
-            jobs = yield from insist(
+            jobs = yield from retry_until(
                 lambda: list_jobs(make(), self.intent.item.vault),
                 since=0.0,
                 until=until,
@@ -524,7 +524,7 @@ class _Search(Heard):
 
     def _names(self, until: float) -> Flow[Sequence[FoundItem]]:
         item = self.intent.item
-        return (yield from insist(lambda: matching.alike(item), since=0.0, until=until))
+        return (yield from retry_until(lambda: matching.items_listed_with(item), since=0.0, until=until))
 
     def _is_ours(self, job: Job, names: Sequence[FoundItem], *, any_type: bool = False) -> bool | None:
         """Whether a job is one of the item, by what a list shows of it; None for "may be"."""
@@ -532,8 +532,8 @@ class _Search(Heard):
         if item.kind == "backupinstance":
             return job.owner.casefold() == item.path.casefold()
         if item.kind == "vm":
-            return matching.is_of_machine(job, item)
-        meant = [found for found in names if matching.shows(job, found, self.intent.elsewhere)]
+            return matching.is_of_vm(job, item)
+        meant = [found for found in names if matching.shows_names_of(job, found, self.intent.elsewhere)]
         if item.path.casefold() not in {found.item.path.casefold() for found in meant}:
             return False
         if len(meant) > 1:
@@ -542,7 +542,7 @@ class _Search(Heard):
 
     def _look(self, ref: JobRef, since: float, pause: float) -> Flow[Job]:
         return (
-            yield from insist(
+            yield from retry_until(
                 lambda: get_job(ref),
                 since=since,
                 until=self.intent.deadline,

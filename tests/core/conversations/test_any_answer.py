@@ -21,10 +21,13 @@ from airflow_provider_azbackup.core.conversations.recovery_points import (
 )
 from airflow_provider_azbackup.core.conversations.vaults import get_region, probe
 from airflow_provider_azbackup.core.model.jobs import Job, is_proven
-from airflow_provider_azbackup.core.model.recovery_points import choose_point, choose_range
+from airflow_provider_azbackup.core.model.recovery_points import (
+    choose_recovery_point,
+    choose_restorable_range,
+)
 from airflow_provider_azbackup.core.model.resources import BackupInstance
 from airflow_provider_azbackup.core.rest import requests, responses
-from airflow_provider_azbackup.core.wire import Flow, Reply
+from airflow_provider_azbackup.core.wire import Flow, Response
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupNotFoundError
 from tests.support.play import ITEM, JOB, OPERATION, VAULT, play, sample
 
@@ -115,7 +118,7 @@ HEADERS = st.dictionaries(
     st.text() | st.sampled_from(["7", "Mon, 01 Jan 99999 00:00:00 GMT", "Mon, 99 Foo 2026", "https://[/"]),
 )
 REPLIES = st.builds(
-    Reply,
+    Response,
     status=STATUSES,
     at=st.just(0.0),
     url=st.just("https://management.azure.com/x"),
@@ -124,7 +127,7 @@ REPLIES = st.builds(
 )
 
 
-def held(flow: Flow[Any], *answers: Reply) -> Any:
+def held(flow: Flow[Any], *answers: Response) -> Any:
     """What a conversation comes to: a result, or one of our errors."""
     try:
         return play(flow, *answers, then=answers[-1]).result
@@ -140,7 +143,7 @@ def held(flow: Flow[Any], *answers: Reply) -> Any:
 )
 @example(text=json.dumps(sample("job_cancelled_in_transfer")))
 def test_any_text_is_a_job_or_an_error_and_proves_a_backup_only_by_the_word_completed(text: str) -> None:
-    job = held(get_job(JOB), Reply(status=200, at=0.0, text=text))
+    job = held(get_job(JOB), Response(status=200, at=0.0, text=text))
     if isinstance(job, AzureBackupError):
         return
     assert isinstance(job, Job)
@@ -160,9 +163,9 @@ def test_any_text_is_a_job_or_an_error_and_proves_a_backup_only_by_the_word_comp
 
 @steady
 @given(reply=REPLIES)
-def test_any_answer_to_anything_we_ask_is_a_value_or_one_of_our_errors(reply: Reply) -> None:
+def test_any_answer_to_anything_we_ask_is_a_value_or_one_of_our_errors(reply: Response) -> None:
     for flow in (
-        trigger_backup(ITEM, requests.backup_request(ITEM)),
+        trigger_backup(ITEM, requests.backup_body(ITEM)),
         get_operation(OPERATION),
         get_job(JOB),
         cancel_job(JOB),
@@ -170,7 +173,7 @@ def test_any_answer_to_anything_we_ask_is_a_value_or_one_of_our_errors(reply: Re
         get_recovery_point(ITEM, "7"),
         get_source_id(ITEM),
         get_region(VAULT),
-        trigger_backup(INSTANCE, requests.backup_request(INSTANCE)),
+        trigger_backup(INSTANCE, requests.backup_body(INSTANCE)),
         probe(INSTANCE.vault, "s"),
         list_recovery_points(INSTANCE),
     ):
@@ -199,12 +202,18 @@ POINTS = st.fixed_dictionaries(
 @steady
 @given(body=JSON | POINTS, link=st.text() | st.just("https://[/"))
 def test_any_list_is_read_or_told(body: Any, link: str) -> None:
-    reply = Reply(status=200, at=0.0, url="https://h/x", text=json.dumps({"value": [body], "nextLink": link}))
+    reply = Response(
+        status=200, at=0.0, url="https://h/x", text=json.dumps({"value": [body], "nextLink": link})
+    )
     page = responses.read_page(reply)
     assert all(job.ref.job_id for job in responses.read_jobs(VAULT, page))
     assert all(item.item.path for item in responses.read_items(page))
-    points = responses.read_points(ITEM, page)
-    for choose in (choose_point, partial(choose_range, moment=MOMENT), partial(choose_point, as_of=MOMENT)):
+    points = responses.read_recovery_points(ITEM, page)
+    for choose in (
+        choose_recovery_point,
+        partial(choose_restorable_range, moment=MOMENT),
+        partial(choose_recovery_point, as_of=MOMENT),
+    ):
         with suppress(AzureBackupNotFoundError):
             assert choose(ITEM, points) in points
     try:
@@ -220,5 +229,5 @@ def test_any_text_for_a_time_a_duration_or_a_pause_is_read_or_left_out(text: str
     assert responses.read_time(text) is None or text
     duration = responses.read_duration(text)
     assert duration is None or duration >= 0
-    asked = Reply(status=429, at=0.0, headers={"retry-after": text}, text=text).retry_after
+    asked = Response(status=429, at=0.0, headers={"retry-after": text}, text=text).retry_after
     assert asked is None or asked >= 0

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_azbackup.core.conversations.items import resolve_protected_item
-from airflow_provider_azbackup.core.conversations.jobs import cancel_job, list_jobs, stop_job
+from airflow_provider_azbackup.core.conversations.jobs import cancel_job, cancel_unless_over, list_jobs
 from airflow_provider_azbackup.core.conversations.operations import trigger_backup, wait_for_operation
 from airflow_provider_azbackup.core.conversations.recovery_points import list_recovery_points
 from airflow_provider_azbackup.core.conversations.vaults import probe
-from airflow_provider_azbackup.core.model.arm_ids import split_job_id, told_type, type_of
+from airflow_provider_azbackup.core.model.arm_ids import infer_vault_type, split_job_id, vault_type_of
 from airflow_provider_azbackup.core.model.jobs import JobError, JobTask, Outcome, is_proven
 from airflow_provider_azbackup.core.model.resources import (
     BackupInstance,
@@ -30,7 +30,7 @@ from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.start.intent import BackupIntent, StartRecord
 from airflow_provider_azbackup.core.start.search import start_or_adopt
-from airflow_provider_azbackup.core.wire import Answer, Call, Reply
+from airflow_provider_azbackup.core.wire import Answer, Request, Response
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupJobFailedError,
@@ -59,12 +59,12 @@ MACHINE = (
     "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/apps-rg/providers"
     "/Microsoft.Compute/virtualMachines/shop-vm"
 )
-BODY = requests.backup_request(DISK)
+BODY = requests.backup_body(DISK)
 ACCEPTED = answered(202, azure_asyncoperation=f"https://management.azure.com{OPERATION.path}?api-version=1")
 NIGHTLY = {"backupRuleOptions": {"ruleName": "BackupNightly", "triggerOption": {}}}
 
 
-def policy(*rules: dict[str, Any]) -> Reply:
+def policy(*rules: dict[str, Any]) -> Response:
     return answered(200, {"properties": {"policyRules": [{"objectType": "AzureRetentionRule"}, *rules]}})
 
 
@@ -82,8 +82,8 @@ def test_an_arm_id_tells_the_type_of_its_vault() -> None:
     ).is_backup_vault
     assert Vault.parse(older.VAULT.path) == older.VAULT
     assert not older.VAULT.is_backup_vault
-    assert type_of(VAULT.path) == "DataProtection"
-    assert type_of(f"{older.VAULT.path}/backupJobs") == "RecoveryServices"
+    assert vault_type_of(VAULT.path) == "DataProtection"
+    assert vault_type_of(f"{older.VAULT.path}/backupJobs") == "RecoveryServices"
 
 
 def test_a_backup_instance_is_a_protected_item_that_its_arm_id_names() -> None:
@@ -126,17 +126,17 @@ def test_an_operation_is_asked_about_at_the_vault_and_its_padding_is_kept() -> N
     ],
 )
 def test_an_arm_id_tells_the_type_before_the_argument_does(vault_type: Any, text: Any, told: Any) -> None:
-    assert told_type(vault_type, text) == told
+    assert infer_vault_type(vault_type, text) == told
 
 
 # What is asked
 
 
 def test_the_request_for_a_backup_names_rule_and_tag() -> None:
-    assert requests.backup_request(DISK, rule_name="BackupWeekly", retention_tag="Weekly") == {
+    assert requests.backup_body(DISK, rule_name="BackupWeekly", retention_tag="Weekly") == {
         "backupRuleOptions": {"ruleName": "BackupWeekly", "triggerOption": {"retentionTagOverride": "Weekly"}}
     }
-    assert requests.backup_request(DISK, rule_name="BackupNightly") == NIGHTLY
+    assert requests.backup_body(DISK, rule_name="BackupNightly") == NIGHTLY
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_the_request_for_a_backup_names_rule_and_tag() -> None:
 )
 def test_what_the_other_type_of_vault_knows_is_refused(item: Any, options: Any, words: str) -> None:
     with pytest.raises(AzureBackupConfigError, match=words):
-        requests.backup_request(item, **options)
+        requests.backup_body(item, **options)
 
 
 def test_lists_of_a_backup_vault_are_asked_for_without_a_filter() -> None:
@@ -203,21 +203,21 @@ def test_rule_and_tag_are_taken_from_the_policy_when_none_is_given() -> None:
         ("GET", f"{VAULT.path}/backupPolicies/disk-policy"),
         ("POST", f"{DISK.path}/backup"),
     ]
-    assert played.calls[-1].body == requests.backup_request(
+    assert played.calls[-1].body == requests.backup_body(
         DISK, rule_name="BackupNightly", retention_tag="Default"
     )
 
 
 def test_a_tag_that_is_given_comes_before_the_rules_own() -> None:
-    body = requests.backup_request(DISK, retention_tag="Monthly")
+    body = requests.backup_body(DISK, retention_tag="Monthly")
     played = play(trigger_backup(DISK, body), ok("backup_instance"), ok("backup_policy"), ACCEPTED)
-    assert played.calls[-1].body == requests.backup_request(
+    assert played.calls[-1].body == requests.backup_body(
         DISK, rule_name="BackupNightly", retention_tag="Monthly"
     )
 
 
 def test_a_rule_that_is_given_is_taken_as_it_is_and_the_policy_is_not_read() -> None:
-    body = requests.backup_request(DISK, rule_name="BackupNightly")
+    body = requests.backup_body(DISK, rule_name="BackupNightly")
     played = play(trigger_backup(DISK, body), ok("backup_instance"), ACCEPTED)
     assert [call.body for call in played.calls] == [None, NIGHTLY]
 
@@ -235,9 +235,7 @@ def test_a_rule_that_is_given_is_taken_as_it_is_and_the_policy_is_not_read() -> 
 def test_a_rule_may_tell_no_tag_of_its_own(tagging: Any, tag: str | None) -> None:
     answers = (ok("backup_instance"), policy(rule("BackupNightly", tagging)), ACCEPTED)
     played = play(trigger_backup(DISK, BODY), *answers)
-    assert played.calls[-1].body == requests.backup_request(
-        DISK, rule_name="BackupNightly", retention_tag=tag
-    )
+    assert played.calls[-1].body == requests.backup_body(DISK, rule_name="BackupNightly", retention_tag=tag)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +246,7 @@ def test_a_rule_may_tell_no_tag_of_its_own(tagging: Any, tag: str | None) -> Non
     ],
 )
 def test_a_policy_without_one_rule_to_follow_starts_nothing(rules: Any, words: str) -> None:
-    asked: list[Call] = []
+    asked: list[Request] = []
     with pytest.raises(AzureBackupConfigError, match=words):
         play(trigger_backup(DISK, BODY), ok("backup_instance"), policy(*rules), calls=asked)
     assert {call.method for call in asked} == {"GET"}
@@ -259,7 +257,7 @@ def test_a_policy_without_one_rule_to_follow_starts_nothing(rules: Any, words: s
     [{"currentProtectionState": "ProtectionStopped"}, {"protectionStatus": {"status": "NotProtected"}}],
 )
 def test_azure_decides_about_an_instance_that_is_not_protected(described: dict[str, Any]) -> None:
-    asked: list[Call] = []
+    asked: list[Request] = []
     refused = answered(400, {"error": {"code": "UserErrorNotProtected", "message": "it is not protected"}})
     with pytest.raises(AzureBackupRefusedError, match=r"it is not protected"):
         play(
@@ -429,7 +427,7 @@ def in_list(
     return {**body, "name": job_id, "properties": {**body["properties"], **properties}}
 
 
-def listed(*jobs: dict[str, Any]) -> Reply:
+def listed(*jobs: dict[str, Any]) -> Response:
     return answered(200, {"value": list(jobs), "nextLink": None})
 
 
@@ -464,7 +462,7 @@ def test_a_connection_test_counts_the_jobs_that_run() -> None:
 
 
 def test_nobody_is_asked_to_cancel_a_job_of_a_backup_vault() -> None:
-    for flow in (cancel_job(JOB), stop_job(JOB, since=START, until=START)):
+    for flow in (cancel_job(JOB), cancel_unless_over(JOB, since=START, until=START)):
         with pytest.raises(
             AzureBackupConfigError, match="Azure has no way to cancel a job of a Backup vault"
         ):
@@ -484,7 +482,7 @@ def intent(**changes: Any) -> BackupIntent:
 def secure(
     wanted: BackupIntent, note: StartRecord | None, *answers: Answer, then: Answer | None = None
 ) -> Any:
-    asked: list[Call] = []
+    asked: list[Request] = []
     kept: list[StartRecord | None] = []
     flow = start_or_adopt(wanted, note, remember=kept.append, tell=lambda _: None)
     played = play(flow, *answers, then=then, calls=asked)
@@ -571,7 +569,7 @@ class Waits:
             name = watcher.ref.job_id
             watcher.ask(lambda answer, name=name: self.told.__setitem__(name, answer), not_before=at, due=at)
 
-    def play(self, at: float, *answers: Reply) -> list[Call]:
+    def play(self, at: float, *answers: Response) -> list[Request]:
         """Make one turn; the calls that were made."""
         flow, made, left = self.sweep.turn(at), [], [*answers]
         try:

@@ -15,7 +15,7 @@ from airflow_provider_azbackup.core.conversations.operations import (
 from airflow_provider_azbackup.core.conversations.vaults import probe
 from airflow_provider_azbackup.core.model.jobs import Outcome
 from airflow_provider_azbackup.core.rest import requests
-from airflow_provider_azbackup.core.wire import Call, Lost
+from airflow_provider_azbackup.core.wire import NoResponse, Request
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupError,
@@ -39,8 +39,8 @@ from tests.support.play import (
     sample,
 )
 
-BODY = requests.backup_request(ITEM)
-NO_TOKEN = Lost(reason="wrong secret", at=0.0, sent=False, kind=AzureBackupAuthError)
+BODY = requests.backup_body(ITEM)
+NO_TOKEN = NoResponse(reason="wrong secret", at=0.0, sent=False, kind=AzureBackupAuthError)
 SIGNED = f"https://management.azure.com{ITEM.path}/operationsStatus/{OPERATION.operation_id}?t=1&c=x&s=y"
 ACCEPTED = answered(202, azure_asyncoperation=SIGNED, retry_after="60")
 PENDING, DONE = ok("operation_in_progress"), ok("operation_succeeded")
@@ -74,7 +74,7 @@ def test_an_accepted_backup_is_known_by_its_operation_at_the_vault() -> None:
     ],
 )
 def test_a_backup_request_whose_fate_is_unknown_is_not_sent_twice(answer: Any, words: str) -> None:
-    asked: list[Call] = []
+    asked: list[Request] = []
     with pytest.raises(AzureBackupUnconfirmedStartError, match=words) as error:
         play(start(), answer, calls=asked)
     assert len(asked) == 1
@@ -112,7 +112,7 @@ def test_an_unsent_request_says_that_nothing_was_started() -> None:
 def test_an_operation_is_asked_about_soon_and_then_every_five_seconds() -> None:
     played = play(follow(), *[PENDING] * 5, DONE)
     assert played.result == JOB
-    assert {call.later(0.0) for call in played.calls} == {requests.get_operation(OPERATION)}
+    assert {call.delayed(0.0) for call in played.calls} == {requests.get_operation(OPERATION)}
     for pause, planned in zip(played.pauses, (1, 2, 3, 5, 5, 5), strict=True):
         assert planned * 0.85 <= pause <= planned * 1.15
 
@@ -157,7 +157,7 @@ def test_an_arm_id_stands_for_its_guid(job_id: str) -> None:
 
 @pytest.mark.parametrize("answer", [PENDING, LOST, answered(503), answered(200, {"status": "Pondering"})])
 def test_an_operation_that_never_names_a_job_is_given_up_after_five_minutes(answer: Any) -> None:
-    asked: list[Call] = []
+    asked: list[Request] = []
     with pytest.raises(AzureBackupUnconfirmedStartError, match=r"did not end within 300 s.*may be running"):
         play(follow(), then=answer, calls=asked)
     assert 300 <= sum(call.after for call in asked[1:]) < 310
@@ -171,7 +171,7 @@ def test_an_operation_that_never_names_a_job_is_given_up_after_five_minutes(answ
 def test_an_operation_that_stays_out_of_sight_is_told_about_a_minute_later(
     status: int, soonest: float
 ) -> None:
-    asked: list[Call] = []
+    asked: list[Request] = []
     with pytest.raises(
         AzureBackupUnconfirmedStartError, match=r"accepted as operation .* may be running"
     ) as told:

@@ -11,7 +11,7 @@ from airflow_provider_azbackup.core.conversations.items import protection_of, re
 from airflow_provider_azbackup.core.conversations.jobs import list_jobs
 from airflow_provider_azbackup.core.model.resources import ProtectedItem, Vault
 from airflow_provider_azbackup.core.rest import requests, responses
-from airflow_provider_azbackup.core.wire import Call, Reply
+from airflow_provider_azbackup.core.wire import Request, Response
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupConfigError,
@@ -36,7 +36,7 @@ def list_all() -> Any:
     return list_jobs(requests.list_jobs(VAULT), VAULT)
 
 
-def page(body: dict[str, Any], *, next_path: str | None = None) -> Reply:
+def page(body: dict[str, Any], *, next_path: str | None = None) -> Response:
     link = f"https://management.azure.com{next_path}?api-version=1&$skipToken=2" if next_path else None
     return answered(200, {**body, "nextLink": link})
 
@@ -47,12 +47,12 @@ def test_the_arm_id_of_a_protected_item_needs_no_request_and_no_vault(vault: Vau
     assert (played.result, played.calls) == (ITEM, [])
 
 
-def read(of: ProtectedItem, source: str, **more: Any) -> Reply:
+def read(of: ProtectedItem, source: str, **more: Any) -> Response:
     """The answer to a read of one protected item."""
     return answered(200, {"id": of.path, "properties": {"sourceResourceId": source, **more}})
 
 
-def listed(*items: tuple[ProtectedItem, str, dict[str, Any]]) -> Reply:
+def listed(*items: tuple[ProtectedItem, str, dict[str, Any]]) -> Response:
     """A list of protected items, each with its source and what else Azure says of it."""
     values = [
         {"id": of.path, "properties": {"friendlyName": "shop-vm", "sourceResourceId": source, **more}}
@@ -98,7 +98,7 @@ def test_the_item_of_a_vm_of_the_same_group_and_name_in_another_subscription_is_
 
 
 @pytest.mark.parametrize("first", [answered(404), read(ITEM, MACHINE)])
-def test_an_item_that_has_not_the_names_of_its_vm_is_found_by_its_source(first: Reply) -> None:
+def test_an_item_that_has_not_the_names_of_its_vm_is_found_by_its_source(first: Response) -> None:
     found = play(find(ELSEWHERE), first, listed((ITEM, MACHINE, {}), (OTHER_NAME, ELSEWHERE.upper(), {})))
     assert found.result == OTHER_NAME
 
@@ -269,8 +269,8 @@ def test_all_pages_of_a_list_are_read() -> None:
     assert [job.ref.job_id[:8] for job in played.result] == ["0f8c2a51", "1a2b3c4d"] * 2
     assert played.calls == [
         first,
-        Call(method="GET", path="/a", query=(("$skipToken", "2"),)),
-        Call(method="GET", path="/b", query=(("$skipToken", "2"),)),
+        Request(method="GET", path="/a", query=(("$skipToken", "2"),)),
+        Request(method="GET", path="/b", query=(("$skipToken", "2"),)),
     ]
 
 
@@ -285,7 +285,7 @@ def test_pages_that_go_round_in_a_circle_are_left() -> None:
 
 
 def test_a_page_elsewhere_is_not_asked_for() -> None:
-    asked: list[Call] = []
+    asked: list[Request] = []
     body = {"value": [], "nextLink": "https://evil.example/2"}
     with pytest.raises(AzureBackupTransientError, match=r"not followed.*'https://evil\.example'"):
         play(list_all(), answered(200, body), calls=asked)
@@ -302,7 +302,7 @@ def database(group: str, name: str = "SQLDataBase;mssqlserver;payroll") -> Prote
     return ProtectedItem(vault=VAULT, container=f"VMAppContainer;compute;{group};sql01", name=name)
 
 
-def databases(*items: ProtectedItem, friendly: str = "payroll", server: str = "sql01") -> Reply:
+def databases(*items: ProtectedItem, friendly: str = "payroll", server: str = "sql01") -> Response:
     properties = {"friendlyName": friendly, "serverName": server}
     return answered(200, {"value": [{"id": each.path, "properties": properties} for each in items]})
 
@@ -323,7 +323,7 @@ def test_databases_on_servers_of_one_name_are_named_with_their_containers() -> N
     with pytest.raises(
         AzureBackupConfigError, match=r"compute;prod-a;sql01 cannot be .*compute;prod-b;sql01"
     ):
-        play(matching.subject_of(old), databases(old, new))
+        play(matching.matcher_of(old), databases(old, new))
 
 
 @pytest.mark.parametrize(
@@ -342,19 +342,19 @@ def test_a_job_is_of_a_database_by_its_name_its_server_and_its_kind(
     job: tuple[str, str], is_it: bool
 ) -> None:
     item = database("prod-a")
-    subject = play(matching.subject_of(item), databases(item)).result
+    subject = play(matching.matcher_of(item), databases(item)).result
     body = job_named(*job)
-    found = responses.job_of(JOB, body)
+    found = responses.parse_job(JOB, body)
     assert found
-    assert subject.has(found) is is_it
-    assert matching.key_of(body) == subject.key
+    assert subject.matches(found) is is_it
+    assert matching.match_key(body) == subject.key
 
 
 def test_a_job_of_sap_ase_names_the_system_before_the_database() -> None:
     item = database("prod-a", "SAPAseDatabase;ab4;orders")
-    subject = play(matching.subject_of(item), databases(item, friendly="orders")).result
+    subject = play(matching.matcher_of(item), databases(item, friendly="orders")).result
     body = job_named("ab4;orders [sql01]", "SAPAseDatabase")
-    found = responses.job_of(JOB, body)
+    found = responses.parse_job(JOB, body)
     assert found
-    assert subject.has(found)
-    assert matching.key_of(body) == subject.key
+    assert subject.matches(found)
+    assert matching.match_key(body) == subject.key

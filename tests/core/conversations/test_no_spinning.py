@@ -33,7 +33,7 @@ from airflow_provider_azbackup.core.restore import plan
 from airflow_provider_azbackup.core.start import search
 from airflow_provider_azbackup.core.start.intent import BackupIntent, Prepared, StartRecord
 from airflow_provider_azbackup.core.start.search import start_or_adopt
-from airflow_provider_azbackup.core.wire import Answer, Call, Flow
+from airflow_provider_azbackup.core.wire import Answer, Flow, Request
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
 from airflow_provider_azbackup.page import summary
 from tests.support.play import ITEM, JOB, LOST, OPERATION, START, UNSENT, VAULT, answered, job_is
@@ -97,7 +97,7 @@ def hold(what: str, make: Callable[[], Flow[Any]], answer: Answer) -> None:
     try:
         with no_spinning(what):
             flow = make()
-            call: Call = next(flow)
+            call: Request = next(flow)
         for _ in range(MOST_REQUESTS):
             at += call.after
             with no_spinning(what):
@@ -144,7 +144,7 @@ INTENT = BackupIntent(
 VALUES: dict[str, Any] = {
     **{"vault": VAULT, "item": ITEM, "instance": DISK, "ref": JOB, "job": a_job(), "failed": a_job()},
     **{"call": requests.get_job(JOB), "first": requests.list_jobs(VAULT), "name": "shop-vm", "body": BODY},
-    **{"request": BODY, "intent": INTENT, "note": None, "subject": matching.Subject.of_machine(ITEM)},
+    **{"request": BODY, "intent": INTENT, "note": None, "subject": matching.JobMatcher.of_machine(ITEM)},
     **{"remember": lambda note: None, "tell": lambda text: None, "notice": lambda job, fault: None},
     **{"make": lambda: get_job(JOB), "flow": None, "now": START, "since": START, "after": START - 600},
     **{"until": START + 600, "deadline": START + 600, "seconds": 5.0, "poll_interval": 60.0},

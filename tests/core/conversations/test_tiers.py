@@ -11,7 +11,7 @@ from airflow_provider_azbackup.core.conversations.recovery_points import check_t
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import BackupInstance, ProtectedItem
 from airflow_provider_azbackup.core.rest import requests
-from airflow_provider_azbackup.core.wire import Call
+from airflow_provider_azbackup.core.wire import Request
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupNotFoundError,
@@ -43,7 +43,7 @@ def lies_in(*stores: str, name: str = "745c", **more: Any) -> Any:
 
 
 def wait(
-    *answers: Any, then: Any = None, asked: list[Call] | None = None, point: RecoveryPoint = POINT
+    *answers: Any, then: Any = None, asked: list[Request] | None = None, point: RecoveryPoint = POINT
 ) -> Any:
     flow = wait_for_tier(point, "HardenedRP", since=START, deadline=START + 4 * HOUR)
     return play(flow, *answers, then=then, calls=asked)
@@ -94,7 +94,7 @@ def test_a_point_that_goes_bad_is_returned_to_be_judged(bad: dict[str, Any]) -> 
 
 
 def test_the_deadline_ends_the_wait_with_a_last_look() -> None:
-    asked: list[Call] = []
+    asked: list[Request] = []
     with pytest.raises(AzureBackupTimeoutError, match=r"745c .* is not in HardenedRP after 14400 s"):
         wait(then=lies_in("OperationalStore"), asked=asked)
     assert sum(call.after for call in asked) == pytest.approx(4 * HOUR)

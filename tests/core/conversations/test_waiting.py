@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from airflow_provider_azbackup.core.conversations.jobs import wait_for_job
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
 from airflow_provider_azbackup.core.rest import requests
-from airflow_provider_azbackup.core.wire import Answer, Call, Lost
+from airflow_provider_azbackup.core.wire import Answer, NoResponse, Request
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupError,
@@ -23,7 +23,7 @@ from tests.support.play import JOB, LOST, START, UNSENT, answered, job_is, ok, p
 
 RUNNING, DONE = job_is("InProgress", operation="Backup"), ok("job_completed")
 THROTTLED = answered(429, sample("error_throttled"))
-NO_TOKEN = Lost(reason="wrong secret", at=0.0, sent=False, kind=AzureBackupAuthError)
+NO_TOKEN = NoResponse(reason="wrong secret", at=0.0, sent=False, kind=AzureBackupAuthError)
 TRANSIENT = [
     LOST,
     UNSENT,
@@ -68,7 +68,7 @@ def wait(
 def test_a_wait_looks_at_once_and_then_once_an_interval() -> None:
     played = play(wait(), RUNNING, RUNNING, DONE)
     assert played.result.outcome is Outcome.SUCCEEDED
-    assert {call.later(0.0) for call in played.calls} == {requests.get_job(JOB)}
+    assert {call.delayed(0.0) for call in played.calls} == {requests.get_job(JOB)}
     first, *rest = played.pauses
     assert first == 0.0
     assert all(51.0 <= pause <= 69.0 for pause in rest)
@@ -110,7 +110,7 @@ def test_a_fault_that_may_pass_is_waited_out(fault: Answer) -> None:
 def test_a_refusal_that_lasts_ends_the_wait_within_a_minute(
     fault: Answer, kind: type[AzureBackupError]
 ) -> None:
-    asked: list[Call] = []
+    asked: list[Request] = []
     with pytest.raises(kind) as error:
         play(wait(age=3600.0), RUNNING, then=fault, calls=asked)
     assert type(error.value) is kind
@@ -128,7 +128,7 @@ def test_a_stray_refusal_does_not_end_the_wait(fault: Answer, kind: type[AzureBa
 
 def test_a_job_may_be_unknown_to_azure_in_the_first_minute_of_its_wait() -> None:
     assert play(wait(every=10.0), *[answered(404)] * 6, RUNNING, DONE).result.status == "Completed"
-    asked: list[Call] = []
+    asked: list[Request] = []
     with pytest.raises(AzureBackupNotFoundError):
         play(wait(), then=answered(404), calls=asked)
     assert 60.0 <= sum(call.after for call in asked) < 78.0
@@ -141,7 +141,7 @@ def test_what_looking_again_cannot_cure_ends_the_wait_at_once(status: int) -> No
 
 
 def test_a_wait_is_over_at_its_deadline_and_says_so() -> None:
-    asked: list[Call] = []
+    asked: list[Request] = []
     with pytest.raises(AzureBackupTimeoutError) as error:
         play(wait(lasts=600.0, age=30.0), then=RUNNING, calls=asked)
     assert sum(call.after for call in asked) == pytest.approx(600.0)
@@ -221,19 +221,19 @@ def test_no_fault_makes_a_wait_ask_more_often_than_it_may(
     every: float, intervals: float, fault: Answer
 ) -> None:
     lasts = every * intervals
-    asked: list[Call] = []
+    asked: list[Request] = []
     with pytest.raises(AzureBackupError):
         play(wait(every=every, lasts=lasts), then=fault, calls=asked)
     # The soonest look is 0.85 of the interval, or of 15 s after a refusal, but for the one at the deadline.
     assert len(asked) <= 2 + lasts / (min(every, 15.0) * 0.85)
     assert sum(call.after for call in asked) <= lasts + 1e-3
-    if not isinstance(fault, Lost) and fault.status not in (401, 403, 404):
+    if not isinstance(fault, NoResponse) and fault.status not in (401, 403, 404):
         assert len(asked) <= 2 + lasts / (every * 0.85)
 
 
 @pytest.mark.parametrize("fault", [answered(401), answered(404), *TRANSIENT])
 def test_alternating_faults_are_no_hot_loop_either(fault: Answer) -> None:
-    asked: list[Call] = []
+    asked: list[Request] = []
     with pytest.raises(AzureBackupError):
         play(wait(lasts=3600.0), *[fault, answered(500)] * 200, calls=asked)
     assert len(asked) <= 2 + 3600.0 / (15.0 * 0.85)

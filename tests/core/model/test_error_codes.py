@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_azbackup.core.model.error_codes import ERROR_CODES, Meaning, look_up
+from airflow_provider_azbackup.core.model.error_codes import ERROR_CODES, Meaning, find_error_code
 from airflow_provider_azbackup.exceptions import AzureBackupRefusedError
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "error-codes.md"
@@ -26,13 +26,13 @@ def test_the_page_lists_the_table() -> None:
 def test_a_code_means_one_thing_however_it_is_cased() -> None:
     assert len({row.code.casefold() for row in ERROR_CODES}) == len(ERROR_CODES)
     for row in ERROR_CODES:
-        assert look_up(row.code.upper()) is row
+        assert find_error_code(row.code.upper()) is row
 
 
 def test_every_meaning_has_an_error_and_what_nobody_knows_is_a_refusal() -> None:
     assert len({meaning.error for meaning in Meaning}) == len(Meaning)
     for code in ("UserErrorInvented", "", None):
-        assert look_up(code).meaning is Meaning.REFUSED
+        assert find_error_code(code).meaning is Meaning.REFUSED
     assert Meaning.REFUSED.error is AzureBackupRefusedError
 
 
@@ -40,5 +40,5 @@ def test_every_meaning_has_an_error_and_what_nobody_knows_is_a_refusal() -> None
 def test_a_message_counts_only_where_there_is_no_symbolic_code(row: object) -> None:
     assert isinstance(row, type(ERROR_CODES[0]))
     texts = ("Command execution failed.", f"{row.message.capitalize()}. Please wait.")
-    assert look_up("", texts=texts).meaning is row.meaning
-    assert look_up("UserErrorInvented", texts=texts).meaning is Meaning.REFUSED
+    assert find_error_code("", texts=texts).meaning is row.meaning
+    assert find_error_code("UserErrorInvented", texts=texts).meaning is Meaning.REFUSED

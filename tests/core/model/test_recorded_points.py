@@ -13,7 +13,7 @@ from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem
 from airflow_provider_azbackup.core.rest import responses
-from airflow_provider_azbackup.core.wire import Reply
+from airflow_provider_azbackup.core.wire import Response
 from tests.support.play import play
 
 RECORDINGS = Path(__file__).parents[4] / "shared" / "recordings-2"
@@ -27,11 +27,11 @@ class Recording:
         found = json.loads((RECORDINGS / f"{name}.json").read_text())["exchanges"]
         self.reads = [each for each in found if each["method"] == "GET" and each["status"] == 200]
 
-    def last(self, part: str) -> tuple[str, Reply]:
+    def last(self, part: str) -> tuple[str, Response]:
         """The path and the answer of the last read below a part of the path."""
         each = next(each for each in reversed(self.reads) if part in urlsplit(each["uri"]).path)
         path = unquote(urlsplit(each["uri"]).path)
-        return path, Reply(status=200, at=0.0, headers=each["headers"], text=json.dumps(each["body"]))
+        return path, Response(status=200, at=0.0, headers=each["headers"], text=json.dumps(each["body"]))
 
     @property
     def backup(self) -> Job:
@@ -41,7 +41,7 @@ class Recording:
             for each in self.reads
             if "/backupJobs/" in each["uri"] and each["body"]["properties"]["operation"].startswith("Backup")
         ]
-        job = responses.job_of(*read[-1])
+        job = responses.parse_job(*read[-1])
         assert job
         return job
 
@@ -50,8 +50,8 @@ class Recording:
         owner, _, name = path.partition("/recoveryPoints")
         item = ProtectedItem.parse(owner)
         if name:
-            return [responses.read_point(item, reply, name.removeprefix("/"))]
-        return responses.read_points(item, responses.read_page(reply))
+            return [responses.read_recovery_point(item, reply, name.removeprefix("/"))]
+        return responses.read_recovery_points(item, responses.read_page(reply))
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_the_recorded_point_of_a_recorded_job_is_found(
     recording = Recording(name)
     job = recording.backup
     made = recording.points()[0]
-    single = Reply(status=200, at=0.0, text=json.dumps(made.body))
-    page = Reply(status=200, at=0.0, text=json.dumps({"value": [made.body]}))
-    jobs = Reply(status=200, at=0.0, text=json.dumps({"value": [job.body]}))
+    single = Response(status=200, at=0.0, text=json.dumps(made.body))
+    page = Response(status=200, at=0.0, text=json.dumps({"value": [made.body]}))
+    jobs = Response(status=200, at=0.0, text=json.dumps({"value": [job.body]}))
     needs_jobs = made.item.kind not in ("vm", "backupinstance")
     answers = [single] if made.item.vault.is_backup_vault else [page, *([jobs] if needs_jobs else [])]
     found = play(find_recovery_point(job, made.item, 0.0), *answers).result

@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 
 from airflow_provider_azbackup.core.conversations.recovery_point_of_job import (
-    POINT_LIMIT,
+    LISTING_LIMIT,
     find_recovery_point,
 )
-from airflow_provider_azbackup.core.conversations.retry import insist
+from airflow_provider_azbackup.core.conversations.retry import retry_until
 from airflow_provider_azbackup.core.model.jobs import Job, JobError
 from airflow_provider_azbackup.core.model.recovery_points import (
     RecoveryPoint,
-    choose_point,
-    freshest,
+    choose_recovery_point,
     left_out,
+    newest_sufficient,
 )
 from airflow_provider_azbackup.core.model.resources import BackupInstance, ProtectedItem
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.responses import Page
-from airflow_provider_azbackup.core.wire import Call, Flow
+from airflow_provider_azbackup.core.wire import Flow, Request
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
 from tests.support.play import ITEM, JOB, START, VAULT, answered, play
 
@@ -51,7 +51,7 @@ def point(
     *tiers: str, consistency: str = "AppConsistent", time: str = "2026-02-03T01:00:06Z"
 ) -> RecoveryPoint:
     page = Page(values=(body("4711", time, *tiers, consistency=consistency),), next_link=None)
-    (found,) = responses.read_points(ITEM, page)
+    (found,) = responses.read_recovery_points(ITEM, page)
     return found
 
 
@@ -84,7 +84,7 @@ def test_a_databases_point_spells_its_time_in_its_own_way() -> None:
         "timeRanges": [{"startTime": "2026-02-01T00:00:00Z", "endTime": "2026-02-03T00:30:00Z"}],
     }
     page = Page(values=({"name": "DefaultRangeRecoveryPoint", "properties": properties}, {}), next_link=None)
-    (found,) = responses.read_points(DATABASE, page)
+    (found,) = responses.read_recovery_points(DATABASE, page)
     assert (found.time, found.backup_type) == ("2026-02-03T01:00:20.500000+00:00", "Log")
     assert found.ranges == (("2026-02-01T00:00:00+00:00", "2026-02-03T00:30:00+00:00"),)
 
@@ -137,7 +137,7 @@ def read(*, seen_at: float = START, of: ProtectedItem = ITEM, **properties: Any)
     """A VM's whole and healthy recovery point, but for these properties."""
     plain = body("4711", "2026-02-03T01:00:06Z", "InstantRP", "HardenedRP")
     plain["properties"] = {**plain["properties"], "recoveryPointProperties": None, **properties}
-    (found,) = responses.read_points(of, Page(values=(plain,), next_link=None, at=seen_at))
+    (found,) = responses.read_recovery_points(of, Page(values=(plain,), next_link=None, at=seen_at))
     return found
 
 
@@ -180,12 +180,12 @@ def test_what_azure_says_against_a_point_is_always_a_shortcoming(
 def test_a_point_that_azure_speaks_against_is_neither_fresh_nor_restored(properties: dict[str, Any]) -> None:
     bad = read(**properties)
     good = point("HardenedRP", time="2026-02-02T01:00:00Z")
-    fresh, passed_over = freshest([good, bad], good.made, min_consistency=None, min_tier=None)
+    fresh, passed_over = newest_sufficient([good, bad], good.made, min_consistency=None, min_tier=None)
     assert fresh == good
     assert passed_over == [f"{bad}, but {bad.shortcoming()}"]
-    assert choose_point(ITEM, [bad, good]) == (good, [f"{bad}, but {bad.shortcoming()}"])
+    assert choose_recovery_point(ITEM, [bad, good]) == (good, [f"{bad}, but {bad.shortcoming()}"])
     with pytest.raises(AzureBackupNotFoundError, match=re.escape(bad.shortcoming())):
-        choose_point(ITEM, [bad], as_of=datetime(2026, 6, 1, tzinfo=UTC))
+        choose_recovery_point(ITEM, [bad], as_of=datetime(2026, 6, 1, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(
@@ -303,9 +303,9 @@ def test_the_freshest_is_the_newest_that_falls_short_in_nothing() -> None:
     new = point("InstantRP", time="2026-02-03T01:00:00Z")
     points, hardened = [new, old, good], {"min_consistency": None, "min_tier": "HardenedRP"}
     too_near = [f"{new}, but it lies in InstantRP Valid, not in HardenedRP"]
-    assert freshest(points, old.made, **hardened) == (good, too_near)
-    assert freshest(points, old.made, min_consistency=None, min_tier=None) == (new, [])
-    assert freshest(points, good.made + 1, **hardened) == (None, too_near)
+    assert newest_sufficient(points, old.made, **hardened) == (good, too_near)
+    assert newest_sufficient(points, old.made, min_consistency=None, min_tier=None) == (new, [])
+    assert newest_sufficient(points, good.made + 1, **hardened) == (None, too_near)
 
 
 # The recovery point of a job
@@ -371,10 +371,10 @@ def test_a_list_may_show_it_late() -> None:
 
 def test_one_that_is_never_shown_is_said_to_be_missing() -> None:
     missing = page(body("before", "2026-09-21T13:00:00Z", "HardenedRP"))
-    asked: list[Call] = []
+    asked: list[Request] = []
     with pytest.raises(AzureBackupNotFoundError, match="recovery point before of 2026-09-21T13:00:00"):
         play(find_recovery_point(BACKUP, None, START), then=missing, calls=asked)
-    assert POINT_LIMIT <= sum(call.after for call in asked) < 2 * POINT_LIMIT
+    assert LISTING_LIMIT <= sum(call.after for call in asked) < 2 * LISTING_LIMIT
 
 
 @pytest.mark.parametrize("operation", ["Restore", "Restore (Full)", "Backup (Log)", "ConfigureBackup"])
@@ -409,7 +409,7 @@ def test_of_a_database_it_has_the_type_of_the_backup(operation: str, kind: str, 
 
 
 def test_a_list_is_narrowed_as_azure_reads_it_by_both_dates() -> None:
-    first, last = requests.moment(0.0), requests.moment(86400.0)
+    first, last = requests.utc_datetime(0.0), requests.utc_datetime(86400.0)
     call = requests.list_recovery_points(ITEM, after=first, before=last, query_type="Log")
     assert dict(call.query) == {
         "$filter": "startDate eq '1970-01-01 12:00:00 AM' and endDate eq '1970-01-02 12:00:00 AM' "
@@ -439,7 +439,7 @@ def test_a_conversation_that_fails_without_a_question_is_not_held_again() -> Non
         yield  # a flow, though it never asks
 
     with pytest.raises(AzureBackupNotFoundError, match="nothing to ask"):
-        play(insist(silent, since=START, until=START + 3600))
+        play(retry_until(silent, since=START, until=START + 3600))
 
 
 # Whose it is, where clocks differ
@@ -546,7 +546,7 @@ def test_points_and_backups_that_overlap_are_matched_in_their_order(
     ],
 )
 def test_a_point_that_may_be_another_jobs_is_never_taken(other: Job, points: dict[str, str]) -> None:
-    shown, asked = hana_points(**points), list[Call]()
+    shown, asked = hana_points(**points), list[Request]()
     script = [shown, jobs(other)]
     with pytest.raises(AzureBackupNotFoundError, match="not clear which recovery point") as error:
         play(find_recovery_point(OURS, HANA, START), *script, then=shown, calls=asked)

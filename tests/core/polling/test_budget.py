@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from airflow_provider_azbackup.core.polling.budget import HOUR, Budget
-from airflow_provider_azbackup.core.wire import Reply
+from airflow_provider_azbackup.core.wire import Response
 
 LEFT = "x-ms-ratelimit-remaining-subscription-resource-requests"
 THROTTLED = (
@@ -23,14 +23,14 @@ class Service:
     def __init__(self, size: int, window: float = HOUR, began: float = 0.0) -> None:
         self.size, self.window, self.began, self.used = size, window, began, 0
 
-    def read(self, at: float) -> Reply:
+    def read(self, at: float) -> Response:
         if at >= self.began + self.window:
             self.began, self.used = at, 0
         self.used += 1
         if self.used > self.size:
             wait = int(self.began + self.window - at) + 1
-            return Reply(status=429, at=at, text=THROTTLED.format(self.size, wait))
-        return Reply(status=200, at=at, headers={LEFT: str(self.size - self.used)})
+            return Response(status=429, at=at, text=THROTTLED.format(self.size, wait))
+        return Response(status=200, at=at, headers={LEFT: str(self.size - self.used)})
 
 
 def play(service: Service, budgets: list[Budget], *, begin: float, until: float) -> list[tuple[float, int]]:
@@ -77,7 +77,7 @@ def test_an_hour_has_no_hole_at_its_end() -> None:
 def test_a_429_is_obeyed_to_the_second_and_its_limit_believed() -> None:
     budget = Budget(0.8, 0.0)
     budget.spend(100.0)
-    budget.hear(Reply(status=429, at=100.0, text=THROTTLED.format(90, 324)), "vault")
+    budget.hear(Response(status=429, at=100.0, text=THROTTLED.format(90, 324)), "vault")
     assert budget.ready_at(100.0) == pytest.approx(424.0)
     assert budget.limit == 90
     assert budget.gap(424.0) == pytest.approx(HOUR / (90 * 0.8 - 8))
@@ -85,7 +85,7 @@ def test_a_429_is_obeyed_to_the_second_and_its_limit_believed() -> None:
 
 def test_a_429_without_a_time_slows_down_all_the_same() -> None:
     budget = Budget(0.8, 0.0)
-    budget.hear(Reply(status=429, at=100.0), "vault")
+    budget.hear(Response(status=429, at=100.0), "vault")
     assert budget.ready_at(100.0) > 125
 
 
@@ -94,7 +94,7 @@ def test_a_number_that_does_not_shrink_sets_reads_free() -> None:
     for _ in range(20):
         at = max(at, budget.ready_at(at))
         budget.spend(at)
-        budget.hear(Reply(status=200, at=at, headers={LEFT: "249"}), "vault")
+        budget.hear(Response(status=200, at=at, headers={LEFT: "249"}), "vault")
     assert budget.gap(at) < 1
 
 
@@ -103,7 +103,7 @@ def test_an_empty_budget_that_still_serves_is_no_new_window(left: str) -> None:
     budget = Budget(0.8, 0.0)
     for at in (1000.0, 1600.0, 2200.0):
         budget.spend(at)
-        budget.hear(Reply(status=200, at=at, headers={LEFT: left}), "vault")
+        budget.hear(Response(status=200, at=at, headers={LEFT: left}), "vault")
     assert budget.window == HOUR
     assert budget.gap(2200.0) == 600
 
@@ -111,8 +111,8 @@ def test_an_empty_budget_that_still_serves_is_no_new_window(left: str) -> None:
 @pytest.mark.parametrize("header", ["", "many", "1e999", "nan", "-inf"])
 def test_a_number_that_is_none_changes_little(header: str) -> None:
     budget = Budget(0.8, 0.0)
-    budget.hear(Reply(status=200, at=1.0, headers={LEFT: header}), "vault")
-    budget.hear(Reply(status=200, at=2.0, headers={}), "vault")
+    budget.hear(Response(status=200, at=1.0, headers={LEFT: header}), "vault")
+    budget.hear(Response(status=200, at=2.0, headers={}), "vault")
     assert budget.limit == 150
     assert 0 < budget.gap(2.0) <= 600
 

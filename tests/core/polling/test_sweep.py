@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
 from airflow_provider_azbackup.core.polling.sweep import Sweep, Watcher
-from airflow_provider_azbackup.core.wire import Answer, Call, Lost, Reply
+from airflow_provider_azbackup.core.wire import Answer, NoResponse, Request, Response
 from airflow_provider_azbackup.exceptions import AzureBackupTimeoutError
 from tests.support.virtual import HOUR, START, Azure, LoopClock, poller, run, wait_for
 
@@ -44,8 +44,8 @@ def job(job_id: str, status: str = "InProgress", **properties: Any) -> dict[str,
     }
 
 
-def page(*jobs: dict[str, Any], at: float, link: str | None = None) -> Reply:
-    return Reply(status=200, at=at, url=URL, text=json.dumps({"value": jobs, "nextLink": link}))
+def page(*jobs: dict[str, Any], at: float, link: str | None = None) -> Response:
+    return Response(status=200, at=at, url=URL, text=json.dumps({"value": jobs, "nextLink": link}))
 
 
 class Waits:
@@ -67,7 +67,7 @@ class Waits:
     def _teller(self, name: str) -> Any:
         return lambda answer: self.told.__setitem__(name, answer)
 
-    def play(self, at: float, *answers: Answer) -> list[Call]:
+    def play(self, at: float, *answers: Answer) -> list[Request]:
         """Make one turn; the calls that were made."""
         flow, calls, left = self.sweep.turn(at), [], [*answers]
         try:
@@ -232,6 +232,6 @@ def test_a_wait_ends_by_its_jobs_real_end_or_its_deadline_and_always_ends(
 def test_a_fault_of_the_vault_is_told_to_all_who_ask(lost: bool) -> None:
     waits = Waits("a", "b")
     waits.ask(START)
-    fault = Lost(reason="no answer", at=START) if lost else Reply(status=403, at=START, url=URL)
+    fault = NoResponse(reason="no answer", at=START) if lost else Response(status=403, at=START, url=URL)
     waits.play(START, fault)
     assert [*waits.told.values()] == [fault, fault]

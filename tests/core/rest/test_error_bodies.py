@@ -50,7 +50,7 @@ def errors(name: str) -> list[AzureBackupError]:
     found = []
     for each in exchanges(name):
         with pytest.raises(AzureBackupError) as error:
-            responses.raise_unless(reply_of(each), requests.get_job(JOB), 200)
+            responses.raise_for_status(reply_of(each), requests.get_job(JOB), 200)
         found.append(error.value)
     return found
 

@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_azbackup.core.model.resources import ProtectedItem
 from airflow_provider_azbackup.core.rest import requests
-from airflow_provider_azbackup.core.wire import Call
+from airflow_provider_azbackup.core.wire import Request
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupTransientError
 from tests.support.play import ITEM, JOB, OPERATION, VAULT, answered
 
@@ -55,7 +55,7 @@ def item(name: str) -> ProtectedItem:
 def test_each_workload_is_asked_for_in_its_own_words(
     name: str, options: dict[str, Any], properties: dict[str, Any]
 ) -> None:
-    assert requests.backup_request(item(name), **options) == {"properties": properties}
+    assert requests.backup_body(item(name), **options) == {"properties": properties}
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_what_azure_does_not_take_is_told_before_any_request(
     name: str, options: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(AzureBackupConfigError, match=complaint):
-        requests.backup_request(item(name), **options)
+        requests.backup_body(item(name), **options)
 
 
 @pytest.mark.parametrize(
@@ -86,19 +86,19 @@ def test_what_azure_does_not_take_is_told_before_any_request(
     ],
 )
 def test_an_expiry_is_said_in_utc_and_is_utc_unless_it_says_otherwise(moment: datetime) -> None:
-    body = requests.backup_request(ITEM, recovery_point_expiry=moment)
+    body = requests.backup_body(ITEM, recovery_point_expiry=moment)
     assert body["properties"]["recoveryPointExpiryTimeInUTC"] == "2026-02-03T04:05:06Z"
 
 
 def test_calls_name_a_path_below_the_vault_and_no_host() -> None:
-    assert requests.trigger_backup(ITEM, {"properties": {}}) == Call(
+    assert requests.trigger_backup(ITEM, {"properties": {}}) == Request(
         method="POST", path=f"{ITEM.path}/backup", body={"properties": {}}
     )
-    assert requests.get_operation(OPERATION) == Call(method="GET", path=OPERATION.path)
-    assert requests.get_job(JOB) == Call(method="GET", path=JOB.path)
-    assert requests.cancel_job(JOB) == Call(method="POST", path=f"{JOB.path}/cancel")
+    assert requests.get_operation(OPERATION) == Request(method="GET", path=OPERATION.path)
+    assert requests.get_job(JOB) == Request(method="GET", path=JOB.path)
+    assert requests.cancel_job(JOB) == Request(method="POST", path=f"{JOB.path}/cancel")
     assert requests.list_vaults("s").path == "/subscriptions/s/providers/Microsoft.RecoveryServices/vaults"
-    assert requests.list_protected_items(VAULT, "AzureIaasVM") == Call(
+    assert requests.list_protected_items(VAULT, "AzureIaasVM") == Request(
         method="GET",
         path=f"{VAULT.path}/backupProtectedItems",
         query=(("$filter", "backupManagementType eq 'AzureIaasVM'"),),
@@ -140,7 +140,7 @@ HERE = answered(200)
 @pytest.mark.parametrize("host", ["management.azure.com", "management.azure.com:443", "Management.Azure.com"])
 def test_the_next_page_is_asked_for_as_the_link_says_in_the_api_version_of_the_connection(host: str) -> None:
     link = f"https://{host}{VAULT.path}/backup%3BJobs?Api-Version=2016-06-01&%24skipToken=a%2Bb%3D%3D&$filter=x+y"
-    assert requests.next_page(HERE, link) == Call(
+    assert requests.next_page(HERE, link) == Request(
         method="GET",
         path=f"{VAULT.path}/backup;Jobs",
         query=(("$skipToken", "a+b=="), ("$filter", "x y")),

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_azbackup.core.model.jobs import JobError, JobTask, Outcome
 from airflow_provider_azbackup.core.rest import requests, responses
-from airflow_provider_azbackup.core.wire import Reply
+from airflow_provider_azbackup.core.wire import Response
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupError,
@@ -19,9 +19,9 @@ from tests.support.play import JOB, OPERATION, VAULT, answered, job_is, ok, samp
 LOOK = requests.get_job(JOB)
 
 
-def refusal(reply: Reply) -> AzureBackupError:
+def refusal(reply: Response) -> AzureBackupError:
     with pytest.raises(AzureBackupError) as error:
-        responses.raise_unless(reply, LOOK, 200)
+        responses.raise_for_status(reply, LOOK, 200)
     return error.value
 
 

@@ -34,7 +34,7 @@ from airflow_provider_azbackup.core.model.resources import (
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.responses import DataSource, Page
 from airflow_provider_azbackup.core.restore.backup_vault_request import instance_request
-from airflow_provider_azbackup.core.wire import Call, JsonObject
+from airflow_provider_azbackup.core.wire import JsonObject, Request
 from airflow_provider_azbackup.restore_to import new_disk
 
 SUBSCRIPTION = "11111111-2222-3333-4444-555555555555"
@@ -106,31 +106,31 @@ def first_of(list_: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 # What it is for: our call, and how Microsoft's client is asked for the same.
-SAME: dict[str, tuple[Call, Callable[[Any], Any]]] = {
+SAME: dict[str, tuple[Request, Callable[[Any], Any]]] = {
     "back up a machine": (
-        requests.trigger_backup(VM, requests.backup_request(VM, recovery_point_expiry=EXPIRY)),
+        requests.trigger_backup(VM, requests.backup_body(VM, recovery_point_expiry=EXPIRY)),
         backs_up(VM, sdk.IaasVMBackupRequest(recovery_point_expiry_time_in_utc=EXPIRY)),
     ),
     "back up a machine, kept as Azure likes": (
-        requests.trigger_backup(VM, requests.backup_request(VM)),
+        requests.trigger_backup(VM, requests.backup_body(VM)),
         backs_up(VM, sdk.IaasVMBackupRequest()),
     ),
     "back up a share": (
-        requests.trigger_backup(SHARE, requests.backup_request(SHARE, recovery_point_expiry=EXPIRY)),
+        requests.trigger_backup(SHARE, requests.backup_body(SHARE, recovery_point_expiry=EXPIRY)),
         backs_up(SHARE, sdk.AzureFileShareBackupRequest(recovery_point_expiry_time_in_utc=EXPIRY)),
     ),
     "back up an SQL database": (
         requests.trigger_backup(
-            SQL, requests.backup_request(SQL, backup_type="CopyOnlyFull", enable_compression=True)
+            SQL, requests.backup_body(SQL, backup_type="CopyOnlyFull", enable_compression=True)
         ),
         backs_up(SQL, sdk.AzureWorkloadBackupRequest(backup_type="CopyOnlyFull", enable_compression=True)),
     ),
     "back up a HANA database": (
-        requests.trigger_backup(HANA, requests.backup_request(HANA, backup_type="Differential")),
+        requests.trigger_backup(HANA, requests.backup_body(HANA, backup_type="Differential")),
         backs_up(HANA, sdk.AzureWorkloadBackupRequest(backup_type="Differential")),
     ),
     "back up a backup instance": (
-        requests.trigger_backup(DISK, requests.rule_request("BackupDaily", "Weekly")),
+        requests.trigger_backup(DISK, requests.backup_rule_body("BackupDaily", "Weekly")),
         lambda az: az.protection.backup_instances.begin_adhoc_backup(
             *THERE,
             DISK.name,
@@ -260,7 +260,7 @@ SAME: dict[str, tuple[Call, Callable[[Any], Any]]] = {
         lambda az: az.protection.backup_instances.begin_trigger_restore(*THERE, DISK.name, their_restore()),
     ),
     "ask to which moments a backup instance can be taken back": (
-        requests.find_ranges(DISK),
+        requests.find_restorable_ranges(DISK),
         lambda az: az.protection.restorable_time_ranges.find(
             *THERE,
             DISK.name,
@@ -335,7 +335,7 @@ def test_every_call_is_compared() -> None:
     makers = {
         name
         for name, made in vars(requests).items()
-        if callable(made) and getattr(made, "__annotations__", {}).get("return") == "Call"
+        if callable(made) and getattr(made, "__annotations__", {}).get("return") == "Request"
     }
     text = Path(__file__).read_text()
     assert {name for name in makers if f"requests.{name}(" not in text} == {"next_page", "trigger_restore"}
@@ -359,7 +359,7 @@ def test_what_a_recovery_point_says_is_spelt_as_microsofts_client_reads_it(micro
             "threatInfo": [{"threatTitle": "Petya", "threatState": "Active"}],
         }
     )
-    (ours,) = responses.read_points(
+    (ours,) = responses.read_recovery_points(
         VM, Page(values=({"name": POINT, "properties": whole.as_dict()},), next_link=None)
     )
     disks = whole.recovery_point_disk_configuration
@@ -373,4 +373,4 @@ def test_what_a_recovery_point_says_is_spelt_as_microsofts_client_reads_it(micro
     assert ours.threats == (whole.threat_info[0].threat_title,)
     assert {word.value.casefold() for word in sdk.ThreatStatus} == {*THREATS} - {""}
     assert {word.value for word in protection.RecoveryPointCompletionState} == {"Completed", "Partial"}
-    assert microsoft.backup._config.api_version >= requests.POINT_VERSION
+    assert microsoft.backup._config.api_version >= requests.RECOVERY_POINT_API_VERSION

@@ -21,7 +21,7 @@ from airflow_provider_azbackup.core.restore.backup_vault_request import instance
 from airflow_provider_azbackup.core.restore.check import check_restore, check_target_fits, split_point_id
 from airflow_provider_azbackup.core.restore.plan import RestoreIntent, RestorePlan
 from airflow_provider_azbackup.core.restore.targets import read_target
-from airflow_provider_azbackup.core.wire import Call, Reply
+from airflow_provider_azbackup.core.wire import Request, Response
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupBusyError,
@@ -550,11 +550,11 @@ def point(name: str, day: int, **changes: Any) -> dict[str, Any]:
     }
 
 
-def listed(*points: dict[str, Any]) -> Reply:
+def listed(*points: dict[str, Any]) -> Response:
     return answered(200, {"value": list(points)})
 
 
-def prepared(*answers: Any, asked: list[Call] | None = None, **options: Any) -> Any:
+def prepared(*answers: Any, asked: list[Request] | None = None, **options: Any) -> Any:
     order = RestorePlan.read(DISK, **{"restore_to": TARGET, **options})
     return play(plan.prepare(DISK, order), *answers, calls=asked)
 
@@ -563,7 +563,7 @@ def test_a_restore_is_validated_with_the_request_that_is_then_ready() -> None:
     played = prepared(INSTANCE, listed(point("1", 1), point("2", 2)), ACCEPTED, PASSED)
     request = played.result.call.body
     assert played.result.call == requests.restore_instance(DISK, request)
-    assert [call.later(0) for call in played.calls] == [
+    assert [call.delayed(0) for call in played.calls] == [
         requests.get_protected_item(DISK),
         requests.list_recovery_points(DISK),
         requests.validate_restore(DISK, request),
@@ -657,7 +657,7 @@ def test_blobs_go_back_to_a_moment_that_is_kept() -> None:
         restore_to=original_blobs(),
         point_in_time="2026-09-21T15:30:00+02:00",
     )
-    assert played.calls[1] == requests.find_ranges(DISK)
+    assert played.calls[1] == requests.find_restorable_ranges(DISK)
     assert played.calls[1].body == {"sourceDataStoreType": "OperationalStore"}
     assert played.calls[1].path == f"{DISK.path}/findRestorableTimeRanges"
     assert played.result.call.body["recoveryPointTime"] == "2026-09-21T13:30:00.0000000Z"
@@ -670,7 +670,7 @@ def test_blobs_go_back_to_a_moment_that_is_kept() -> None:
     ("reach", "told"),
     [(REACH, "2026-09-01T00.* to 2026-09-30"), (answered(200, {}), "no range of time is listed")],
 )
-def test_a_moment_that_is_not_kept_is_told_with_those_that_are(reach: Reply, told: str) -> None:
+def test_a_moment_that_is_not_kept_is_told_with_those_that_are(reach: Response, told: str) -> None:
     with pytest.raises(
         AzureBackupNotFoundError, match=f"the versions that are kept of .* do not reach 2026-10-01.*{told}"
     ):
@@ -831,7 +831,7 @@ def test_a_restore_whose_answer_is_lost_is_looked_for_and_not_validated_again() 
 
 
 def test_a_running_restore_of_somebody_else_is_in_the_way_before_anything_is_validated() -> None:
-    asked: list[Call] = []
+    asked: list[Request] = []
     with pytest.raises(AzureBackupBusyError, match=r"a restore of .* that began at .*if_running"):
         secure(an_intent(), listed(a_job()), calls=asked)
     assert [call.method for call in asked] == ["GET"]
@@ -840,7 +840,7 @@ def test_a_running_restore_of_somebody_else_is_in_the_way_before_anything_is_val
 
 
 def test_a_restore_that_began_during_a_long_validation_is_in_the_way() -> None:
-    asked: list[Call] = []
+    asked: list[Request] = []
     slow = [ok("vault_operation_in_progress")] * 15
     answers = (NONE, INSTANCE, listed(point("1", 1)), ACCEPTED, *slow, PASSED, listed(a_job()))
     with pytest.raises(AzureBackupBusyError, match=r"a restore of .* that began at .*if_running"):

@@ -19,7 +19,7 @@ from airflow_provider_azbackup.core.restore.targets import (
 )
 from airflow_provider_azbackup.core.start.intent import StartRecord
 from airflow_provider_azbackup.core.start.search import StartedJob, start_or_adopt
-from airflow_provider_azbackup.core.wire import Reply
+from airflow_provider_azbackup.core.wire import Response
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupConfigError,
@@ -49,7 +49,7 @@ def point(name: str, day: int, *tiers: tuple[str, str], **properties: Any) -> di
     }
 
 
-def listed(*points: dict[str, Any]) -> Reply:
+def listed(*points: dict[str, Any]) -> Response:
     return answered(200, {"value": list(points)})
 
 
@@ -57,7 +57,7 @@ def prepared(*answers: Any, item: Any = ITEM, **options: Any) -> Any:
     return play(plan.prepare(item, RestorePlan.read(item, **{"restore_to": TARGET, **options})), *answers)
 
 
-def chosen(points: Reply, **options: Any) -> str:
+def chosen(points: Response, **options: Any) -> str:
     return str(prepared(points, SOURCE, **options).result.point["recovery_point_id"])
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 
 from airflow_provider_azbackup.core.model.resources import ProtectedItem
-from airflow_provider_azbackup.core.model.validation import read_moment
+from airflow_provider_azbackup.core.model.validation import read_datetime
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.restore.check import check_restore, read_request, split_point_id
 from airflow_provider_azbackup.core.restore.recovery_services_request import restore_request
@@ -427,8 +427,8 @@ def test_requests_are_those_of_microsofts_examples(name: str) -> None:
         (lambda: split_point_id("/subscriptions/1"), "'/subscriptions/1' is neither 'latest', nor the id"),
         (lambda: split_point_id(f"{ITEM.path}/recoveryPoints/"), "is neither 'latest'"),
         (lambda: split_point_id("x/recoveryPoints/7"), "is neither 'latest'"),
-        (lambda: read_moment("as_of", "yesterday"), "as_of 'yesterday' is not a moment"),
-        (lambda: read_moment("as_of", 5), "as_of 5 is not a moment"),
+        (lambda: read_datetime("as_of", "yesterday"), "as_of 'yesterday' is not a moment"),
+        (lambda: read_datetime("as_of", 5), "as_of 5 is not a moment"),
     ],
 )
 def test_what_can_be_no_target_no_request_and_no_moment_is_refused(make: Any, told: str) -> None:
@@ -503,7 +503,7 @@ def test_templates_and_what_other_tasks_return_are_left_to_be_rendered(options: 
     ],
 )
 def test_a_moment_is_read_in_utc(value: Any, expected: datetime | None) -> None:
-    assert read_moment("as_of", value) == expected
+    assert read_datetime("as_of", value) == expected
 
 
 def test_a_request_in_azures_own_words_stays_as_it_is() -> None:

@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem
 from airflow_provider_azbackup.core.model.validation import IfRunning
 from airflow_provider_azbackup.core.rest import requests
-from airflow_provider_azbackup.core.rest.responses import job_of
+from airflow_provider_azbackup.core.rest.responses import parse_job
 from airflow_provider_azbackup.core.start.intent import BUSY_LIMIT, BackupIntent, StartRecord
 from airflow_provider_azbackup.core.start.search import (
     SENDS,
@@ -22,7 +22,7 @@ from airflow_provider_azbackup.core.start.search import (
     resume_after_obstacle,
     start_or_adopt,
 )
-from airflow_provider_azbackup.core.wire import Answer, Call, Flow, Lost, Reply
+from airflow_provider_azbackup.core.wire import Answer, Flow, NoResponse, Request, Response
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupBusyError,
@@ -77,25 +77,25 @@ def a_job(
     }
 
 
-def look(*arguments: Any, **options: Any) -> Reply:
+def look(*arguments: Any, **options: Any) -> Response:
     return answered(200, a_job(*arguments, **options))
 
 
-def listed(*jobs: dict[str, Any]) -> Reply:
+def listed(*jobs: dict[str, Any]) -> Response:
     return answered(200, {"value": list(jobs)})
 
 
-def _kind(call: Call) -> str:
+def _kind(call: Request) -> str:
     if call.method == "POST":
         return "posts"
     places = ("/backupOperations/", "operations"), ("/backupJobs/", "looks"), ("/backupJobs", "lists")
     return next((kind for place, kind in places if place in call.path), "items")
 
 
-def _narrowed(answer: Answer, call: Call) -> Answer:
+def _narrowed(answer: Answer, call: Request) -> Answer:
     """Leave of a list what its filter asks for by status."""
     wanted = "status eq 'InProgress'" in dict(call.query).get("$filter", "")
-    if not wanted or isinstance(answer, Lost) or answer.status != 200:
+    if not wanted or isinstance(answer, NoResponse) or answer.status != 200:
         return answer
     body = json.loads(answer.text)
     body["value"] = [job for job in body["value"] if job["properties"]["status"] == "InProgress"]
@@ -116,7 +116,7 @@ class Azure:
     items: Iterable[Answer] = ()
     ahead: float | None = 0.0
     at: float = START
-    calls: list[Call] = field(default_factory=list)
+    calls: list[Request] = field(default_factory=list)
 
     def hold(self, flow: Flow[Any]) -> Any:
         scripts = {
@@ -139,11 +139,11 @@ class Azure:
 
     def _dated(self, answer: Answer) -> Answer:
         answer = replace(answer, at=self.at)
-        if isinstance(answer, Reply) and self.ahead is not None:
+        if isinstance(answer, Response) and self.ahead is not None:
             answer = replace(answer, headers={"date": formatdate(self.at + self.ahead), **answer.headers})
         return answer
 
-    def asked(self, kind: str) -> list[Call]:
+    def asked(self, kind: str) -> list[Request]:
         return [call for call in self.calls if _kind(call) == kind]
 
 
@@ -180,7 +180,7 @@ class WorkerDiedError(BaseException):
 
 
 def a_try(item: ProtectedItem = ITEM, *, backup_type: str = "Full", **changes: Any) -> Try:
-    body = requests.backup_request(item, backup_type=backup_type)
+    body = requests.backup_body(item, backup_type=backup_type)
     return Try(
         BackupIntent(
             **{"item": item, "body": body, "attempt": ATTEMPT, "now": START, "timeout": TIMEOUT, **changes}
@@ -575,7 +575,7 @@ def a_database(name: str = "msdb", *, server: str = "sqlvm", instance: str = "ms
     return ProtectedItem(vault=VAULT, container=container, name=f"SQLDataBase;{instance};{name}")
 
 
-def protected(*items: ProtectedItem) -> Reply:
+def protected(*items: ProtectedItem) -> Response:
     values = [
         {
             "id": item.path,
@@ -842,10 +842,10 @@ def test_a_search_goes_on_after_a_note_that_is_not_believed(flaw: str) -> None:
     assert (other.ref.job_id, azure.asked("posts")) == (OTHER, [])
 
 
-FAILED = job_of(JobRef(vault=VAULT, job_id=NEW), a_job("Failed", NEW, began=START - 60, error=BUSY))
+FAILED = parse_job(JobRef(vault=VAULT, job_id=NEW), a_job("Failed", NEW, began=START - 60, error=BUSY))
 
 
-def the_other(*lists: Reply, if_running: IfRunning = "wait") -> str | None:
+def the_other(*lists: Response, if_running: IfRunning = "wait") -> str | None:
     assert FAILED is not None
     this = a_try(if_running=if_running)
     flow = resume_after_obstacle(this.intent, FAILED, remember=this.remember, tell=this.told.append)
@@ -1065,7 +1065,7 @@ def test_a_request_that_never_left_is_not_looked_for() -> None:
 
 
 @pytest.mark.parametrize("refusal", [answered(400), answered(403), answered(404)])
-def test_a_refusal_leaves_nothing_to_look_for(refusal: Reply) -> None:
+def test_a_refusal_leaves_nothing_to_look_for(refusal: Response) -> None:
     azure, this = Azure(posts=[refusal]), a_try()
     with pytest.raises(AzureBackupError):
         this.secure(azure)
