@@ -12,7 +12,7 @@
 #   make matrix          tests on every Airflow from 2.11 to 3.3 and each Python on the PATH, into docs/compatibility.md
 #   make dist            wheel and sdist into dist/, built twice and compared, and looked at by twine
 #   make docs            the documentation as a site, into build/site
-#   make lint            ruff and strict mypy
+#   make lint            ruff, mypy, layers, spelling, scripts, workflows and files, as in .pre-commit-config.yaml; JavaScript
 #   make lock            remakes requirements/*.txt (UPGRADE=1 takes the newest of everything)
 #   make bench           reads, delay, CPU and memory of many waits, ours and others', into docs/performance.md
 #   make fleet           WAITS=1000 gates on a real triggerer that is killed halfway; then what a takeover by itself costs
@@ -52,11 +52,11 @@ matrix: .venv/test.installed
 dist: .venv/test.installed
 	@dev/release/dist
 
-lint: .venv/test.installed
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports --no-cache
-	$(BIN)/mypy
+# The JavaScript is linted where npm is installed, as it is in CI.
+lint: .venv/test.installed $(if $(shell command -v npm),dev/lint/node_modules/installed)
+	$(BIN)/pre-commit run --all-files --show-diff-on-failure
+	$(if $(shell command -v npm),dev/lint/node_modules/.bin/biome lint --config-path=dev/lint airflow_provider_azbackup/page,\
+		@echo "npm is not installed, so the JavaScript is not linted")
 
 bench: .venv/test.installed
 	$(BIN)/python -m dev.bench.reads --write
@@ -86,7 +86,7 @@ lock: $(BIN)/uv
 	dev/release/lock $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf .venv .venv-az .venv-docs .venv-distributed .venv-releases build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .nox
+	rm -rf .venv .venv-az .venv-docs .venv-distributed .venv-releases build dist dev/lint/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .nox
 
 # The files installed are the files locked, or nothing is installed at all; the two packages are linked, not copied.
 # They are compiled once: where PYTHONDONTWRITEBYTECODE is set, each process of a test would compile Airflow anew, for 6 s.
@@ -94,6 +94,11 @@ clean:
 	@echo "Installing requirements/$*.txt into .venv"
 	@$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/$*.txt
 	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . -e ./emulator
+	@touch $@
+
+dev/lint/node_modules/installed: dev/lint/package-lock.json
+	@echo "Installing the linter of the JavaScript into dev/lint/node_modules"
+	@npm ci --prefix dev/lint --silent --no-audit --no-fund
 	@touch $@
 
 # azure-cli pins a hundred packages to versions of its own, so it gets an environment of its own.

@@ -55,7 +55,9 @@ export function drawMark(canvas, outcome, x, y, size, colour) {
   canvas.beginPath();
   if (shape.round) canvas.arc(x, y, size, 0, 2 * Math.PI);
   for (const line of shape.lines) {
-    line.forEach(([dx, dy], place) => canvas[place ? "lineTo" : "moveTo"](x + dx * size, y + dy * size));
+    for (const [place, [dx, dy]] of line.entries()) {
+      canvas[place ? "lineTo" : "moveTo"](x + dx * size, y + dy * size);
+    }
     if (shape.fill || shape.closed) canvas.closePath();
   }
   canvas[shape.fill ? "fill" : "stroke"]();

@@ -383,7 +383,7 @@ function tellGates() {
 // One item over time
 
 function drawHistory() {
-  small.splice(0).forEach((plot) => plot.destroy());
+  for (const plot of small.splice(0)) plot.destroy();
   const mine = state.answer.jobs.filter((job) => job.key === state.item && job.start).sort((one, other) => one.start - other.start);
   const drawn = [
     draw("durations", mine, lasted, duration, SECONDS),
@@ -480,7 +480,7 @@ function tellAll() {
 // Without a vault, what Airflow itself knows is left.
 function showVault(visible) {
   for (const id of ["late-part", "jobs", "history-part"]) show(id, visible);
-  document.querySelectorAll(".switch").forEach((each) => (each.hidden = !visible));
+  for (const each of document.querySelectorAll(".switch")) each.hidden = !visible;
 }
 
 let timer = 0;
@@ -560,7 +560,7 @@ async function begin() {
 
 at("vault").addEventListener("change", () => {
   timeline?.destroy();
-  small.splice(0).forEach((plot) => plot.destroy());
+  for (const plot of small.splice(0)) plot.destroy();
   timeline = zoom = null;
   shown = [];
   choose(null);
@@ -579,21 +579,21 @@ at("item").addEventListener("change", (event) => {
   state.picked = true;
   drawHistory();
 });
-document.querySelectorAll("input[name=span]").forEach((input) =>
+for (const input of document.querySelectorAll("input[name=span]")) {
   input.addEventListener("change", () => {
     state.days = Number(input.value);
     zoom = null;
     if (state.answer) tellJobs();
-  }),
-);
-document.querySelectorAll("input[name=form]").forEach((input) =>
+  });
+}
+for (const input of document.querySelectorAll("input[name=form]")) {
   input.addEventListener("change", () => {
     state.form = input.value;
     show("plot-part", state.form === "plot");
     show("table-part", state.form === "table");
     if (state.answer) tellJobs();
-  }),
-);
+  });
+}
 at("timeline").addEventListener("keydown", walk);
 at("more").addEventListener("click", () => {
   if (state.form === "plot") state.items = Infinity;
