@@ -43,7 +43,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 demo: .venv/demo.installed
 	@exec $(BIN)/python -m dev.demo.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)') $(if $(FLEET),--machines '$(FLEET)')
 
-test: .venv/test.installed
+test: .venv/test.installed $(if $(shell command -v npm),tests/emulator/js/node_modules/installed)
 	@exec dev/test
 
 matrix: .venv/test.installed
@@ -86,7 +86,7 @@ lock: $(BIN)/uv
 	dev/release/lock $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf .venv .venv-az .venv-docs .venv-distributed .venv-releases build dist dev/lint/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .nox
+	rm -rf .venv .venv-az .venv-docs .venv-distributed .venv-releases build dist dev/lint/node_modules tests/emulator/js/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .nox
 
 # The files installed are the files locked, or nothing is installed at all; the two packages are linked, not copied.
 # They are compiled once: where PYTHONDONTWRITEBYTECODE is set, each process of a test would compile Airflow anew, for 6 s.
@@ -96,9 +96,10 @@ clean:
 	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . -e ./emulator
 	@touch $@
 
-dev/lint/node_modules/installed: dev/lint/package-lock.json
-	@echo "Installing the linter of the JavaScript into dev/lint/node_modules"
-	@npm ci --prefix dev/lint --silent --no-audit --no-fund
+# The linter of the JavaScript, and Microsoft's JavaScript client for the tests of the emulator.
+%/node_modules/installed: %/package-lock.json
+	@echo "Installing $< into $*/node_modules"
+	@npm ci --prefix $* --silent --no-audit --no-fund
 	@touch $@
 
 # azure-cli pins a hundred packages to versions of its own, so it gets an environment of its own.

@@ -1,4 +1,4 @@
-"""``python -m azure_backup_emulator``: run until SIGINT or SIGTERM."""
+"""Azure Backup's REST API on this machine. Runs until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main() -> None:
 
     What cannot be started is one line on standard error, and exit status 2.
     """
-    parser = argparse.ArgumentParser(prog="python -m azure_backup_emulator", description=__doc__)
+    parser = argparse.ArgumentParser(prog="azure-backup-emulator", description=__doc__)
     parser.add_argument("--port", type=_port, default=8443, help="on loopback; 0 takes a free one")
     parser.add_argument("--speed", type=float, default=60.0, help="emulated seconds per second")
     parser.add_argument(

@@ -116,7 +116,7 @@ def test_a_seed_that_cannot_be_used_is_one_line_and_no_traceback(
     assert _started(monkeypatch, "--port", "0", "--seed", str(path)) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith("python -m azure_backup_emulator: error: ")
+    assert err.startswith("azure-backup-emulator: error: ")
     assert reason in err
 
 
