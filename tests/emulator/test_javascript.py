@@ -1,9 +1,10 @@
-"""Microsoft's JavaScript client, with Microsoft's own credential, drives the emulator as it would drive Azure."""
+"""Microsoft's JavaScript client and credential drive the emulator as they would drive Azure."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import azure_backup_emulator
 from azure_backup_emulator import Emulator
 
 HERE = Path(__file__).parent / "js"
@@ -32,7 +34,7 @@ def fast() -> Iterator[Emulator]:
         yield azure
 
 
-def node(azure: Emulator, *arguments: str) -> str:
+def node(azure: Emulator, *arguments: str, cwd: Path = HERE) -> str:
     """Run Node.js, trusting the certificate of an emulator, and return what it prints."""
     env = {
         **{name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
@@ -40,7 +42,7 @@ def node(azure: Emulator, *arguments: str) -> str:
         "NODE_EXTRA_CA_CERTS": azure.ca_bundle,
     }
     done = subprocess.run(
-        ["node", *arguments], cwd=HERE, env=env, capture_output=True, text=True, timeout=120, check=False
+        ["node", *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -58,7 +60,8 @@ def test_it_signs_in_lists_items_starts_a_backup_and_follows_it_to_its_recovery_
 ) -> None:
     seen: dict[str, Any] = json.loads(node(fast, "gate.mjs", name))
     assert (seen["accepted"], seen["jobType"]) == (202, "AzureIaaSVMJob")
-    assert seen["items"] == len([item for item in fast.service.world.items if item.vault.name == "demo-vault"])
+    here = [item for item in fast.service.world.items if item.vault.name == "demo-vault"]
+    assert seen["items"] == len(here)
     # A busy machine can miss the moment in which the job runs.
     assert seen["statuses"][-1:] == statuses[-1:] and set(seen["statuses"]) <= set(statuses)
     assert (seen["errors"], seen["points"]) == (errors, points)
@@ -66,3 +69,13 @@ def test_it_signs_in_lists_items_starts_a_backup_and_follows_it_to_its_recovery_
     assert seen["refusal"] == {"status": 404, "code": "ResourceNotFound"}
     pages = [entry for entry in fast.requests if entry["path"].endswith("/backupProtectedItems")]
     assert len(pages) > 1 and all(entry["user_agent"].startswith(CLIENT) for entry in pages)
+
+
+def test_the_example_of_the_readme_lists_items(fast: Emulator, tmp_path: Path) -> None:
+    readme = (Path(azure_backup_emulator.__file__).parents[1] / "README.md").read_text()
+    (code,) = re.findall(r"^```javascript\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    (tmp_path / "azure").mkdir()
+    (tmp_path / "azure/connection.json").write_text(json.dumps(fast.connection()))
+    (tmp_path / "node_modules").symlink_to(HERE / "node_modules")
+    printed = node(fast, "--input-type=module", "--eval", code, cwd=tmp_path)
+    assert re.search(r"^vm-patched \w+$", printed, re.MULTILINE)

@@ -342,4 +342,4 @@ def test_what_it_prints_holds_no_secret_and_no_token(killable: Killable, session
     for secret in (connection["password"], token, "wrong-secret-1", json.loads(key)):
         assert secret not in killable.output
     assert killable.output.count("AIRFLOW_CONN_AZURE_BACKUP_DEFAULT=") == 2
-    assert "Error handling request from 127.0.0.1" in killable.output
+    assert "Error handling request" in killable.output

@@ -19,10 +19,12 @@ import yaml
 
 from airflow_provider_azbackup import __version__
 from airflow_provider_azbackup.get_provider_info import get_provider_info
+from azure_backup_emulator import __version__ as emulator_version
 from dev.release.releases import ALL, LOWEST_LIST, NEWEST, lock_file
 
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EMULATOR: dict[str, Any] = tomllib.loads((ROOT / "emulator/pyproject.toml").read_text())["project"]
 WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in ROOT.glob(".github/workflows/*.yml")}
 REGISTRY = yaml.safe_load((ROOT / ".airflow-registry.yaml").read_text())
 KINDS = ("operators", "sensors", "hooks", "triggers")
@@ -37,6 +39,25 @@ def test_the_classifiers_name_exactly_the_pythons_of_the_matrix() -> None:
     named = {each.removeprefix(prefix) for each in PROJECT["classifiers"] if each.startswith(prefix)}
     assert {each for each in named if "." in each} == set().union(*ALL.values())
     assert PROJECT["requires-python"] == f">={ALL[NEWEST][0]}"
+
+
+def test_the_emulator_runs_on_the_same_pythons_under_the_same_licence() -> None:
+    prefix = "Programming Language :: Python :: 3."
+    pythons = [[each for each in of["classifiers"] if each.startswith(prefix)] for of in (PROJECT, EMULATOR)]
+    assert pythons[0] == pythons[1]
+    assert EMULATOR["requires-python"] == PROJECT["requires-python"]
+    assert EMULATOR["license"] in PROJECT["license"]
+    assert (ROOT / "emulator/LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+def test_both_packages_have_one_version_and_the_extra_takes_it() -> None:
+    assert emulator_version == __version__
+    assert PROJECT["optional-dependencies"]["emulator"] == [f"{EMULATOR['name']}=={__version__}"]
+
+
+def test_the_emulator_depends_on_neither_airflow_nor_the_provider_nor_an_azure_sdk() -> None:
+    names = {re.split(r"\W*[<>=]", each)[0] for each in EMULATOR["dependencies"]}
+    assert names == {"aiohttp", "cryptography"}
 
 
 def test_the_newest_release_of_the_matrix_is_the_one_that_is_locked_for_the_tests() -> None:
@@ -83,6 +104,7 @@ def test_dependabot_watches_the_actions_and_the_lock_files_but_not_what_is_old_o
     found = {each["package-ecosystem"]: each for each in updates}
     assert found["github-actions"]["directory"] == "/"
     assert found["pip"]["directory"] == "/requirements"
+    assert (ROOT / found["npm"]["directory"].lstrip("/") / "package-lock.json").is_file()
     left_out = {path for glob in found["pip"]["exclude-paths"] for path in ROOT.glob(glob)}
     assert left_out == {*(lock_file(release) for release in ALL if release != NEWEST), LOWEST_LIST}
 
@@ -114,8 +136,9 @@ def test_only_the_job_that_publishes_may_sign_and_no_job_holds_a_password() -> N
     assert may == {"build": None, "publish": {"id-token": "write", "attestations": "write"}}
 
 
-def test_the_changelog_has_one_dated_heading_for_each_version() -> None:
-    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+@pytest.mark.parametrize("changelog", ["CHANGELOG.md", "emulator/CHANGELOG.md"])
+def test_a_changelog_has_one_dated_heading_for_each_version(changelog: str) -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / changelog).read_text(), re.MULTILINE)
     dated = [re.fullmatch(r"(\d+\.\d+\.\d+) \((?:\d{4}-\d\d-\d\d|unreleased)\)", each) for each in headings]
     versions = [each[1] for each in dated if each]
     assert len(versions) == len(headings) == len({*versions})
