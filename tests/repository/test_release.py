@@ -104,7 +104,8 @@ def test_dependabot_watches_the_actions_and_the_lock_files_but_not_what_is_old_o
     found = {each["package-ecosystem"]: each for each in updates}
     assert found["github-actions"]["directory"] == "/"
     assert found["pip"]["directory"] == "/requirements"
-    assert (ROOT / found["npm"]["directory"].lstrip("/") / "package-lock.json").is_file()
+    locks = [*ROOT.glob("dev/*/package-lock.json"), *ROOT.glob("tests/*/*/package-lock.json")]
+    assert sorted(found["npm"]["directories"]) == [f"/{lock.parent.relative_to(ROOT)}" for lock in locks]
     left_out = {path for glob in found["pip"]["exclude-paths"] for path in ROOT.glob(glob)}
     assert left_out == {*(lock_file(release) for release in ALL if release != NEWEST), LOWEST_LIST}
 
