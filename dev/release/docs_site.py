@@ -28,6 +28,7 @@ _ROLE = re.compile(r":(?:class|exc|func|meth|mod):`~?([\w.]+)`")
 _PLAIN_ROLE = re.compile(r":(?:attr|data):`(?:~[\w.]*\.)?(?=\w+`)")
 _SOURCE = re.compile(r"\n+(Source: \S+)\s*$")
 _FIELDS = re.compile(r"^:(?:param|return|raises)\b", re.MULTILINE)
+_PARAM = re.compile(r"^:param (\w+):.*\n?(?:[ \t]+.*\n?)*", re.MULTILINE)
 
 
 def on_files(files: Any, *, config: Any) -> Any:
@@ -59,7 +60,43 @@ def _named(nav: Any) -> list[str]:
     return [path for part in (nav.values() if isinstance(nav, dict) else nav) for path in _named(part)]
 
 
-class SphinxWords(Extension):  # type: ignore[misc]  # griffe is in the environment of the site alone
+class InheritedParameters(Extension):  # type: ignore[misc]  # griffe is only in the environment of the site
+    """Shows the parameters that a class takes for its base classes, as if they were its own."""
+
+    def on_package(self, *, pkg: Any, **_: Any) -> None:
+        """Complete the classes of each module, once all are known and before docstrings are rewritten."""
+        for module in pkg.modules.values():
+            self.on_package(pkg=module)
+        # Base classes of the same module come first, and hand on what they have got.
+        for cls in pkg.classes.values():
+            if not cls.is_alias and "__init__" in cls.members:
+                self._complete(cls)
+
+    def _complete(self, cls: Any) -> None:
+        taken = cls.members["__init__"].parameters
+        for base in cls.mro():
+            documented = {found[1]: found[0] for found in _PARAM.finditer(_docstring(base))}
+            for parameter in base.parameters:
+                if parameter.name not in taken and parameter.kind.value == "keyword-only":
+                    last = taken._params.pop()  # **kwargs, which takes it
+                    taken.add(parameter)
+                    taken.add(last)
+            missing = [text for name, text in documented.items() if f":param {name}:" not in _docstring(cls)]
+            cls.docstring.value = with_parameters(cls.docstring.value, missing)
+
+
+def _docstring(obj: Any) -> str:
+    return obj.docstring.value if obj.docstring else ""
+
+
+def with_parameters(docstring: str, more: list[str]) -> str:
+    """Return a docstring with more fields of parameters after those that it has."""
+    own = [*_PARAM.finditer(docstring)]
+    end = own[-1].end() if own else len(docstring)
+    return docstring[:end].rstrip() + "\n" + "".join(f"{text.rstrip()}\n" for text in more) + docstring[end:]
+
+
+class SphinxWords(Extension):  # type: ignore[misc]  # likewise
     """Says in Markdown what our docstrings say in Sphinx's words."""
 
     def on_object(self, *, obj: Any, loader: Any, **_: Any) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -53,8 +58,31 @@ def test_a_page_uses_plain_words(page: str) -> None:
     assert wrong(prose(page)) == [], WORDS
 
 
-def test_the_readme_uses_plain_words() -> None:
-    assert wrong(re.sub(BLOCK, "", (ROOT / "README.md").read_text())) == [], WORDS
+@pytest.mark.parametrize("path", ["README.md"])
+def test_a_readme_uses_plain_words(path: str) -> None:
+    assert wrong(re.sub(BLOCK, "", (ROOT / path).read_text())) == [], WORDS
+
+
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """The comments, docstrings and messages of a file of Python, each with its line."""
+    source = path.read_text()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield node.lineno, node.value
+
+
+@pytest.mark.parametrize("folder", ["example_dags"])
+def test_the_code_uses_plain_words(folder: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {each}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line, text in texts(path)
+        for each in wrong(re.sub(r"``.*?``|`[^`]*`", "X", text))
+    ]
+    assert found == [], WORDS
 
 
 def test_sentences_are_not_chained_with_colons_and_semicolons() -> None:
