@@ -405,33 +405,31 @@ class AzureBackupHook(_Target, BaseHook):
     def start_or_adopt(
         self,
         intent: Intent,
-        note: StartRecord | None,
+        record: StartRecord | None,
         *,
-        remember: Callable[[StartRecord | None], None],
-        tell: Callable[[str], None],
+        save: Callable[[StartRecord | None], None],
+        log: Callable[[str], None],
         batch_lookup: bool = False,
     ) -> StartedJob:
         """Find the backup or restore that an earlier try of a task has started, or start one.
 
         Parameters and errors: :func:`~airflow_provider_azbackup.core.start.search.start_or_adopt`.
         """
-        return self._play(
-            start_or_adopt(intent, note, remember=remember, tell=tell, batch_lookup=batch_lookup)
-        )
+        return self._play(start_or_adopt(intent, record, save=save, log=log, batch_lookup=batch_lookup))
 
     def resume_after_obstacle(
         self,
         intent: Intent,
         failed: Job,
         *,
-        remember: Callable[[StartRecord | None], None],
-        tell: Callable[[str], None],
+        save: Callable[[StartRecord | None], None],
+        log: Callable[[str], None],
     ) -> StartedJob:
         """Decide how to go on after a job that Azure did not carry out for now.
 
         Parameters and errors: :func:`~airflow_provider_azbackup.core.start.search.resume_after_obstacle`.
         """
-        return self._play(resume_after_obstacle(intent, failed, remember=remember, tell=tell))
+        return self._play(resume_after_obstacle(intent, failed, save=save, log=log))
 
     def stop_job(self, job_id: str, *, deadline: float) -> Job:
         """Ask Azure to cancel a job, unless it is over or being cancelled, and return how it stands then.

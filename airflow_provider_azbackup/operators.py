@@ -39,7 +39,7 @@ from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVault
 from airflow_provider_azbackup.runtime import clock
 from airflow_provider_azbackup.runtime.compat import default_zone
 from airflow_provider_azbackup.tasks.start import StartOperator, Wait
-from airflow_provider_azbackup.tasks.state import Memory
+from airflow_provider_azbackup.tasks.state import TaskState
 from airflow_provider_azbackup.tasks.waiting import (
     JobWait,
     check_booleans,
@@ -81,7 +81,7 @@ class AzureBackupOperator(StartOperator):
 
     One attempt makes one backup: a retry takes up the backup that an earlier try has started. A Clear is a
     new attempt, because it may have run the tasks upstream again: it waits for the end of an earlier backup
-    that still runs, and then takes a new one. On Airflow 3.3 and later a note in the task state store says
+    that still runs, and then takes a new one. On Airflow 3.3 and later a record in the task state store says
     which backup a retry takes up. On earlier releases nothing does, so a retry there waits for the end of a
     backup that runs, and takes a new one, unless ``if_running="adopt"``.
 
@@ -326,24 +326,26 @@ class AzureBackupOperator(StartOperator):
             self._check_options(hook.type_of(self.job_id))
             ref = hook.job_ref(self.job_id)
             now = clock.current().now()
-            return self._await(context, hook, ref, Wait(since=now, began=now, started_by="found"), None)
+            return self._await(
+                context, hook, ref, Wait(since=now, attempt_began=now, started_by="found"), None
+            )
 
     def execute_found(
-        self, context: Context, event: Any = None, note: Any = None, try_number: int | None = None
+        self, context: Context, event: Any = None, record: Any = None, try_number: int | None = None
     ) -> str:
         """Take an accepted backup back from the triggerer, with its job if a list has told it."""
         from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef
         from airflow_provider_azbackup.core.start.intent import StartRecord
 
-        accepted = self._dropped(context) if note is None else StartRecord.from_dict(note)
+        accepted = self._dropped(context) if record is None else StartRecord.from_dict(record)
         if accepted is None or self.is_stale(context, try_number):
             return self.execute(context)
         told = event.get("job_id") if isinstance(event, dict) and event.get("version") == 1 else None
         target = JobRef.parse(told) if told else accepted.target
         with self.hook() as hook:
             self._be_ready_to_cancel(context, hook)
-            memory = Memory(context, self.retries)
-            self._remember(memory, accepted)
+            task_state = TaskState(context, self.retries)
+            self._save(task_state, accepted)
             try:
                 is_named = isinstance(target, OperationRef)
                 ref = hook.wait_for_operation(target) if isinstance(target, OperationRef) else target
@@ -356,31 +358,31 @@ class AzureBackupOperator(StartOperator):
                 self.log.info("%s", error)
                 ref = None
             except AzureBackupRefusedError:
-                self._remember(memory, None)
+                self._save(task_state, None)
                 raise
             if ref is not None:
                 started_by: StartedBy = "this task" if is_named else "found"
-                self._remember(memory, replace(accepted, job=ref.path, started_by=started_by))
+                self._save(task_state, replace(accepted, job=ref.path, started_by=started_by))
                 self.log.info("The backup is job %s", ref.job_id)
-                wait = Wait(since=accepted.since, began=accepted.began, started_by=started_by)
+                wait = Wait(since=accepted.since, attempt_began=accepted.attempt_began, started_by=started_by)
                 return self._await(context, hook, ref, wait, None, self._quiet("vm"))
-        return self._secure(context, accepted, since=accepted.since, began=accepted.began)
+        return self._secure(context, accepted, since=accepted.since, attempt_began=accepted.attempt_began)
 
     def _leave(self, context: Context, started: StartedJob) -> NoReturn:
         """Let the triggerer find the job, together with those of all others that begin now."""
         from airflow_provider_azbackup.triggers import AzureBackupStartTrigger
 
-        assert started.note is not None
-        note, deadline = started.note.to_dict(), self.deadline(context, started.since)
+        assert started.record is not None
+        record, deadline = started.record.to_dict(), self.deadline(context, started.since)
         self.log.info("Many backups begin now; the triggerer finds the jobs of all of them")
         self.defer(
             trigger=AzureBackupStartTrigger(
-                note=note,
+                record=record,
                 azure_backup_conn_id=self.azure_backup_conn_id,
                 deadline=deadline,
             ),
             method_name="execute_found",
-            kwargs={"note": note, "try_number": context["ti"].try_number},
+            kwargs={"record": record, "try_number": context["ti"].try_number},
             timeout=self.backstop(deadline),
         )
 
@@ -388,14 +390,14 @@ class AzureBackupOperator(StartOperator):
         self,
         context: Context,
         hook: AzureBackupHook,
-        memory: Memory,
-        began: float | None,
+        task_state: TaskState,
+        attempt_began: float | None,
         since: float | None,
     ) -> Intent:
         from airflow_provider_azbackup.core.rest import requests
         from airflow_provider_azbackup.core.start.intent import BackupIntent
 
-        wanted = self._wanted(context, hook, memory, began, since)
+        wanted = self._wanted(context, hook, task_state, attempt_began, since)
         self._check_kind(wanted["item"])
         hook.check_tier(wanted["item"], self.min_tier, deadline=wanted["now"] + wanted["timeout"])
         body = requests.backup_body(
@@ -409,18 +411,18 @@ class AzureBackupOperator(StartOperator):
         return BackupIntent(**wanted, body=body)
 
     def _fresh_enough(
-        self, context: Context, hook: AzureBackupHook, memory: Memory, intent: Intent
+        self, context: Context, hook: AzureBackupHook, task_state: TaskState, intent: Intent
     ) -> str | None:
         from airflow_provider_azbackup.core.conversations.matching import proof_rank
         from airflow_provider_azbackup.core.rest.requests import utc_datetime
 
-        asked = memory.note is not None and memory.note.attempt == memory.attempt
+        asked = task_state.record is not None and task_state.record.attempt == task_state.attempt
         if self.unless_fresh is None or asked:
             return None
-        began = intent.now if intent.began is None else intent.began
+        attempt_began = intent.now if intent.attempt_began is None else intent.attempt_began
         subject = hook.find_subject(intent.item.path, deadline=intent.deadline)
         backups = hook.list_backups(
-            subject, since=utc_datetime(began) - self.unless_fresh, deadline=intent.deadline
+            subject, since=utc_datetime(attempt_began) - self.unless_fresh, deadline=intent.deadline
         )
         for job in sorted(backups, key=proof_rank, reverse=True):
             if job.is_running or intent.fits(job) is False:
@@ -435,7 +437,7 @@ class AzureBackupOperator(StartOperator):
                     self.protected_item,
                     # What its recovery point has not reached by now is not there.
                     since=intent.now - self.timeout,
-                    attempt_began=began,
+                    attempt_began=attempt_began,
                 )
             except (
                 AzureBackupJobFailedError,
@@ -635,13 +637,13 @@ class AzureBackupRestoreOperator(StartOperator):
         self,
         context: Context,
         hook: AzureBackupHook,
-        memory: Memory,
-        began: float | None,
+        task_state: TaskState,
+        attempt_began: float | None,
         since: float | None,
     ) -> Intent:
         from airflow_provider_azbackup.core.restore.plan import RestoreIntent, RestorePlan
 
-        wanted = self._wanted(context, hook, memory, began, since)
+        wanted = self._wanted(context, hook, task_state, attempt_began, since)
         order = RestorePlan.read(
             wanted["item"],
             restore_to=self.restore_to,

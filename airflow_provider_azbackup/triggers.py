@@ -498,7 +498,7 @@ class AzureBackupStartTrigger(_Trigger):
     Where many backups begin at once, one list tells the jobs of all of them, and nobody needs to ask for each
     operation. The event is ``{"version": 1, "job_id": <ARM id or null>}``.
 
-    :param note: what is known of the backup, a
+    :param record: what is known of the backup, a
         :class:`~airflow_provider_azbackup.core.start.intent.StartRecord`.
     :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
     :param deadline: Unix time of the end, found or not.
@@ -511,13 +511,13 @@ class AzureBackupStartTrigger(_Trigger):
     def __init__(
         self,
         *,
-        note: dict[str, Any],
+        record: dict[str, Any],
         azure_backup_conn_id: str,
         deadline: float,
         version: int = VERSION,
     ) -> None:
         super().__init__()
-        self.note = note
+        self.record = record
         self.azure_backup_conn_id = azure_backup_conn_id
         self.deadline = deadline
 
@@ -526,7 +526,7 @@ class AzureBackupStartTrigger(_Trigger):
         return (
             "airflow_provider_azbackup.triggers.AzureBackupStartTrigger",
             {
-                "note": self.note,
+                "record": self.record,
                 "azure_backup_conn_id": self.azure_backup_conn_id,
                 "deadline": self.deadline,
                 "version": VERSION,
@@ -539,8 +539,8 @@ class AzureBackupStartTrigger(_Trigger):
         try:
             async with join() as poller:
                 ref = await poller.find_job(
-                    ProtectedItem.parse(self.note["item"]),
-                    asked=self.note["asked"],
+                    ProtectedItem.parse(self.record["item"]),
+                    requested_at=self.record["requested_at"],
                     first_pause=LEAST_PAUSE,
                     until=min(self.deadline, now + _FIND_LIMIT),
                 )

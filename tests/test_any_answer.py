@@ -308,8 +308,8 @@ NOTES = st.builds(
     item=st.just(ITEM.path),
     attempt=st.sampled_from(["first", "second"]),
     since=st.just(START - 60),
-    began=st.just(START - 63),
-    asked=st.just(START - 60),
+    attempt_began=st.just(START - 63),
+    requested_at=st.just(START - 60),
     operation=st.sampled_from(["", OPERATION]),
     job=st.sampled_from(["", JOB_REF.path]),
 )
@@ -334,17 +334,17 @@ def test_whatever_is_heard_on_the_way_to_a_restore_ends_with_a_job_or_a_clear_er
 ) -> None:
     account = "/subscriptions/1/resourceGroups/2/providers/Microsoft.Storage/storageAccounts/3"
     order = RestorePlan.read(ITEM, restore_to=disks(storage_account_id=account))
-    note = note and replace(note, mark=order.mark)
+    note = note and replace(note, fingerprint=order.fingerprint)
     ends_with_a_job_or_an_error(
         RestoreIntent(item=ITEM, plan=order, attempt="first", now=START, timeout=1800), heard, note
     )
 
 
 def ends_with_a_job_or_an_error(intent: Intent, heard: list[Any], note: StartRecord | None) -> None:
-    came, times = hold(start_or_adopt(intent, note, remember=lambda _: None, tell=lambda _: None), heard)
+    came, times = hold(start_or_adopt(intent, note, save=lambda _: None, log=lambda _: None), heard)
     if isinstance(came, StartedJob):
         assert [came.ref, came.other, came.obstacle].count(None) == 2
-        assert came.over is None or proves(heard)
+        assert came.ended is None or proves(heard)
     else:
         assert isinstance(came, AzureBackupError) and str(came)
     assert busiest_minute(times) <= STARTING

@@ -32,7 +32,7 @@ from airflow_provider_azbackup.exceptions import (
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 from airflow_provider_azbackup.runtime import clock
 from airflow_provider_azbackup.tasks.on_kill import Kill
-from airflow_provider_azbackup.tasks.state import Memory
+from airflow_provider_azbackup.tasks.state import TaskState
 from airflow_provider_azbackup.tasks.waiting import (
     JobWait,
     check_booleans,
@@ -68,12 +68,12 @@ class Wait:
     """A wait for a job.
 
     :param since: Unix time it began.
-    :param began: Unix time by Azure's clock at which this attempt of the task had begun.
+    :param attempt_began: Unix time by Azure's clock at which this attempt of the task had begun.
     :param started_by: who started the job.
     """
 
     since: float
-    began: float
+    attempt_began: float
     started_by: StartedBy
 
     @property
@@ -154,19 +154,28 @@ class StartOperator(JobWait, BaseOperator):
         job_id: str | None = None,
         since: float | None = None,
         try_number: int | None = None,
-        began: float | None = None,
+        attempt_began: float | None = None,
         started_by: StartedBy = "found",
     ) -> str:
         """Take the wait back from the triggerer: success only for a proven end."""
         if self.is_stale(context, try_number):
             return self.execute(context)
-        if try_number is None and (note := self._dropped(context)) and note.job:
-            job_id, since, began, started_by = note.job, note.since, note.began, note.started_by
+        if try_number is None and (record := self._dropped(context)) and record.job:
+            job_id, since, attempt_began, started_by = (
+                record.job,
+                record.since,
+                record.attempt_began,
+                record.started_by,
+            )
         if job_id is None and self.job_id is not None:
             with self.hook() as hook:
                 job_id = hook.job_ref(self.job_id).path
         since = clock.current().now() if since is None else since
-        wait = Wait(since=since, began=since if began is None else began, started_by=started_by)
+        wait = Wait(
+            since=since,
+            attempt_began=since if attempt_began is None else attempt_began,
+            started_by=started_by,
+        )
         try:
             job = self.resume(context, event, job_id)
         except AzureBackupTimeoutError as error:
@@ -180,7 +189,7 @@ class StartOperator(JobWait, BaseOperator):
         event: Any = None,
         since: float | None = None,
         try_number: int | None = None,
-        began: float | None = None,
+        attempt_began: float | None = None,
     ) -> str:
         """Go on once the job that was in the way is over, however it ended: Azure is asked again anyway.
 
@@ -193,7 +202,7 @@ class StartOperator(JobWait, BaseOperator):
         error = JobEvent.from_dict(event).error
         if isinstance(error, AzureBackupTimeoutError):
             self._in_the_way(error, error.job)
-        return self._secure(context, since=since, began=began)
+        return self._secure(context, since=since, attempt_began=attempt_began)
 
     def execute_again(
         self,
@@ -201,20 +210,24 @@ class StartOperator(JobWait, BaseOperator):
         event: Any = None,
         since: float | None = None,
         try_number: int | None = None,
-        began: float | None = None,
+        attempt_began: float | None = None,
     ) -> str:
         """Ask Azure again, after a time in which it would have refused."""
         if self.is_stale(context, try_number) or since is None:
             return self.execute(context)
-        return self._secure(context, since=since, began=began)
+        return self._secure(context, since=since, attempt_began=attempt_began)
 
     def _dropped(self, context: Context) -> StartRecord | None:
         """Return what a task noted before it was deferred, where the resume was handed nothing.
 
         ``dag.test()`` of Airflow 3.3.2 passes on the event alone.
         """
-        memory = Memory(context, self.retries)
-        return memory.note if memory.note and memory.note.attempt == memory.attempt else None
+        task_state = TaskState(context, self.retries)
+        return (
+            task_state.record
+            if task_state.record and task_state.record.attempt == task_state.attempt
+            else None
+        )
 
     def on_kill(self) -> None:
         """Cancel the job of a running task, if ``cancel_on_kill`` asks for it and a person ended the task."""
@@ -224,75 +237,79 @@ class StartOperator(JobWait, BaseOperator):
     def _secure(
         self,
         context: Context,
-        note: StartRecord | None = None,
+        record: StartRecord | None = None,
         *,
         since: float | None = None,
-        began: float | None = None,
+        attempt_began: float | None = None,
         batch_lookup: bool = False,
     ) -> str:
         """Find or start the job and wait for it.
 
-        :param note: of a request that Azure has accepted.
+        :param record: of a request that Azure has accepted.
         :param since: Unix time the wait began; None when it begins now.
-        :param began: Unix time by Azure's clock at which this attempt had begun, where that is known.
+        :param attempt_began: Unix time by Azure's clock at which this attempt had begun, where that is known.
         """
         with self.hook() as hook:
             self._be_ready_to_cancel(context, hook)
-            memory = Memory(context, self.retries)
-            if memory.is_foreign:
+            task_state = TaskState(context, self.retries)
+            if task_state.is_foreign:
                 self.log.warning(
-                    "An earlier try has left a note that this release of airflow-provider-azbackup cannot "
+                    "An earlier try has left a record that this release of airflow-provider-azbackup cannot "
                     "read, perhaps a newer one's; looking for its %s among Azure's jobs instead",
                     self.noun,
                 )
             while True:
-                intent = self._intent(context, hook, memory, began, since)
+                intent = self._intent(context, hook, task_state, attempt_began, since)
                 since = intent.now if since is None else since
                 self._check_time(intent, since, context)
-                if found := self._fresh_enough(context, hook, memory, intent):
+                if found := self._fresh_enough(context, hook, task_state, intent):
                     return found
                 started = hook.start_or_adopt(
                     intent,
-                    note or memory.note,
-                    remember=partial(self._remember, memory),
-                    tell=self.log.info,
+                    record or task_state.record,
+                    save=partial(self._save, task_state),
+                    log=self.log.info,
                     batch_lookup=batch_lookup,
                 )
                 if not self._waited(context, hook, started, since):
                     return self._go_on(context, hook, started, since)
-                note, began = None, started.began
+                record, attempt_began = None, started.attempt_began
 
     def _fresh_enough(
-        self, context: Context, hook: AzureBackupHook, memory: Memory, intent: Intent
+        self, context: Context, hook: AzureBackupHook, task_state: TaskState, intent: Intent
     ) -> str | None:
         """Return the id of a job that makes another one unnecessary; None when there is none."""
         return None
 
     def _go_on(self, context: Context, hook: AzureBackupHook, started: StartedJob, since: float) -> str:
-        if started.point:
-            context["ti"].xcom_push(key="recovery_point", value=started.point)
-            for flaw in started.point.get("passed_over", ()):
+        if started.recovery_point:
+            context["ti"].xcom_push(key="recovery_point", value=started.recovery_point)
+            for flaw in started.recovery_point.get("passed_over", ()):
                 self.log.warning("Not restored from %s", flaw)
         # A job that an earlier try has started is waited for since then.
-        wait = Wait(since=min(since, started.since), began=started.began, started_by=started.started_by)
+        wait = Wait(
+            since=min(since, started.since),
+            attempt_began=started.attempt_began,
+            started_by=started.started_by,
+        )
         if started.ref is None:
             self._leave(context, started)
         # Nothing is known of when a job that was found is to end.
         quiet = self._quiet(started.kind) if started.kind else 0.0
-        return self._await(context, hook, started.ref, wait, started.over, quiet)
+        return self._await(context, hook, started.ref, wait, started.ended, quiet)
 
     def _waited(self, context: Context, hook: AzureBackupHook, started: StartedJob, since: float) -> bool:
         """Wait for what is in the way, so that Azure can be asked again; False if nothing is in the way."""
         if started.other:
-            self._wait_out(context, hook, started.other, since, started.began)
+            self._wait_out(context, hook, started.other, since, started.attempt_began)
         elif started.obstacle:
-            self._ask_later(context, started.obstacle, since, started.began)
+            self._ask_later(context, started.obstacle, since, started.attempt_began)
         else:
             return False
         return True
 
     def _wait_out(
-        self, context: Context, hook: AzureBackupHook, other: Job, since: float, began: float
+        self, context: Context, hook: AzureBackupHook, other: Job, since: float, attempt_began: float
     ) -> None:
         """Wait until a job is over that this task did not start, however it ends; it is never cancelled.
 
@@ -311,7 +328,7 @@ class StartOperator(JobWait, BaseOperator):
                 deadline=deadline,
                 waiting_for=f"the end of another {self.noun} of {self.protected_item}",
                 method_name="execute_after_other",
-                kwargs={"began": began},
+                kwargs={"attempt_began": attempt_began},
             )
         try:
             hook.watch_job(other.ref.path, poll_interval=self.poll_interval, deadline=deadline)
@@ -319,7 +336,7 @@ class StartOperator(JobWait, BaseOperator):
             self._in_the_way(error, error.job)
 
     def _ask_later(
-        self, context: Context, obstacle: AzureBackupRefusedError, since: float, began: float
+        self, context: Context, obstacle: AzureBackupRefusedError, since: float, attempt_began: float
     ) -> None:
         """Wait until Azure may accept the request that it has refused for now.
 
@@ -356,7 +373,11 @@ class StartOperator(JobWait, BaseOperator):
             self.defer(
                 trigger=AzureBackupPauseTrigger(azure_backup_conn_id=self.azure_backup_conn_id, deadline=at),
                 method_name="execute_again",
-                kwargs={"since": since, "try_number": context["ti"].try_number, "began": began},
+                kwargs={
+                    "since": since,
+                    "try_number": context["ti"].try_number,
+                    "attempt_began": attempt_began,
+                },
                 timeout=self.backstop(at),
             )
         clock.current().sleep(at - now)
@@ -417,13 +438,14 @@ class StartOperator(JobWait, BaseOperator):
         self,
         context: Context,
         hook: AzureBackupHook,
-        memory: Memory,
-        began: float | None,
+        task_state: TaskState,
+        attempt_began: float | None,
         since: float | None,
     ) -> Intent:
         """Return what this task wants.
 
-        :param began: Unix time by Azure's clock at which this attempt had begun; None when it begins now.
+        :param attempt_began: Unix time by Azure's clock at which this attempt had begun; None when it
+            begins now.
         :param since: Unix time the wait began; None when it begins now.
         """
         raise NotImplementedError
@@ -432,8 +454,8 @@ class StartOperator(JobWait, BaseOperator):
         self,
         context: Context,
         hook: AzureBackupHook,
-        memory: Memory,
-        began: float | None,
+        task_state: TaskState,
+        attempt_began: float | None,
         since: float | None,
     ) -> dict[str, Any]:
         """Return what any intent of this task holds."""
@@ -442,20 +464,20 @@ class StartOperator(JobWait, BaseOperator):
         left = max(0.0, self.deadline(context, now if since is None else since) - now)
         return {
             "item": hook.resolve_protected_item(str(self.protected_item), patience=left),
-            "attempt": memory.attempt,
+            "attempt": task_state.attempt,
             "now": now,
             "timeout": left,
-            "began": began,
-            "is_blind": memory.is_blind and context["ti"].try_number > 1,
+            "attempt_began": attempt_began,
+            "is_blind": task_state.is_blind and context["ti"].try_number > 1,
             "if_running": self.if_running,
             "accept_warnings": self.accept_warnings,
         }
 
-    def _remember(self, memory: Memory, note: StartRecord | None) -> None:
+    def _save(self, task_state: TaskState, record: StartRecord | None) -> None:
         if self._kill:  # first: Airflow may be asking to end in this moment
-            ours = note is not None and note.started_by == "this task"
-            self._kill.target = note.target if note and ours else None
-        memory.keep(note)
+            ours = record is not None and record.started_by == "this task"
+            self._kill.target = record.target if record and ours else None
+        task_state.save(record)
 
     def _await(
         self,
@@ -481,7 +503,11 @@ class StartOperator(JobWait, BaseOperator):
                     first_pause=nothing_for,
                     cancel_on_kill=self.cancel_on_kill and wait.is_ours,
                     wait_until=self.wait_until,
-                    kwargs={"job_id": ref.path, "began": wait.began, "started_by": wait.started_by},
+                    kwargs={
+                        "job_id": ref.path,
+                        "attempt_began": wait.attempt_began,
+                        "started_by": wait.started_by,
+                    },
                 )
             try:
                 job = hook.watch_job(
@@ -496,7 +522,9 @@ class StartOperator(JobWait, BaseOperator):
             return self._join(context, job, wait)
         try:
             # A job that a list has shown counts only if it began after this attempt did.
-            after = wait.began - _SECONDS if wait.started_by == "found" and self.protected_item else 0.0
+            after = (
+                wait.attempt_began - _SECONDS if wait.started_by == "found" and self.protected_item else 0.0
+            )
             opens = self.settle(
                 context,
                 job,
@@ -505,16 +533,16 @@ class StartOperator(JobWait, BaseOperator):
                 after=after,
                 since=wait.since,
                 started_by=wait.started_by,
-                attempt_began=wait.began,
+                attempt_began=wait.attempt_began,
                 handed={
                     "job_id": job.ref.path,
                     "since": wait.since,
-                    "began": wait.began,
+                    "attempt_began": wait.attempt_began,
                     "started_by": wait.started_by,
                 },
             )
         except (AzureBackupRecoveryPointError, AzureBackupWrongJobError):
-            Memory(context, self.retries).keep(None)  # so that a retry takes another backup
+            TaskState(context, self.retries).save(None)  # so that a retry takes another backup
             raise
         if not opens:
             raise AzureBackupTimeoutError(f"the wait ended while the job still runs: {job}", job=job.facts())
@@ -526,18 +554,18 @@ class StartOperator(JobWait, BaseOperator):
         """Go on after a job that Azure did not carry out for now."""
         with self.hook() as hook:
             self._be_ready_to_cancel(context, hook)
-            memory = Memory(context, self.retries)
-            intent = self._intent(context, hook, memory, wait.began, wait.since)
+            task_state = TaskState(context, self.retries)
+            intent = self._intent(context, hook, task_state, wait.attempt_began, wait.since)
             try:
                 started = hook.resume_after_obstacle(
-                    intent, failed, remember=partial(self._remember, memory), tell=self.log.info
+                    intent, failed, save=partial(self._save, task_state), log=self.log.info
                 )
             except AzureBackupBusyError:
                 context["ti"].xcom_push(key="job", value=failed.facts())
                 raise
             if not self._waited(context, hook, started, wait.since):
                 return self._go_on(context, hook, started, wait.since)
-        return self._secure(context, since=wait.since, began=wait.began)
+        return self._secure(context, since=wait.since, attempt_began=wait.attempt_began)
 
     def _give_up(
         self,

@@ -1,4 +1,4 @@
-"""What one try of a task leaves for the next: a note in Airflow's task state store, 3.3 and later."""
+"""What one try of a task leaves for the next: a record in Airflow's task state store, 3.3 and later."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 KEY = "azure_backup"
 
 
-class Memory:
-    """The notes of one task instance; below Airflow 3.3 there is no store, and nothing is kept.
+class TaskState:
+    """The records of one task instance; below Airflow 3.3 there is no store, and nothing is kept.
 
     :param context: Airflow's, of the running try.
     :param retries: of the operator.
@@ -30,17 +30,17 @@ class Memory:
 
         self._store: Any = task_state_store(context)
         found = None if self._store is None else self._store.get(KEY)
-        self.note: StartRecord | None = None if found is None else StartRecord.from_dict(found)
+        self.record: StartRecord | None = None if found is None else StartRecord.from_dict(found)
         # What an earlier try has left is of a release that this one does not know, or nobody's.
-        self.is_foreign = found is not None and self.note is None
+        self.is_foreign = found is not None and self.record is None
         self.is_blind = self._store is None or self.is_foreign
 
-    def keep(self, note: StartRecord | None) -> None:
-        """Keep a note for later tries; None forgets the last one."""
-        self.note = note
+    def save(self, record: StartRecord | None) -> None:
+        """Keep a record for later tries; None forgets the last one."""
+        self.record = record
         if self._store is None:
             return
-        if note is None:
+        if record is None:
             self._store.delete(KEY)
         else:
-            self._store.set(KEY, plain(note.to_dict()))
+            self._store.set(KEY, plain(record.to_dict()))

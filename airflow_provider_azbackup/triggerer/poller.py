@@ -243,11 +243,11 @@ class Poller:
             self._leave(tended)
 
     async def find_job(
-        self, item: ProtectedItem, *, asked: float, first_pause: float, until: float
+        self, item: ProtectedItem, *, requested_at: float, first_pause: float, until: float
     ) -> JobRef | None:
         """Return the job of a machine's backup that Azure has accepted; lists answer this for all together.
 
-        :param asked: Unix time by Azure's clock before it was asked for.
+        :param requested_at: Unix time by Azure's clock before it was asked for.
         :param first_pause: seconds to let pass before the first look.
         :param until: Unix time of the last look, which may take a minute.
         :return: None when it is not to be found this way.
@@ -257,7 +257,7 @@ class Poller:
             subject,
             first_pause=first_pause,
             until=until,
-            after=asked - _SECOND,
+            after=requested_at - _SECOND,
             apart=2 * SOONEST,
             choose=first_backup,
             misses=_ENOUGH,

@@ -177,5 +177,5 @@ def test_a_note_of_a_newer_release_is_logged_and_the_running_backup_is_waited_ou
         assert back_up(ti) != running
     # Where a log goes to depends on the release.
     said = caplog.text + "".join(capsys.readouterr())
-    assert "has left a note that this release of airflow-provider-azbackup cannot read" in said
+    assert "has left a record that this release of airflow-provider-azbackup cannot read" in said
     assert azure.count("POST", "/backup") == 1

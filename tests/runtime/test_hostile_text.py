@@ -19,7 +19,7 @@ from airflow_provider_azbackup.core.wire import Response
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupJobFailedError
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.runtime.job_event import JobEvent
-from airflow_provider_azbackup.tasks.state import Memory
+from airflow_provider_azbackup.tasks.state import TaskState
 from azure_backup_emulator import Emulator
 from dev.stack.postgres import Postgres
 from tests.support.play import JOB, answered
@@ -210,14 +210,19 @@ def test_a_note_holds_nothing_that_the_database_refuses(database: Engine) -> Non
 
     item = f"{JOB.vault.path}/backupFabrics/Azure/protectionContainers/c/protectedItems/i"
     note = StartRecord(
-        item=item, attempt="1", since=1.0, began=1.0, operation="\x00", point={"time": float("nan")}
+        item=item,
+        attempt="1",
+        since=1.0,
+        attempt_began=1.0,
+        operation="\x00",
+        recovery_point={"time": float("nan")},
     )
-    memory = Memory.__new__(Memory)
-    memory._store = Store()
-    memory.keep(note)
-    kept = StartRecord.from_dict(memory._store.value)
+    task_state = TaskState.__new__(TaskState)
+    task_state._store = Store()
+    task_state.save(note)
+    kept = StartRecord.from_dict(task_state._store.value)
     assert kept is not None
-    assert (kept.operation, kept.point) == ("\ufffd", {"time": None})
+    assert (kept.operation, kept.recovery_point) == ("\ufffd", {"time": None})
 
 
 def test_what_a_hook_returns_of_a_hostile_item_can_be_stored(azure: Emulator, database: Engine) -> None:

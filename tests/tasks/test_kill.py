@@ -223,7 +223,7 @@ def its_retry(azure: Emulator, triggerer: Triggerer) -> TaskInstance:
         item=item(azure),
         attempt=attempt_of(ti.context, 0),
         since=began,
-        began=began,
+        attempt_began=began,
         job=triggerer.arguments["job_id"],
     )
     ti.store.set(KEY, note.to_dict())

@@ -45,7 +45,7 @@ def secure(item: ProtectedItem, now: float) -> Flow[StartedJob]:
     intent = BackupIntent(
         item=item, body=requests.backup_body(item), attempt="first", now=now, timeout=24 * HOUR
     )
-    return start_or_adopt(intent, None, remember=lambda _: None, tell=lambda _: None, batch_lookup=True)
+    return start_or_adopt(intent, None, save=lambda _: None, log=lambda _: None, batch_lookup=True)
 
 
 def test_five_hundred_backups_that_begin_at_once_need_few_polls_of_operations() -> None:
@@ -57,8 +57,8 @@ def test_five_hundred_backups_that_begin_at_once_need_few_polls_of_operations() 
         async def start(number: int) -> None:
             async with slots:
                 started = await play(azure, secure(azure.machine(number), clock.now()))
-                if started.note:
-                    left.append(started.note)
+                if started.record:
+                    left.append(started.record)
                 await asyncio.sleep(2)  # a process ends, and the next one starts
 
         await asyncio.gather(*(start(number) for number in range(1, 501)))
@@ -69,7 +69,10 @@ def test_five_hundred_backups_that_begin_at_once_need_few_polls_of_operations() 
         found = await asyncio.gather(
             *(
                 shared.find_job(
-                    ProtectedItem.parse(note.item), asked=note.asked, first_pause=15.0, until=begun + HOUR
+                    ProtectedItem.parse(note.item),
+                    requested_at=note.requested_at,
+                    first_pause=15.0,
+                    until=begun + HOUR,
                 )
                 for note in left
             )
@@ -93,7 +96,7 @@ def test_only_a_backup_of_the_machine_that_began_since_is_taken_for_it(alone: bo
         later = azure.start(1, ago=-10, seconds=3000)
         lost = azure.start(3, seconds=3000, visible_after=HOUR)
         watching = None if alone else asyncio.ensure_future(_watch(shared, clock, later))
-        asked = {"asked": now, "first_pause": 15.0, "until": now + HOUR}
+        asked = {"requested_at": now, "first_pause": 15.0, "until": now + HOUR}
         found = await asyncio.gather(
             shared.find_job(azure.machine(1), **asked),
             shared.find_job(azure.machine(3), **asked),
@@ -125,7 +128,7 @@ def test_who_looks_for_a_job_while_all_reads_are_used_up_hears_so_in_the_end() -
         azure = Azure(clock)
         azure.service.add_fault(path="/backupJobs", status=429, retry_after=7000, times=None)
         shared, now = poller(azure), clock.now()
-        found = await shared.find_job(azure.machine(0), asked=now, first_pause=15.0, until=now + 4000)
+        found = await shared.find_job(azure.machine(0), requested_at=now, first_pause=15.0, until=now + 4000)
         assert found is None
         assert clock.now() - now == pytest.approx(4060, abs=1)
         assert len(azure.reads) <= 2
@@ -174,7 +177,7 @@ def test_in_a_crowd_the_triggerer_finds_the_job(
     assert (ti.xcoms["job_id"], ti.xcoms["job"]["outcome"]) == (job_id, "succeeded")
     assert ti.xcoms["azure_backup_job_url"].endswith(job_id)
     found, waited = ti.deferred_with
-    assert found["note"]["operation"]
+    assert found["record"]["operation"]
     assert waited["job_id"].endswith(job_id)
     assert not store or ti.store["azure_backup"]["job"].endswith(job_id)  # type: ignore[index]  # it has one
 
@@ -208,7 +211,7 @@ def test_elsewhere_the_worker_asks_for_the_operation(
     ti = TaskInstance()
     run(lambda: backup(**options), ti)
     assert azure.count("GET", OPERATIONS) >= 1
-    assert not any("note" in arguments for arguments in ti.deferred_with)
+    assert not any("record" in arguments for arguments in ti.deferred_with)
 
 
 def test_a_job_that_no_list_shows_is_asked_for_by_its_operation(

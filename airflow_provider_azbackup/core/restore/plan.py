@@ -118,7 +118,7 @@ class RestorePlan:
         return inside
 
     @property
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         """A few letters that are others for any other plan."""
         told = json.dumps(vars(self), sort_keys=True, default=str)
         return sha256(told.encode()).hexdigest()[:16]
@@ -159,13 +159,13 @@ def prepare(item: ProtectedItem, plan: RestorePlan, until: float | None = None) 
     facts = _facts(point, passed_over)
     if plan.point_in_time:
         facts["time"] = plan.point_in_time.isoformat()
-    return Prepared(call=requests.trigger_restore(item, point.point_id, body), point=facts)
+    return Prepared(call=requests.trigger_restore(item, point.point_id, body), recovery_point=facts)
 
 
 def _prepare_instance(item: BackupInstance, plan: RestorePlan, until: float | None) -> Flow[Prepared]:
     facts, request = yield from (_by_target if plan.target else _by_body)(item, plan, until)
     yield from _patiently(lambda: validate_restore(item, request), until)
-    return Prepared(call=requests.restore_instance(item, request), point=facts)
+    return Prepared(call=requests.restore_instance(item, request), recovery_point=facts)
 
 
 def _by_target(
@@ -278,9 +278,9 @@ class RestoreIntent(Intent):
         return job.is_restore and job.action != "crossregionrestore"
 
     @property
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         """What tells this restore from another one of the item."""
-        return self.plan.mark
+        return self.plan.fingerprint
 
     @property
     def elsewhere(self) -> str:

@@ -34,25 +34,25 @@ class StartRecord:
     :param attempt: what a retry keeps and a Clear changes, as
         :func:`~airflow_provider_azbackup.runtime.compat.attempt_of` returns it.
     :param since: Unix time the wait for this job began.
-    :param began: Unix time by Azure's clock at which the first try of the attempt had begun.
-    :param asked: Unix time by Azure's clock before the request was sent.
+    :param attempt_began: Unix time by Azure's clock at which the first try of the attempt had begun.
+    :param requested_at: Unix time by Azure's clock before the request was sent.
     :param operation: id of the operation, once Azure named it.
     :param job: ARM id of the job, once Azure named it.
     :param started_by: who started the job.
-    :param mark: what tells this intent from others of the item; see :class:`Intent`.
-    :param point: facts of the recovery point that is restored from.
+    :param fingerprint: what tells this intent from others of the item; see :class:`Intent`.
+    :param recovery_point: facts of the recovery point that is restored from.
     """
 
     item: str
     attempt: str
     since: float
-    began: float
-    asked: float = 0.0
+    attempt_began: float
+    requested_at: float = 0.0
     operation: str = ""
     job: str = ""
     started_by: StartedBy = "this task"
-    mark: str = ""
-    point: JsonObject = field(default_factory=dict)
+    fingerprint: str = ""
+    recovery_point: JsonObject = field(default_factory=dict)
 
     @property
     def target(self) -> JobRef | OperationRef | None:
@@ -63,31 +63,31 @@ class StartRecord:
         return OperationRef(vault=vault, operation_id=self.operation) if self.operation else None
 
     def to_dict(self) -> JsonObject:
-        """Return the note as plain JSON."""
+        """Return the record as plain JSON."""
         of_restores = {name: value for name in _OF_RESTORES if (value := getattr(self, name))}
         return {"version": _VERSION, **{name: getattr(self, name) for name in _FIELDS}, **of_restores}
 
     @classmethod
     def from_dict(cls, stored: object) -> StartRecord | None:
-        """Read a note back; None when it has a form that this release does not know."""
+        """Read a record back; None when it has a form that this release does not know."""
         if not isinstance(stored, dict) or stored.get("version") != _VERSION:
             return None
         try:
             of_restores = {name: kind(stored.get(name, kind())) for name, kind in _OF_RESTORES.items()}
-            note = cls(**{name: kind(stored[name]) for name, kind in _FIELDS.items()}, **of_restores)
-            ProtectedItem.parse(note.item)
+            record = cls(**{name: kind(stored[name]) for name, kind in _FIELDS.items()}, **of_restores)
+            ProtectedItem.parse(record.item)
         except (KeyError, TypeError, ValueError):  # a wrong ARM id is a ValueError, too
             return None
-        return note
+        return record
 
 
 _FIELDS: dict[str, Any] = {
-    "item": str, "attempt": str, "since": float, "began": float, "asked": float, "operation": str, "job": str,
-    "started_by": str,
+    "item": str, "attempt": str, "since": float, "attempt_began": float, "requested_at": float,
+    "operation": str, "job": str, "started_by": str,
 }  # fmt: skip
 
 
-_OF_RESTORES: dict[str, Any] = {"mark": str, "point": dict}
+_OF_RESTORES: dict[str, Any] = {"fingerprint": str, "recovery_point": dict}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class Prepared:
     """A request that is ready to be sent, and facts of the recovery point it restores from."""
 
     call: Request
-    point: JsonObject = field(default_factory=dict)
+    recovery_point: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +106,8 @@ class Intent:
     :param attempt: as in :class:`StartRecord`.
     :param now: Unix time.
     :param timeout: seconds the job may take.
-    :param began: Unix time by Azure's clock at which the attempt had begun; None when it begins now.
-    :param is_blind: whether an earlier try may have started a job and left no note.
+    :param attempt_began: Unix time by Azure's clock at which the attempt had begun; None when it begins now.
+    :param is_blind: whether an earlier try may have started a job and left no record.
     :param if_running: what to do about a running job of this kind that began before this attempt.
     :param accept_warnings: as everywhere.
     """
@@ -116,7 +116,7 @@ class Intent:
     attempt: str
     now: float
     timeout: float
-    began: float | None = None
+    attempt_began: float | None = None
     is_blind: bool = False
     if_running: IfRunning = "wait"
     accept_warnings: AcceptWarnings = False
@@ -132,7 +132,7 @@ class Intent:
         return self.now + self.timeout
 
     @property
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         """What tells this intent from another one of the item; empty where all are alike."""
         return ""
 

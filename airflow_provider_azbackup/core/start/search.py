@@ -1,7 +1,7 @@
 """One job for one intent: find the one that was started already, and start one only if there is none.
 
 Azure's requests for a backup and for a restore are not idempotent, so before each one this module looks for
-what an earlier try left behind: its own note, and Azure's list of jobs. Whatever leaves open whether a job
+what an earlier try left behind: its own record, and Azure's list of jobs. Whatever leaves open whether a job
 was started is settled by looking, never by asking again.
 
 A job counts as the task's own only if it began after the first try of this attempt did, by Azure's clock: an
@@ -68,124 +68,130 @@ _MINUTE = 60.0
 _DAY = 24 * 3600.0
 _PAUSES = (5.0, 10.0, 20.0, 40.0)
 
-Remember = Callable[["StartRecord | None"], None]
-Tell = Callable[[str], None]
+Save = Callable[["StartRecord | None"], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartedJob:
     """The job of an intent: itself and the kind of item, since when it is waited for, its end if over.
 
-    One that was left in a crowd has no job yet, but the note of its request. Where another job has to end
+    One that was left in a crowd has no job yet, but the record of its request. Where another job has to end
     first, there is nothing but ``other``. Where Azure has refused the request for now, there is nothing but
-    ``obstacle``, which says why. ``began`` is as in :class:`StartRecord`.
+    ``obstacle``, which says why. ``attempt_began`` is as in :class:`StartRecord`.
     """
 
     ref: JobRef | None
     since: float
-    began: float
+    attempt_began: float
     started_by: StartedBy = "this task"
     kind: str = ""
-    over: Job | None = None
-    note: StartRecord | None = None
-    point: JsonObject = field(default_factory=dict)
+    ended: Job | None = None
+    record: StartRecord | None = None
+    recovery_point: JsonObject = field(default_factory=dict)
     other: Job | None = None
     obstacle: AzureBackupRefusedError | None = None
 
 
 def start_or_adopt(
-    intent: Intent, note: StartRecord | None, *, remember: Remember, tell: Tell, batch_lookup: bool = False
+    intent: Intent, record: StartRecord | None, *, save: Save, log: Log, batch_lookup: bool = False
 ) -> Flow[StartedJob]:
     """Find the job of this intent, or start it. However often it is asked, Azure makes one job.
 
-    :param note: what an earlier try of this task left.
-    :param remember: keeps a note for later tries; None says that there is nothing to remember.
-    :param tell: told in a sentence what is found and done.
+    :param record: what an earlier try of this task left.
+    :param save: keeps a record for later tries; None says that there is nothing to save.
+    :param log: told in a sentence what is found and done.
     :param batch_lookup: whether a machine's accepted backup may be left without its job in a crowd, when many
-        others have begun within a minute. Whoever allows it finds the job by the returned note.
+        others have begun within a minute. Whoever allows it finds the job by the returned record.
     :return: with ``other`` set when that job has to end before this intent can go on, and with ``obstacle``
         set when the item is busy with what no list shows or a limit is reached; then ask again.
     :raises AzureBackupBusyError: when another such job of the item runs and ``if_running`` is ``fail``.
     :raises AzureBackupUnconfirmedStartError: when it stays unknown whether a job was started.
     :raises AzureBackupError: when Azure refused it; then nothing was started.
     """
-    if note and (note.item.casefold() != intent.item.path.casefold() or note.mark != intent.mark):
-        note = None
-    search = _Search(intent, remember, tell, batch_lookup=batch_lookup and intent.item.kind == "vm")
-    if note and (started := (yield from search.follow(search.recall(note)))):
+    if record and not _is_of(record, intent):
+        record = None
+    search = _Search(intent, save, log, batch_lookup=batch_lookup and intent.item.kind == "vm")
+    if record and (started := (yield from search.follow(search.recall(record)))):
         return started
-    fresh = intent.may_start_unseen and note is None and not intent.is_blind
+    fresh = intent.may_start_unseen and record is None and not intent.is_blind
     return (yield from search.follow(search.start(fresh=fresh)))
 
 
-def resume_after_obstacle(intent: Intent, failed: Job, *, remember: Remember, tell: Tell) -> Flow[StartedJob]:
+def resume_after_obstacle(intent: Intent, failed: Job, *, save: Save, log: Log) -> Flow[StartedJob]:
     """Decide how to go on after a job of the intent's kind and item that Azure did not carry out for now.
 
     :param failed: the job, which has an :attr:`~airflow_provider_azbackup.core.model.jobs.Job.obstacle`.
     :return: as :func:`start_or_adopt` does; a job under ``other`` may be over by now.
     :raises AzureBackupBusyError: when the item is busy and ``if_running`` is ``fail``.
     """
-    search = _Search(intent, remember, tell)
+    search = _Search(intent, save, log)
     return (yield from search.follow(search.join(failed)))
+
+
+def _is_of(record: StartRecord, intent: Intent) -> bool:
+    """Return whether a record is about this intent, and not about another item or another restore of it."""
+    same_item = record.item.casefold() == intent.item.path.casefold()
+    return same_item and record.fingerprint == intent.fingerprint
 
 
 class _Search(ResponseClock):
     """The conversations of one intent."""
 
-    def __init__(self, intent: Intent, remember: Remember, tell: Tell, *, batch_lookup: bool = False) -> None:
+    def __init__(self, intent: Intent, save: Save, log: Log, *, batch_lookup: bool = False) -> None:
         super().__init__(intent.now)
         self.batch_lookup = batch_lookup
         self.crowd = 0
         self.intent = intent
-        self.remember = remember
-        self.tell = tell
-        self._began = intent.began
+        self.save = save
+        self.log = log
+        self._attempt_began = intent.attempt_began
 
     @property
-    def began(self) -> float:
+    def attempt_began(self) -> float:
         """Unix time by Azure's clock at which this attempt had certainly begun."""
-        return self.intent.now + _SKEW if self._began is None else self._began
+        return self.intent.now + _SKEW if self._attempt_began is None else self._attempt_began
 
     def observe(self, answer: Answer) -> None:
         """Take the time from one answer; the first that names it shows when the attempt had begun."""
         super().observe(answer)
-        if self._began is None and self.ahead is not None:
+        if self._attempt_began is None and self.ahead is not None:
             since = max(0.0, self.sent_at - self.intent.now)
-            self._began = self.at + self.ahead + _ROUNDING - since
+            self._attempt_began = self.at + self.ahead + _ROUNDING - since
 
     def azure_time(self) -> float:
         """Return Azure's time at the last answer; not later than that when no answer told it."""
         return self.at + (-_SKEW if self.ahead is None else self.ahead)
 
-    def recall(self, note: StartRecord) -> Flow[StartedJob | None]:
-        """Follow a note to the job it speaks of; None when that is none, or is over and will not do."""
-        intent, same = self.intent, note.attempt == self.intent.attempt
+    def recall(self, record: StartRecord) -> Flow[StartedJob | None]:
+        """Follow a record to the job it speaks of; None when that is none, or is over and will not do."""
+        intent, same = self.intent, record.attempt == self.intent.attempt
         if same:
-            self._began = note.began
-        ref = note.target
+            self._attempt_began = record.attempt_began
+        ref = record.target
         if not isinstance(ref, JobRef):
-            ref = yield from self._trace_note(note, ref)
+            ref = yield from self._trace_record(record, ref)
         if ref is None:
             return None
         pause = 0.0
         while True:
             try:
-                job = yield from self._look(ref, note.since, pause)
+                job = yield from self._look(ref, record.since, pause)
             except AzureBackupNotFoundError:
                 # The list may know it all the same, and another one is not to be had back.
-                self.tell(f"Azure does not know job {ref.job_id} any more; looking for it among all jobs")
-                found = (yield from self._trace(note)) if note.asked else None
+                self.log(f"Azure does not know job {ref.job_id} any more; looking for it among all jobs")
+                found = (yield from self._trace(record)) if record.requested_at else None
                 if found is None:
                     return None
                 job, ref = found, found.ref
-            if flaw := (yield from self._flaw(job, note if same else None)):
-                self.tell(f"What an earlier try noted is not believed, because {flaw}: {job}")
-                self._began = intent.began
+            if flaw := (yield from self._flaw(job, record if same else None)):
+                self.log(f"What an earlier try noted is not believed, because {flaw}: {job}")
+                self._attempt_began = intent.attempt_began
                 return None
             if not job.is_being_cancelled or intent.if_running == "wait":
                 break
             # Neither a job to wait for, nor out of the way of another.
-            self.tell(f"This task has started {job}; waiting until it is cancelled")
+            self.log(f"This task has started {job}; waiting until it is cancelled")
             if self.at >= intent.deadline:
                 raise AzureBackupBusyError(f"still being cancelled: {job}", job=job.facts())
             pause = spread_pause(30.0)
@@ -193,23 +199,23 @@ class _Search(ResponseClock):
             whose = "Somebody cancels it" if same else "An earlier attempt of this task started it"
             return self._meet(job, whose)
         if job.is_running or (same and self._is_proven(job)):
-            self.remember(replace(note, job=ref.path))
-            self.tell(f"This task has started it before, so no {intent.noun} is asked for: {job}")
+            self.save(replace(record, job=ref.path))
+            self.log(f"This task has started it before, so no {intent.noun} is asked for: {job}")
             return StartedJob(
                 ref=ref,
-                since=note.since,
-                began=self.began,
-                started_by=note.started_by,
-                over=None if job.is_running else job,
-                point=note.point,
+                since=record.since,
+                attempt_began=self.attempt_began,
+                started_by=record.started_by,
+                ended=None if job.is_running else job,
+                recovery_point=record.recovery_point,
             )
-        self.tell(f"An earlier {job}; this {'retry' if same else 'new attempt'} takes a new {intent.noun}")
+        self.log(f"An earlier {job}; this {'retry' if same else 'new attempt'} takes a new {intent.noun}")
         return None
 
-    def _flaw(self, job: Job, note: StartRecord | None) -> Flow[str]:
+    def _flaw(self, job: Job, record: StartRecord | None) -> Flow[str]:
         """Return why a job cannot be the one that this task has started; an empty string when it can.
 
-        :param note: of this attempt, which speaks of the job; None when it is of an earlier one.
+        :param record: of this attempt, which speaks of the job; None when it is of an earlier one.
         """
         item = self.intent.item
         if job.ref.vault.path.casefold() != item.vault.path.casefold():
@@ -220,8 +226,8 @@ class _Search(ResponseClock):
         names = () if known else (yield from self._names(self.intent.deadline))
         if self._is_ours(job, names) is False:
             return f"it is no {self.intent.noun} of {item.label} of the type that is wanted"
-        adopts = note and note.started_by == "adopted" and self.intent.if_running == "adopt"
-        if note and not adopts and job.began < (note.asked or note.began) - _SECOND:
+        adopts = record and record.started_by == "adopted" and self.intent.if_running == "adopt"
+        if record and not adopts and job.began < (record.requested_at or record.attempt_began) - _SECOND:
             return f"it began at {job.start_time}, before this attempt asked for it"
         return ""
 
@@ -235,7 +241,7 @@ class _Search(ResponseClock):
         ready: Prepared | None = None
         busy_pauses = chain((15.0,), repeat(60.0))
         # A task that has waited already asks less often.
-        busy_limit = BUSY_LIMIT if intent.began is None else _MINUTE
+        busy_limit = BUSY_LIMIT if intent.attempt_began is None else _MINUTE
         # Nothing of ours can be running then, and Azure refuses a second backup beside another's: a list that
         # cannot be had now, because all reads are used up, need not hold up the first request.
         blind = intent.now if fresh else intent.deadline
@@ -257,27 +263,29 @@ class _Search(ResponseClock):
                 item=item.path,
                 attempt=intent.attempt,
                 since=intent.now,
-                began=self.began,
-                asked=asked,
-                mark=intent.mark,
-                point=ready.point,
+                attempt_began=self.attempt_began,
+                requested_at=asked,
+                fingerprint=intent.fingerprint,
+                recovery_point=ready.recovery_point,
             )
             accepted: StartRecord | None = None
-            self.remember(asking)
+            self.save(asking)
             try:
                 call = replace(ready.call.delayed(asked - self.azure_time()), once=True)
                 operation = yield from start_job(item, call, intent.noun)
-                accepted = replace(asking, operation=operation.operation_id, began=self.began)
-                self.remember(accepted)
-                self.tell(
+                accepted = replace(asking, operation=operation.operation_id, attempt_began=self.attempt_began)
+                self.save(accepted)
+                self.log(
                     f"Azure accepted the {intent.noun} of {item.label} as operation {operation.operation_id}"
                 )
                 if self.batch_lookup and self.crowd >= BATCH_FROM:
-                    return StartedJob(ref=None, since=intent.now, began=self.began, note=accepted)
+                    return StartedJob(
+                        ref=None, since=intent.now, attempt_began=self.attempt_began, record=accepted
+                    )
                 ref = yield from wait_for_operation(operation, intent.noun)
             except (AzureBackupBusyError, AzureBackupLimitError) as error:
                 # What is in the way may be what a request of unknown fate has started.
-                self.remember(asking if sent else None)
+                self.save(asking if sent else None)
                 is_busy = isinstance(error, AzureBackupBusyError)
                 if is_busy and intent.if_running == "fail":
                     raise
@@ -288,29 +296,33 @@ class _Search(ResponseClock):
                 if not is_busy or is_long or self.at - busy_since >= busy_limit:
                     return self._later(error)
                 # It may not be in the list yet, and one that has just ended is in nobody's way.
-                self.tell(f"{error}. Looking for that {intent.noun}")
+                self.log(f"{error}. Looking for that {intent.noun}")
                 asked = asked if sent else 0.0
             except AzureBackupUnconfirmedStartError as error:
                 sent += 1
-                self.tell(f"{error} Looking for {SETTLED:g} s whether it was")
-                asking = replace(asking, began=self.began)
+                self.log(f"{error} Looking for {SETTLED:g} s whether it was")
+                asking = replace(asking, attempt_began=self.attempt_began)
                 found = yield from self._settle(asking, error)
                 if found:
-                    self.remember(replace(asking, job=found.ref.path, started_by="found"))
-                    self.tell(f"One {intent.noun} began after the request was sent: {found}")
-                    return self._take(found, "found", ready.point)
+                    self.save(replace(asking, job=found.ref.path, started_by="found"))
+                    self.log(f"One {intent.noun} began after the request was sent: {found}")
+                    return self._take(found, "found", ready.recovery_point)
                 if accepted or sent >= SENDS:
                     raise
-                self.tell(f"No {intent.noun} of {item.label} was started; asking again")
+                self.log(f"No {intent.noun} of {item.label} was started; asking again")
                 pause = 0.0
             except AzureBackupError:
-                self.remember(None)  # refused, so there is nothing to find
+                self.save(None)  # refused, so there is nothing to find
                 raise
             else:
-                self.remember(replace(accepted, job=ref.path))
-                self.tell(f"The {intent.noun} of {item.label} is job {ref.job_id}")
+                self.save(replace(accepted, job=ref.path))
+                self.log(f"The {intent.noun} of {item.label} is job {ref.job_id}")
                 return StartedJob(
-                    ref=ref, since=intent.now, began=self.began, kind=item.kind, point=ready.point
+                    ref=ref,
+                    since=intent.now,
+                    attempt_began=self.attempt_began,
+                    kind=item.kind,
+                    recovery_point=ready.recovery_point,
                 )
 
     def _seen_running(self, until: float, pause: float, *, fresh: bool, any_type: bool) -> Flow[Job | None]:
@@ -320,7 +332,7 @@ class _Search(ResponseClock):
         except AzureBackupTransientError as error:
             if not fresh:
                 raise
-            self.tell(
+            self.log(
                 f"Cannot see whether a {self.intent.noun} of {self.intent.item.label} is running: {error}"
             )
             self.crowd = BATCH_FROM
@@ -330,7 +342,7 @@ class _Search(ResponseClock):
         """Return Azure's time at which to send the request, so that no older job can be taken for its job."""
         if self.ahead is None:
             return self.azure_time()
-        return max(self.azure_time(), self.began + _SECOND)
+        return max(self.azure_time(), self.attempt_began + _SECOND)
 
     def running(self, until: float, pause: float = 0.0, *, any_type: bool = False) -> Flow[Job | None]:
         """Return the running job of the item that began last.
@@ -352,7 +364,7 @@ class _Search(ResponseClock):
         :raises AzureBackupBusyError: when the item is busy and ``if_running`` is ``fail``.
         """
         obstacle = failed.obstacle or AzureBackupBusyError(f"{failed} failed", job=failed.facts())
-        self.remember(None)
+        self.save(None)
         if isinstance(obstacle, AzureBackupLimitError):
             return self._later(obstacle)
         if self.intent.if_running == "fail":
@@ -360,12 +372,14 @@ class _Search(ResponseClock):
         other = yield from self._beside(failed)
         if other is None:
             return self._later(obstacle)
-        self.tell(f"{failed} failed because of another one")
+        self.log(f"{failed} failed because of another one")
         return self._meet(other)
 
     def _later(self, obstacle: AzureBackupRefusedError) -> StartedJob:
         """Return that Azure has refused this intent for now."""
-        return StartedJob(ref=None, since=self.intent.now, began=self.began, obstacle=obstacle)
+        return StartedJob(
+            ref=None, since=self.intent.now, attempt_began=self.attempt_began, obstacle=obstacle
+        )
 
     def _beside(self, failed: Job) -> Flow[Job | None]:
         """Return the job of the item that was running when ``failed`` began; a list may show it late."""
@@ -393,55 +407,59 @@ class _Search(ResponseClock):
                 f"there is a {what}, and if_running is 'fail': {job}. {whose}", job=job.facts()
             )
         fits = not job.is_being_cancelled and intent.fits(job) is not False
-        young = job.began >= self.began
+        young = job.began >= self.attempt_began
         if fits and (young or intent.if_running == "adopt"):
-            when = "after this attempt" if young else f"{self.began - job.began:.0f} s before this attempt"
-            self.tell(f"There is a {what}, {when}, so no other is asked for: {job}")
+            when = (
+                "after this attempt"
+                if young
+                else f"{self.attempt_began - job.began:.0f} s before this attempt"
+            )
+            self.log(f"There is a {what}, {when}, so no other is asked for: {job}")
             started_by: StartedBy = "found" if young else "adopted"
-            self.remember(
+            self.save(
                 StartRecord(
                     item=intent.item.path,
                     attempt=intent.attempt,
                     since=intent.now,
-                    began=self.began,
+                    attempt_began=self.attempt_began,
                     job=job.ref.path,
                     started_by=started_by,
-                    mark=intent.mark,
+                    fingerprint=intent.fingerprint,
                 )
             )
             return self._take(job, started_by)
-        self.tell(
+        self.log(
             f"There is a {what}: {job}. {whose}, and it may lack what the tasks before this one have done. "
             f"Waiting for its end; then this task starts its own {intent.noun}"
         )
-        return StartedJob(ref=None, since=intent.now, began=self.began, other=job)
+        return StartedJob(ref=None, since=intent.now, attempt_began=self.attempt_began, other=job)
 
     def _take(self, job: Job, started_by: StartedBy, point: JsonObject | None = None) -> StartedJob:
         return StartedJob(
             ref=job.ref,
             since=self.intent.now,
-            began=self.began,
+            attempt_began=self.attempt_began,
             started_by=started_by,
-            over=None if job.is_running else job,
-            point=point or {},
+            ended=None if job.is_running else job,
+            recovery_point=point or {},
         )
 
-    def _trace_note(self, note: StartRecord, operation: OperationRef | None) -> Flow[JobRef | None]:
+    def _trace_record(self, record: StartRecord, operation: OperationRef | None) -> Flow[JobRef | None]:
         """Find the job of a try that broke off before it knew one."""
         if operation:
-            self.tell(
-                f"An earlier try ended after Azure had accepted operation {note.operation}; following it"
+            self.log(
+                f"An earlier try ended after Azure had accepted operation {record.operation}; following it"
             )
             try:
                 return (yield from wait_for_operation(operation, self.intent.noun))
             except (AzureBackupRefusedError, AzureBackupTransientError):
                 return None
             except AzureBackupUnconfirmedStartError as error:
-                self.tell(str(error))
-        self.tell(
+                self.log(str(error))
+        self.log(
             f"An earlier try ended while it asked for a {self.intent.noun}; checking whether one was started"
         )
-        job = yield from self._trace(note)
+        job = yield from self._trace(record)
         return job.ref if job else None
 
     def _settle(self, asking: StartRecord, doubt: AzureBackupError) -> Flow[Job | None]:
@@ -452,19 +470,19 @@ class _Search(ResponseClock):
                 f"{doubt} Looking for it failed, too: {error}", status=doubt.status
             ) from None
 
-    def _trace(self, note: StartRecord) -> Flow[Job | None]:
+    def _trace(self, record: StartRecord) -> Flow[Job | None]:
         """Return the first job of the item that began since a request, running or over.
 
-        :param note: of the request. While it is not long ago, a job may still come to light.
+        :param record: of the request. While it is not long ago, a job may still come to light.
         """
-        asked = note.asked
+        asked = record.requested_at
         began, pause, pauses = self.at, 0.0, chain(_PAUSES, repeat(_PAUSES[-1]))
         while True:
             found, unclear = yield from self._find(
                 partial(self._began_since, asked, pause), self.intent.deadline, pause, asked - _SECOND
             )
             # Only where no answer named a time: then nothing shows what was first, the attempt or the job.
-            early = [job for job in found if job.began < note.began - _ROUNDING]
+            early = [job for job in found if job.began < record.attempt_began - _ROUNDING]
             if found := [job for job in found if job not in early]:
                 return min(found, key=attrgetter("began"))
             long_ago = self.azure_time() - asked >= SETTLED + 2 * _SKEW

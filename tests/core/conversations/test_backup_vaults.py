@@ -484,7 +484,7 @@ def secure(
 ) -> Any:
     asked: list[Request] = []
     kept: list[StartRecord | None] = []
-    flow = start_or_adopt(wanted, note, remember=kept.append, tell=lambda _: None)
+    flow = start_or_adopt(wanted, note, save=kept.append, log=lambda _: None)
     played = play(flow, *answers, then=then, calls=asked)
     return played.result, asked, kept
 
@@ -528,12 +528,14 @@ def test_a_lost_answer_is_settled_by_looking_for_the_instances_own_job() -> None
 def test_a_note_leads_back_to_the_backup_it_speaks_of() -> None:
     running = answered(200, in_list(startTime=at(-50)))
     attempt = intent().attempt
-    kept = StartRecord(item=DISK.path, attempt=attempt, since=START - 60, began=START - 60, job=JOB.path)
+    kept = StartRecord(
+        item=DISK.path, attempt=attempt, since=START - 60, attempt_began=START - 60, job=JOB.path
+    )
     note = StartRecord.from_dict(kept.to_dict())
     found, asked, _ = secure(intent(), note, running)
     assert (found.ref, found.started_by, found.since) == (JOB, "this task", START - 60)
     assert [call.path for call in asked] == [JOB.path]
-    behind = replace(kept, asked=START - 55, operation=OPERATION.operation_id, job="")
+    behind = replace(kept, requested_at=START - 55, operation=OPERATION.operation_id, job="")
     answers = (ok("vault_operation_succeeded"), running)
     found, asked, _ = secure(intent(), behind, *answers)
     assert found.ref == JOB
@@ -542,7 +544,7 @@ def test_a_note_leads_back_to_the_backup_it_speaks_of() -> None:
 
 def test_an_instance_that_is_not_protected_leaves_no_note_behind() -> None:
     kept: list[StartRecord | None] = []
-    flow = start_or_adopt(intent(), None, remember=kept.append, tell=lambda _: None)
+    flow = start_or_adopt(intent(), None, save=kept.append, log=lambda _: None)
     stopped = answered(200, {"properties": {"currentProtectionState": "ProtectionStopped"}})
     with pytest.raises(AzureBackupRefusedError):
         play(flow, listed(), stopped, answered(400))

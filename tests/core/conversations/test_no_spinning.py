@@ -144,8 +144,8 @@ INTENT = BackupIntent(
 VALUES: dict[str, Any] = {
     **{"vault": VAULT, "item": ITEM, "instance": DISK, "ref": JOB, "job": a_job(), "failed": a_job()},
     **{"call": requests.get_job(JOB), "first": requests.list_jobs(VAULT), "name": "shop-vm", "body": BODY},
-    **{"request": BODY, "intent": INTENT, "note": None, "subject": matching.JobMatcher.of_machine(ITEM)},
-    **{"remember": lambda note: None, "tell": lambda text: None, "notice": lambda job, fault: None},
+    **{"request": BODY, "intent": INTENT, "record": None, "subject": matching.JobMatcher.of_machine(ITEM)},
+    **{"save": lambda record: None, "log": lambda text: None, "notice": lambda job, fault: None},
     **{"make": lambda: get_job(JOB), "flow": None, "now": START, "since": START, "after": START - 600},
     **{"until": START + 600, "deadline": START + 600, "seconds": 5.0, "poll_interval": 60.0},
     **{"point": RecoveryPoint(item=ITEM, point_id="1"), "point_id": "1", "min_tier": "HardenedRP"},
@@ -209,13 +209,15 @@ def test_a_start_does_not_repeat_a_preparation_that_asks_nothing(
             return raising(error)()
 
     intent = Unprepared(**vars(INTENT))
-    left = StartRecord(item=ITEM.path, attempt="1", since=START, began=START, asked=START) if note else None
+    left = (
+        StartRecord(item=ITEM.path, attempt="1", since=START, attempt_began=START, requested_at=START)
+        if note
+        else None
+    )
     for fresh in (intent, replace(intent, if_running="adopt"), replace(intent, if_running="fail")):
         hold(
             "start_or_adopt",
-            lambda fresh=fresh: start_or_adopt(
-                fresh, left, remember=lambda note: None, tell=lambda text: None
-            ),
+            lambda fresh=fresh: start_or_adopt(fresh, left, save=lambda note: None, log=lambda text: None),
             answer,
         )
 

@@ -569,12 +569,12 @@ def test_a_restore_is_validated_with_the_request_that_is_then_ready() -> None:
         requests.validate_restore(DISK, request),
         requests.get_operation(OPERATION),
     ]
-    assert request["recoveryPointId"] == played.result.point["recovery_point_id"] == "2"
+    assert request["recoveryPointId"] == played.result.recovery_point["recovery_point_id"] == "2"
     assert request["restoreTargetInfo"]["restoreLocation"] == "westeurope"
 
 
 def test_a_validation_that_is_answered_at_once_is_followed_no_further() -> None:
-    assert prepared(INSTANCE, listed(point("1", 1)), answered(200, {})).result.point
+    assert prepared(INSTANCE, listed(point("1", 1)), answered(200, {})).result.recovery_point
 
 
 def test_the_region_may_be_the_authors_or_else_the_vaults() -> None:
@@ -604,7 +604,7 @@ def test_the_recovery_point_is_chosen_as_everywhere(options: dict[str, Any], nam
 def test_one_that_is_named_is_asked_for(name: str) -> None:
     played = prepared(INSTANCE, answered(200, point("7", 7)), answered(200), recovery_point=name)
     assert played.calls[1] == requests.get_recovery_point(DISK, "7")
-    assert played.result.point["arm_id"] == f"{DISK.path}/recoveryPoints/7"
+    assert played.result.recovery_point["arm_id"] == f"{DISK.path}/recoveryPoints/7"
 
 
 def test_one_of_another_instance_is_refused_before_anything_is_asked() -> None:
@@ -661,7 +661,7 @@ def test_blobs_go_back_to_a_moment_that_is_kept() -> None:
     assert played.calls[1].body == {"sourceDataStoreType": "OperationalStore"}
     assert played.calls[1].path == f"{DISK.path}/findRestorableTimeRanges"
     assert played.result.call.body["recoveryPointTime"] == "2026-09-21T13:30:00.0000000Z"
-    found = played.result.point
+    found = played.result.recovery_point
     assert (found["recovery_point_id"], found["arm_id"]) == (None, None)
     assert found["time"] == "2026-09-21T13:30:00+00:00"
 
@@ -704,7 +704,7 @@ def test_a_body_that_names_a_moment_keeps_it() -> None:
     raw = {"objectType": "X", "recoveryPointTime": "2026-09-21T13:30:00.0000000Z"}
     played = prepared(answered(200), restore_to=None, request=raw)
     assert played.result.call.body == raw
-    assert played.result.point["time"] == "2026-09-21T13:30:00+00:00"
+    assert played.result.recovery_point["time"] == "2026-09-21T13:30:00+00:00"
 
 
 @pytest.mark.parametrize("own", [{"recoveryPointId": "7"}, {"recoveryPointTime": "2026-09-21T13:30:00Z"}])
@@ -812,7 +812,7 @@ def test_a_restore_is_looked_for_then_validated_then_sent() -> None:
     ]
     assert (played.result.ref, played.result.kind) == (JOB, "backupinstance")
     assert notes[-1] is not None
-    assert notes[-1].point["recovery_point_id"] == "1"
+    assert notes[-1].recovery_point["recovery_point_id"] == "1"
 
 
 def test_faults_of_a_validation_are_waited_out_and_it_is_asked_for_again() -> None:

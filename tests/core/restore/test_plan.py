@@ -58,7 +58,7 @@ def prepared(*answers: Any, item: Any = ITEM, **options: Any) -> Any:
 
 
 def chosen(points: Response, **options: Any) -> str:
-    return str(prepared(points, SOURCE, **options).result.point["recovery_point_id"])
+    return str(prepared(points, SOURCE, **options).result.recovery_point["recovery_point_id"])
 
 
 def test_the_newest_is_taken_however_the_list_is_ordered() -> None:
@@ -184,7 +184,7 @@ def test_a_database_over_itself_needs_no_more_than_the_recovery_point() -> None:
     one["properties"] = {"recoveryPointTimeInUTC": "2026-09-01T22:00:00Z", "type": "Full"}
     played = prepared(listed(one), item=SQL, restore_to=original_database())
     assert len(played.calls) == 1
-    assert played.result.point["backup_type"] == "Full"
+    assert played.result.recovery_point["backup_type"] == "Full"
 
 
 LOGS = {
@@ -207,7 +207,7 @@ def test_a_point_in_time_is_one_that_the_logs_reach(moment: str) -> None:
     played = prepared(listed(LOGS), item=SQL, restore_to=original_database(), point_in_time=moment)
     assert played.calls == [requests.list_recovery_points(SQL, query_type="Log")]
     assert played.result.call.path.endswith("/recoveryPoints/DefaultRangeRecoveryPoint/restore")
-    assert datetime.fromisoformat(played.result.point["time"]) == datetime.fromisoformat(moment)
+    assert datetime.fromisoformat(played.result.recovery_point["time"]) == datetime.fromisoformat(moment)
 
 
 @pytest.mark.parametrize(
@@ -244,15 +244,15 @@ def an_intent(**changes: Any) -> RestoreIntent:
     )
 
 
-def a_note(intent: RestoreIntent, **changes: Any) -> StartRecord:
+def a_record(intent: RestoreIntent, **changes: Any) -> StartRecord:
     """What a try leaves behind that has started a restore."""
     return StartRecord(
         item=intent.item.path,
         attempt=intent.attempt,
         since=START,
-        began=START - 60,
+        attempt_began=START - 60,
         job=JOB.path,
-        mark=intent.mark,
+        fingerprint=intent.fingerprint,
         **changes,
     )
 
@@ -273,9 +273,7 @@ def a_job(operation: str = "Restore", status: str = "InProgress", **properties: 
 
 def secure(intent: RestoreIntent, *answers: Any, note: StartRecord | None = None, **options: Any) -> Any:
     notes: list[StartRecord | None] = []
-    played = play(
-        start_or_adopt(intent, note, remember=notes.append, tell=lambda _: None), *answers, **options
-    )
+    played = play(start_or_adopt(intent, note, save=notes.append, log=lambda _: None), *answers, **options)
     return played, notes
 
 
@@ -287,9 +285,13 @@ def test_a_restore_is_looked_for_then_prepared_then_sent() -> None:
     assert [call.method for call in played.calls] == ["GET", "GET", "GET", "POST", "GET"]
     started: StartedJob = played.result
     assert (started.ref, started.started_by) == (JOB, "this task")
-    assert started.point["recovery_point_id"] == "1"
+    assert started.recovery_point["recovery_point_id"] == "1"
     assert notes[-1] is not None
-    assert (notes[-1].job, notes[-1].point, notes[-1].mark) == (JOB.path, started.point, an_intent().mark)
+    assert (notes[-1].job, notes[-1].recovery_point, notes[-1].fingerprint) == (
+        JOB.path,
+        started.recovery_point,
+        an_intent().fingerprint,
+    )
 
 
 @pytest.mark.parametrize("word", ["Restore", "Restore (Full)", "Restore (Invalid)", "RestoreWithRehydrate"])
@@ -301,7 +303,7 @@ def test_a_running_restore_of_somebody_else_is_in_the_way(word: str) -> None:
 
 def test_a_running_restore_of_somebody_else_is_adopted_where_the_author_says_so() -> None:
     played, _ = secure(an_intent(if_running="adopt"), listed(a_job()))
-    assert (played.result.ref, played.result.started_by, played.result.point) == (JOB, "adopted", {})
+    assert (played.result.ref, played.result.started_by, played.result.recovery_point) == (JOB, "adopted", {})
 
 
 def test_a_running_restore_of_somebody_else_has_to_end_first_where_the_author_says_so() -> None:
@@ -332,7 +334,7 @@ def test_a_restore_is_not_started_unseen() -> None:
     ids=["another target", "another point", "another moment", "a body"],
 )
 def test_a_note_of_another_restore_is_not_followed(other: dict[str, Any]) -> None:
-    note = a_note(an_intent())
+    note = a_record(an_intent())
     changed = an_intent(options=other)
     with pytest.raises(AzureBackupBusyError):
         secure(changed, listed(a_job()), note=note)
@@ -341,21 +343,27 @@ def test_a_note_of_another_restore_is_not_followed(other: dict[str, Any]) -> Non
 
 
 def test_a_note_outlives_its_way_through_the_store() -> None:
-    note = a_note(an_intent(), point={"recovery_point_id": "1"})
+    note = a_record(an_intent(), recovery_point={"recovery_point_id": "1"})
     assert StartRecord.from_dict(note.to_dict()) == note
 
 
 def test_the_note_of_a_backup_holds_nothing_of_restores() -> None:
     note = StartRecord(
-        item=ITEM.path, attempt="a", since=1.0, began=1.5, asked=2.0, operation="o", job=JOB.path
+        item=ITEM.path,
+        attempt="a",
+        since=1.0,
+        attempt_began=1.5,
+        requested_at=2.0,
+        operation="o",
+        job=JOB.path,
     )
     assert note.to_dict() == {
         "version": 2,
         "item": ITEM.path,
         "attempt": "a",
         "since": 1.0,
-        "began": 1.5,
-        "asked": 2.0,
+        "attempt_began": 1.5,
+        "requested_at": 2.0,
         "operation": "o",
         "job": JOB.path,
         "started_by": "this task",
@@ -364,7 +372,7 @@ def test_the_note_of_a_backup_holds_nothing_of_restores() -> None:
 
 @pytest.mark.parametrize("point_", ["x", 5, [1]])
 def test_a_note_with_a_recovery_point_of_another_form_is_not_understood(point_: Any) -> None:
-    assert StartRecord.from_dict({**a_note(an_intent()).to_dict(), "point": point_}) is None
+    assert StartRecord.from_dict({**a_record(an_intent()).to_dict(), "recovery_point": point_}) is None
 
 
 @pytest.mark.parametrize("account", ["shop", "staging", "stranger"])
@@ -402,11 +410,11 @@ def test_one_that_azure_speaks_against_is_passed_over_and_the_facts_say_why(
     flaw: dict[str, Any], told: str, as_of: str | None
 ) -> None:
     points = listed(point("9", 9, **flaw), point("1", 1))
-    taken = prepared(points, SOURCE, as_of=as_of).result.point
+    taken = prepared(points, SOURCE, as_of=as_of).result.recovery_point
     assert taken["recovery_point_id"] == "1"
     (why,) = taken["passed_over"]
     assert "point 9 of" in why and told in why
-    assert "passed_over" not in prepared(listed(point("1", 1)), SOURCE).result.point
+    assert "passed_over" not in prepared(listed(point("1", 1)), SOURCE).result.recovery_point
     with pytest.raises(AzureBackupNotFoundError, match=told):
         prepared(listed(point("9", 9, **flaw)), as_of=as_of)
 

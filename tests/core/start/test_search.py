@@ -149,30 +149,30 @@ class Azure:
 
 @dataclass
 class Try:
-    """One worker's try: its intent, and the notes it leaves. ``breaks`` kills it at its n-th note."""
+    """One worker's try: its intent, and the records it leaves. ``breaks`` kills it at its n-th record."""
 
     intent: BackupIntent
-    notes: list[StartRecord | None] = field(default_factory=list)
+    records: list[StartRecord | None] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     breaks: int = 0
     kept: bool = True
 
-    def secure(self, azure: Azure, note: StartRecord | None = None) -> StartedJob:
+    def secure(self, azure: Azure, record: StartRecord | None = None) -> StartedJob:
         found: StartedJob = azure.hold(
-            start_or_adopt(self.intent, note, remember=self.remember, tell=self.told.append)
+            start_or_adopt(self.intent, record, save=self.remember, log=self.told.append)
         )
         return found
 
-    def remember(self, note: StartRecord | None) -> None:
-        dies = len(self.notes) + 1 == self.breaks
+    def remember(self, record: StartRecord | None) -> None:
+        dies = len(self.records) + 1 == self.breaks
         if self.kept or not dies:
-            self.notes.append(note)
+            self.records.append(record)
         if dies:
             raise WorkerDiedError
 
     @property
-    def note(self) -> StartRecord | None:
-        return self.notes[-1] if self.notes else None
+    def record(self) -> StartRecord | None:
+        return self.records[-1] if self.records else None
 
 
 class WorkerDiedError(BaseException):
@@ -188,35 +188,35 @@ def a_try(item: ProtectedItem = ITEM, *, backup_type: str = "Full", **changes: A
     )
 
 
-def a_note(**changes: Any) -> StartRecord:
+def a_record(**changes: Any) -> StartRecord:
     return StartRecord(
         **{
             "item": ITEM.path,
             "attempt": ATTEMPT,
             "since": ASKED,
-            "began": ASKED - 2,
-            "asked": ASKED,
+            "attempt_began": ASKED - 2,
+            "requested_at": ASKED,
             **changes,
         }
     )
 
 
-JOB_NOTE = a_note(operation=OPERATION.operation_id, job=JOB.path)
-OPERATION_NOTE = a_note(operation=OPERATION.operation_id)
-ASKED_NOTE = a_note()
+JOB_RECORD = a_record(operation=OPERATION.operation_id, job=JOB.path)
+OPERATION_RECORD = a_record(operation=OPERATION.operation_id)
+ASKED_RECORD = a_record()
 OLD_NAMED = answered(200, {"status": "Succeeded", "properties": {"jobId": OLD}})
 
 
 OTHERWISE = pytest.mark.parametrize("if_running", ["adopt", "fail"])
 
-# --- what a note is worth: note x job x attempt
+# --- what a record is worth: record x job x attempt
 
 
-def a_past(note: StartRecord, state: dict[str, Any]) -> dict[str, Any]:
-    """What Azure shows of a note's backup."""
-    if note.job:
+def a_past(record: StartRecord, state: dict[str, Any]) -> dict[str, Any]:
+    """What Azure shows of a record's backup."""
+    if record.job:
         return {}
-    return {"operations": [OLD_NAMED, NAMED]} if note.operation else {"lists": [listed(state), NONE]}
+    return {"operations": [OLD_NAMED, NAMED]} if record.operation else {"lists": [listed(state), NONE]}
 
 
 ENDS: dict[str, tuple[dict[str, Any], bool, bool]] = {
@@ -237,29 +237,31 @@ ENDS: dict[str, tuple[dict[str, Any], bool, bool]] = {
 }
 
 
-@pytest.mark.parametrize("note", [JOB_NOTE, OPERATION_NOTE, ASKED_NOTE], ids=["job", "operation", "asked"])
+@pytest.mark.parametrize(
+    "record", [JOB_RECORD, OPERATION_RECORD, ASKED_RECORD], ids=["job", "operation", "asked"]
+)
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("same", [True, False], ids=["retry", "Clear"])
-def test_a_note_is_followed_to_its_job_and_that_decides(note: StartRecord, end: str, same: bool) -> None:
+def test_a_note_is_followed_to_its_job_and_that_decides(record: StartRecord, end: str, same: bool) -> None:
     state, in_retry, in_clear = ENDS[end]
     asks = not (in_retry if same else in_clear)
-    past = a_past(note, state)
-    if not asks:  # then nothing is asked but what became of the note
+    past = a_past(record, state)
+    if not asks:  # then nothing is asked but what became of the record
         past = {kind: script[:1] for kind, script in past.items()}
     azure = Azure(looks=[answered(200, state)], **past)
     this = a_try(attempt=ATTEMPT if same else CLEAR)
-    started = this.secure(azure, note)
+    started = this.secure(azure, record)
     assert len(azure.asked("posts")) == asks
     if not same and in_clear:
         assert started.other is not None
-        assert (started.ref, started.other.ref, this.notes) == (None, JOB, [])
+        assert (started.ref, started.other.ref, this.records) == (None, JOB, [])
         return
     assert (started.other, started.started_by) == (None, "this task")
     assert started.ref == (NEW_JOB if asks else JOB)
-    assert (started.over is not None) is (end == "completed" and same)
+    assert (started.ended is not None) is (end == "completed" and same)
     assert started.since == (START if asks else ASKED)
-    assert this.note is not None
-    assert (this.note.job, this.note.attempt, this.note.since) == (
+    assert this.record is not None
+    assert (this.record.job, this.record.attempt, this.record.since) == (
         started.ref.path,
         this.intent.attempt,
         started.since,
@@ -269,38 +271,38 @@ def test_a_note_is_followed_to_its_job_and_that_decides(note: StartRecord, end: 
 @pytest.mark.parametrize("accept", [True, False])
 def test_a_retry_passes_a_backup_with_warnings_only_where_these_are_accepted(accept: bool) -> None:
     azure = Azure(looks=[look("CompletedWithWarnings")])
-    assert a_try(accept_warnings=accept).secure(azure, JOB_NOTE).ref == (JOB if accept else NEW_JOB)
+    assert a_try(accept_warnings=accept).secure(azure, JOB_RECORD).ref == (JOB if accept else NEW_JOB)
 
 
 def test_a_clear_that_adopts_a_running_backup_passes_it_on_as_adopted() -> None:
     clear = a_try(attempt=CLEAR, if_running="adopt")
-    started = clear.secure(Azure(looks=[look()]), JOB_NOTE)
+    started = clear.secure(Azure(looks=[look()]), JOB_RECORD)
     assert (started.ref, started.started_by, started.since) == (JOB, "adopted", START)
     assert "996 s before this attempt" in " ".join(clear.told)
     retry = a_try(attempt=CLEAR, if_running="adopt")
-    again = retry.secure(Azure(looks=[look("Completed")]), clear.note)
-    assert again.over is not None
-    assert (again.started_by, again.began) == ("adopted", started.began)
+    again = retry.secure(Azure(looks=[look("Completed")]), clear.record)
+    assert again.ended is not None
+    assert (again.started_by, again.attempt_began) == ("adopted", started.attempt_began)
 
 
 def test_a_clear_is_refused_a_running_backup_of_an_earlier_attempt_where_the_author_says_so() -> None:
     clear = a_try(attempt=CLEAR, if_running="fail")
     azure = Azure(looks=[look()])
     with pytest.raises(AzureBackupBusyError, match="An earlier attempt of this task started it"):
-        clear.secure(azure, JOB_NOTE)
-    assert (azure.asked("posts"), clear.notes) == ([], [])
+        clear.secure(azure, JOB_RECORD)
+    assert (azure.asked("posts"), clear.records) == ([], [])
 
 
 def test_a_job_that_azure_has_forgotten_is_followed_by_a_new_backup() -> None:
     azure = Azure(looks=[GONE])
-    started = a_try().secure(azure, JOB_NOTE)
+    started = a_try().secure(azure, JOB_RECORD)
     assert (started.ref, len(azure.asked("posts"))) == (NEW_JOB, 1)
     assert 40 <= azure.at - START < 120
 
 
 def test_a_404_that_passes_is_no_reason_for_a_new_backup() -> None:
     azure = Azure(looks=[GONE, GONE, look()])
-    assert a_try().secure(azure, JOB_NOTE).ref == JOB
+    assert a_try().secure(azure, JOB_RECORD).ref == JOB
     assert azure.asked("posts") == []
 
 
@@ -309,7 +311,7 @@ def test_a_404_that_passes_is_no_reason_for_a_new_backup() -> None:
 def test_a_job_that_azure_denies_and_lists_counts_as_the_list_shows_it(end: str, same: bool) -> None:
     state, in_retry, in_clear = ENDS[end]
     azure = Azure(looks=[GONE], lists=[listed(state)])
-    started = a_try(attempt=ATTEMPT if same else CLEAR).secure(azure, JOB_NOTE)
+    started = a_try(attempt=ATTEMPT if same else CLEAR).secure(azure, JOB_RECORD)
     if not same and in_clear:
         assert started.other is not None
         assert (started.other.ref, azure.asked("posts")) == (JOB, [])
@@ -320,25 +322,25 @@ def test_a_job_that_azure_denies_and_lists_counts_as_the_list_shows_it(end: str,
 
 def test_an_adopted_job_that_azure_denies_is_not_looked_for_among_those_that_began_later() -> None:
     azure = Azure(looks=[GONE], lists=[listed(a_job("Completed", OTHER))])
-    assert a_try().secure(azure, a_note(asked=0.0, job=JOB.path)).ref.job_id == NEW
+    assert a_try().secure(azure, a_record(requested_at=0.0, job=JOB.path)).ref.job_id == NEW
 
 
 @OTHERWISE
 def test_a_job_that_is_being_cancelled_is_waited_for_and_then_replaced(if_running: IfRunning) -> None:
     azure = Azure(looks=[look("Cancelling"), look("Cancelling"), look("Cancelled")])
-    assert a_try(if_running=if_running).secure(azure, JOB_NOTE).ref == NEW_JOB
+    assert a_try(if_running=if_running).secure(azure, JOB_RECORD).ref == NEW_JOB
     assert azure.at - START >= 50
 
 
 @OTHERWISE
 def test_a_job_that_completes_in_spite_of_its_cancellation_is_good_enough(if_running: IfRunning) -> None:
     azure = Azure(looks=[look("Cancelling"), look("Completed")])
-    assert a_try(if_running=if_running).secure(azure, JOB_NOTE).over is not None
+    assert a_try(if_running=if_running).secure(azure, JOB_RECORD).ended is not None
 
 
 def test_the_end_of_a_job_that_is_being_cancelled_is_left_to_the_caller_to_wait_for() -> None:
     azure, this = Azure(looks=[look("Cancelling")]), a_try()
-    started = this.secure(azure, JOB_NOTE)
+    started = this.secure(azure, JOB_RECORD)
     assert started.other is not None
     assert (started.ref, started.other.ref, azure.asked("posts")) == (None, JOB, [])
     assert "Somebody cancels it" in this.told[-1]
@@ -347,40 +349,42 @@ def test_the_end_of_a_job_that_is_being_cancelled_is_left_to_the_caller_to_wait_
 def test_a_job_that_is_being_cancelled_for_ever_is_in_the_way_until_the_deadline() -> None:
     azure = Azure(looks=[look("Cancelling")])
     with pytest.raises(AzureBackupBusyError, match="still being cancelled") as busy:
-        a_try(timeout=600.0, if_running="adopt").secure(azure, JOB_NOTE)
+        a_try(timeout=600.0, if_running="adopt").secure(azure, JOB_RECORD)
     assert busy.value.job is not None
     assert 600 <= azure.at - START < 640
 
 
 def test_a_note_outlives_an_outage_of_half_an_hour() -> None:
     azure = Azure(looks=[*[LOST] * 30, look()])
-    assert a_try().secure(azure, JOB_NOTE).ref == JOB
+    assert a_try().secure(azure, JOB_RECORD).ref == JOB
 
 
 def test_a_note_that_this_identity_may_not_follow_starts_no_second_backup() -> None:
     azure = Azure(looks=[answered(403, {"error": {"code": "AuthorizationFailed", "message": "no"}})])
     this = a_try()
     with pytest.raises(AzureBackupAuthError):
-        this.secure(azure, JOB_NOTE)
-    assert (azure.asked("posts"), this.notes) == ([], [])
+        this.secure(azure, JOB_RECORD)
+    assert (azure.asked("posts"), this.records) == ([], [])
 
 
-# --- notes that are of no use
+# --- records that are of no use
 
 
-@pytest.mark.parametrize("note", [JOB_NOTE, OPERATION_NOTE, ASKED_NOTE], ids=["job", "operation", "asked"])
-def test_the_note_of_another_item_is_not_followed(note: StartRecord) -> None:
+@pytest.mark.parametrize(
+    "record", [JOB_RECORD, OPERATION_RECORD, ASKED_RECORD], ids=["job", "operation", "asked"]
+)
+def test_the_note_of_another_item_is_not_followed(record: StartRecord) -> None:
     azure = Azure()
-    other = replace(note, item=ITEM.path.replace("shop-vm", "web-vm"))
+    other = replace(record, item=ITEM.path.replace("shop-vm", "web-vm"))
     this = a_try()
     assert this.secure(azure, other).ref.job_id == NEW
     assert azure.asked("looks") == []
-    assert [kept.item for kept in this.notes if kept] == [ITEM.path] * 3
+    assert [kept.item for kept in this.records if kept] == [ITEM.path] * 3
 
 
 def test_the_case_of_an_arm_id_makes_no_other_item() -> None:
     azure = Azure(looks=[look()])
-    assert a_try().secure(azure, replace(JOB_NOTE, item=ITEM.path.upper())).ref == JOB
+    assert a_try().secure(azure, replace(JOB_RECORD, item=ITEM.path.upper())).ref == JOB
 
 
 @pytest.mark.parametrize(
@@ -390,25 +394,25 @@ def test_the_case_of_an_arm_id_makes_no_other_item() -> None:
         "yes",
         [],
         {},
-        {**JOB_NOTE.to_dict(), "version": 1},
-        {**JOB_NOTE.to_dict(), "version": 3},
-        {name: value for name, value in JOB_NOTE.to_dict().items() if name != "attempt"},
-        {**JOB_NOTE.to_dict(), "began": "at night"},
-        {**JOB_NOTE.to_dict(), "since": None},
-        {**JOB_NOTE.to_dict(), "asked": []},
+        {**JOB_RECORD.to_dict(), "version": 1},
+        {**JOB_RECORD.to_dict(), "version": 3},
+        {name: value for name, value in JOB_RECORD.to_dict().items() if name != "attempt"},
+        {**JOB_RECORD.to_dict(), "attempt_began": "at night"},
+        {**JOB_RECORD.to_dict(), "since": None},
+        {**JOB_RECORD.to_dict(), "requested_at": []},
     ],
 )
 def test_what_is_no_note_of_this_release_is_none(stored: object) -> None:
     assert StartRecord.from_dict(stored) is None
 
 
-@pytest.mark.parametrize("note", [JOB_NOTE, OPERATION_NOTE, ASKED_NOTE])
-def test_a_note_is_plain_json_and_comes_back_as_it_was(note: StartRecord) -> None:
-    assert StartRecord.from_dict(json.loads(json.dumps(note.to_dict()))) == note
+@pytest.mark.parametrize("record", [JOB_RECORD, OPERATION_RECORD, ASKED_RECORD])
+def test_a_note_is_plain_json_and_comes_back_as_it_was(record: StartRecord) -> None:
+    assert StartRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
 
 
 def test_a_note_with_words_of_a_later_release_can_still_be_read() -> None:
-    assert StartRecord.from_dict({**JOB_NOTE.to_dict(), "mood": "good"}) == JOB_NOTE
+    assert StartRecord.from_dict({**JOB_RECORD.to_dict(), "mood": "good"}) == JOB_RECORD
 
 
 # --- where a try can break off
@@ -418,7 +422,7 @@ def test_a_note_with_words_of_a_later_release_can_still_be_read() -> None:
 SENT = START + 3
 NEW_RUNS = look(job_id=NEW, began=SENT + 1)
 BREAKS: dict[str, tuple[int, bool, dict[str, Any], int]] = {
-    # where: the n-th note, whether it was kept, what Azure has by the next try, requests of that
+    # where: the n-th record, whether it was kept, what Azure has by the next try, requests of that
     "before anything": (1, False, {}, 1),
     "with the intent noted, before the request": (1, True, {}, 1),
     "with the request sent, before its answer": (
@@ -447,7 +451,7 @@ def test_wherever_a_try_breaks_off_the_next_one_makes_no_second_backup(where: st
     with pytest.raises(WorkerDiedError):
         first.secure(Azure())
     azure = Azure(at=START + 60, **then)
-    started = a_try(now=START + 60, attempt=ATTEMPT if same else CLEAR).secure(azure, first.note)
+    started = a_try(now=START + 60, attempt=ATTEMPT if same else CLEAR).secure(azure, first.record)
     assert len(azure.asked("posts")) == requests
     if same or requests:
         assert (started.ref, started.other) == (NEW_JOB, None)
@@ -459,7 +463,7 @@ def test_wherever_a_try_breaks_off_the_next_one_makes_no_second_backup(where: st
 def test_a_note_is_written_before_the_request_and_after_each_answer() -> None:
     this = a_try()
     this.secure(Azure())
-    assert [(bool(note.operation), bool(note.job)) for note in this.notes if note] == [
+    assert [(bool(record.operation), bool(record.job)) for record in this.records if record] == [
         (False, False),
         (True, False),
         (True, True),
@@ -475,26 +479,26 @@ def test_no_request_is_sent_whose_note_cannot_be_kept() -> None:
 
 def test_a_note_without_an_answer_is_searched_for_three_minutes_when_it_is_fresh() -> None:
     azure = Azure()
-    note = a_note(asked=START - 2)
-    assert a_try().secure(azure, note).ref == NEW_JOB
+    record = a_record(requested_at=START - 2)
+    assert a_try().secure(azure, record).ref == NEW_JOB
     assert 180 <= azure.at - START < 200
 
 
 def test_a_note_without_an_answer_is_looked_up_once_when_it_is_old() -> None:
     azure = Azure()
-    a_try().secure(azure, ASKED_NOTE)
+    a_try().secure(azure, ASKED_RECORD)
     assert azure.at - START < 10
 
 
 def test_an_operation_that_failed_was_no_backup() -> None:
     failed = answered(200, {"status": "Failed", "error": {"code": "X", "message": "no agent"}})
     azure = Azure(operations=[failed, NAMED])
-    assert a_try().secure(azure, OPERATION_NOTE).ref.job_id == NEW
+    assert a_try().secure(azure, OPERATION_RECORD).ref.job_id == NEW
 
 
 def test_an_operation_that_azure_has_forgotten_is_looked_for_in_the_list() -> None:
     azure = Azure(operations=[GONE], lists=[listed(a_job())], looks=[look()])
-    assert a_try().secure(azure, OPERATION_NOTE).ref == JOB
+    assert a_try().secure(azure, OPERATION_RECORD).ref == JOB
 
 
 # --- which running backup is one of the item: machines and shares
@@ -643,8 +647,8 @@ def test_a_lost_start_of_a_database_is_settled_or_left_open_but_never_guessed(la
     ):
         this.secure(azure)
     assert len(azure.asked("posts")) == (1 if ours is None else SENDS)
-    assert this.note is not None
-    assert this.note.asked
+    assert this.record is not None
+    assert this.record.requested_at
 
 
 def test_a_bare_label_is_looked_at_again_until_azure_completes_it() -> None:
@@ -688,7 +692,7 @@ def test_a_later_start_waits_for_the_list_because_a_backup_of_its_own_may_run(
         lists=[LOST, answered(503), answered(429, retry_after="324"), listed(a_job(began=START - 60))],
         looks=[look("Failed")],
     )
-    started = a_try(**changes).secure(azure, None if changes else JOB_NOTE)
+    started = a_try(**changes).secure(azure, None if changes else JOB_RECORD)
     if changes:
         assert started.other is not None
     else:  # it began after the first try of this attempt
@@ -723,7 +727,7 @@ def test_a_running_backup_is_refused_where_the_author_says_so(is_blind: bool, be
     with pytest.raises(AzureBackupBusyError, match="if_running is 'fail'") as busy:
         this.secure(azure)
     assert busy.value.job is not None
-    assert (azure.asked("posts"), this.notes) == ([], [])
+    assert (azure.asked("posts"), this.records) == ([], [])
 
 
 @pytest.mark.parametrize("is_blind", [False, True], ids=["first try", "no store"])
@@ -732,8 +736,8 @@ def test_a_backup_that_began_before_the_attempt_has_to_end_first(is_blind: bool,
     azure, this = Azure(lists=[listed(a_job(began=START - 3600 * hours))]), a_try(is_blind=is_blind)
     started = this.secure(azure)
     assert started.other is not None
-    assert (started.ref, started.other.ref, started.over, azure.asked("posts")) == (None, JOB, None, [])
-    assert (this.notes, len(this.told)) == ([], 1)
+    assert (started.ref, started.other.ref, started.ended, azure.asked("posts")) == (None, JOB, None, [])
+    assert (this.records, len(this.told)) == ([], 1)
     assert JOB.job_id in this.told[0]
     assert "Waiting for its end" in this.told[0]
 
@@ -743,8 +747,8 @@ def test_a_backup_that_began_before_the_attempt_is_adopted_where_the_author_says
     started = this.secure(Azure(lists=[listed(a_job(began=START - 9000))]))
     assert (started.ref, started.started_by, started.since) == (JOB, "adopted", START)
     assert "9001 s before this attempt" in this.told[0]
-    assert this.note is not None
-    assert (this.note.job, this.note.started_by) == (JOB.path, "adopted")
+    assert this.record is not None
+    assert (this.record.job, this.record.started_by) == (JOB.path, "adopted")
 
 
 @pytest.mark.parametrize("if_running", ["wait", "adopt"])
@@ -757,8 +761,8 @@ def test_a_backup_that_began_after_the_attempt_by_azures_clock_is_as_good_as_its
     this = a_try(if_running=if_running, is_blind=True)
     started = this.secure(azure)
     assert (started.ref, started.started_by, azure.asked("posts")) == (JOB, "found", [])
-    assert this.note is not None
-    assert this.note.started_by == "found"
+    assert this.record is not None
+    assert this.record.started_by == "found"
 
 
 @pytest.mark.parametrize("ahead", [-600.0, 600.0])
@@ -777,46 +781,50 @@ def test_the_start_of_an_attempt_is_kept_over_a_wait_for_another_backup() -> Non
     """The beginning that the caller hands back counts, not that of the look after the wait."""
     began = START - 4000.0
     young = Azure(lists=[listed(a_job(began=began + 5))])
-    assert a_try(began=began).secure(young).started_by == "found"
+    assert a_try(attempt_began=began).secure(young).started_by == "found"
     old = Azure(lists=[listed(a_job(began=began - 5))])
-    assert a_try(began=began).secure(old).other is not None
+    assert a_try(attempt_began=began).secure(old).other is not None
 
 
 def test_a_request_is_sent_when_no_older_backup_can_be_in_its_window() -> None:
     azure, this = Azure(), a_try()
     this.secure(azure)
     assert azure.asked("posts")[0].after >= 2
-    note = this.notes[0]
-    assert note is not None
-    assert note.asked >= note.began + 2
+    record = this.records[0]
+    assert record is not None
+    assert record.requested_at >= record.attempt_began + 2
 
 
 FLAWS: dict[str, tuple[StartRecord, dict[str, Any], str]] = {
     "of another vault": (
-        replace(JOB_NOTE, job=JOB.path.replace(VAULT.name, "day-vault")),
+        replace(JOB_RECORD, job=JOB.path.replace(VAULT.name, "day-vault")),
         a_job(),
         "is of vault",
     ),
     "of another VM": (
-        JOB_NOTE,
+        JOB_RECORD,
         a_job(item="web-vm", containerName="iaasvmcontainerv2;apps-rg;web-vm"),
         "no backup of",
     ),
     "of a VM of the name in another group": (
-        JOB_NOTE,
+        JOB_RECORD,
         a_job(containerName="iaasvmcontainerv2;other-rg;shop-vm"),
         "no backup of",
     ),
-    "a restore": (JOB_NOTE, a_job("Completed", operation="Restore"), "is no backup"),
-    "a deletion": (JOB_NOTE, a_job("Completed", operation="DeleteBackupData"), "is no backup"),
-    "from before the request": (JOB_NOTE, a_job("Completed", began=ASKED - 60), "before this attempt asked"),
+    "a restore": (JOB_RECORD, a_job("Completed", operation="Restore"), "is no backup"),
+    "a deletion": (JOB_RECORD, a_job("Completed", operation="DeleteBackupData"), "is no backup"),
+    "from before the request": (
+        JOB_RECORD,
+        a_job("Completed", began=ASKED - 60),
+        "before this attempt asked",
+    ),
     "adopted where nothing is to be": (
-        replace(JOB_NOTE, asked=0.0, started_by="adopted"),
+        replace(JOB_RECORD, requested_at=0.0, started_by="adopted"),
         a_job("Completed", began=ASKED - 60),
         "before this attempt asked",
     ),
     "from before the attempt": (
-        replace(JOB_NOTE, asked=0.0, started_by="found"),
+        replace(JOB_RECORD, requested_at=0.0, started_by="found"),
         a_job(began=ASKED - 60),
         "before this attempt asked",
     ),
@@ -825,9 +833,9 @@ FLAWS: dict[str, tuple[StartRecord, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("flaw", FLAWS)
 def test_a_note_that_cannot_be_of_this_attempts_backup_is_not_believed(flaw: str) -> None:
-    note, job, why = FLAWS[flaw]
+    record, job, why = FLAWS[flaw]
     azure, this = Azure(looks=[answered(200, job)]), a_try()
-    assert this.secure(azure, note).ref == NEW_JOB
+    assert this.secure(azure, record).ref == NEW_JOB
     assert len(azure.asked("posts")) == 1
     assert "not believed" in this.told[0]
     assert why in this.told[0]
@@ -835,9 +843,9 @@ def test_a_note_that_cannot_be_of_this_attempts_backup_is_not_believed(flaw: str
 
 @pytest.mark.parametrize("flaw", FLAWS)
 def test_a_search_goes_on_after_a_note_that_is_not_believed(flaw: str) -> None:
-    note, job, _ = FLAWS[flaw]
+    record, job, _ = FLAWS[flaw]
     azure = Azure(looks=[answered(200, job)], lists=[listed(a_job(job_id=OTHER, began=START - 60))])
-    other = a_try().secure(azure, note).other
+    other = a_try().secure(azure, record).other
     assert other is not None
     assert (other.ref.job_id, azure.asked("posts")) == (OTHER, [])
 
@@ -848,7 +856,7 @@ FAILED = parse_job(JobRef(vault=VAULT, job_id=NEW), a_job("Failed", NEW, began=S
 def the_other(*lists: Response, if_running: IfRunning = "wait") -> str | None:
     assert FAILED is not None
     this = a_try(if_running=if_running)
-    flow = resume_after_obstacle(this.intent, FAILED, remember=this.remember, tell=this.told.append)
+    flow = resume_after_obstacle(this.intent, FAILED, save=this.remember, log=this.told.append)
     try:
         found: StartedJob = Azure(lists=lists).hold(flow)
     except AzureBackupBusyError as error:
@@ -917,7 +925,7 @@ def test_what_a_busy_item_is_busy_with_has_to_end_first(form: dict[str, Any]) ->
     this = a_try()
     other = this.secure(azure).other
     assert other is not None
-    assert (other.ref.job_id, this.note, len(azure.asked("posts"))) == (OTHER, None, 1)
+    assert (other.ref.job_id, this.record, len(azure.asked("posts"))) == (OTHER, None, 1)
 
 
 @BUSY_FORMS
@@ -927,8 +935,8 @@ def test_what_a_busy_item_is_busy_with_is_adopted_where_the_author_says_so(form:
     started = this.secure(azure)
     assert started.ref is not None
     assert (started.ref.job_id, started.started_by) == (OTHER, "adopted")
-    assert this.note is not None
-    assert this.note.job.endswith(OTHER)
+    assert this.record is not None
+    assert this.record.job.endswith(OTHER)
     assert len(azure.asked("posts")) == 1
 
 
@@ -950,7 +958,7 @@ def test_a_busy_item_is_refused_where_the_author_says_so_and_nothing_is_remember
     azure, this = Azure(**form), a_try(if_running="fail")
     with pytest.raises(AzureBackupBusyError):
         this.secure(azure)
-    assert (len(azure.asked("posts")), this.note) == (1, None)
+    assert (len(azure.asked("posts")), this.record) == (1, None)
 
 
 @BUSY_FORMS
@@ -974,7 +982,7 @@ def test_an_item_that_is_busy_with_what_nobody_sees_is_left_for_later_within_min
     assert (started.ref, started.other) == (None, None)
     assert BUSY_LIMIT <= azure.at - START < 2 * BUSY_LIMIT
     assert len(azure.asked("posts")) < 30
-    assert this.note is None
+    assert this.record is None
 
 
 # --- a request whose answer was lost
@@ -995,8 +1003,8 @@ def test_a_lost_request_is_looked_for_and_its_backup_taken(loss: Answer, if_runn
     started = this.secure(azure)
     assert (started.ref, started.since, len(azure.asked("posts"))) == (JOB, START, 1)
     assert started.started_by == "found"
-    assert this.note is not None
-    assert this.note.job == JOB.path
+    assert this.record is not None
+    assert this.record.job == JOB.path
 
 
 @LOSSES
@@ -1014,8 +1022,8 @@ def test_a_request_is_sent_three_times_at_most_and_the_next_try_knows(loss: Answ
         this.secure(azure)
     assert len(azure.asked("posts")) == SENDS == 3
     assert azure.at - START < 700
-    assert this.note is not None
-    assert this.note.target is None
+    assert this.record is not None
+    assert this.record.target is None
 
 
 def test_a_lost_request_is_looked_for_through_an_outage_before_it_is_sent_again() -> None:
@@ -1030,7 +1038,7 @@ def test_a_lost_request_that_azure_will_not_show_is_reported_and_not_sent_again(
     with pytest.raises(AzureBackupUnconfirmedStartError, match=r"may be running.*Looking for it failed"):
         this.secure(azure)
     assert len(azure.asked("posts")) == 1
-    assert this.note is not None
+    assert this.record is not None
 
 
 @BUSY_FORMS
@@ -1041,9 +1049,9 @@ def test_an_item_that_is_busy_behind_a_lost_request_may_be_so_with_our_own_backu
     first = a_try(if_running="fail")
     with pytest.raises(AzureBackupBusyError):
         first.secure(Azure(**script))
-    assert first.note is not None
+    assert first.record is not None
     late = Azure(at=START + 600, lists=[listed(a_job(began=START + 5))], looks=[look(began=START + 5)])
-    assert a_try(if_running="fail", now=START + 600).secure(late, first.note).ref == JOB
+    assert a_try(if_running="fail", now=START + 600).secure(late, first.record).ref == JOB
     assert late.asked("posts") == []
 
 
@@ -1053,15 +1061,15 @@ def test_an_accepted_backup_whose_job_nobody_sees_is_reported_and_not_sent_again
     with pytest.raises(AzureBackupUnconfirmedStartError, match="without naming a job"):
         this.secure(azure)
     assert len(azure.asked("posts")) == 1
-    assert this.note is not None
-    assert this.note.operation == OPERATION.operation_id
+    assert this.record is not None
+    assert this.record.operation == OPERATION.operation_id
 
 
 def test_a_request_that_never_left_is_not_looked_for() -> None:
     azure, this = Azure(posts=[UNSENT]), a_try()
     with pytest.raises(AzureBackupTransientError, match=r"no backup of .* was started"):
         this.secure(azure)
-    assert (len(azure.asked("lists")), this.note) == (1, None)
+    assert (len(azure.asked("lists")), this.record) == (1, None)
 
 
 @pytest.mark.parametrize("refusal", [answered(400), answered(403), answered(404)])
@@ -1069,7 +1077,7 @@ def test_a_refusal_leaves_nothing_to_look_for(refusal: Response) -> None:
     azure, this = Azure(posts=[refusal]), a_try()
     with pytest.raises(AzureBackupError):
         this.secure(azure)
-    assert (len(azure.asked("posts")), this.note) == (1, None)
+    assert (len(azure.asked("posts")), this.record) == (1, None)
 
 
 def test_an_operation_that_failed_is_told_and_leaves_nothing_to_look_for() -> None:
@@ -1077,7 +1085,7 @@ def test_an_operation_that_failed_is_told_and_leaves_nothing_to_look_for() -> No
     this = a_try()
     with pytest.raises(AzureBackupRefusedError, match="no agent"):
         this.secure(Azure(operations=[failed]))
-    assert this.note is None
+    assert this.record is None
 
 
 # --- whose clock
@@ -1097,8 +1105,8 @@ def test_a_lost_backup_is_found_whatever_the_clock_of_the_worker_says(ahead: flo
     azure = Azure(posts=[LOST], ahead=ahead, lists=[NONE, listed(a_job(began=START + ahead + 3))])
     this = lose_and_settle(azure)
     assert len(azure.asked("posts")) == 1
-    assert this.notes[0] is not None
-    assert 2 <= this.notes[0].asked - (START + ahead) <= 4
+    assert this.records[0] is not None
+    assert 2 <= this.records[0].requested_at - (START + ahead) <= 4
 
 
 @AHEAD
@@ -1148,11 +1156,11 @@ def test_where_azure_names_no_time_a_backup_is_taken_that_surely_began_after_the
 
 @pytest.mark.parametrize("off", [-600.0, 600.0])
 def test_the_clock_of_the_next_worker_may_be_off_by_minutes_too(off: float) -> None:
-    note = a_note(asked=START - 30)  # by Azure's clock
+    record = a_record(requested_at=START - 30)  # by Azure's clock
     azure = Azure(
         ahead=-off, at=START + off, lists=[listed(a_job(began=START - 27))], looks=[look(began=START - 27)]
     )
-    assert a_try(now=START + off).secure(azure, note).ref == JOB
+    assert a_try(now=START + off).secure(azure, record).ref == JOB
 
 
 def test_seconds_of_azures_own_rounding_hide_no_backup() -> None:
