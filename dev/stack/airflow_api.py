@@ -165,7 +165,7 @@ class AirflowApi:
                 return task
         raise LookupError(f"{run.dag_id} has no task {task_id}[{map_index}] in {run.run_id}")
 
-    def changes(self, run: Run, *, timeout: float, every: float = 0.5) -> Iterator[Task]:
+    def changes(self, run: Run, *, timeout: float, every: float = 1.0) -> Iterator[Task]:
         """Yield each task whenever its state is seen to have changed, until the run has ended.
 
         :param timeout: seconds of a quiet machine after which waiting is an error.
@@ -196,7 +196,7 @@ class AirflowApi:
 
         :raises TimeoutError: when it is not in time, or the run ended without it.
         """
-        for task in self.changes(run, timeout=timeout, every=0.2):
+        for task in self.changes(run, timeout=timeout, every=0.5):
             if (task.task_id, task.state) == (task_id, state):
                 return task
         raise TimeoutError(f"{run.dag_id} ended and {task_id} was never seen {state}")

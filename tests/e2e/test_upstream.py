@@ -67,7 +67,7 @@ class Story:
         while not condition(tasks := self.tasks()):
             self.airflow.check()
             assert not limit.is_over, {name: task.state for name, task in tasks.items()}
-            time.sleep(0.5)
+            time.sleep(1)
         return tasks
 
     def until_over(self) -> dict[str, Task]:

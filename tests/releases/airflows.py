@@ -14,7 +14,7 @@ from typing import Self
 from dev.release.releases import environment
 from dev.stack.airflow_api import AirflowApiError, Json, Task
 from dev.stack.pace import Limit
-from dev.stack.stack import ONE_MACHINE, PARTS, PASSWORD, PROCESSES, USER, Stack, StackError
+from dev.stack.stack import ONE_MACHINE, PARTS, PASSWORD, PROCESSES, USER, Stack, StackError, program
 
 SETTINGS = {
     # What happened to a task while it runs is noticed after seconds, not after half a minute.
@@ -43,7 +43,7 @@ class OldStack(Stack):
         self.release = release
         self.ended = ended
         python = environment(release)
-        self.airflow = (str(python), "-m", "airflow")
+        self.python = str(python)
         # Airflow starts some of its own processes by name.
         self.env["PATH"] = f"{python.parent}:{self.env['PATH']}"
 
@@ -62,7 +62,7 @@ class OldStack(Stack):
 
     def cli(self, *arguments: str) -> str:
         done = subprocess.run(
-            [*self.airflow, *arguments],
+            [self.python, "-m", "airflow", *arguments],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -79,7 +79,7 @@ class OldStack(Stack):
     def start(self, kind: str, *, name: str = "") -> subprocess.Popen[bytes]:
         with (self.home / f"{kind}.log").open("ab") as log:
             self._processes[kind] = process = subprocess.Popen(
-                [*self.airflow, *self.processes[kind]],
+                [self.python, *program(kind), *self.processes[kind]],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

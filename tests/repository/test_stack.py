@@ -14,6 +14,7 @@ import psutil
 import psycopg2
 import pytest
 
+from dev.stack import preloaded
 from dev.stack.broker import Broker, BrokerError, server
 from dev.stack.postgres import Postgres
 from dev.stack.stack import end
@@ -110,3 +111,9 @@ def test_a_broker_answers_who_has_its_password_and_leaves_nothing_behind() -> No
             assert password not in " ".join(process.info["cmdline"] or ())
     assert not broker.answers(password)
     assert not broker.directory.exists()
+
+
+def test_our_modules_that_are_imported_for_forked_processes_exist() -> None:
+    ours = [name for name in preloaded.MODULES if name.startswith("airflow_provider_azbackup")]
+    assert ours
+    assert [name for name in ours if find_spec(name) is None] == []

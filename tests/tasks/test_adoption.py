@@ -91,7 +91,9 @@ def _nothing_is_cancelled(azure: Emulator) -> Iterator[None]:
 
 
 def back_up(item: str = "vm-good", **arguments: Any) -> Callable[[], AzureBackupOperator]:
-    return lambda: AzureBackupOperator(task_id="backup", protected_item=item, **arguments)
+    # Every look costs a request, and none of them matters here but the last.
+    options = {"poll_interval": 300.0, **arguments}
+    return lambda: AzureBackupOperator(task_id="backup", protected_item=item, **options)
 
 
 def an_instance(store: bool = True, **options: Any) -> TaskInstance:
