@@ -498,7 +498,7 @@ class AzureBackupHook(_Target, BaseHook):
                 poll_interval=poll_interval,
                 deadline=deadline,
                 since=clock.current().now(),
-                notice=Story(self.log).tell,
+                on_read=Story(self.log).tell,
                 wait_until=wait_until,
             )
         )
@@ -571,7 +571,7 @@ class AzureBackupHook(_Target, BaseHook):
 
         Source: https://learn.microsoft.com/rest/api/backup/backup-status/get
         """
-        return self._play(items.protection_of(vm_id, region))
+        return self._play(items.get_backup_status(vm_id, region))
 
     def check_job(
         self, job: Job, protected_item: str | None, *, action: Action, elsewhere: str = "", after: float = 0.0
@@ -869,7 +869,7 @@ class AzureBackupAsyncHook(_Target):
 
     async def backup_status(self, vm_id: str, region: str) -> BackupStatus:
         """Return whether a machine is protected, as :meth:`AzureBackupHook.backup_status` does."""
-        return await self._play(items.protection_of(vm_id, region))
+        return await self._play(items.get_backup_status(vm_id, region))
 
     async def list_recovery_points(
         self, protected_item: str | ProtectedItem, **wanted: Unpack[requests.RecoveryPointFilter]
@@ -913,7 +913,7 @@ class AzureBackupAsyncHook(_Target):
         poll_interval: float = 60.0,
         deadline: float,
         since: float,
-        notice: jobs.OnLook,
+        on_read: jobs.OnRead,
         first_pause: float = 0.0,
     ) -> Job:
         """Look at a job until it is over and return it, however it ended.
@@ -922,7 +922,7 @@ class AzureBackupAsyncHook(_Target):
         :param poll_interval: seconds between looks.
         :param deadline: Unix time of the last look.
         :param since: Unix time the wait began, before any restart of the triggerer.
-        :param notice: told after each look.
+        :param on_read: called after each read.
         :param first_pause: seconds to let pass before the first look.
         :raises AzureBackupTimeoutError: when it still runs at the deadline.
         """
@@ -932,7 +932,7 @@ class AzureBackupAsyncHook(_Target):
                 poll_interval=poll_interval,
                 deadline=deadline,
                 since=since,
-                notice=notice,
+                on_read=on_read,
                 first_pause=first_pause,
             )
         )
@@ -953,7 +953,7 @@ class AzureBackupAsyncHook(_Target):
         since = clock.current().now()
         story = Story(log)
         job = await self.watch_job(
-            job_id, poll_interval=poll_interval, deadline=since + timeout, since=since, notice=story.tell
+            job_id, poll_interval=poll_interval, deadline=since + timeout, since=since, on_read=story.tell
         )
         is_proven(job, accept_warnings=accept_warnings)
         return job

@@ -453,11 +453,11 @@ class AzureBackupOperator(StartOperator):
 
     def _check_kind(self, item: ProtectedItem) -> None:
         """Refuse to ask of an item what its backups never are, before any is started."""
-        if self.wait_until == "snapshot" and item.kind != "vm":
+        if self.wait_until == "snapshot" and item.workload != "vm":
             raise AzureBackupConfigError(
                 f"wait_until='snapshot' is for virtual machines, and {item.label} is none; use 'completion'"
             )
-        if self.min_consistency and item.kind not in ("vm", "azurefileshare"):
+        if self.min_consistency and item.workload not in ("vm", "azurefileshare"):
             raise AzureBackupConfigError(
                 f"min_consistency is for VMs and file shares, and {item.label} is neither: Azure reports no "
                 f"consistency of it. Drop min_consistency"

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger
     from airflow.triggers.shared_stream import SharedStreamProducer
 
-    from airflow_provider_azbackup.core.conversations.jobs import OnLook
+    from airflow_provider_azbackup.core.conversations.jobs import OnRead
     from airflow_provider_azbackup.core.model.jobs import Job
     from airflow_provider_azbackup.core.model.validation import WaitUntil
     from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
@@ -245,7 +245,7 @@ class _Watch(_Trigger):
         await log.written()
         return event.to_dict()
 
-    async def _see(self, poller: Poller, notice: OnLook, now: float) -> Job:
+    async def _see(self, poller: Poller, on_read: OnRead, now: float) -> Job:
         """Return the job that ends the wait."""
         raise NotImplementedError
 
@@ -313,7 +313,7 @@ class AzureBackupJobTrigger(_Watch):
             },
         )
 
-    async def _see(self, poller: Poller, notice: OnLook, now: float) -> Job:
+    async def _see(self, poller: Poller, on_read: OnRead, now: float) -> Job:
         from airflow_provider_azbackup.core.model.resources import JobRef
 
         # Counted from the start of the wait: a restart need not wait again. However late it is, and however
@@ -325,7 +325,7 @@ class AzureBackupJobTrigger(_Watch):
             poll_interval=self.poll_interval,
             deadline=self.deadline,
             since=self.since,
-            notice=notice,
+            on_read=on_read,
             # Some of it has passed if the connection could not be read at once.
             first_pause=max(0.0, now + pause - clock.current().now()),
             wait_until=self.wait_until,
@@ -396,7 +396,7 @@ class AzureBackupFreshnessTrigger(_Watch):
             },
         )
 
-    async def _see(self, poller: Poller, notice: OnLook, now: float) -> Job:
+    async def _see(self, poller: Poller, on_read: OnRead, now: float) -> Job:
         from airflow_provider_azbackup.core.conversations.matching import JobMatcher
         from airflow_provider_azbackup.core.model.jobs import Outcome
 
@@ -412,7 +412,7 @@ class AzureBackupFreshnessTrigger(_Watch):
             raise AzureBackupTimeoutError(
                 f"the wait is over after {clock.current().now() - self.since:.0f} s"
             )
-        notice(job, None)
+        on_read(job, None)
         if job.outcome is Outcome.SUCCEEDED:
             return job
         # Of another end a list may leave the reasons out, and of what runs it shows no phases.
@@ -421,7 +421,7 @@ class AzureBackupFreshnessTrigger(_Watch):
             poll_interval=self.poll_interval,
             deadline=self.deadline,
             since=self.since,
-            notice=notice,
+            on_read=on_read,
             first_pause=0.0,
             wait_until=self.wait_until,
         )
@@ -474,7 +474,7 @@ class AzureBackupTierTrigger(_Watch):
             },
         )
 
-    async def _see(self, poller: Poller, notice: OnLook, now: float) -> Job:
+    async def _see(self, poller: Poller, on_read: OnRead, now: float) -> Job:
         from airflow_provider_azbackup.core.model.resources import JobRef
         from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
 
@@ -487,7 +487,7 @@ class AzureBackupTierTrigger(_Watch):
             poll_interval=60.0,
             deadline=max(self.deadline, clock.current().now()) + LEAST_PAUSE,
             since=now,
-            notice=notice,
+            on_read=on_read,
             first_pause=0.0,
         )
 

@@ -274,7 +274,7 @@ def hold(flow: Flow[Any], heard: list[Any]) -> tuple[Any, list[float]]:
     try:
         call = next(flow)
         for answer in cycle(heard):
-            at += call.after
+            at += call.delay
             times.append(at)
             assert len(times) < 3_000, "it never comes to an end"
             call = flow.send(replace(answer, at=at))
@@ -355,7 +355,7 @@ def ends_with_a_job_or_an_error(intent: Intent, heard: list[Any], note: StartRec
 @given(heard=HEARD)
 def test_whatever_is_heard_of_a_job_ends_its_wait_with_a_job_or_a_clear_error(heard: list[Any]) -> None:
     came, times = hold(
-        wait_for_job(JOB_REF, poll_interval=60, deadline=START + 7200, since=START, notice=lambda *_: None),
+        wait_for_job(JOB_REF, poll_interval=60, deadline=START + 7200, since=START, on_read=lambda *_: None),
         heard,
     )
     assert isinstance(came, AzureBackupError) or came.outcome is not Outcome.SUCCEEDED or proves(heard)

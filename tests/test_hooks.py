@@ -56,7 +56,7 @@ def test_a_name_or_a_share_leads_to_the_one_item_meant(
     azure: Emulator, call: Call, name: str, kind: str
 ) -> None:
     item = call("resolve_protected_item", name)
-    assert item.kind == kind
+    assert item.workload == kind
     assert item.path in {each.path for each in azure.service.world.items}
 
 
@@ -352,7 +352,7 @@ async def test_watching_on_the_loop_can_let_one_interval_pass_first(azure: Emula
             poll_interval=100,
             deadline=began + 600,
             since=began,
-            notice=lambda job, fault: seen.append((job, fault)),
+            on_read=lambda job, fault: seen.append((job, fault)),
             first_pause=100,
         )
     assert 100 <= clock.waits[0] <= 115

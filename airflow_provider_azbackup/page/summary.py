@@ -159,9 +159,9 @@ def _names_of(found: FoundItem) -> Iterable[_Name]:
     item = found.item
     if isinstance(item, BackupInstance):
         return [(item.path.casefold(), "")]
-    if item.kind == "vm":
+    if item.workload == "vm":
         return [(item.container.partition(";")[2].casefold(), "")]
-    if item.kind == "azurefileshare":
+    if item.workload == "azurefileshare":
         return [(item.container.rpartition(";")[2].casefold(), found.friendly_name.casefold())]
     return [("", name) for name in names_in_jobs(found)]
 
@@ -169,7 +169,7 @@ def _names_of(found: FoundItem) -> Iterable[_Name]:
 def _is_of(job: Job, found: FoundItem) -> bool:
     if isinstance(found.item, BackupInstance):
         return job.owner.casefold() == found.item.path.casefold()
-    if found.item.kind == "vm":
+    if found.item.workload == "vm":
         return is_of_vm(job, found.item)
     return shows_names_of(job, found)
 

@@ -331,8 +331,8 @@ class SyncDriver(_Versions):
         try:
             call = next(flow)
             while True:
-                if call.after:
-                    clock.current().sleep(call.after)
+                if call.delay:
+                    clock.current().sleep(call.delay)
                 call = flow.send(self._send(call, retry))
         except StopIteration as end:
             result: T = end.value
@@ -409,8 +409,8 @@ class AsyncDriver(_Versions):
         try:
             call = next(flow)
             while True:
-                if call.after:
-                    await clock.current().pause(call.after)
+                if call.delay:
+                    await clock.current().pause(call.delay)
                 call = flow.send(await self.answer(call))
         except StopIteration as end:
             result: T = end.value
@@ -490,7 +490,7 @@ def identity_of(credential: TokenCredential, settings: Settings) -> str:
         token = credential.get_token(settings.scope).token
     except AzureError as error:
         lost = _lost(error, sent=False)
-        raise lost.kind(lost.reason) from None
+        raise lost.error(lost.reason) from None
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
@@ -577,7 +577,7 @@ def _limit(call: Request) -> float | None:
 
 def _options(settings: Settings, call: Request, retry: bool, transport: Any) -> dict[str, Any]:
     limit, usual = _limit(call), transport.connection_config
-    may_retry = retry and not call.once and (limit is None or limit >= _WITH_RETRIES)
+    may_retry = retry and not call.without_retries and (limit is None or limit >= _WITH_RETRIES)
     tries = _RETRIES[call.method][0] if may_retry else 0
     timeouts = {"connection_timeout": usual.timeout, "read_timeout": usual.read_timeout}
     return {
@@ -638,7 +638,7 @@ def _lost(error: AzureError, *, sent: bool) -> NoResponse:
         return NoResponse(reason=f"no token: {error}", at=at, sent=False)
     hints = (hint for words, hint in _HINTS.items() if words in str(error))
     reason = ". ".join((*hints, str(error).rstrip()))
-    return NoResponse(reason=reason, at=at, sent=False, kind=AzureBackupAuthError)
+    return NoResponse(reason=reason, at=at, sent=False, error=AzureBackupAuthError)
 
 
 def _unread(error: Exception) -> NoResponse:

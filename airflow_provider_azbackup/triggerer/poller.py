@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.sdk import Stats
 
-from airflow_provider_azbackup.core.conversations.jobs import OnLook, wait_for_job
+from airflow_provider_azbackup.core.conversations.jobs import OnRead, wait_for_job
 from airflow_provider_azbackup.core.conversations.matching import JobMatcher, best_backup, first_backup
 from airflow_provider_azbackup.core.polling.budget import Budget
 from airflow_provider_azbackup.core.polling.sweep import (
@@ -208,7 +208,7 @@ class Poller:
         poll_interval: float,
         deadline: float,
         since: float,
-        notice: OnLook,
+        on_read: OnRead,
         first_pause: float,
         wait_until: WaitUntil = "completion",
     ) -> Job:
@@ -222,7 +222,7 @@ class Poller:
             poll_interval=poll_interval,
             deadline=deadline,
             since=since,
-            notice=notice,
+            on_read=on_read,
             first_pause=first_pause,
             wait_until=wait_until,
         )
@@ -233,7 +233,7 @@ class Poller:
             while True:
                 call = flow.send(await self._look(tended, watcher, call, not_before, deadline, grace, apart))
                 # An earlier look than usual, the last one or one after a refusal, does not wait for a list.
-                apart = poll_interval if call.after >= 0.85 * poll_interval else max(call.after, SOONEST)
+                apart = poll_interval if call.delay >= 0.85 * poll_interval else max(call.delay, SOONEST)
         except StopIteration as end:
             job: Job = end.value
             return job
@@ -392,7 +392,7 @@ class Poller:
             watcher.drop()
             tell(NoResponse(reason="no read of jobs was to be had in time", at=self._clock.now()))
 
-        due = now + call.after
+        due = now + call.delay
         quiet_until = min(deadline, now + _QUIET)
         not_before = min(max(now, not_before), due)
         watcher.ask(

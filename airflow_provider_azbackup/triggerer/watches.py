@@ -295,7 +295,7 @@ async def _look_up(poller: Poller, job: Job, patience: float) -> Job:
             poll_interval=patience,
             deadline=now + max(patience, _LOOK_UP),
             since=now,
-            notice=lambda *_: None,
+            on_read=lambda *_: None,
             first_pause=0.0,
         )
     except AzureBackupError as error:

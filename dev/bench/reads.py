@@ -67,7 +67,7 @@ def ours(interval: float = 60.0) -> Way:
                 poll_interval=interval,
                 deadline=now + PATIENCE,
                 since=now,
-                notice=lambda *_: None,
+                on_read=lambda *_: None,
                 first_pause=300.0,
             )
             seen(ref)
@@ -90,13 +90,13 @@ async def a_get_per_job(
             poll_interval=60.0,
             deadline=now + PATIENCE,
             since=now,
-            notice=lambda *_: None,
+            on_read=lambda *_: None,
             first_pause=300.0,
         )
         try:
             call = next(flow)
             while True:
-                await asyncio.sleep(call.after)
+                await asyncio.sleep(call.delay)
                 call = flow.send(await azure.answer(call))
         except StopIteration:
             seen(ref)

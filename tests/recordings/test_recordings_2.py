@@ -421,7 +421,7 @@ def test_the_point_of_an_ase_database_is_read(replay: Callable[..., Replay], hol
         return await said(hook.get_recovery_point(item, "519635394458366"))
 
     point = hold(azure, conversation)
-    assert ProtectedItem.parse(item).kind == "sapasedatabase"
+    assert ProtectedItem.parse(item).workload == "sapasedatabase"
     assert (point.backup_type, point.usable_tiers) == ("Full", ("HardenedRP",))
 
 

@@ -336,4 +336,4 @@ def test_a_long_pause_that_azure_asks_for_does_not_outrun_the_deadline() -> None
             then=busy,
             calls=asked,
         )
-    assert sum(call.after for call in asked) == pytest.approx(600)
+    assert sum(call.delay for call in asked) == pytest.approx(600)

@@ -1,4 +1,4 @@
-"""Hold a conversation against scripted answers: no sockets, and time passes as the calls ask for."""
+"""Hold a conversation against scripted answers: no sockets, and time passes as the requests ask for."""
 
 from __future__ import annotations
 
@@ -62,31 +62,31 @@ class Played:
     """A conversation that came to its end, at Unix time ``at``."""
 
     result: Any
-    calls: list[Request]
+    requests: list[Request]
     at: float
 
     @property
     def pauses(self) -> list[float]:
-        return [call.after for call in self.calls]
+        return [request.delay for request in self.requests]
 
 
 def play(
-    flow: Flow[Any], *answers: Answer, then: Answer | None = None, calls: list[Request] | None = None
+    flow: Flow[Any], *answers: Answer, then: Answer | None = None, requests: list[Request] | None = None
 ) -> Played:
-    """Answer each call with the next answer, and with ``then`` when they are used up.
+    """Answer each request with the next answer, and with ``then`` when they are used up.
 
-    Every answer must be asked for. ``calls`` is filled even when the conversation ends in an error.
+    Every answer must be asked for. ``requests`` is filled even when the conversation ends in an error.
     """
-    asked = [] if calls is None else calls
+    asked = [] if requests is None else requests
     script, at = list(answers), START
     try:
-        call = next(flow)
+        request = next(flow)
         while True:
-            asked.append(call)
-            at += call.after
+            asked.append(request)
+            at += request.delay
             answer = script.pop(0) if script else then
-            assert answer is not None, f"one call too many: {call}"
-            call = flow.send(replace(answer, at=at))
+            assert answer is not None, f"one request too many: {request}"
+            request = flow.send(replace(answer, at=at))
     except StopIteration as end:
         assert not script, f"{len(script)} answers were not asked for"
-        return Played(result=end.value, calls=asked, at=at)
+        return Played(result=end.value, requests=asked, at=at)

@@ -276,7 +276,7 @@ async def wait_for(shared: Poller, clock: LoopClock, ref: JobRef, **options: Any
     try:
         wait.job = await shared.watch_job(
             ref,
-            notice=lambda job, fault: wait.notices.append((clock.now(), job, fault)),
+            on_read=lambda job, fault: wait.notices.append((clock.now(), job, fault)),
             **{
                 "poll_interval": 60.0,
                 "deadline": now + 24 * HOUR,

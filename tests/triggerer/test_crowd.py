@@ -34,7 +34,7 @@ async def play(azure: Azure, flow: Flow[T]) -> T:
     try:
         call = next(flow)
         while True:
-            await asyncio.sleep(call.after)
+            await asyncio.sleep(call.delay)
             call = flow.send(await azure.answer(call))
     except StopIteration as end:
         result: T = end.value
@@ -118,7 +118,7 @@ async def _watch(shared: Any, clock: LoopClock, ref: Any) -> Any:
         poll_interval=60.0,
         deadline=now + 2 * HOUR,
         since=now,
-        notice=lambda *_: None,
+        on_read=lambda *_: None,
         first_pause=15.0,
     )
 

@@ -695,7 +695,7 @@ def look(azure: Emulator, clock: Any) -> Callable[..., Any]:
                 poll_interval=60.0,
                 deadline=clock() + HOUR,
                 since=clock(),
-                notice=lambda *_: None,
+                on_read=lambda *_: None,
                 first_pause=15.0,
             )
 

@@ -127,7 +127,7 @@ def test_a_wait_alone_shows_its_phases_and_how_much_is_done(supervisor: Supervis
             poll_interval=60.0,
             deadline=clock.now() + 4 * HOUR,
             since=clock.now(),
-            notice=progress.tell,
+            on_read=progress.tell,
             first_pause=15.0,
         )
         progress.close()
@@ -162,7 +162,7 @@ def test_waits_that_share_lists_write_little_as_lists_tell_little(supervisor: Su
                 poll_interval=60.0,
                 deadline=clock.now() + 4 * HOUR,
                 since=clock.now(),
-                notice=progress.tell,
+                on_read=progress.tell,
                 first_pause=15.0,
             )
             progress.close()

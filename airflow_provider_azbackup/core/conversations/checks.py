@@ -86,18 +86,18 @@ def check_job(
         return
     if job.ref.vault.path.casefold() != item.vault.path.casefold():
         raise _wrong(job, "it is of another vault", item.vault.path, job.ref.vault.path)
-    if item.kind == "backupinstance":
+    if item.workload == "backupinstance":
         if job.owner.casefold() != item.path.casefold():
             raise _wrong(job, "it is of another backup instance", item.path, job.owner)
         return
-    if item.kind == "vm":
+    if item.workload == "vm":
         if not matching.is_of_vm(job, item):
             raise _wrong(job, "it is of another VM", item.container.partition(";")[2], job.owner)
         _check_subscription(job, source)
         return
     found = yield from _listed(item)
     if not matching.shows_names_of(job, found, elsewhere):
-        if item.kind == "azurefileshare":
+        if item.workload == "azurefileshare":
             expected = f"{item.container.rpartition(';')[2]}/{found.friendly_name}"
             raise _wrong(job, "it is of another file share", expected, f"{job.owner}/{job.item}")
         raise _wrong(job, "it is of another database", f"{found.friendly_name} [{found.server}]", job.item)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Unpack
+from typing import NoReturn, Unpack
 
 from airflow_provider_azbackup.core.conversations.retry import all_pages, ask
-from airflow_provider_azbackup.core.conversations.vaults import suggest_vault
+from airflow_provider_azbackup.core.conversations.vaults import with_vault_suggestion
 from airflow_provider_azbackup.core.model.arm_ids import match_vm, same_id, split_share_id
 from airflow_provider_azbackup.core.model.resources import BackupInstance, ProtectedItem, Vault, last_segment
 from airflow_provider_azbackup.core.model.validation import check_item, did_you_mean, most_similar_first
@@ -17,18 +17,21 @@ from airflow_provider_azbackup.core.rest.responses import BackupStatus, DataSour
 from airflow_provider_azbackup.core.wire import Flow, Request
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
 
+# How many of the vault's items an error about an unknown name lists.
+_MOST_LISTED = 20
+
 
 def list_protected_items(vault: Vault, **wanted: Unpack[requests.ItemFilter]) -> Flow[list[FoundItem]]:
-    """Return the protected items of a vault, all kinds and pages, each once.
+    """Return the protected items of a vault: all workloads, all pages, each item once.
 
     :param wanted: see :class:`~airflow_provider_azbackup.core.rest.requests.ItemFilter`.
     """
-    kind = (wanted.get("backup_management_type") or "").casefold()
+    management_type = (wanted.get("backup_management_type") or "").casefold()
     policy, state = (wanted.get("policy") or "").casefold(), wanted.get("state") or ()
     states = {word.casefold() for word in ([state] if isinstance(state, str) else state)}
     found: list[FoundItem] = []
-    for first in _lists_of(vault, kind):
-        pages = yield from suggest_vault(vault, all_pages(first))
+    for first in _list_requests(vault, management_type):
+        pages = yield from with_vault_suggestion(vault, all_pages(first))
         found += [item for page in pages for item in responses.read_items(page)]
     return [
         item
@@ -39,10 +42,24 @@ def list_protected_items(vault: Vault, **wanted: Unpack[requests.ItemFilter]) ->
     ]
 
 
-def protection_of(vm_id: str, region: str) -> Flow[BackupStatus]:
-    """Return whether, and in which vault, a virtual machine is protected.
+def _list_requests(vault: Vault, management_type: str) -> list[Request]:
+    """Return the requests that together list what a vault protects.
 
-    :raises AzureBackupConfigError: when ``vm_id`` is not a VM's ARM id, or the item that Azure names for it
+    :param management_type: a backup management type in lower case, or an empty string for all.
+    """
+    if vault.is_backup_vault:
+        return [requests.list_instances(vault)]
+    return [
+        requests.list_protected_items(vault, each)
+        for each in MANAGEMENT_TYPES
+        if management_type in ("", each.casefold())
+    ]
+
+
+def get_backup_status(vm_id: str, region: str) -> Flow[BackupStatus]:
+    """Return whether a virtual machine is protected, and in which vault.
+
+    :raises AzureBackupConfigError: if ``vm_id`` is not a VM's ARM id, or if the item that Azure names for it
         protects another resource.
     """
     if not match_vm(vm_id):
@@ -52,7 +69,7 @@ def protection_of(vm_id: str, region: str) -> Flow[BackupStatus]:
         )
     status = responses.read_backup_status((yield from ask(requests.backup_status(vm_id, region))))
     if item := status.item:
-        found = responses.read_item(item, (yield from ask(requests.get_protected_item(item))))
+        found = yield from _get_item(item)
         if not same_id(found.source_id, vm_id):
             raise AzureBackupConfigError(
                 f"the protected item that Azure names for VM {last_segment(vm_id)!r} protects another "
@@ -63,7 +80,7 @@ def protection_of(vm_id: str, region: str) -> Flow[BackupStatus]:
 
 
 def get_source_id(item: ProtectedItem) -> Flow[str]:
-    """Return the ARM id of the machine or storage account that an item protects."""
+    """Return the ARM id of the VM or storage account that an item protects."""
     return responses.read_source_id((yield from ask(requests.get_protected_item(item))))
 
 
@@ -72,41 +89,46 @@ def get_data_source(instance: BackupInstance) -> Flow[DataSource]:
     return responses.read_data_source((yield from ask(requests.get_protected_item(instance))))
 
 
-def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem]:
-    """Find the protected item that a DAG author means. The ARM id of an item is taken as it is.
+def _get_item(item: ProtectedItem) -> Flow[FoundItem]:
+    return responses.read_item(item, (yield from ask(requests.get_protected_item(item))))
 
-    :param vault: where to look; an ARM id of a protected item brings its own.
-    :param name: ARM id of the protected item, ARM id of the virtual machine or file share, or friendly name;
-        in a Backup vault ARM id, name or friendly name of the backup instance.
-    :raises AzureBackupNotFoundError: when the vault protects nothing of that name, or its data is deleted.
+
+def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem]:
+    """Find the protected item that a DAG author means. The ARM id of an item needs no request.
+
+    :param vault: where to search. The ARM id of a protected item contains its own vault.
+    :param name: the ARM id of the protected item, of the virtual machine or of the file share, or a friendly
+        name; in a Backup vault the ARM id, name or friendly name of the backup instance.
+    :raises AzureBackupNotFoundError: if the vault protects nothing with that name, or the data is
+        soft-deleted.
     :raises AzureBackupConfigError: for an ARM id of something else, or a name that several items share.
     """
-    if item := _read_item_id(name):
+    if item := _parse_item_id(name):
         return item
-    found = yield from _look_up(vault, name)
+    found = yield from _search(vault, name)
     return replace(found.item, written_as=found.friendly_name if name.startswith("/") else name)
 
 
 def find_item(vault: Vault | None, name: str | ProtectedItem) -> Flow[FoundItem]:
-    """Return the protected item that a DAG author means as Azure shows it now, also if its data is deleted.
+    """Return the protected item that a DAG author means, as Azure shows it now. Its data may be soft-deleted.
 
     :param vault: as in :func:`resolve_protected_item`.
-    :param name: likewise, or what that returned.
+    :param name: likewise, or what that function returned.
     :raises AzureBackupError: as there.
     """
-    item = name if isinstance(name, ProtectedItem) else _read_item_id(name)
-    if item is None:
-        return (yield from _look_up(vault, str(name)))
-    return responses.read_item(item, (yield from ask(requests.get_protected_item(item))))
+    item = name if isinstance(name, ProtectedItem) else _parse_item_id(name)
+    return (yield from _search(vault, str(name)) if item is None else _get_item(item))
 
 
-def _read_item_id(name: str) -> ProtectedItem | None:
+def _parse_item_id(name: str) -> ProtectedItem | None:
+    """Return the item that an ARM id names; None for a name, and for the ARM id of a VM or a file share."""
     check_item(name)
     is_item = "/protecteditems/" in name.casefold() or "/backupinstances/" in name.casefold()
     return ProtectedItem.parse(name) if is_item else None
 
 
-def _look_up(vault: Vault | None, name: str) -> Flow[FoundItem]:
+def _search(vault: Vault | None, name: str) -> Flow[FoundItem]:
+    """Return the item of a vault that a friendly name, or the ARM id of a VM or a file share, means."""
     if vault is None:
         raise AzureBackupConfigError(
             f"protected item {name!r} comes without a vault; give vault_name, resource_group_name and "
@@ -118,48 +140,50 @@ def _look_up(vault: Vault | None, name: str) -> Flow[FoundItem]:
             f"vault {vault.name} is a Backup vault (Microsoft.DataProtection), and only Recovery Services "
             f"vaults protect VMs and file shares. Name such a vault, or leave out vault_type. Given: {name}"
         )
-    if guess := ProtectedItem.of_vm(vault, name):
-        return (yield from _item_of_vm(guess, name))
-    wanted = requests.ItemFilter(
-        backup_management_type="AzureStorage" if share else None, include_deleted=True
-    )
-    found = yield from list_protected_items(vault, **wanted)
-    meant = [item for item in found if item.answers_to(share[1] if share else name)]
+    if vm_item := ProtectedItem.of_vm(vault, name):
+        return (yield from _search_vm(vm_item, name))
     if share:
-        meant = [item for item in meant if same_id(item.source_id, share[0])]
-    if meant:
-        return _only_one(meant, name)
-    called = share[1] if share else name
-    names = most_similar_first(called, sorted({item.friendly_name for item in found}))
-    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    raise AzureBackupNotFoundError(
-        f"vault {vault.name} protects nothing called {called!r}{did_you_mean(called, names[:20])}; "
-        f"it protects {', '.join(names[:20]) or 'nothing of that kind'}{more}"
-        f"{f'. Given: {name}' if share else ''}"
-    )
+        return (yield from _search_share(vault, name, *share))
+    found = yield from list_protected_items(vault, include_deleted=True)
+    meant = [item for item in found if item.answers_to(name)]
+    return _only_one(meant, name) if meant else _not_found(vault, name, found)
 
 
-def _item_of_vm(guess: ProtectedItem, vm_id: str) -> Flow[FoundItem]:
-    """Return the item whose source is a VM, as the vault says.
+def _search_share(vault: Vault, share_id: str, account_id: str, share: str) -> Flow[FoundItem]:
+    """Return the item that protects a file share.
 
-    The names of an item hold the VM's resource group and name but not its subscription, and a vault may
-    protect VMs of other subscriptions. So the name is only a guess at where to look first.
-
-    :param guess: the item that would have the VM's names.
-    :param vm_id: ARM id of the VM.
-    :raises AzureBackupNotFoundError: when the vault does not protect the VM, or its data is soft-deleted.
-    :raises AzureBackupConfigError: when the item of these names protects another VM.
+    :param share_id: ARM id of the share.
+    :param account_id: ARM id of its storage account.
+    :param share: its name.
     """
-    vault = guess.vault
+    found = yield from list_protected_items(
+        vault, backup_management_type="AzureStorage", include_deleted=True
+    )
+    meant = [item for item in found if item.answers_to(share) and same_id(item.source_id, account_id)]
+    return _only_one(meant, share_id) if meant else _not_found(vault, share, found, f". Given: {share_id}")
+
+
+def _search_vm(vm_item: ProtectedItem, vm_id: str) -> Flow[FoundItem]:
+    """Return the item that protects a VM, according to the vault.
+
+    The names of an item contain the VM's resource group and name but not its subscription, and a vault may
+    protect VMs of other subscriptions. So the item with the VM's names is read first, and if it protects
+    another VM, all items are.
+
+    :param vm_item: the item with the VM's names.
+    :param vm_id: ARM id of the VM.
+    :raises AzureBackupNotFoundError: if the vault does not protect the VM, or its data is soft-deleted.
+    :raises AzureBackupConfigError: if the item with these names protects another VM.
+    """
+    vault = vm_item.vault
     try:
-        named = responses.read_item(guess, (yield from ask(requests.get_protected_item(guess))))
+        named = yield from _get_item(vm_item)
     except AzureBackupNotFoundError:
         named = None
     if named and same_id(named.source_id, vm_id):
         return _only_one([named], vm_id)
-    wanted = requests.ItemFilter(backup_management_type="AzureIaasVM", include_deleted=True)
-    listed = yield from list_protected_items(vault, **wanted)
-    if meant := [item for item in listed if same_id(item.source_id, vm_id)]:
+    found = yield from list_protected_items(vault, backup_management_type="AzureIaasVM", include_deleted=True)
+    if meant := [item for item in found if same_id(item.source_id, vm_id)]:
         return _only_one(meant, vm_id)
     if named is None:
         raise AzureBackupNotFoundError(
@@ -174,37 +198,38 @@ def _item_of_vm(guess: ProtectedItem, vm_id: str) -> Flow[FoundItem]:
 
 
 def _only_one(meant: Sequence[FoundItem], name: str) -> FoundItem:
-    """Return the one item that is meant; one whose data is soft-deleted is meant only if no other is.
+    """Return the item that is meant. One whose data is soft-deleted is meant only if there is no other.
 
     :param meant: at least one item.
     :param name: what the author wrote.
-    :raises AzureBackupNotFoundError: when the data of all of them is soft-deleted.
-    :raises AzureBackupConfigError: when several are meant.
+    :raises AzureBackupNotFoundError: if the data of all of them is soft-deleted.
+    :raises AzureBackupConfigError: if several are meant.
     """
     vault = meant[0].item.vault.name
     live = [item for item in meant if not item.is_deleted]
     if len(live) == 1:
         return live[0]
-    told = "; ".join(f"{each.item.path}{f' ({each.trouble})' if each.trouble else ''}" for each in meant)
+    listed = "; ".join(f"{each.item.path}{f' ({each.trouble})' if each.trouble else ''}" for each in meant)
     if not live:
         raise AzureBackupNotFoundError(
             f"vault {vault} does not protect {name!r} any more; nothing can be backed up or restored before "
-            f"an undelete: {told}"
+            f"an undelete: {listed}"
         )
     raise AzureBackupConfigError(
-        f"{name!r} means {len(live)} protected items in vault {vault}; give the ARM id of one of them: {told}"
+        f"{name!r} means {len(live)} protected items in vault {vault}; give the ARM id of one of them: "
+        f"{listed}"
     )
 
 
-def _lists_of(vault: Vault, kind: str) -> list[Request]:
-    """Return the lists that show between them what a vault protects.
+def _not_found(vault: Vault, name: str, found: Sequence[FoundItem], given: str = "") -> NoReturn:
+    """Raise the error about a name that no item has, which lists the items with the most similar names.
 
-    :param kind: a backup management type in lower case, or an empty string for all.
+    :param found: the items that were searched.
+    :param given: the end of the error, if the author did not write the name itself.
     """
-    if vault.is_backup_vault:
-        return [requests.list_instances(vault)]
-    return [
-        requests.list_protected_items(vault, management_type)
-        for management_type in MANAGEMENT_TYPES
-        if kind in ("", management_type.casefold())
-    ]
+    names = most_similar_first(name, sorted({item.friendly_name for item in found}))
+    listed, more = names[:_MOST_LISTED], len(names) - _MOST_LISTED
+    raise AzureBackupNotFoundError(
+        f"vault {vault.name} protects nothing called {name!r}{did_you_mean(name, listed)}; it protects "
+        f"{', '.join(listed) or 'nothing of that kind'}{f' and {more} more' if more > 0 else ''}{given}"
+    )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Unpack
 
 from airflow_provider_azbackup.core.conversations.retry import (
-    _REFUSAL_PAUSE,
+    REFUSAL_PAUSE,
     Patience,
     accepted,
     all_pages,
@@ -29,7 +29,8 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupTimeoutError,
 )
 
-OnLook = Callable[[Job | None, AzureBackupError | None], None]
+# What is called after each read of a job: with the job as last seen, and with the fault if there was one.
+OnRead = Callable[[Job | None, AzureBackupError | None], None]
 
 
 def get_job(ref: JobRef) -> Flow[Job]:
@@ -38,25 +39,26 @@ def get_job(ref: JobRef) -> Flow[Job]:
 
 
 def get_job_despite_refusals(ref: JobRef, since: float) -> Flow[Job]:
-    """Return how a job stands now, asking again for some seconds when it is denied: one refusal may be stray.
+    """Return how a job stands now. A 401, 403 or 404 is retried for some seconds, because it may be a passing
+    fault.
 
-    :param since: Unix time the wait began; a job younger than a minute may still be unknown to Azure.
-    :raises AzureBackupError: a 401, 403 or 404 that lasts, and any other fault at once.
+    :param since: Unix time at which the wait began; Azure may not know a job in its first minute.
+    :raises AzureBackupError: for a 401, 403 or 404 that lasts, and for any other fault at once.
     """
-    call, patience, pause = requests.get_job(ref), Patience(since), 0.0
+    request, patience, pause = requests.get_job(ref), Patience(since), 0.0
     while True:
-        answer = yield call.delayed(pause)
+        answer = yield request.delayed(pause)
         try:
-            return responses.read_job(ref, accepted(answer, call, 200))
+            return responses.read_job(ref, accepted(answer, request, 200))
         except (AzureBackupAuthError, AzureBackupNotFoundError) as error:
             patience.record_failure(error, answer.at)
-            pause = spread_pause(_REFUSAL_PAUSE, error)
+            pause = spread_pause(REFUSAL_PAUSE, error)
 
 
 def cancel_job(ref: JobRef) -> Flow[None]:
-    """Ask for a job to be cancelled. To learn whether it was, keep reading the job.
+    """Ask Azure to cancel a job. To learn whether it was cancelled, keep reading the job.
 
-    :raises AzureBackupRefusedError: when Azure declines, for example because the job is over.
+    :raises AzureBackupRefusedError: if Azure declines, for example because the job is over.
     """
     yield from ask(requests.cancel_job(ref), 200, 202, 204)
 
@@ -67,81 +69,81 @@ def wait_for_job(
     poll_interval: float,
     deadline: float,
     since: float,
-    notice: OnLook,
+    on_read: OnRead,
     first_pause: float = 0.0,
     wait_until: WaitUntil = "completion",
 ) -> Flow[Job]:
-    """Look at a job until it is over, and return it, whatever its end.
+    """Read a job until it is over, and return it, no matter how it ended.
 
-    Throttling, broken servers and lost answers are waited out until the deadline; a 401, 403 or 404 that
+    Throttling, server errors and missing responses are retried until the deadline. A 401, 403 or 404 that
     lasts ends the wait within a minute.
 
     :param ref: the job.
-    :param poll_interval: seconds between looks, spread by 15 % so that many waits do not fall in step.
-    :param deadline: Unix time of the last look.
-    :param since: Unix time the wait began; a job younger than a minute may still be unknown to Azure.
-    :param notice: told after each look: the job as last seen, and the fault if there was one.
-    :param first_pause: seconds to let pass before the first look.
-    :param wait_until: ``snapshot`` ends the wait for a machine's backup behind its snapshot.
-    :raises AzureBackupTimeoutError: when the job still runs at the deadline.
-    :raises AzureBackupError: when looking again cannot help.
+    :param poll_interval: seconds between reads, spread by 15 % so that many waits do not read at once.
+    :param deadline: Unix time of the last read.
+    :param since: Unix time at which the wait began; Azure may not know a job in its first minute.
+    :param on_read: called after each read.
+    :param first_pause: seconds to wait before the first read.
+    :param wait_until: ``snapshot`` ends the wait for a VM's backup once its snapshot has been taken.
+    :raises AzureBackupTimeoutError: if the job still runs at the deadline.
+    :raises AzureBackupError: if another read cannot help.
     """
-    call = replace(requests.get_job(ref), deadline=deadline + RESPONSE_GRACE)
+    request = replace(requests.get_job(ref), deadline=deadline + RESPONSE_GRACE)
     patience = Patience(since)
     job: Job | None = None
     pause = min(first_pause, deadline - since)
     while True:
-        answer = yield call.delayed(pause)
+        answer = yield request.delayed(pause)
         try:
-            job = responses.read_job(ref, accepted(answer, call, 200))
+            job = responses.read_job(ref, accepted(answer, request, 200))
             patience.record_success()
         except AzureBackupError as error:
             patience.record_failure(error, answer.at)
-        notice(job, patience.fault)
+        on_read(job, patience.fault)
         if job is not None and job.is_enough(wait_until):
             return job
         if answer.at >= deadline:
             raise AzureBackupTimeoutError(
-                f"the wait is over after {answer.at - since:.0f} s, the job is not: "
+                f"the job did not end within {answer.at - since:.0f} s: "
                 f"{job or f'job {ref.job_id} was never seen'}"
-                f"{f' (last look: {patience.fault})' if patience.fault else ''}",
+                f"{f' (last read: {patience.fault})' if patience.fault else ''}",
                 job=job.facts() if job else None,
             )
         pause = min(spread_pause(poll_interval, patience.fault), deadline - answer.at)
 
 
 def cancel_unless_over(ref: JobRef, *, since: float, until: float) -> Flow[Job]:
-    """Ask for a job to be cancelled unless it is over or that was asked already; return how it stands then.
+    """Ask Azure to cancel a job, unless it is over or being cancelled already, and return how it stands then.
 
-    :param since: Unix time the caller began.
-    :param until: Unix time to which faults are waited out.
-    :raises AzureBackupRefusedError: when Azure declines and the job goes on.
-    :raises AzureBackupConfigError: for a job of a Backup vault, before anything is asked.
+    :param since: Unix time at which the caller began.
+    :param until: Unix time until which faults are retried.
+    :raises AzureBackupRefusedError: if Azure declines and the job goes on.
+    :raises AzureBackupConfigError: for a job of a Backup vault, before any request is sent.
     """
     if ref.vault.is_backup_vault:
         raise cancel_unsupported(f"to cancel job {ref.job_id} of vault {ref.vault.name}")
 
-    def look() -> Flow[Job]:
+    def read() -> Flow[Job]:
         return retry_until(lambda: get_job(ref), since=since, until=until)
 
-    job = yield from look()
+    job = yield from read()
     if not job.is_running or job.is_being_cancelled:
         return job
     try:
         yield from retry_until(lambda: cancel_job(ref), since=since, until=until)
     except AzureBackupRefusedError:
-        # It may have ended in this moment, or a lost answer have cancelled it.
-        job = yield from look()
+        # The job may just have ended, or an earlier request whose response was lost has cancelled it.
+        job = yield from read()
         if job.is_running and not job.is_being_cancelled:
             raise
         return job
-    return (yield from look())
+    return (yield from read())
 
 
 def list_jobs(first: Request, vault: Vault, **wanted: Unpack[requests.JobFilter]) -> Flow[list[Job]]:
     """Return the jobs of all pages of a list.
 
-    :param wanted: what the list was to be narrowed by, for a vault that cannot do that itself.
+    :param wanted: what the list is narrowed by. A Backup vault lists everything, so it is applied here.
     """
     pages = yield from all_pages(first)
     jobs = [job for page in pages for job in responses.read_jobs(vault, page)]

@@ -87,7 +87,7 @@ def _bare(name: str) -> str:
 
 def _may_be(job: Job, item: ProtectedItem) -> bool:
     """Whether a job is of an item's kind; for some moments the job of a database does not show its kind."""
-    return job.workload.casefold() in ("", item.kind)
+    return job.workload.casefold() in ("", item.workload)
 
 
 def names_in_jobs(found: FoundItem, *, with_server: bool = False) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ def items_listed_with(item: ProtectedItem) -> Flow[list[FoundItem]]:
 
     :param item: of one of the kinds in :data:`~airflow_provider_azbackup.core.model.workloads.REQUESTS`.
     """
-    first = requests.list_protected_items(item.vault, management_of(item.kind))
+    first = requests.list_protected_items(item.vault, management_of(item.workload))
     pages = yield from all_pages(first)
     return list(dict.fromkeys(found for page in pages for found in responses.read_items(page)))
 
@@ -118,11 +118,11 @@ def matcher_of(item: ProtectedItem) -> Flow[JobMatcher]:
     :raises AzureBackupNotFoundError: when the vault does not protect it.
     :raises AzureBackupConfigError: when another item has the same names, or the kind has no jobs of its own.
     """
-    if item.kind == "vm":
+    if item.workload == "vm":
         return JobMatcher.of_machine(item)
     if isinstance(item, BackupInstance):
         return JobMatcher(item=item, owner=item.path.casefold())
-    if item.kind not in REQUESTS:
+    if item.workload not in REQUESTS:
         raise AzureBackupConfigError(
             f"{item.label!r} is of a kind whose jobs are not known; expected an item whose name starts with "
             f"one of {', '.join(REQUESTS)}"
@@ -131,14 +131,14 @@ def matcher_of(item: ProtectedItem) -> Flow[JobMatcher]:
     ours = next((each for each in found if each.item.path.casefold() == item.path.casefold()), None)
     if ours is None:
         raise AzureBackupNotFoundError(f"vault {item.vault.name} does not protect {item.label}")
-    management, name = management_of(item.kind), ours.friendly_name.casefold()
-    if item.kind == "azurefileshare":
+    management, name = management_of(item.workload), ours.friendly_name.casefold()
+    if item.workload == "azurefileshare":
         owner = item.container.rpartition(";")[2].casefold()
         return JobMatcher(item=item, management=management, owner=owner, names=(name,))
     names = set(names_in_jobs(ours))
     # A job names its kind, except in its first moments.
     others = [each for each in found if each.item != ours.item and names.intersection(names_in_jobs(each))]
-    of_kind = [each for each in others if each.item.kind == item.kind]
+    of_kind = [each for each in others if each.item.workload == item.workload]
     if twins := [each for each in of_kind if each.server.casefold() == ours.server.casefold()]:
         raise AzureBackupConfigError(
             f"the jobs of {_placed(item)} cannot be distinguished from those of "
@@ -178,7 +178,7 @@ def shows_names_of(job: Job, found: FoundItem, elsewhere: str = "") -> bool:
 
     :param elsewhere: a storage account that the job may carry instead of the share's own.
     """
-    if found.item.kind == "azurefileshare":
+    if found.item.workload == "azurefileshare":
         account = found.item.container.rpartition(";")[2]
         accounts = {account.casefold(), elsewhere.casefold() or account.casefold()}
         return job.item.casefold() == found.friendly_name.casefold() and job.owner.casefold() in accounts

@@ -27,50 +27,51 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupUnconfirmedStartError,
 )
 
-# Azure names the job of an accepted backup within seconds (62 s is the longest seen); after this it will not.
+# Seconds within which Azure names the job of an accepted backup. The longest time seen is 62 s.
 OPERATION_LIMIT = 300.0
-# States of a backup instance that pass within minutes, in lower case. In any other one Azure is asked.
-_PASSING = frozenset({"updatingprotection", "configuringprotection"})
-# Seconds until such a state is read again.
+# States of a backup instance that pass within minutes, in lower case. In any other state a request is sent.
+_PASSING_STATES = frozenset({"updatingprotection", "configuringprotection"})
+# Seconds until the caller should try again.
 _STATE_PAUSE = 60.0
 
 
 def trigger_backup(item: ProtectedItem, body: JsonObject) -> Flow[OperationRef]:
     """Start an on-demand backup and return the operation that Azure named. The request is sent once.
 
-    That of a backup instance is made complete first, by what its policy says now.
+    The request for a backup instance is completed first, from what its policy says now.
 
-    :raises AzureBackupUnconfirmedStartError: when no answer, or one of a broken server, leaves open whether
-        the backup was started. It is not sent again: Azure would take it for a second backup.
-    :raises AzureBackupError: when Azure refused it; then nothing was started.
+    :raises AzureBackupUnconfirmedStartError: if there is no response, or a server error, so that the backup
+        may or may not have been started. The request is not repeated, because Azure would start a second
+        backup.
+    :raises AzureBackupError: if Azure refused the request. Nothing was started then.
     """
     if isinstance(item, BackupInstance):
         body = yield from with_backup_rule(item, body)
     return (yield from start_job(item, requests.trigger_backup(item, body)))
 
 
-def start_job(item: ProtectedItem, call: Request, what: str = "backup") -> Flow[OperationRef]:
+def start_job(item: ProtectedItem, request: Request, what: str = "backup") -> Flow[OperationRef]:
     """Send the request that starts a job, once, and return the operation that Azure named.
 
-    :param item: what the job is of.
-    :param call: the request.
-    :param what: what it asks for, in errors: a backup or a restore.
+    :param item: what is backed up or restored.
+    :param request: the request.
+    :param what: the word for it in errors: ``backup`` or ``restore``.
     :raises AzureBackupUnconfirmedStartError: as in :func:`trigger_backup`.
-    :raises AzureBackupError: when Azure refused it; then nothing was started.
+    :raises AzureBackupError: if Azure refused the request. Nothing was started then.
     """
-    answer = yield call
+    answer = yield request
     if isinstance(answer, NoResponse) and not answer.sent:
-        raise answer.kind(f"no {what} of {item.label} was started: {answer.reason}")
+        raise answer.error(f"no {what} of {item.label} was started: {answer.reason}")
     if isinstance(answer, NoResponse) or answer.status >= 500 or answer.status == 408:
-        came = answer.reason if isinstance(answer, NoResponse) else f"answered {answer.status}"
+        reason = answer.reason if isinstance(answer, NoResponse) else f"answered {answer.status}"
         raise AzureBackupUnconfirmedStartError(
             f"the request for a {what} of {item.label} was sent, but it is not known whether Azure has "
-            f"accepted it ({came}): a {what} may be running in vault {item.vault.name}.",
+            f"accepted it ({reason}): a {what} may be running in vault {item.vault.name}.",
             status=None if isinstance(answer, NoResponse) else answer.status,
         )
     try:
-        # Azure says 202; after any other 2xx a job may be running just as well.
-        responses.raise_for_status(answer, call, *range(200, 300))
+        # Azure answers 202. After any other 2xx a job may be running as well.
+        responses.raise_for_status(answer, request, *range(200, 300))
     except AzureBackupTransientError as error:
         if error.status != 429:
             raise
@@ -91,13 +92,13 @@ def start_job(item: ProtectedItem, call: Request, what: str = "backup") -> Flow[
 
 
 def with_backup_rule(instance: BackupInstance, body: JsonObject) -> Flow[JsonObject]:
-    """Return the request for a backup of an instance, by the rule it names or by the one its policy has.
+    """Return the body that asks for a backup of an instance, with the rule of its policy if it names none.
 
-    :raises AzureBackupBusyError: while its protection is being configured or changed.
-    :raises AzureBackupConfigError: when its policy has no backup rule, or several and none is named.
+    :raises AzureBackupBusyError: while the protection of the instance is being configured or changed.
+    :raises AzureBackupConfigError: if the policy has no backup rule, or has several and the body names none.
     """
     protection = responses.read_protection((yield from ask(requests.get_protected_item(instance))))
-    if protection.state.casefold() in _PASSING:
+    if protection.state.casefold() in _PASSING_STATES:
         raise AzureBackupBusyError(
             f"backup instance {instance.label} in vault {instance.vault.name} is {protection.state}, which "
             f"passes within minutes; no backup of it was asked for",
@@ -132,20 +133,20 @@ def get_operation(ref: OperationRef) -> Flow[Operation]:
 
 
 def wait_for_operation(ref: OperationRef, what: str = "backup") -> Flow[JobRef]:
-    """Follow the operation of an accepted backup or restore until it names its job.
+    """Read the operation of an accepted backup or restore until it names its job.
 
-    :param what: what was accepted, in errors: a backup or a restore.
-    :raises AzureBackupRefusedError: when the operation failed: no job was started.
-    :raises AzureBackupTransientError: likewise, for an internal error of Azure's.
-    :raises AzureBackupUnconfirmedStartError: when it names no job, at its end or within
-        :data:`OPERATION_LIMIT` seconds, or when Azure will not show it: a job may be running.
+    :param what: the word for what was accepted in errors: ``backup`` or ``restore``.
+    :raises AzureBackupRefusedError: if the operation failed, so that no job was started.
+    :raises AzureBackupTransientError: if it failed with an internal error of Azure's.
+    :raises AzureBackupUnconfirmedStartError: if it ends without a job, does not end within
+        :data:`OPERATION_LIMIT` seconds, or cannot be read. A job may be running then.
     """
     try:
         operation = yield from _end_of(ref)
     except AzureBackupTimeoutError as error:
         raise AzureBackupUnconfirmedStartError(f"{error}; a {what} may be running.") from None
     except AzureBackupError as error:
-        # It was accepted all the same: a caller must not take this for "nothing started".
+        # The request was accepted all the same, so the caller must not conclude that nothing was started.
         raise AzureBackupUnconfirmedStartError(
             f"the {what} was accepted as operation {ref.operation_id} in vault {ref.vault.name} and "
             f"may be running, but Azure will not show the operation: {error}.",
@@ -156,17 +157,17 @@ def wait_for_operation(ref: OperationRef, what: str = "backup") -> Flow[JobRef]:
     return _job_of_operation(operation, what)
 
 
-def validate_restore(instance: BackupInstance, request: JsonObject) -> Flow[None]:
-    """Ask Azure whether a restore would work, and follow that to its end. Nothing is started.
+def validate_restore(instance: BackupInstance, body: JsonObject) -> Flow[None]:
+    """Ask Azure whether a restore would work, and wait for the result. Nothing is started.
 
-    :param request: the restore request.
-    :raises AzureBackupRefusedError: when it would not.
-    :raises AzureBackupTransientError: when Azure does not say within :data:`OPERATION_LIMIT` seconds.
-    :raises AzureBackupError: when Azure could not be asked.
+    :param body: the restore request.
+    :raises AzureBackupRefusedError: if the restore would not work.
+    :raises AzureBackupTransientError: if there is no result within :data:`OPERATION_LIMIT` seconds.
+    :raises AzureBackupError: if Azure could not be asked.
     """
-    call = requests.validate_restore(instance, request)
+    request = requests.validate_restore(instance, body)
     try:
-        reply = yield from ask(call, 200, 202)
+        response = yield from ask(request, 200, 202)
     except AzureBackupRefusedError as error:
         raise type(error)(
             f"nothing was restored, Azure's validation refuses the request: {error}",
@@ -175,14 +176,14 @@ def validate_restore(instance: BackupInstance, request: JsonObject) -> Flow[None
             request_id=error.request_id,
             retry_after=error.retry_after,
         ) from None
-    operation_id = responses.read_operation_id(reply)
+    operation_id = responses.read_operation_id(response)
     if operation_id is None:
-        if reply.status == 200:  # it would
+        if response.status == 200:  # it would work
             return
         raise AzureBackupTransientError(
             f"nothing was restored, Azure's answer names no operation that would say whether a restore of "
             f"{instance.label} would work",
-            status=reply.status,
+            status=response.status,
         )
     try:
         operation = yield from _end_of(OperationRef(vault=instance.vault, operation_id=operation_id))
@@ -199,21 +200,21 @@ def validate_restore(instance: BackupInstance, request: JsonObject) -> Flow[None
 
 
 def _end_of(ref: OperationRef) -> Flow[Operation]:
-    """Ask for an operation until it is over, and return it.
+    """Read an operation until it is over, and return it.
 
-    :raises AzureBackupTimeoutError: when it is not within :data:`OPERATION_LIMIT` seconds.
-    :raises AzureBackupError: when Azure will not show it.
+    :raises AzureBackupTimeoutError: if it does not end within :data:`OPERATION_LIMIT` seconds.
+    :raises AzureBackupError: if it cannot be read.
     """
-    call = requests.get_operation(ref)
+    request = requests.get_operation(ref)
     patience: Patience | None = None
     since = 0.0
     for interval in chain((1.0, 2.0, 3.0), repeat(5.0)):
         pause = spread_pause(interval, patience.fault if patience else None)
-        answer = yield call.delayed(min(pause, OPERATION_LIMIT))
+        answer = yield request.delayed(min(pause, OPERATION_LIMIT))
         if patience is None:
             since, patience = answer.at, Patience(answer.at)
         try:
-            operation = responses.read_operation(ref, accepted(answer, call, 200))
+            operation = responses.read_operation(ref, accepted(answer, request, 200))
         except AzureBackupError as error:
             patience.record_failure(error, answer.at)
         else:
@@ -246,9 +247,9 @@ def _job_of_operation(operation: Operation, what: str) -> JobRef:
 
 
 def _refusal(operation: Operation, what: str) -> AzureBackupError:
-    """Return the error that an operation which failed stands for.
+    """Return the error to raise for a failed operation.
 
-    :param what: what did not come of it.
+    :param what: the consequence, with which the error begins.
     """
     row = find_error_code(operation.code)
     return row.meaning.error(

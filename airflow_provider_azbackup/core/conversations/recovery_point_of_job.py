@@ -135,7 +135,7 @@ def _search(job: Job, item: ProtectedItem, now: float) -> Flow[RecoveryPoint]:
         found = yield from heard.follow(look)
         points = [p for p in found if p.time and kind in ("", _kind(p.backup_type))]
         inside = [point for point in points if _is_inside(job, point)]
-        if len(inside) == 1 and item.kind in _SAME_CLOCK:
+        if len(inside) == 1 and item.workload in _SAME_CLOCK:
             return _complete(inside[0], job)
         if any(_may_have_made(job, point) for point in points):
             if others is None:

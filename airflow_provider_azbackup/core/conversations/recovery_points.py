@@ -29,7 +29,10 @@ from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTi
 def list_recovery_points(
     item: ProtectedItem, **wanted: Unpack[requests.RecoveryPointFilter]
 ) -> Flow[list[RecoveryPoint]]:
-    """Return an item's recovery points, all pages."""
+    """Return an item's recovery points, from all pages.
+
+    :param wanted: what the list is narrowed by. A Backup vault lists everything, so it is applied here.
+    """
     pages = yield from all_pages(requests.list_recovery_points(item, **wanted))
     points = [point for page in pages for point in responses.read_recovery_points(item, page)]
     if not item.vault.is_backup_vault:
@@ -40,7 +43,7 @@ def list_recovery_points(
 def get_recovery_point(item: ProtectedItem, point_id: str) -> Flow[RecoveryPoint]:
     """Return one recovery point.
 
-    :raises AzureBackupNotFoundError: when the item has none of that id.
+    :raises AzureBackupNotFoundError: if the item has no recovery point with that id.
     """
     return responses.read_recovery_point(
         item, (yield from ask(requests.get_recovery_point(item, point_id))), point_id
@@ -48,24 +51,24 @@ def get_recovery_point(item: ProtectedItem, point_id: str) -> Flow[RecoveryPoint
 
 
 def find_restorable_ranges(instance: BackupInstance) -> Flow[RecoveryPoint]:
-    """Return one entry for the stretches of time that a backup instance can be taken back to."""
+    """Return one entry with the ranges of time to which a backup instance can be restored."""
     return responses.read_ranges(instance, (yield from ask(requests.find_restorable_ranges(instance))))
 
 
 def check_tier(item: ProtectedItem, min_tier: str | None, *, on_demand: bool) -> Flow[None]:
-    """Refuse a tier that no recovery point of an item can reach.
+    """Reject a tier that no recovery point of an item can reach.
 
     :param item: what is backed up.
     :param min_tier: a word of :data:`~airflow_provider_azbackup.core.model.workloads.TIERS`, or None.
-    :param on_demand: whether the recovery point is to be that of an on-demand backup.
-    :raises AzureBackupConfigError: when waiting for it would be in vain.
+    :param on_demand: whether the recovery point comes from an on-demand backup.
+    :raises AzureBackupConfigError: if a wait for the tier could never end.
     """
     if min_tier != TIERS[-1]:
         return
-    kind = item.kind
+    workload = item.workload
     if isinstance(item, BackupInstance):
-        kind = (yield from get_data_source(item)).kind
-    check_min_tier(kind, item.label, min_tier, on_demand=on_demand)
+        workload = (yield from get_data_source(item)).workload
+    check_min_tier(workload, item.label, min_tier, on_demand=on_demand)
 
 
 def wait_for_tier(
@@ -73,17 +76,17 @@ def wait_for_tier(
 ) -> Flow[RecoveryPoint]:
     """Read one recovery point again until it has reached a tier, and return it as it is then.
 
-    It is also returned once Azure marks it as deleted, expired, partial or infected, because it cannot become
-    good any more: ask :meth:`RecoveryPoint.shortcoming` of what is returned.
+    It is also returned once Azure marks it as deleted, expired, partial or infected, because it cannot
+    recover from that. Check the returned one with :meth:`RecoveryPoint.shortcoming`.
 
-    :param point: the recovery point. It is this one that has to get there; no other one counts.
+    :param point: the recovery point. Only this one counts, not a newer one.
     :param min_tier: a word of :data:`~airflow_provider_azbackup.core.model.workloads.TIERS`.
-    :param since: Unix time the wait begins.
-    :param deadline: Unix time of the last look.
-    :raises AzureBackupTimeoutError: when it has not reached the tier at the deadline.
-    :raises AzureBackupError: when looking again cannot help, for example because the recovery point is gone.
+    :param since: Unix time at which the wait begins.
+    :param deadline: Unix time of the last read.
+    :raises AzureBackupTimeoutError: if it has not reached the tier at the deadline.
+    :raises AzureBackupError: if another read cannot help, for example because the recovery point is gone.
     """
-    call = replace(
+    request = replace(
         requests.get_recovery_point(point.item, point.point_id), deadline=deadline + RESPONSE_GRACE
     )
     patience, at = Patience(since), since
@@ -91,10 +94,10 @@ def wait_for_tier(
         if point.has_reached(min_tier) or point.is_deleted or point.is_expired or point.damage:
             return point
         pause = spread_pause(interval, patience.fault)
-        answer = yield call.delayed(min(pause, max(0.0, deadline - at)))
+        answer = yield request.delayed(min(pause, max(0.0, deadline - at)))
         at = answer.at
         try:
-            seen = responses.read_recovery_point(point.item, accepted(answer, call, 200), point.point_id)
+            seen = responses.read_recovery_point(point.item, accepted(answer, request, 200), point.point_id)
             point = replace(seen, expiry=seen.expiry or point.expiry)
             patience.record_success()
         except AzureBackupError as error:
@@ -103,5 +106,5 @@ def wait_for_tier(
             break
     raise AzureBackupTimeoutError(
         f"{point} is not in {min_tier} after {at - since:.0f} s"
-        f"{f' (last look: {patience.fault})' if patience.fault else ''}"
+        f"{f' (last read: {patience.fault})' if patience.fault else ''}"
     )

@@ -1,7 +1,7 @@
 """Send a request: once, page after page, or again until it succeeds.
 
-A flow reads time from the answers it gets and asks for pauses through ``Request.after``; it never looks at a
-clock and never sleeps.
+A flow takes the time from the responses that it gets, and asks for pauses through ``Request.delay``. It never
+reads a clock and never sleeps.
 """
 
 from __future__ import annotations
@@ -21,70 +21,102 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupTransientError,
 )
 
-# A job may be unknown to Azure for a moment after it was started.
+# Seconds for which Azure may not know a job that was just started.
 NEWBORN = 60.0
-# One stray 401, 403 or 404 in a wait of hours must not end it; one that lasts this long is the truth.
+# Seconds for which a 401, 403 or 404 may last before it ends a wait: a single one must not end a wait of
+# hours.
 REFUSAL_GRACE = 40.0
-# A list that never ends is a fault of whoever answers: 200 jobs a page make 100,000 jobs.
-_MOST_PAGES = 500
-_REFUSAL_PAUSE = 15.0
-# The most seconds that are waited after one, whatever Azure asks for: a refusal that lasts must end the wait.
+# Seconds between the reads after a 401, 403 or 404, and the most of them, whatever Azure asks for: a refusal
+# that lasts must end the wait.
+REFUSAL_PAUSE = 15.0
 _LONGEST_REFUSAL_PAUSE = 300.0
+# A list that never ends is a fault of the server: 500 pages of 200 jobs are 100,000 jobs.
+_MOST_PAGES = 500
 
 
-def ask(call: Request, *statuses: int) -> Flow[Response]:
-    """Send one call and return its answer.
+def ask(request: Request, *statuses: int) -> Flow[Response]:
+    """Send one request and return the response.
 
-    :raises AzureBackupError: a subclass for no answer, or for any status but the accepted ones (200).
+    :param statuses: the accepted statuses; 200 if none is given.
+    :raises AzureBackupError: a subclass, if there is no response or its status is not accepted.
     """
-    return accepted((yield call), call, *statuses or (200,))
+    return accepted((yield request), request, *statuses or (200,))
 
 
-def is_newborn(since: float, at: float) -> bool:
-    """Return whether a wait is so young that Azure may not know its job yet."""
-    return at < since + NEWBORN
+def accepted(answer: Answer, request: Request, *statuses: int) -> Response:
+    """Return a response that has one of the statuses.
+
+    :raises AzureBackupError: a subclass, if there is no response or its status is another one.
+    """
+    if isinstance(answer, NoResponse):
+        raise answer.error(f"{answer.reason} ({request.method} {request.path} got no answer)")
+    responses.raise_for_status(answer, request, *statuses)
+    return answer
+
+
+def all_pages(first: Request) -> Flow[list[Page]]:
+    """Return all pages of a list.
+
+    :raises AzureBackupTransientError: if the list does not end.
+    """
+    request, pages, seen = first, [], {first}
+    while True:
+        response = yield from ask(request)
+        pages.append(responses.read_page(response))
+        if not (link := pages[-1].next_link):
+            return pages
+        request = replace(requests.next_page(response, link), api_version=first.api_version)
+        if request in seen:
+            raise AzureBackupTransientError(f"the pages of a list go round in a circle: {first.path}")
+        if len(pages) >= _MOST_PAGES:
+            raise AzureBackupTransientError(f"a list has more than {_MOST_PAGES} pages: {first.path}")
+        seen.add(request)
 
 
 def delayed(flow: Flow[T], seconds: float) -> Flow[T]:
-    """Hold a conversation once ``seconds`` have passed."""
+    """Run a flow once ``seconds`` have passed."""
     try:
-        call = next(flow)
-    except StopIteration as end:  # there was nothing to ask
+        request = next(flow)
+    except StopIteration as end:  # it sends nothing
         result: T = end.value
         return result
-    return (yield from _resume(flow, call.delayed(call.after + seconds)))
+    return (yield from _resume(flow, request.delayed(request.delay + seconds)))
 
 
 def retry_until(
     make: Callable[[], Flow[T]], *, since: float, until: float, first_pause: float = 0.0
 ) -> Flow[T]:
-    """Hold a conversation anew until it succeeds: faults that may pass are waited out.
+    """Run a flow again and again until it succeeds, as long as its faults may pass.
 
-    :param make: makes the conversation.
-    :param since: Unix time the wait began.
+    :param make: makes the flow.
+    :param since: Unix time at which the wait began.
     :param until: Unix time after which any fault is raised.
-    :param first_pause: seconds to let pass before the first time.
-    :raises AzureBackupError: a fault that lasts, or that waiting cannot cure: also one that the conversation
-        raises without having asked anything.
+    :param first_pause: seconds to wait before the first run.
+    :raises AzureBackupError: for a fault that lasts or that waiting cannot cure, and for one that the flow
+        raises before it has sent anything.
     """
-    patience, heard = Patience(since), ResponseClock(since)
+    patience, clock = Patience(since), ResponseClock(since)
     pause = first_pause
     for interval in chain((5.0, 10.0, 20.0, 40.0), repeat(60.0)):
-        answers = heard.answers
+        answers = clock.answers
         try:
-            return (yield from heard.follow(delayed(_until(make(), until), pause)))
+            return (yield from clock.follow(delayed(_until(make(), until), pause)))
         except AzureBackupError as error:
-            if heard.answers == answers:  # nothing was asked, so asking again would change nothing
+            if clock.answers == answers:  # nothing was sent, so another run would end the same way
                 raise
-            patience.record_failure(error, heard.at)
-            if heard.at >= until:
+            patience.record_failure(error, clock.at)
+            if clock.at >= until:
                 raise
-            pause = min(spread_pause(interval, error), until - heard.at)
+            pause = min(spread_pause(interval, error), until - clock.at)
     raise AssertionError("repeat() has no end")
 
 
 class ResponseClock:
-    """What time it is, by the last answer that was heard: here, and by Azure's own clock.
+    """The time, taken from the responses to a flow: by this computer's clock and by Azure's.
+
+    ``at`` is the Unix time of the last answer, ``sent_at`` that of its request, ``ahead`` the seconds by
+    which Azure's clock is ahead of this computer's (None if no response has shown it), and ``answers`` how
+    many answers have come.
 
     :param at: Unix time before the first answer.
     """
@@ -95,14 +127,14 @@ class ResponseClock:
         self.answers = 0
 
     def follow(self, flow: Flow[T]) -> Flow[T]:
-        """Hold a conversation and take the time from its answers."""
+        """Run a flow and take the time from its answers."""
         try:
-            call = next(flow)
+            request = next(flow)
             while True:
-                self.sent_at = self.at + call.after
-                answer = yield call
+                self.sent_at = self.at + request.delay
+                answer = yield request
                 self.observe(answer)
-                call = flow.send(answer)
+                request = flow.send(answer)
         except StopIteration as end:
             result: T = end.value
             return result
@@ -116,7 +148,11 @@ class ResponseClock:
 
 
 class Patience:
-    """Tells a fault that passes from one that lasts."""
+    """Decides whether a fault may pass or has lasted too long. ``fault`` is the last one, None after a
+    success.
+
+    :param since: Unix time at which the wait began.
+    """
 
     def __init__(self, since: float) -> None:
         self.since = since
@@ -124,11 +160,15 @@ class Patience:
         self.refused_at: float | None = None
 
     def record_success(self) -> None:
-        """Forget past faults: an answer came."""
+        """Forget past faults."""
         self.fault = self.refused_at = None
 
     def record_failure(self, error: AzureBackupError, at: float) -> None:
-        """Bear a fault that may pass; raise one that has lasted or never will pass."""
+        """Remember a fault that may pass.
+
+        :param at: Unix time of the fault.
+        :raises AzureBackupError: the fault itself, if it has lasted too long or can never pass.
+        """
         self.fault = error
         if isinstance(error, AzureBackupTransientError):
             return
@@ -140,56 +180,39 @@ class Patience:
             raise error
 
 
+def is_newborn(since: float, at: float) -> bool:
+    """Return whether a wait is so young that Azure may not know its job yet."""
+    return at < since + NEWBORN
+
+
 def spread_pause(interval: float, fault: AzureBackupError | None = None) -> float:
-    """Return the seconds to the next look: spread, never earlier than Azure asked, soon after a refusal."""
+    """Return the seconds until the next read: spread at random, and never less than Azure asked for.
+
+    :param interval: seconds between reads.
+    :param fault: the fault of the last read; after a 401, 403 or 404 the next read comes soon.
+    """
     asked = (fault.retry_after if fault else None) or 0.0
     if isinstance(fault, AzureBackupAuthError | AzureBackupNotFoundError):
-        interval, asked = min(interval, _REFUSAL_PAUSE), min(asked, _LONGEST_REFUSAL_PAUSE)
+        interval, asked = min(interval, REFUSAL_PAUSE), min(asked, _LONGEST_REFUSAL_PAUSE)
     return max(interval * random.uniform(0.85, 1.15), asked * random.uniform(1.0, 1.15))
 
 
 def _until(flow: Flow[T], deadline: float) -> Flow[T]:
-    """Hold a conversation, and give each of its calls a deadline."""
+    """Run a flow and give each of its requests a deadline."""
     try:
-        call = next(flow)
+        request = next(flow)
         while True:
-            call = flow.send((yield replace(call, deadline=min(call.deadline, deadline))))
+            request = flow.send((yield replace(request, deadline=min(request.deadline, deadline))))
     except StopIteration as end:
         result: T = end.value
         return result
 
 
-def _resume(flow: Flow[T], call: Request) -> Flow[T]:
+def _resume(flow: Flow[T], request: Request) -> Flow[T]:
+    """Run the rest of a flow, beginning with a request that it has already yielded."""
     try:
         while True:
-            call = flow.send((yield call))
+            request = flow.send((yield request))
     except StopIteration as end:
         result: T = end.value
         return result
-
-
-def accepted(answer: Answer, call: Request, *statuses: int) -> Response:
-    """Return an answer with one of the statuses.
-
-    :raises AzureBackupError: what any other one, or none, stands for.
-    """
-    if isinstance(answer, NoResponse):
-        raise answer.kind(f"{answer.reason} ({call.method} {call.path} got no answer)")
-    responses.raise_for_status(answer, call, *statuses)
-    return answer
-
-
-def all_pages(first: Request) -> Flow[list[Page]]:
-    """Return all pages of a list."""
-    call, pages, seen = first, [], {first}
-    while True:
-        reply = yield from ask(call)
-        pages.append(responses.read_page(reply))
-        if not (link := pages[-1].next_link):
-            return pages
-        call = replace(requests.next_page(reply, link), api_version=first.api_version)
-        if call in seen:
-            raise AzureBackupTransientError(f"the pages of a list go round in a circle: {first.path}")
-        if len(pages) >= _MOST_PAGES:
-            raise AzureBackupTransientError(f"a list has more than {_MOST_PAGES} pages: {first.path}")
-        seen.add(call)

@@ -13,8 +13,8 @@ from airflow_provider_azbackup.core.wire import Flow, T
 from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupNotFoundError
 
 
-def suggest_vault(vault: Vault, flow: Flow[T]) -> Flow[T]:
-    """Hold a conversation; where Azure does not know the vault, its error names the one most like it."""
+def with_vault_suggestion(vault: Vault, flow: Flow[T]) -> Flow[T]:
+    """Run a flow. If Azure does not know the vault, add the vault with the most similar name to the error."""
     try:
         return (yield from flow)
     except AzureBackupNotFoundError as error:
@@ -26,9 +26,9 @@ def suggest_vault(vault: Vault, flow: Flow[T]) -> Flow[T]:
             ids = [str(body.get("id")) for body in responses.read_page(listed).values]
             vaults = {found.group(3): found.group(2) for found in map(match_vault, ids) if found}
         names = [name for name in vaults if name.casefold() == vault.name.casefold()]
-        close = f" (the vault is in {vaults[names[0]]!r})" if names else did_you_mean(vault.name, vaults)
-        cause, mark, rest = str(error).partition(";")
-        error.args = (f"{cause}{close}{mark}{rest}",)
+        suggestion = f" (the vault is in {vaults[names[0]]!r})" if names else did_you_mean(vault.name, vaults)
+        cause, separator, advice = str(error).partition(";")
+        error.args = (f"{cause}{suggestion}{separator}{advice}",)
         raise
 
 
@@ -38,15 +38,20 @@ def get_region(vault: Vault) -> Flow[str]:
 
 
 def probe(vault: Vault | None, subscription_id: str, vault_type: str = RECOVERY_SERVICES) -> Flow[str]:
-    """Make the one cheap call of a connection test and say what was seen.
+    """Send the one cheap request of the connection test, and return a text about what was found.
 
-    With a vault it reads what every wait reads, the jobs; without one it lists the vaults.
+    With a vault, the request lists its running jobs, because every wait reads jobs. Without a vault, it lists
+    the vaults of the subscription.
+
+    :param vault: the vault of the connection, if it names one.
+    :param subscription_id: the subscription to list if it does not.
+    :param vault_type: the type of vault to list.
     """
     if vault is not None:
         first = ask(requests.list_jobs(vault, status="InProgress"))
-        page = responses.read_page((yield from suggest_vault(vault, first)))
+        page = responses.read_page((yield from with_vault_suggestion(vault, first)))
         running = len(page.values)
-        if vault.is_backup_vault:  # which lists what is over, too
+        if vault.is_backup_vault:  # its list includes jobs that are over
             running = sum(job.is_running for job in responses.read_jobs(vault, page))
         return f"vault {vault.name} in {vault.resource_group_name}, {running} jobs running"
     page = responses.read_page((yield from ask(requests.list_vaults(subscription_id, vault_type))))

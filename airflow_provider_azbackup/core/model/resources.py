@@ -93,7 +93,7 @@ class ProtectedItem:
         )
 
     @property
-    def kind(self) -> str:
+    def workload(self) -> str:
         """First part of the item's name in lower case: ``vm``, ``azurefileshare``, ``sqldatabase``, ..."""
         return self.name.partition(";")[0].casefold()
 
@@ -141,7 +141,7 @@ class BackupInstance(ProtectedItem):
         return f"{self.vault.path}/backupInstances/{self.name}"
 
     @property
-    def kind(self) -> str:
+    def workload(self) -> str:
         """``backupinstance``: the name does not tell what is backed up."""
         return "backupinstance"
 

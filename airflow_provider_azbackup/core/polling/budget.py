@@ -78,32 +78,32 @@ class Budget:
         """Note that a read is sent now."""
         self._booked = max(self._booked, at) + self.gap(at)
 
-    def hear(self, reply: Response, source: Hashable) -> None:
+    def hear(self, response: Response, source: Hashable) -> None:
         """Learn from an answer how many reads are left, or for how long there are none.
 
-        :param reply: the answer.
+        :param response: the answer.
         :param source: which vault it is about. One vault's answers come one after the other.
         """
-        if reply.status == 429:
-            limit = _LIMIT.search(reply.text)
+        if response.status == 429:
+            limit = _LIMIT.search(response.text)
             self.limit = max(1.0, float(limit[1])) if limit else self.limit
             self.window = HOUR
-            self.blocked_until = reply.at + (reply.retry_after or self.gap(reply.at))
+            self.blocked_until = response.at + (response.retry_after or self.gap(response.at))
             self._left, self._refilled = {}, {}
             self._window_began = self.blocked_until
             return
-        if _COUNT.fullmatch(stated := reply.headers.get(_REMAINING, "")):
+        if _COUNT.fullmatch(stated := response.headers.get(_REMAINING, "")):
             left = max(0.0, float(stated))
             # A 0 that stays one is no new window.
             if 0 < left >= self._left.get(source, left + 1):
                 self.limit, self._most = max(self._most, left + 1), 0.0
-                self._refill(source, reply.at)
+                self._refill(source, response.at)
             self._left[source] = left
             self._most = max(self._most, left + 1)
             self.limit = max(self.limit, self._most)
             # What was booked at a slower pace, before today's was known or while Azure did not answer, is not
             # waited for; nor is there a second burst.
-            self._booked = min(self._booked, reply.at + _BURST * self.gap(reply.at))
+            self._booked = min(self._booked, response.at + _BURST * self.gap(response.at))
 
     def _refill(self, source: Hashable, at: float) -> None:
         """Note that a read did not lessen what is left: a new window has begun since the one before."""

@@ -52,18 +52,18 @@ _INSIDE = (
 _ACTION = re.compile(r"perform action '([^']+)'")
 
 
-def refusal_text(call: Request, status: int, code: str | None, message: str) -> str:
+def refusal_text(request: Request, status: int, code: str | None, message: str) -> str:
     """Return the text of the error that an answer stands for.
 
-    :param call: the request.
+    :param request: the request.
     :param status: HTTP status of the answer.
     :param code: Azure's code; None where the answer has none, which may not be Azure's then.
     :param message: Azure's words.
     """
-    hint = _hint(call.path, status, code, message)
+    hint = _hint(request.path, status, code, message)
     return (
         f"{hint}{' ' if hint else ''}Azure answered {status}{f' {code}' if code else ''}: "
-        f"{message or 'no explanation given'} ({call.method} {call.path})"
+        f"{message or 'no explanation given'} ({request.method} {request.path})"
     )
 
 

@@ -268,12 +268,12 @@ def backup_body(item: ProtectedItem, **options: Unpack[BackupOptions]) -> JsonOb
     )
     if isinstance(item, BackupInstance):
         return backup_rule_body(rule or "", tag)
-    if item.kind not in REQUESTS:
+    if item.workload not in REQUESTS:
         raise AzureBackupConfigError(
             f"{item.label!r} cannot be backed up on demand through the REST API; "
             f"expected an item whose name starts with one of {', '.join(REQUESTS)}"
         )
-    request, types = REQUESTS[item.kind]
+    request, types = REQUESTS[item.workload]
     if backup_type not in types:
         raise AzureBackupConfigError(
             f"backup_type {backup_type!r} is not offered for {item.label!r}; expected {_one_of(types)}"
@@ -282,7 +282,7 @@ def backup_body(item: ProtectedItem, **options: Unpack[BackupOptions]) -> JsonOb
     if request == WORKLOAD:
         properties["backupType"] = backup_type
     if compression is not None:
-        if item.kind not in COMPRESSED:
+        if item.workload not in COMPRESSED:
             raise AzureBackupConfigError(f"enable_compression is for SQL and SAP HANA, not {item.label!r}")
         properties["enableCompression"] = compression
     if expiry is not None:
@@ -489,13 +489,13 @@ def list_vaults(subscription_id: str, vault_type: str = RECOVERY_SERVICES) -> Re
     )
 
 
-def next_page(reply: Response, link: str) -> Request:
+def next_page(response: Response, link: str) -> Request:
     """Follow a ``nextLink`` on the host that sent it, and on no other.
 
     :raises AzureBackupTransientError: when the link names another host: a token must not go there.
     """
-    here = urlsplit(reply.url)
-    if _origin(link) != _origin(reply.url):
+    here = urlsplit(response.url)
+    if _origin(link) != _origin(response.url):
         raise AzureBackupTransientError(
             f"the next page of a list is not followed, because the token of this connection is for "
             f"{here.netloc} only. Its host: {shown_host(link)!r}"

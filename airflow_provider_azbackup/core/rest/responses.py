@@ -185,7 +185,7 @@ class DataSource:
     region: str = ""
 
     @property
-    def kind(self) -> str:
+    def workload(self) -> str:
         """Its type in lower case."""
         return self.source_type.casefold()
 
@@ -207,52 +207,52 @@ class Page:
     at: float = 0.0
 
 
-def raise_for_status(reply: Response, call: Request, *accepted: int) -> None:
+def raise_for_status(response: Response, request: Request, *accepted: int) -> None:
     """Pass an answer with an accepted status; raise the error any other one stands for.
 
     :raises AzureBackupError: one of its subclasses, with Azure's code, message and request id.
     """
-    if reply.status in accepted:
+    if response.status in accepted:
         return
     # A 2xx that is not the documented one refuses nothing; it only does not hold what was asked for.
-    passes = reply.status >= 500 or 200 <= reply.status < 300
-    kind = _ERRORS.get(reply.status, AzureBackupTransientError if passes else AzureBackupRefusedError)
-    code, message = _error_of(reply)
+    passes = response.status >= 500 or 200 <= response.status < 300
+    kind = _ERRORS.get(response.status, AzureBackupTransientError if passes else AzureBackupRefusedError)
+    code, message = _error_of(response)
     row = find_error_code(code)
     # The other statuses say more than a code could: who is unknown, what is missing, what broke.
-    if (kind is AzureBackupRefusedError or reply.status == 429) and row.meaning is not Meaning.REFUSED:
+    if (kind is AzureBackupRefusedError or response.status == 429) and row.meaning is not Meaning.REFUSED:
         kind = row.meaning.error
     raise kind(
-        refusal_text(call, reply.status, code, message),
-        status=reply.status,
+        refusal_text(request, response.status, code, message),
+        status=response.status,
         code=code,
-        request_id=reply.headers.get("x-ms-request-id"),
-        retry_after=row.pause or None if reply.retry_after is None else reply.retry_after,
+        request_id=response.headers.get("x-ms-request-id"),
+        retry_after=row.pause or None if response.retry_after is None else response.retry_after,
     )
 
 
-def read_operation_id(reply: Response) -> str | None:
+def read_operation_id(response: Response) -> str | None:
     """Read the operation id from a 202: the last segment of its URLs, whose signed query is dropped.
 
     A Backup vault's ends in ``==``, which may come percent-encoded.
     """
     for header in ("azure-asyncoperation", "location"):
-        operation_id = unquote(last_segment(reply.headers.get(header, "")))
+        operation_id = unquote(last_segment(response.headers.get(header, "")))
         is_clean = clean(operation_id) == operation_id and is_path_segment(operation_id)
         if is_clean and len(operation_id) <= _LONGEST_ID:
             return operation_id
     return None
 
 
-def read_operation(ref: OperationRef, reply: Response) -> Operation:
+def read_operation(ref: OperationRef, response: Response) -> Operation:
     """Read an operation's status.
 
     :raises AzureBackupTransientError: when the body is not one.
     """
-    body = _object(reply)
+    body = _object(response)
     status = _text(body.get("status"))
     if not status:
-        raise _unreadable(reply, "an operation's status")
+        raise _unreadable(response, "an operation's status")
     properties = _dict(body.get("properties"))
     error = _dict(body.get("error"))
     jobs = [properties.get("jobId"), *_list(properties.get("jobIds"))]
@@ -266,9 +266,9 @@ def read_operation(ref: OperationRef, reply: Response) -> Operation:
     )
 
 
-def read_protection(reply: Response) -> Protection:
+def read_protection(response: Response) -> Protection:
     """Read from a backup instance whether and by which policy it is protected."""
-    properties = _dict(_object(reply).get("properties"))
+    properties = _dict(_object(response).get("properties"))
     return Protection(
         # The second word is the first one's predecessor; an answer may hold either.
         state=_text(properties.get("currentProtectionState"))
@@ -277,12 +277,12 @@ def read_protection(reply: Response) -> Protection:
     )
 
 
-def read_data_source(reply: Response) -> DataSource:
+def read_data_source(response: Response) -> DataSource:
     """Read from a backup instance what it protects.
 
     :raises AzureBackupTransientError: when the body does not name it.
     """
-    source = _dict(_dict(_object(reply).get("properties")).get("dataSourceInfo"))
+    source = _dict(_dict(_object(response).get("properties")).get("dataSourceInfo"))
     found = DataSource(
         resource_id=_first(source, "resourceID", "resourceId"),
         source_type=_text(source.get("datasourceType")),
@@ -290,12 +290,12 @@ def read_data_source(reply: Response) -> DataSource:
     )
     if found.resource_id and found.source_type:
         return found
-    raise _unreadable(reply, "a backup instance with what it protects")
+    raise _unreadable(response, "a backup instance with what it protects")
 
 
-def read_rules(reply: Response) -> list[BackupRule]:
+def read_rules(response: Response) -> list[BackupRule]:
     """Read the backup rules of a Backup vault's policy; its retention rules are left out."""
-    properties = _dict(_object(reply).get("properties"))
+    properties = _dict(_object(response).get("properties"))
     return [
         BackupRule(name=_text(rule.get("name")), tag=_default_tag(_dict(rule.get("trigger"))))
         for rule in _dicts(properties.get("policyRules"))
@@ -311,15 +311,15 @@ def _default_tag(trigger: JsonObject) -> str:
     return _text(_dict(found[0].get("tagInfo")).get("tagName")) if found else ""
 
 
-def read_job(ref: JobRef, reply: Response) -> Job:
+def read_job(ref: JobRef, response: Response) -> Job:
     """Read one job.
 
     :raises AzureBackupTransientError: when the body is not a job, or another one than was asked for.
     """
-    body = _object(reply)
+    body = _object(response)
     job = parse_job(ref, body)
     if job is None or (_name(body) or ref.job_id).casefold() != ref.job_id.casefold():
-        raise _unreadable(reply, f"job {ref.job_id}")
+        raise _unreadable(response, f"job {ref.job_id}")
     return job
 
 
@@ -366,19 +366,19 @@ def parse_job(ref: JobRef, body: JsonObject) -> Job | None:
     )
 
 
-def read_page(reply: Response) -> Page:
+def read_page(response: Response) -> Page:
     """Read one page of any list.
 
     :raises AzureBackupTransientError: when the body is not a list.
     """
-    body = _object(reply)
+    body = _object(response)
     if not isinstance(body.get("value"), list):
-        raise _unreadable(reply, "a list")
+        raise _unreadable(response, "a list")
     return Page(
         values=tuple(_dicts(body["value"])),
         # It is followed or it is not; it must not be cut.
         next_link=body["nextLink"] if isinstance(body.get("nextLink"), str) else None,
-        at=_azure_time(reply),
+        at=_azure_time(response),
     )
 
 
@@ -392,15 +392,15 @@ def read_items(page: Page) -> list[FoundItem]:
     return found
 
 
-def read_item(item: ProtectedItem, reply: Response) -> FoundItem:
+def read_item(item: ProtectedItem, response: Response) -> FoundItem:
     """Read one protected item.
 
     :param item: what was asked for.
     :raises AzureBackupTransientError: when the body is not one.
     """
-    body = _object(reply)
+    body = _object(response)
     if not _dict(body.get("properties")):
-        raise _unreadable(reply, "a protected item")
+        raise _unreadable(response, "a protected item")
     return _found(item, body)
 
 
@@ -445,21 +445,21 @@ def read_recovery_points(item: ProtectedItem, page: Page) -> list[RecoveryPoint]
     return [_point(item, body, page.at) for body in page.values if _name(body)]
 
 
-def read_recovery_point(item: ProtectedItem, reply: Response, point_id: str) -> RecoveryPoint:
+def read_recovery_point(item: ProtectedItem, response: Response, point_id: str) -> RecoveryPoint:
     """Read one recovery point.
 
     :param point_id: the one that was asked for.
     :raises AzureBackupTransientError: when the body is not a recovery point, or another one.
     """
-    body = _object(reply)
+    body = _object(response)
     if _name(body).casefold() != point_id.casefold():
-        raise _unreadable(reply, f"recovery point {point_id}")
-    return _point(item, body, _azure_time(reply))
+        raise _unreadable(response, f"recovery point {point_id}")
+    return _point(item, body, _azure_time(response))
 
 
-def read_ranges(item: ProtectedItem, reply: Response) -> RecoveryPoint:
+def read_ranges(item: ProtectedItem, response: Response) -> RecoveryPoint:
     """Read to which stretches of time an item can be taken back, as one entry that stands for all of them."""
-    properties = _dict(_object(reply).get("properties"))
+    properties = _dict(_object(response).get("properties"))
     return RecoveryPoint(item=item, point_id="", ranges=_ranges(properties.get("restorableTimeRanges")))
 
 
@@ -470,25 +470,25 @@ def _ranges(value: Any) -> tuple[tuple[str, str], ...]:
     )
 
 
-def read_source_id(reply: Response) -> str:
+def read_source_id(response: Response) -> str:
     """Read from a protected item the ARM id of the VM or storage account that it protects.
 
     :raises AzureBackupTransientError: when the body does not name it.
     """
-    properties = _dict(_object(reply).get("properties"))
+    properties = _dict(_object(response).get("properties"))
     if source_id := _text(properties.get("sourceResourceId") or properties.get("virtualMachineId")):
         return source_id
-    raise _unreadable(reply, "a protected item with what it protects")
+    raise _unreadable(response, "a protected item with what it protects")
 
 
-def read_region(reply: Response) -> str:
+def read_region(response: Response) -> str:
     """Read a vault's region.
 
     :raises AzureBackupTransientError: when the body does not name it.
     """
-    if region := _text(_object(reply).get("location")):
+    if region := _text(_object(response).get("location")):
         return region
-    raise _unreadable(reply, "a vault with its region")
+    raise _unreadable(response, "a vault with its region")
 
 
 def _point(item: ProtectedItem, body: JsonObject, at: float) -> RecoveryPoint:
@@ -534,8 +534,8 @@ def _point(item: ProtectedItem, body: JsonObject, at: float) -> RecoveryPoint:
     )
 
 
-def _azure_time(reply: Response) -> float:
-    return reply.at if reply.date is None else reply.date
+def _azure_time(response: Response) -> float:
+    return response.at if response.date is None else response.date
 
 
 def _word(value: Any, words: tuple[str, ...]) -> str:
@@ -554,14 +554,14 @@ def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def read_backup_status(reply: Response) -> BackupStatus:
+def read_backup_status(response: Response) -> BackupStatus:
     """Read which vault protects a machine.
 
     :raises AzureBackupTransientError: when the body does not say.
     """
-    body = _object(reply)
+    body = _object(response)
     if not (status := _text(body.get("protectionStatus"))):
-        raise _unreadable(reply, "a protection status")
+        raise _unreadable(response, "a protection status")
     # What is not protected is told the names it would have, without a vault.
     if status.casefold() == "notprotected" or not (vault := _text(body.get("vaultId"))):
         return BackupStatus(item=None)
@@ -710,13 +710,13 @@ def _job_task(entry: JsonObject) -> JobTask:
     )
 
 
-def _error_of(reply: Response) -> tuple[str | None, str]:
-    body = _dict(_json(reply))
+def _error_of(response: Response) -> tuple[str | None, str]:
+    body = _dict(_json(response))
     error = _dict(body.get("error"))
     if not error:  # cross-region operations: {"ErrorCode": .., "Message": {"Value": ..}}
         error = {"code": body.get("ErrorCode"), "message": _dict(body.get("Message")).get("Value")}
     # A proxy's page: its first words say more than nothing.
-    message = _text(error.get("message")) or " ".join(reply.text.split())[:200]
+    message = _text(error.get("message")) or " ".join(response.text.split())[:200]
     return _text(error.get("code")) or None, message + _advice(error)
 
 
@@ -727,16 +727,16 @@ def _advice(error: JsonObject) -> str:
     return cut(f" Recommended: {' '.join(filter(None, texts))}") if any(texts) else ""
 
 
-def _json(reply: Response) -> Any:
+def _json(response: Response) -> Any:
     """Return what an answer holds, None when it is not JSON or has too many values to be read in one go.
 
     A number that is not finite is read as null.
     """
-    if reply.text.count(",") > _MOST_VALUES:
+    if response.text.count(",") > _MOST_VALUES:
         return None
     try:
-        body = json.loads(reply.text, parse_constant=_no_number, parse_float=_float, parse_int=_int)
-        return _cleaned(body) if _ESCAPES.search(reply.text) else body
+        body = json.loads(response.text, parse_constant=_no_number, parse_float=_float, parse_int=_int)
+        return _cleaned(body) if _ESCAPES.search(response.text) else body
     except (ValueError, RecursionError):
         return None
 
@@ -761,19 +761,19 @@ def _cleaned(value: Any) -> Any:
     return [*map(_cleaned, value)] if isinstance(value, list) else value
 
 
-def _object(reply: Response) -> JsonObject:
-    body = _json(reply)
+def _object(response: Response) -> JsonObject:
+    body = _json(response)
     if not isinstance(body, dict):
-        raise _unreadable(reply, "a JSON object")
+        raise _unreadable(response, "a JSON object")
     return body
 
 
-def _unreadable(reply: Response, expected: str) -> AzureBackupTransientError:
+def _unreadable(response: Response, expected: str) -> AzureBackupTransientError:
     return AzureBackupTransientError(
-        f"Azure's answer is not {expected}: {' '.join(reply.text.split())[:120]!r} "
-        f"({reply.status} from {urlsplit(reply.url).path})",
-        status=reply.status,
-        request_id=reply.headers.get("x-ms-request-id"),
+        f"Azure's answer is not {expected}: {' '.join(response.text.split())[:120]!r} "
+        f"({response.status} from {urlsplit(response.url).path})",
+        status=response.status,
+        request_id=response.headers.get("x-ms-request-id"),
     )
 
 

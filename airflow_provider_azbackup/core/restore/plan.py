@@ -173,7 +173,7 @@ def _by_target(
 ) -> Flow[tuple[JsonObject, JsonObject]]:
     target, moment = plan.target, plan.point_in_time
     source = yield from _patiently(partial(get_data_source, item), until)
-    check_target_fits(source.kind, item.label, target)
+    check_target_fits(source.workload, item.label, target)
     passed_over: list[str] = []
     if moment:
         kept = yield from _patiently(partial(find_restorable_ranges, item), until)

@@ -21,7 +21,7 @@ def needs_source(target: RestoreTarget) -> bool:
 
 def needs_region(item: ProtectedItem, target: RestoreTarget) -> bool:
     """Return whether the request names a region that the author left to the vault."""
-    return item.kind == "vm" and "region" not in target
+    return item.workload == "vm" and "region" not in target
 
 
 def restore_request(
@@ -43,8 +43,8 @@ def restore_request(
     :param point_in_time: the moment up to which a database's log is applied.
     :raises AzureBackupConfigError: for a target that is not for this workload.
     """
-    check_target_fits(item.kind, item.label, target)
-    if item.kind == "vm":
+    check_target_fits(item.workload, item.label, target)
+    if item.workload == "vm":
         properties = {
             "objectType": "IaasVMRestoreRequest",
             "recoveryPointId": point_id,
@@ -54,7 +54,7 @@ def restore_request(
             "originalStorageAccountOption": False,
             **_of_machine(target),
         }
-    elif item.kind == "azurefileshare":
+    elif item.workload == "azurefileshare":
         properties = {
             "objectType": "AzureFileShareRestoreRequest",
             "sourceResourceId": source_id,
@@ -110,7 +110,7 @@ def _of_share(target: RestoreTarget) -> JsonObject:
 def _of_database(
     item: ProtectedItem, target: RestoreTarget, source_id: str, point_in_time: datetime | None
 ) -> JsonObject:
-    is_sql = item.kind == "sqldatabase"
+    is_sql = item.workload == "sqldatabase"
     kind = "SQL" if is_sql else "SAPHana"
     found: JsonObject = {
         "objectType": f"AzureWorkload{kind}{'PointInTime' if point_in_time else ''}RestoreRequest",

@@ -111,7 +111,7 @@ def start_or_adopt(
     """
     if record and not _is_of(record, intent):
         record = None
-    search = _Search(intent, save, log, batch_lookup=batch_lookup and intent.item.kind == "vm")
+    search = _Search(intent, save, log, batch_lookup=batch_lookup and intent.item.workload == "vm")
     if record and (started := (yield from search.follow(search.recall(record)))):
         return started
     fresh = intent.may_start_unseen and record is None and not intent.is_blind
@@ -222,7 +222,7 @@ class _Search(ResponseClock):
             return f"it is of vault {job.ref.vault.path}, not of {item.vault.path}"
         if not self.intent.is_kind_of(job):
             return f"it is no {self.intent.noun}"
-        known = item.kind in ("vm", "backupinstance")
+        known = item.workload in ("vm", "backupinstance")
         names = () if known else (yield from self._names(self.intent.deadline))
         if self._is_ours(job, names) is False:
             return f"it is no {self.intent.noun} of {item.label} of the type that is wanted"
@@ -271,7 +271,7 @@ class _Search(ResponseClock):
             accepted: StartRecord | None = None
             self.save(asking)
             try:
-                call = replace(ready.call.delayed(asked - self.azure_time()), once=True)
+                call = replace(ready.call.delayed(asked - self.azure_time()), without_retries=True)
                 operation = yield from start_job(item, call, intent.noun)
                 accepted = replace(asking, operation=operation.operation_id, attempt_began=self.attempt_began)
                 self.save(accepted)
@@ -321,7 +321,7 @@ class _Search(ResponseClock):
                     ref=ref,
                     since=intent.now,
                     attempt_began=self.attempt_began,
-                    kind=item.kind,
+                    kind=item.workload,
                     recovery_point=ready.recovery_point,
                 )
 
@@ -505,7 +505,7 @@ class _Search(ResponseClock):
 
     def _list(self, **wanted: Unpack[requests.JobFilter]) -> Request:
         if not self.intent.item.vault.is_backup_vault:
-            wanted["backup_management_type"] = management_of(self.intent.item.kind)
+            wanted["backup_management_type"] = management_of(self.intent.item.workload)
         return requests.list_jobs(self.intent.item.vault, **wanted)
 
     def _find(
@@ -530,7 +530,7 @@ class _Search(ResponseClock):
             )
             self.crowd = sum(job.began >= self.azure_time() - _MINUTE for job in jobs)
             jobs = [job for job in jobs if job.began >= since and self.intent.is_kind_of(job)]
-            told = self.intent.item.kind in ("vm", "backupinstance")
+            told = self.intent.item.workload in ("vm", "backupinstance")
             names = () if told or not jobs else (yield from self._names(until))
             verdicts = [(job, self._is_ours(job, names, any_type=any_type)) for job in jobs]
             found = [job for job, verdict in verdicts if verdict]
@@ -547,9 +547,9 @@ class _Search(ResponseClock):
     def _is_ours(self, job: Job, names: Sequence[FoundItem], *, any_type: bool = False) -> bool | None:
         """Whether a job is one of the item, by what a list shows of it; None for "may be"."""
         item = self.intent.item
-        if item.kind == "backupinstance":
+        if item.workload == "backupinstance":
             return job.owner.casefold() == item.path.casefold()
-        if item.kind == "vm":
+        if item.workload == "vm":
             return matching.is_of_vm(job, item)
         meant = [found for found in names if matching.shows_names_of(job, found, self.intent.elsewhere)]
         if item.path.casefold() not in {found.item.path.casefold() for found in meant}:

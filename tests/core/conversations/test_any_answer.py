@@ -162,8 +162,8 @@ def test_any_text_is_a_job_or_an_error_and_proves_a_backup_only_by_the_word_comp
 
 
 @steady
-@given(reply=REPLIES)
-def test_any_answer_to_anything_we_ask_is_a_value_or_one_of_our_errors(reply: Response) -> None:
+@given(response=REPLIES)
+def test_any_answer_to_anything_we_ask_is_a_value_or_one_of_our_errors(response: Response) -> None:
     for flow in (
         trigger_backup(ITEM, requests.backup_body(ITEM)),
         get_operation(OPERATION),
@@ -177,7 +177,7 @@ def test_any_answer_to_anything_we_ask_is_a_value_or_one_of_our_errors(reply: Re
         probe(INSTANCE.vault, "s"),
         list_recovery_points(INSTANCE),
     ):
-        result = held(flow, reply)
+        result = held(flow, response)
         assert result is None or result == [] or result
 
 
@@ -202,10 +202,10 @@ POINTS = st.fixed_dictionaries(
 @steady
 @given(body=JSON | POINTS, link=st.text() | st.just("https://[/"))
 def test_any_list_is_read_or_told(body: Any, link: str) -> None:
-    reply = Response(
+    response = Response(
         status=200, at=0.0, url="https://h/x", text=json.dumps({"value": [body], "nextLink": link})
     )
-    page = responses.read_page(reply)
+    page = responses.read_page(response)
     assert all(job.ref.job_id for job in responses.read_jobs(VAULT, page))
     assert all(item.item.path for item in responses.read_items(page))
     points = responses.read_recovery_points(ITEM, page)
@@ -217,10 +217,10 @@ def test_any_list_is_read_or_told(body: Any, link: str) -> None:
         with suppress(AzureBackupNotFoundError):
             assert choose(ITEM, points) in points
     try:
-        call = requests.next_page(reply, link)
+        request = requests.next_page(response, link)
     except AzureBackupError:
         return
-    assert call.path.startswith("/") or call.path == ""
+    assert request.path.startswith("/") or request.path == ""
 
 
 @steady

@@ -198,12 +198,12 @@ def test_a_vault_that_is_named_has_the_type_of_the_task_or_of_the_connection() -
 def test_rule_and_tag_are_taken_from_the_policy_when_none_is_given() -> None:
     played = play(trigger_backup(DISK, BODY), ok("backup_instance"), ok("backup_policy"), ACCEPTED)
     assert played.result == OPERATION
-    assert [(call.method, call.path) for call in played.calls] == [
+    assert [(request.method, request.path) for request in played.requests] == [
         ("GET", DISK.path),
         ("GET", f"{VAULT.path}/backupPolicies/disk-policy"),
         ("POST", f"{DISK.path}/backup"),
     ]
-    assert played.calls[-1].body == requests.backup_body(
+    assert played.requests[-1].body == requests.backup_body(
         DISK, rule_name="BackupNightly", retention_tag="Default"
     )
 
@@ -211,7 +211,7 @@ def test_rule_and_tag_are_taken_from_the_policy_when_none_is_given() -> None:
 def test_a_tag_that_is_given_comes_before_the_rules_own() -> None:
     body = requests.backup_body(DISK, retention_tag="Monthly")
     played = play(trigger_backup(DISK, body), ok("backup_instance"), ok("backup_policy"), ACCEPTED)
-    assert played.calls[-1].body == requests.backup_body(
+    assert played.requests[-1].body == requests.backup_body(
         DISK, rule_name="BackupNightly", retention_tag="Monthly"
     )
 
@@ -219,7 +219,7 @@ def test_a_tag_that_is_given_comes_before_the_rules_own() -> None:
 def test_a_rule_that_is_given_is_taken_as_it_is_and_the_policy_is_not_read() -> None:
     body = requests.backup_body(DISK, rule_name="BackupNightly")
     played = play(trigger_backup(DISK, body), ok("backup_instance"), ACCEPTED)
-    assert [call.body for call in played.calls] == [None, NIGHTLY]
+    assert [request.body for request in played.requests] == [None, NIGHTLY]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,9 @@ def test_a_rule_that_is_given_is_taken_as_it_is_and_the_policy_is_not_read() -> 
 def test_a_rule_may_tell_no_tag_of_its_own(tagging: Any, tag: str | None) -> None:
     answers = (ok("backup_instance"), policy(rule("BackupNightly", tagging)), ACCEPTED)
     played = play(trigger_backup(DISK, BODY), *answers)
-    assert played.calls[-1].body == requests.backup_body(DISK, rule_name="BackupNightly", retention_tag=tag)
+    assert played.requests[-1].body == requests.backup_body(
+        DISK, rule_name="BackupNightly", retention_tag=tag
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,8 +250,8 @@ def test_a_rule_may_tell_no_tag_of_its_own(tagging: Any, tag: str | None) -> Non
 def test_a_policy_without_one_rule_to_follow_starts_nothing(rules: Any, words: str) -> None:
     asked: list[Request] = []
     with pytest.raises(AzureBackupConfigError, match=words):
-        play(trigger_backup(DISK, BODY), ok("backup_instance"), policy(*rules), calls=asked)
-    assert {call.method for call in asked} == {"GET"}
+        play(trigger_backup(DISK, BODY), ok("backup_instance"), policy(*rules), requests=asked)
+    assert {request.method for request in asked} == {"GET"}
 
 
 @pytest.mark.parametrize(
@@ -264,9 +266,9 @@ def test_azure_decides_about_an_instance_that_is_not_protected(described: dict[s
             trigger_backup(DISK, NIGHTLY),
             answered(200, {"properties": described}),
             refused,
-            calls=asked,
+            requests=asked,
         )
-    assert [call.method for call in asked] == ["GET", "POST"]
+    assert [request.method for request in asked] == ["GET", "POST"]
 
 
 def test_an_instance_that_names_no_policy_needs_a_rule_name() -> None:
@@ -395,7 +397,7 @@ def test_recovery_points_are_read_and_narrowed_down_here() -> None:
 def test_an_instance_is_looked_up_by_its_friendly_or_its_own_name(name: str) -> None:
     played = play(resolve_protected_item(VAULT, name), ok("backup_instances"))
     assert played.result == DISK
-    assert [call.path for call in played.calls] == [f"{VAULT.path}/backupInstances"]
+    assert [request.path for request in played.requests] == [f"{VAULT.path}/backupInstances"]
 
 
 def test_the_arm_id_of_an_instance_needs_no_request_and_no_vault() -> None:
@@ -451,9 +453,9 @@ def test_jobs_are_narrowed_down_here() -> None:
 def test_a_connection_test_counts_the_jobs_that_run() -> None:
     seen = play(probe(VAULT, "s"), listed(in_list(), in_list("Completed"), in_list("Paused")))
     assert seen.result == "vault young-vault in vaults-rg, 2 jobs running"
-    assert len(seen.calls) == 1
+    assert len(seen.requests) == 1
     vaults = answered(200, {"value": [{"name": "young-vault"}]})
-    assert play(probe(None, "s", "DataProtection"), vaults).calls == [
+    assert play(probe(None, "s", "DataProtection"), vaults).requests == [
         requests.list_vaults("s", "DataProtection")
     ]
 
@@ -485,7 +487,7 @@ def secure(
     asked: list[Request] = []
     kept: list[StartRecord | None] = []
     flow = start_or_adopt(wanted, note, save=kept.append, log=lambda _: None)
-    played = play(flow, *answers, then=then, calls=asked)
+    played = play(flow, *answers, then=then, requests=asked)
     return played.result, asked, kept
 
 
@@ -503,7 +505,7 @@ def test_a_running_backup_of_the_instance_is_met_and_another_instances_is_not(if
         assert (found.ref, found.started_by) == (JOB, "adopted")
     else:
         assert (found.ref, found.other.ref) == (None, JOB)
-    assert [call.query for call in asked] == [()]
+    assert [request.query for request in asked] == [()]
 
 
 def test_a_restore_that_runs_is_no_backup() -> None:
@@ -511,7 +513,7 @@ def test_a_restore_that_runs_is_no_backup() -> None:
     answers = (listed(restore), ok("backup_instance"), ACCEPTED, ok("vault_operation_succeeded"))
     found, asked, _ = secure(intent(), None, *answers)
     assert (found.ref, found.started_by, found.kind) == (JOB, "this task", "backupinstance")
-    assert [call.method for call in asked].count("POST") == 1
+    assert [request.method for request in asked].count("POST") == 1
 
 
 def test_a_lost_answer_is_settled_by_looking_for_the_instances_own_job() -> None:
@@ -521,7 +523,7 @@ def test_a_lost_answer_is_settled_by_looking_for_the_instances_own_job() -> None
     answers = (dated, ok("backup_instance"), LOST, listed(theirs), listed(theirs, later))
     found, asked, kept = secure(intent(), None, *answers)
     assert (found.ref, found.started_by) == (JOB, "found")
-    assert [call.method for call in asked].count("POST") == 1
+    assert [request.method for request in asked].count("POST") == 1
     assert kept[-1] == replace(kept[0], job=JOB.path, started_by="found")
 
 
@@ -534,7 +536,7 @@ def test_a_note_leads_back_to_the_backup_it_speaks_of() -> None:
     note = StartRecord.from_dict(kept.to_dict())
     found, asked, _ = secure(intent(), note, running)
     assert (found.ref, found.started_by, found.since) == (JOB, "this task", START - 60)
-    assert [call.path for call in asked] == [JOB.path]
+    assert [request.path for request in asked] == [JOB.path]
     behind = replace(kept, requested_at=START - 55, operation=OPERATION.operation_id, job="")
     answers = (ok("vault_operation_succeeded"), running)
     found, asked, _ = secure(intent(), behind, *answers)
@@ -591,7 +593,7 @@ def test_one_list_without_a_filter_answers_all_waits_on_a_backup_vault() -> None
     made = waits.play(
         START, listed(in_list("Completed", "A"), in_list("Started", "b"), in_list("Failed", "c"))
     )
-    assert [(call.path, call.query) for call in made] == [(f"{VAULT.path}/backupJobs", ())]
+    assert [(request.path, request.query) for request in made] == [(f"{VAULT.path}/backupJobs", ())]
     assert waits.told.keys() == {"a", "b"}
 
 
@@ -610,7 +612,7 @@ def test_few_waits_look_at_their_jobs_where_a_list_has_more_pages_than_they_are(
         waits.play(START + 60 + turn, answered(200, in_list("Completed", name)))
         for turn, name in enumerate("ab")
     ]
-    assert sorted(call.path for made in looks for call in made) == [
+    assert sorted(request.path for made in looks for request in made) == [
         f"{VAULT.path}/backupJobs/{x}" for x in "ab"
     ]
 

@@ -40,7 +40,7 @@ from tests.support.play import (
 )
 
 BODY = requests.backup_body(ITEM)
-NO_TOKEN = NoResponse(reason="wrong secret", at=0.0, sent=False, kind=AzureBackupAuthError)
+NO_TOKEN = NoResponse(reason="wrong secret", at=0.0, sent=False, error=AzureBackupAuthError)
 SIGNED = f"https://management.azure.com{ITEM.path}/operationsStatus/{OPERATION.operation_id}?t=1&c=x&s=y"
 ACCEPTED = answered(202, azure_asyncoperation=SIGNED, retry_after="60")
 PENDING, DONE = ok("operation_in_progress"), ok("operation_succeeded")
@@ -57,7 +57,7 @@ def follow() -> Any:
 def test_an_accepted_backup_is_known_by_its_operation_at_the_vault() -> None:
     played = play(start(), ACCEPTED)
     assert played.result == OPERATION
-    assert played.calls == [requests.trigger_backup(ITEM, BODY)]
+    assert played.requests == [requests.trigger_backup(ITEM, BODY)]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_an_accepted_backup_is_known_by_its_operation_at_the_vault() -> None:
 def test_a_backup_request_whose_fate_is_unknown_is_not_sent_twice(answer: Any, words: str) -> None:
     asked: list[Request] = []
     with pytest.raises(AzureBackupUnconfirmedStartError, match=words) as error:
-        play(start(), answer, calls=asked)
+        play(start(), answer, requests=asked)
     assert len(asked) == 1
     assert "running in vault night-vault" in str(error.value)
     assert error.value.status == getattr(answer, "status", None)
@@ -112,7 +112,7 @@ def test_an_unsent_request_says_that_nothing_was_started() -> None:
 def test_an_operation_is_asked_about_soon_and_then_every_five_seconds() -> None:
     played = play(follow(), *[PENDING] * 5, DONE)
     assert played.result == JOB
-    assert {call.delayed(0.0) for call in played.calls} == {requests.get_operation(OPERATION)}
+    assert {request.delayed(0.0) for request in played.requests} == {requests.get_operation(OPERATION)}
     for pause, planned in zip(played.pauses, (1, 2, 3, 5, 5, 5), strict=True):
         assert planned * 0.85 <= pause <= planned * 1.15
 
@@ -159,8 +159,8 @@ def test_an_arm_id_stands_for_its_guid(job_id: str) -> None:
 def test_an_operation_that_never_names_a_job_is_given_up_after_five_minutes(answer: Any) -> None:
     asked: list[Request] = []
     with pytest.raises(AzureBackupUnconfirmedStartError, match=r"did not end within 300 s.*may be running"):
-        play(follow(), then=answer, calls=asked)
-    assert 300 <= sum(call.after for call in asked[1:]) < 310
+        play(follow(), then=answer, requests=asked)
+    assert 300 <= sum(request.delay for request in asked[1:]) < 310
     assert 50 < len(asked) < 80
 
 
@@ -175,9 +175,9 @@ def test_an_operation_that_stays_out_of_sight_is_told_about_a_minute_later(
     with pytest.raises(
         AzureBackupUnconfirmedStartError, match=r"accepted as operation .* may be running"
     ) as told:
-        play(follow(), then=answered(status), calls=asked)
+        play(follow(), then=answered(status), requests=asked)
     assert told.value.status == status
-    assert soonest <= sum(call.after for call in asked[1:]) <= soonest + 5.0 * 1.15
+    assert soonest <= sum(request.delay for request in asked[1:]) <= soonest + 5.0 * 1.15
 
 
 def test_an_operation_that_azure_refuses_to_show_is_told_at_once() -> None:
@@ -194,7 +194,7 @@ def test_one_look_is_one_request() -> None:
 @pytest.mark.parametrize("status", [200, 202, 204])
 def test_a_cancellation_is_asked_for_once(status: int) -> None:
     played = play(cancel_job(JOB), answered(status))
-    assert (played.result, played.calls) == (None, [requests.cancel_job(JOB)])
+    assert (played.result, played.requests) == (None, [requests.cancel_job(JOB)])
 
 
 @pytest.mark.parametrize(
@@ -223,10 +223,10 @@ def test_no_answer_to_a_look_says_what_was_asked_and_why_there_is_none() -> None
 def test_the_probe_of_a_connection_makes_one_call_and_says_what_it_saw() -> None:
     seen = play(probe(VAULT, "s"), ok("jobs_page"))
     assert seen.result == "vault night-vault in vaults-rg, 2 jobs running"
-    assert seen.calls == [requests.list_jobs(VAULT, status="InProgress")]
+    assert seen.requests == [requests.list_jobs(VAULT, status="InProgress")]
     vaults = {"value": [{"name": f"v{number}"} for number in range(12)]}
     seen = play(probe(None, "s"), answered(200, vaults))
-    assert seen.calls == [requests.list_vaults("s")]
+    assert seen.requests == [requests.list_vaults("s")]
     assert seen.result.startswith("subscription s, no vault set; visible vaults: v0, v1, ")
     assert seen.result.endswith("v9")
     assert play(probe(None, "s"), answered(200, {"value": []})).result.endswith("vaults: none")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_azbackup.core.conversations import matching
-from airflow_provider_azbackup.core.conversations.items import protection_of, resolve_protected_item
+from airflow_provider_azbackup.core.conversations.items import get_backup_status, resolve_protected_item
 from airflow_provider_azbackup.core.conversations.jobs import list_jobs
 from airflow_provider_azbackup.core.model.resources import ProtectedItem, Vault
 from airflow_provider_azbackup.core.rest import requests, responses
@@ -44,7 +44,7 @@ def page(body: dict[str, Any], *, next_path: str | None = None) -> Response:
 @pytest.mark.parametrize("vault", [VAULT, None])
 def test_the_arm_id_of_a_protected_item_needs_no_request_and_no_vault(vault: Vault | None) -> None:
     played = play(find(ITEM.path, vault))
-    assert (played.result, played.calls) == (ITEM, [])
+    assert (played.result, played.requests) == (ITEM, [])
 
 
 def read(of: ProtectedItem, source: str, **more: Any) -> Response:
@@ -78,7 +78,7 @@ OTHER_NAME = ProtectedItem(
 @pytest.mark.parametrize("source", [MACHINE, MACHINE.upper(), f"{MACHINE}/"])
 def test_the_item_of_a_vm_is_the_one_whose_source_is_that_vm(source: str) -> None:
     played = play(find(MACHINE), read(ITEM, source))
-    assert (played.result, played.calls) == (ITEM, [requests.get_protected_item(ITEM)])
+    assert (played.result, played.requests) == (ITEM, [requests.get_protected_item(ITEM)])
 
 
 def test_a_vm_of_another_subscription_than_the_vaults_is_protected_when_its_item_says_so() -> None:
@@ -152,9 +152,9 @@ def test_the_vault_that_azure_names_for_a_vm_is_believed_when_its_item_has_that_
             "protectedItemName": ITEM.name,
         },
     )
-    assert play(protection_of(MACHINE, "westeurope"), status, read(ITEM, MACHINE)).result.item == ITEM
+    assert play(get_backup_status(MACHINE, "westeurope"), status, read(ITEM, MACHINE)).result.item == ITEM
     with pytest.raises(AzureBackupConfigError, match=f"another resource: {MACHINE}.*{ELSEWHERE}"):
-        play(protection_of(ELSEWHERE, "westeurope"), status, read(ITEM, MACHINE))
+        play(get_backup_status(ELSEWHERE, "westeurope"), status, read(ITEM, MACHINE))
 
 
 def test_an_escaped_id_is_the_same_id() -> None:
@@ -174,7 +174,7 @@ def test_what_must_be_looked_for_needs_a_vault(name: str) -> None:
 def test_a_friendly_name_is_looked_for_among_all_kinds() -> None:
     played = play(find("MSDB"), *LISTS)
     assert played.result.name == "SQLDataBase;mssqlserver;msdb"
-    assert [dict(call.query)["$filter"] for call in played.calls] == [
+    assert [dict(request.query)["$filter"] for request in played.requests] == [
         "backupManagementType eq 'AzureIaasVM'",
         "backupManagementType eq 'AzureStorage'",
         "backupManagementType eq 'AzureWorkload'",
@@ -191,7 +191,7 @@ def test_a_share_is_looked_for_among_the_shares_of_its_account(account: str, ite
     share = f"{ACCOUNTS}/{account}/fileServices/default/shares/Documents"
     played = play(find(share), ok("items_shares"))
     assert played.result.name == f"AzureFileShare;{item}"
-    assert len(played.calls) == 1
+    assert len(played.requests) == 1
 
 
 def test_a_name_that_several_items_share_is_told_with_all_of_them() -> None:
@@ -267,7 +267,7 @@ def test_all_pages_of_a_list_are_read() -> None:
         page(jobs),
     )
     assert [job.ref.job_id[:8] for job in played.result] == ["0f8c2a51", "1a2b3c4d"] * 2
-    assert played.calls == [
+    assert played.requests == [
         first,
         Request(method="GET", path="/a", query=(("$skipToken", "2"),)),
         Request(method="GET", path="/b", query=(("$skipToken", "2"),)),
@@ -288,7 +288,7 @@ def test_a_page_elsewhere_is_not_asked_for() -> None:
     asked: list[Request] = []
     body = {"value": [], "nextLink": "https://evil.example/2"}
     with pytest.raises(AzureBackupTransientError, match=r"not followed.*'https://evil\.example'"):
-        play(list_all(), answered(200, body), calls=asked)
+        play(list_all(), answered(200, body), requests=asked)
     assert len(asked) == 1
 
 

@@ -97,11 +97,11 @@ def hold(what: str, make: Callable[[], Flow[Any]], answer: Answer) -> None:
     try:
         with no_spinning(what):
             flow = make()
-            call: Request = next(flow)
+            request: Request = next(flow)
         for _ in range(MOST_REQUESTS):
-            at += call.after
+            at += request.delay
             with no_spinning(what):
-                call = flow.send(replace(answer, at=at))
+                request = flow.send(replace(answer, at=at))
     except (StopIteration, AzureBackupError):
         return
 
@@ -143,9 +143,9 @@ INTENT = BackupIntent(
 # A value for each parameter of a conversation, by its name.
 VALUES: dict[str, Any] = {
     **{"vault": VAULT, "item": ITEM, "instance": DISK, "ref": JOB, "job": a_job(), "failed": a_job()},
-    **{"call": requests.get_job(JOB), "first": requests.list_jobs(VAULT), "name": "shop-vm", "body": BODY},
-    **{"request": BODY, "intent": INTENT, "record": None, "subject": matching.JobMatcher.of_machine(ITEM)},
-    **{"save": lambda record: None, "log": lambda text: None, "notice": lambda job, fault: None},
+    **{"request": requests.get_job(JOB), "first": requests.list_jobs(VAULT), "name": "shop-vm", "body": BODY},
+    **{"intent": INTENT, "record": None, "subject": matching.JobMatcher.of_machine(ITEM)},
+    **{"save": lambda record: None, "log": lambda text: None, "on_read": lambda job, fault: None},
     **{"make": lambda: get_job(JOB), "flow": None, "now": START, "since": START, "after": START - 600},
     **{"until": START + 600, "deadline": START + 600, "seconds": 5.0, "poll_interval": 60.0},
     **{"point": RecoveryPoint(item=ITEM, point_id="1"), "point_id": "1", "min_tier": "HardenedRP"},

@@ -46,20 +46,20 @@ def wait(
     *answers: Any, then: Any = None, asked: list[Request] | None = None, point: RecoveryPoint = POINT
 ) -> Any:
     flow = wait_for_tier(point, "HardenedRP", since=START, deadline=START + 4 * HOUR)
-    return play(flow, *answers, then=then, calls=asked)
+    return play(flow, *answers, then=then, requests=asked)
 
 
 def test_a_point_that_is_there_already_is_not_asked_for() -> None:
     there = replace(POINT, tiers=(("VaultStore", "COMMITTED"),))
     said = wait(point=there)
-    assert (said.result, said.calls) == (there, [])
+    assert (said.result, said.requests) == (there, [])
 
 
 def test_the_same_point_is_read_until_it_is_in_the_vault() -> None:
     snapshot = lies_in("OperationalStore")
     said = wait(*[snapshot] * 20, lies_in("OperationalStore", "VaultStore"))
     assert said.result.usable_tiers == ("OperationalStore", "VaultStore")
-    assert {(call.method, call.path) for call in said.calls} == {
+    assert {(request.method, request.path) for request in said.requests} == {
         ("GET", f"{CLUSTER.path}/recoveryPoints/745c")
     }
     assert 30 * 0.8 < said.pauses[0] < 60
@@ -83,21 +83,21 @@ def test_a_point_that_is_gone_ends_the_wait() -> None:
 
 def test_another_points_answer_is_no_answer() -> None:
     said = wait(lies_in("VaultStore", name="other"), lies_in("VaultStore"))
-    assert len(said.calls) == 2
+    assert len(said.requests) == 2
 
 
 @pytest.mark.parametrize("bad", [{"recoveryPointState": "Partial"}, {"isSoftDeleted": True}])
 def test_a_point_that_goes_bad_is_returned_to_be_judged(bad: dict[str, Any]) -> None:
     said = wait(lies_in("OperationalStore"), lies_in("OperationalStore", **bad))
     assert said.result.shortcoming(min_tier="HardenedRP")
-    assert len(said.calls) == 2
+    assert len(said.requests) == 2
 
 
 def test_the_deadline_ends_the_wait_with_a_last_look() -> None:
     asked: list[Request] = []
     with pytest.raises(AzureBackupTimeoutError, match=r"745c .* is not in HardenedRP after 14400 s"):
         wait(then=lies_in("OperationalStore"), asked=asked)
-    assert sum(call.after for call in asked) == pytest.approx(4 * HOUR)
+    assert sum(request.delay for request in asked) == pytest.approx(4 * HOUR)
     assert len(asked) < 70
 
 
@@ -130,7 +130,7 @@ AKS = answered(
 def test_a_disk_never_comes_into_the_vault() -> None:
     with pytest.raises(AzureBackupConfigError, match="operational store only"):
         play(check_tier(CLUSTER, "HardenedRP", on_demand=False), DISK)
-    assert play(check_tier(CLUSTER, "HardenedRP", on_demand=True), AKS).calls == [
+    assert play(check_tier(CLUSTER, "HardenedRP", on_demand=True), AKS).requests == [
         requests.get_protected_item(CLUSTER)
     ]
 
@@ -138,10 +138,10 @@ def test_a_disk_never_comes_into_the_vault() -> None:
 def test_an_on_demand_backup_of_a_share_never_comes_into_the_vault() -> None:
     with pytest.raises(AzureBackupConfigError, match="last scheduled snapshot of a day"):
         play(check_tier(SHARE, "HardenedRP", on_demand=True))
-    assert play(check_tier(SHARE, "HardenedRP", on_demand=False)).calls == []
+    assert play(check_tier(SHARE, "HardenedRP", on_demand=False)).requests == []
 
 
 @pytest.mark.parametrize("min_tier", [None, "InstantRP"])
 @pytest.mark.parametrize("item", [ITEM, SHARE, CLUSTER])
 def test_what_any_point_can_reach_is_not_asked_about(item: ProtectedItem, min_tier: str | None) -> None:
-    assert play(check_tier(item, min_tier, on_demand=True)).calls == []
+    assert play(check_tier(item, min_tier, on_demand=True)).requests == []

@@ -23,7 +23,7 @@ from tests.support.play import JOB, LOST, START, UNSENT, answered, job_is, ok, p
 
 RUNNING, DONE = job_is("InProgress", operation="Backup"), ok("job_completed")
 THROTTLED = answered(429, sample("error_throttled"))
-NO_TOKEN = NoResponse(reason="wrong secret", at=0.0, sent=False, kind=AzureBackupAuthError)
+NO_TOKEN = NoResponse(reason="wrong secret", at=0.0, sent=False, error=AzureBackupAuthError)
 TRANSIENT = [
     LOST,
     UNSENT,
@@ -60,7 +60,7 @@ def wait(
         poll_interval=every,
         deadline=START + lasts,
         since=START - age,
-        notice=notice or Notices(),
+        on_read=notice or Notices(),
         **more,
     )
 
@@ -68,7 +68,7 @@ def wait(
 def test_a_wait_looks_at_once_and_then_once_an_interval() -> None:
     played = play(wait(), RUNNING, RUNNING, DONE)
     assert played.result.outcome is Outcome.SUCCEEDED
-    assert {call.delayed(0.0) for call in played.calls} == {requests.get_job(JOB)}
+    assert {request.delayed(0.0) for request in played.requests} == {requests.get_job(JOB)}
     first, *rest = played.pauses
     assert first == 0.0
     assert all(51.0 <= pause <= 69.0 for pause in rest)
@@ -112,9 +112,9 @@ def test_a_refusal_that_lasts_ends_the_wait_within_a_minute(
 ) -> None:
     asked: list[Request] = []
     with pytest.raises(kind) as error:
-        play(wait(age=3600.0), RUNNING, then=fault, calls=asked)
+        play(wait(age=3600.0), RUNNING, then=fault, requests=asked)
     assert type(error.value) is kind
-    refused_for = sum(call.after for call in asked[2:])
+    refused_for = sum(request.delay for request in asked[2:])
     assert 40.0 <= refused_for < 58.0
     assert len(asked) <= 6
 
@@ -130,8 +130,8 @@ def test_a_job_may_be_unknown_to_azure_in_the_first_minute_of_its_wait() -> None
     assert play(wait(every=10.0), *[answered(404)] * 6, RUNNING, DONE).result.status == "Completed"
     asked: list[Request] = []
     with pytest.raises(AzureBackupNotFoundError):
-        play(wait(), then=answered(404), calls=asked)
-    assert 60.0 <= sum(call.after for call in asked) < 78.0
+        play(wait(), then=answered(404), requests=asked)
+    assert 60.0 <= sum(request.delay for request in asked) < 78.0
 
 
 @pytest.mark.parametrize("status", [400, 405, 409, 410, 307])
@@ -143,18 +143,16 @@ def test_what_looking_again_cannot_cure_ends_the_wait_at_once(status: int) -> No
 def test_a_wait_is_over_at_its_deadline_and_says_so() -> None:
     asked: list[Request] = []
     with pytest.raises(AzureBackupTimeoutError) as error:
-        play(wait(lasts=600.0, age=30.0), then=RUNNING, calls=asked)
-    assert sum(call.after for call in asked) == pytest.approx(600.0)
-    assert str(error.value).startswith(
-        f"the wait is over after 630 s, the job is not: job {JOB.job_id} (Backup"
-    )
+        play(wait(lasts=600.0, age=30.0), then=RUNNING, requests=asked)
+    assert sum(request.delay for request in asked) == pytest.approx(600.0)
+    assert str(error.value).startswith(f"the job did not end within 630 s: job {JOB.job_id} (Backup")
     assert error.value.job
     assert error.value.job["status"] == "InProgress"
 
 
 def test_a_wait_that_never_saw_its_job_says_why() -> None:
     with pytest.raises(
-        AzureBackupTimeoutError, match=r"was never seen \(last look: Azure answered 503"
+        AzureBackupTimeoutError, match=r"was never seen \(last read: Azure answered 503"
     ) as error:
         play(wait(lasts=600.0), then=answered(503))
     assert error.value.job is None
@@ -223,10 +221,10 @@ def test_no_fault_makes_a_wait_ask_more_often_than_it_may(
     lasts = every * intervals
     asked: list[Request] = []
     with pytest.raises(AzureBackupError):
-        play(wait(every=every, lasts=lasts), then=fault, calls=asked)
+        play(wait(every=every, lasts=lasts), then=fault, requests=asked)
     # The soonest look is 0.85 of the interval, or of 15 s after a refusal, but for the one at the deadline.
     assert len(asked) <= 2 + lasts / (min(every, 15.0) * 0.85)
-    assert sum(call.after for call in asked) <= lasts + 1e-3
+    assert sum(request.delay for request in asked) <= lasts + 1e-3
     if not isinstance(fault, NoResponse) and fault.status not in (401, 403, 404):
         assert len(asked) <= 2 + lasts / (every * 0.85)
 
@@ -235,5 +233,5 @@ def test_no_fault_makes_a_wait_ask_more_often_than_it_may(
 def test_alternating_faults_are_no_hot_loop_either(fault: Answer) -> None:
     asked: list[Request] = []
     with pytest.raises(AzureBackupError):
-        play(wait(lasts=3600.0), *[fault, answered(500)] * 200, calls=asked)
+        play(wait(lasts=3600.0), *[fault, answered(500)] * 200, requests=asked)
     assert len(asked) <= 2 + 3600.0 / (15.0 * 0.85)

@@ -46,12 +46,12 @@ class Recording:
         return job
 
     def points(self) -> list[RecoveryPoint]:
-        path, reply = self.last("/recoveryPoints")
+        path, response = self.last("/recoveryPoints")
         owner, _, name = path.partition("/recoveryPoints")
         item = ProtectedItem.parse(owner)
         if name:
-            return [responses.read_recovery_point(item, reply, name.removeprefix("/"))]
-        return responses.read_recovery_points(item, responses.read_page(reply))
+            return [responses.read_recovery_point(item, response, name.removeprefix("/"))]
+        return responses.read_recovery_points(item, responses.read_page(response))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_recorded_point_of_a_recorded_job_is_found(
     single = Response(status=200, at=0.0, text=json.dumps(made.body))
     page = Response(status=200, at=0.0, text=json.dumps({"value": [made.body]}))
     jobs = Response(status=200, at=0.0, text=json.dumps({"value": [job.body]}))
-    needs_jobs = made.item.kind not in ("vm", "backupinstance")
+    needs_jobs = made.item.workload not in ("vm", "backupinstance")
     answers = [single] if made.item.vault.is_backup_vault else [page, *([jobs] if needs_jobs else [])]
     found = play(find_recovery_point(job, made.item, 0.0), *answers).result
     assert found.point_id == made.point_id

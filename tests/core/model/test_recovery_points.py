@@ -226,8 +226,8 @@ def test_an_expiry_counts_by_the_clock_of_the_answer() -> None:
     at = datetime(2026, 3, 5, 10, tzinfo=UTC).timestamp()
     assert read(seen_at=at - 1, **expiry).shortcoming() == ""
     assert "expired" in read(seen_at=at, **expiry).shortcoming()
-    reply = answered(200, {"value": []}, date="Thu, 05 Mar 2026 10:00:00 GMT")
-    assert responses.read_page(reply).at == at
+    response = answered(200, {"value": []}, date="Thu, 05 Mar 2026 10:00:00 GMT")
+    assert responses.read_page(response).at == at
 
 
 # What was left out
@@ -338,9 +338,9 @@ def test_it_is_the_one_made_between_start_and_end_of_the_job() -> None:
         )
     )
     assert said.result.point_id == "ours"
-    (call,) = said.calls
-    assert call.path == f"{ITEM.path}/recoveryPoints"
-    assert call.query == (
+    (request,) = said.requests
+    assert request.path == f"{ITEM.path}/recoveryPoints"
+    assert request.query == (
         ("$filter", "startDate eq '2026-09-21 01:00:00 PM' and endDate eq '2026-09-21 03:40:00 PM'"),
     )
 
@@ -366,15 +366,15 @@ def test_the_expiry_comes_from_a_vms_job_with_its_time_of_day() -> None:
 def test_a_list_may_show_it_late() -> None:
     said = find(page(), answered(503), page(body("ours", "2026-09-21T14:00:06Z", "InstantRP")))
     assert said.result.point_id == "ours"
-    assert len(said.calls) == 3
+    assert len(said.requests) == 3
 
 
 def test_one_that_is_never_shown_is_said_to_be_missing() -> None:
     missing = page(body("before", "2026-09-21T13:00:00Z", "HardenedRP"))
     asked: list[Request] = []
     with pytest.raises(AzureBackupNotFoundError, match="recovery point before of 2026-09-21T13:00:00"):
-        play(find_recovery_point(BACKUP, None, START), then=missing, calls=asked)
-    assert LISTING_LIMIT <= sum(call.after for call in asked) < 2 * LISTING_LIMIT
+        play(find_recovery_point(BACKUP, None, START), then=missing, requests=asked)
+    assert LISTING_LIMIT <= sum(request.delay for request in asked) < 2 * LISTING_LIMIT
 
 
 @pytest.mark.parametrize("operation", ["Restore", "Restore (Full)", "Backup (Log)", "ConfigureBackup"])
@@ -405,13 +405,13 @@ def test_of_a_database_it_has_the_type_of_the_backup(operation: str, kind: str, 
     )
     said = find(page(database_point("log", "Log"), database_point("ours", kind)), job=job, item=DATABASE)
     assert said.result.point_id == "ours"
-    assert (f"restorePointQueryType eq '{query}'" in said.calls[0].query[0][1]) is (query is not None)
+    assert (f"restorePointQueryType eq '{query}'" in said.requests[0].query[0][1]) is (query is not None)
 
 
 def test_a_list_is_narrowed_as_azure_reads_it_by_both_dates() -> None:
     first, last = requests.utc_datetime(0.0), requests.utc_datetime(86400.0)
-    call = requests.list_recovery_points(ITEM, after=first, before=last, query_type="Log")
-    assert dict(call.query) == {
+    request = requests.list_recovery_points(ITEM, after=first, before=last, query_type="Log")
+    assert dict(request.query) == {
         "$filter": "startDate eq '1970-01-01 12:00:00 AM' and endDate eq '1970-01-02 12:00:00 AM' "
         "and restorePointQueryType eq 'Log'"
     }
@@ -507,7 +507,7 @@ OURS = hana_job(1, "14:00:00", "14:04:00")
 def test_a_point_before_its_job_is_its_own_when_no_other_backup_is_near() -> None:
     said = find(hana_points(ours="13:56:38", old="13:00:00"), jobs(OURS), job=OURS, item=HANA)
     assert said.result.point_id == "ours"
-    listed = dict(said.calls[1].query)["$filter"]
+    listed = dict(said.requests[1].query)["$filter"]
     assert "backupManagementType eq 'AzureWorkload' and startTime eq '2026-09-20 02:00:00 PM'" in listed
 
 
@@ -549,10 +549,10 @@ def test_a_point_that_may_be_another_jobs_is_never_taken(other: Job, points: dic
     shown, asked = hana_points(**points), list[Request]()
     script = [shown, jobs(other)]
     with pytest.raises(AzureBackupNotFoundError, match="not clear which recovery point") as error:
-        play(find_recovery_point(OURS, HANA, START), *script, then=shown, calls=asked)
+        play(find_recovery_point(OURS, HANA, START), *script, then=shown, requests=asked)
     assert other.ref.job_id in str(error.value)
     assert all(name in str(error.value) for name in points)
-    assert sum("/backupJobs" in call.path for call in asked) == 1
+    assert sum("/backupJobs" in request.path for request in asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -603,7 +603,7 @@ def instance_point(time: str = "2026-09-21T14:01:00Z") -> Any:
 def test_the_point_that_a_job_names_is_asked_for_by_its_id() -> None:
     said = find(instance_point(), job=INSTANCE_JOB)
     assert said.result.point_id == "745c"
-    assert [call.path for call in said.calls] == [f"{INSTANCE.path}/recoveryPoints/745c"]
+    assert [request.path for request in said.requests] == [f"{INSTANCE.path}/recoveryPoints/745c"]
 
 
 def test_a_job_from_a_list_is_read_once_for_the_point_that_it_names() -> None:
@@ -618,7 +618,7 @@ def test_a_job_from_a_list_is_read_once_for_the_point_that_it_names() -> None:
         },
     )
     said = find(whole, instance_point(), job=replace(INSTANCE_JOB, details=()))
-    assert [call.path for call in said.calls] == [
+    assert [request.path for request in said.requests] == [
         INSTANCE_JOB.ref.path,
         f"{INSTANCE.path}/recoveryPoints/745c",
     ]

@@ -42,7 +42,7 @@ def test_what_is_written_is_read_back() -> None:
 @pytest.mark.parametrize("change", [str.upper, str.lower])
 def test_casing_of_an_arm_id_does_not_matter(change: type[str]) -> None:
     assert Vault.parse(change(VAULT.path)).name == change("night-vault")
-    assert ProtectedItem.parse(change(ITEM.path)).kind == "vm"
+    assert ProtectedItem.parse(change(ITEM.path)).workload == "vm"
     assert JobRef.parse(change(JOB.path)).job_id == change(JOB.job_id)
     found = ProtectedItem.of_vm(VAULT, change(MACHINE))
     assert found is not None

@@ -41,9 +41,9 @@ def play(service: Service, budgets: list[Budget], *, begin: float, until: float)
         budget = min(budgets, key=lambda each: each.ready_at(at))
         at = max(at, budget.ready_at(at))
         budget.spend(at)
-        reply = service.read(at)
-        budget.hear(reply, "vault")
-        reads.append((at, reply.status))
+        response = service.read(at)
+        budget.hear(response, "vault")
+        reads.append((at, response.status))
     return reads
 
 

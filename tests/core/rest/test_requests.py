@@ -110,8 +110,8 @@ def test_calls_name_a_path_below_the_vault_and_no_host() -> None:
     [(0, "12:05:06 AM"), (1, "01:05:06 AM"), (11, "11:05:06 AM"), (12, "12:05:06 PM"), (13, "01:05:06 PM")],
 )
 def test_a_window_of_time_is_said_on_a_twelve_hour_clock(hour: int, said: str) -> None:
-    call = requests.list_jobs(VAULT, started_after=MORNING.replace(hour=hour))
-    assert call.query == (("$filter", f"startTime eq '2026-02-03 {said}'"),)
+    request = requests.list_jobs(VAULT, started_after=MORNING.replace(hour=hour))
+    assert request.query == (("$filter", f"startTime eq '2026-02-03 {said}'"),)
 
 
 def test_a_list_of_jobs_is_narrowed_by_what_was_given_and_no_more() -> None:

@@ -19,9 +19,9 @@ from tests.support.play import JOB, OPERATION, VAULT, answered, job_is, ok, samp
 LOOK = requests.get_job(JOB)
 
 
-def refusal(reply: Response) -> AzureBackupError:
+def refusal(response: Response) -> AzureBackupError:
     with pytest.raises(AzureBackupError) as error:
-        responses.raise_for_status(reply, LOOK, 200)
+        responses.raise_for_status(response, LOOK, 200)
     return error.value
 
 

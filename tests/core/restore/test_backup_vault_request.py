@@ -290,7 +290,7 @@ def request_of(target: dict[str, Any], source: DataSource, *stores: str) -> Any:
 @pytest.mark.parametrize("name", BODIES)
 def test_a_target_becomes_the_request_of_its_data_source(name: str) -> None:
     target, source, store, info = BODIES[name]
-    check_target_fits(source.kind, "it", target)
+    check_target_fits(source.workload, "it", target)
     asked = request_of(target, source, store)
     assert asked.pop("restoreTargetInfo") == {
         "recoveryOption": "FailIfExists",
@@ -450,7 +450,7 @@ def test_a_target_of_another_data_source_is_refused_with_those_that_fit() -> Non
     with pytest.raises(
         AzureBackupConfigError, match="to 'cluster'; expected one of original_blobs, other_bl"
     ):
-        check_target_fits(BLOBS.kind, "shop", cluster())
+        check_target_fits(BLOBS.workload, "shop", cluster())
     with pytest.raises(AzureBackupConfigError, match="give a request in Azure's own words"):
         check_target_fits("microsoft.dbformysql/flexibleservers", "shop", cluster())
 
@@ -556,14 +556,14 @@ def listed(*points: dict[str, Any]) -> Response:
 
 def prepared(*answers: Any, asked: list[Request] | None = None, **options: Any) -> Any:
     order = RestorePlan.read(DISK, **{"restore_to": TARGET, **options})
-    return play(plan.prepare(DISK, order), *answers, calls=asked)
+    return play(plan.prepare(DISK, order), *answers, requests=asked)
 
 
 def test_a_restore_is_validated_with_the_request_that_is_then_ready() -> None:
     played = prepared(INSTANCE, listed(point("1", 1), point("2", 2)), ACCEPTED, PASSED)
     request = played.result.call.body
     assert played.result.call == requests.restore_instance(DISK, request)
-    assert [call.delayed(0) for call in played.calls] == [
+    assert [call.delayed(0) for call in played.requests] == [
         requests.get_protected_item(DISK),
         requests.list_recovery_points(DISK),
         requests.validate_restore(DISK, request),
@@ -603,7 +603,7 @@ def test_the_recovery_point_is_chosen_as_everywhere(options: dict[str, Any], nam
 @pytest.mark.parametrize("name", ["7", f"{DISK.path}/recoveryPoints/7"], ids=["id", "ARM id"])
 def test_one_that_is_named_is_asked_for(name: str) -> None:
     played = prepared(INSTANCE, answered(200, point("7", 7)), answered(200), recovery_point=name)
-    assert played.calls[1] == requests.get_recovery_point(DISK, "7")
+    assert played.requests[1] == requests.get_recovery_point(DISK, "7")
     assert played.result.recovery_point["arm_id"] == f"{DISK.path}/recoveryPoints/7"
 
 
@@ -657,9 +657,9 @@ def test_blobs_go_back_to_a_moment_that_is_kept() -> None:
         restore_to=original_blobs(),
         point_in_time="2026-09-21T15:30:00+02:00",
     )
-    assert played.calls[1] == requests.find_restorable_ranges(DISK)
-    assert played.calls[1].body == {"sourceDataStoreType": "OperationalStore"}
-    assert played.calls[1].path == f"{DISK.path}/findRestorableTimeRanges"
+    assert played.requests[1] == requests.find_restorable_ranges(DISK)
+    assert played.requests[1].body == {"sourceDataStoreType": "OperationalStore"}
+    assert played.requests[1].path == f"{DISK.path}/findRestorableTimeRanges"
     assert played.result.call.body["recoveryPointTime"] == "2026-09-21T13:30:00.0000000Z"
     found = played.result.recovery_point
     assert (found["recovery_point_id"], found["arm_id"]) == (None, None)
@@ -690,13 +690,13 @@ def test_a_body_of_the_author_is_sent_as_it_is_with_the_recovery_point(wrapped: 
     request = {"properties": RAW} if wrapped else RAW
     played = prepared(archived, answered(200), restore_to=None, request=request)
     assert played.result.call.body == {**RAW, "recoveryPointId": "9"}
-    assert played.calls[1] == requests.validate_restore(DISK, {**RAW, "recoveryPointId": "9"})
+    assert played.requests[1] == requests.validate_restore(DISK, {**RAW, "recoveryPointId": "9"})
 
 
 def test_a_body_that_names_its_recovery_point_keeps_it() -> None:
     raw = {**RAW, "recoveryPointId": "7"}
     played = prepared(answered(200, point("7", 7)), answered(200), restore_to=None, request=raw)
-    assert played.calls[0] == requests.get_recovery_point(DISK, "7")
+    assert played.requests[0] == requests.get_recovery_point(DISK, "7")
     assert played.result.call.body == raw
 
 
@@ -806,7 +806,7 @@ READY = (INSTANCE, listed(point("1", 1)), answered(200))
 
 def test_a_restore_is_looked_for_then_validated_then_sent() -> None:
     played, notes = secure(an_intent(), NONE, *READY, ACCEPTED, NAMED)
-    assert [call.path.rpartition("/")[2] for call in played.calls if call.method == "POST"] == [
+    assert [call.path.rpartition("/")[2] for call in played.requests if call.method == "POST"] == [
         "validateRestore",
         "restore",
     ]
@@ -818,8 +818,8 @@ def test_a_restore_is_looked_for_then_validated_then_sent() -> None:
 def test_faults_of_a_validation_are_waited_out_and_it_is_asked_for_again() -> None:
     answers = (NONE, INSTANCE, listed(point("1", 1)), LOST, answered(503), answered(200), ACCEPTED, NAMED)
     played, _ = secure(an_intent(), *answers)
-    assert sum(call.path.endswith("/validateRestore") for call in played.calls) == 3
-    assert sum(call.path.endswith("/restore") for call in played.calls) == 1
+    assert sum(call.path.endswith("/validateRestore") for call in played.requests) == 3
+    assert sum(call.path.endswith("/restore") for call in played.requests) == 1
 
 
 def test_a_restore_whose_answer_is_lost_is_looked_for_and_not_validated_again() -> None:
@@ -827,13 +827,13 @@ def test_a_restore_whose_answer_is_lost_is_looked_for_and_not_validated_again() 
     first = answered(200, {"value": []}, date=formatdate(START - 60))
     played, _ = secure(an_intent(), first, *READY, LOST, ours)
     assert (played.result.ref, played.result.started_by) == (JOB, "found")
-    assert sum(call.method == "POST" for call in played.calls) == 2
+    assert sum(call.method == "POST" for call in played.requests) == 2
 
 
 def test_a_running_restore_of_somebody_else_is_in_the_way_before_anything_is_validated() -> None:
     asked: list[Request] = []
     with pytest.raises(AzureBackupBusyError, match=r"a restore of .* that began at .*if_running"):
-        secure(an_intent(), listed(a_job()), calls=asked)
+        secure(an_intent(), listed(a_job()), requests=asked)
     assert [call.method for call in asked] == ["GET"]
     assert secure(an_intent(if_running="adopt"), listed(a_job()))[0].result.ref == JOB
     assert secure(an_intent(if_running="wait"), listed(a_job()))[0].result.other.ref == JOB
@@ -844,7 +844,7 @@ def test_a_restore_that_began_during_a_long_validation_is_in_the_way() -> None:
     slow = [ok("vault_operation_in_progress")] * 15
     answers = (NONE, INSTANCE, listed(point("1", 1)), ACCEPTED, *slow, PASSED, listed(a_job()))
     with pytest.raises(AzureBackupBusyError, match=r"a restore of .* that began at .*if_running"):
-        secure(an_intent(), *answers, calls=asked)
+        secure(an_intent(), *answers, requests=asked)
     assert [call.path.rpartition("/")[2] for call in asked if call.method == "POST"] == ["validateRestore"]
     played, _ = secure(an_intent(), *answers[:-1], NONE, ACCEPTED, NAMED)
     assert (played.result.ref, played.result.started_by) == (JOB, "this task")

@@ -139,7 +139,7 @@ def test_one_in_the_archive_will_do_for_a_request_that_brings_it_back() -> None:
 def test_one_that_is_named_is_asked_for_and_taken_as_it_is(name: str) -> None:
     found = answered(200, point("7", 7, ("ArchivedRP", "Valid")))
     played = prepared(found, SOURCE, recovery_point=name)
-    assert played.calls[0] == requests.get_recovery_point(ITEM, "7")
+    assert played.requests[0] == requests.get_recovery_point(ITEM, "7")
     assert played.result.call.path == f"{ITEM.path}/recoveryPoints/7/restore"
 
 
@@ -164,7 +164,7 @@ def test_a_target_of_another_workload_is_refused_before_anything_is_asked() -> N
 
 def test_a_machine_needs_what_was_backed_up_and_the_region_of_the_vault() -> None:
     played = prepared(listed(point("1", 1)), SOURCE, REGION, restore_to=disks(storage_account_id=ACCOUNT))
-    assert played.calls == [
+    assert played.requests == [
         requests.list_recovery_points(ITEM),
         requests.get_protected_item(ITEM),
         requests.get_vault(VAULT),
@@ -183,7 +183,7 @@ def test_a_database_over_itself_needs_no_more_than_the_recovery_point() -> None:
     one = point("1", 1)
     one["properties"] = {"recoveryPointTimeInUTC": "2026-09-01T22:00:00Z", "type": "Full"}
     played = prepared(listed(one), item=SQL, restore_to=original_database())
-    assert len(played.calls) == 1
+    assert len(played.requests) == 1
     assert played.result.recovery_point["backup_type"] == "Full"
 
 
@@ -205,7 +205,7 @@ LOGS = {
 )
 def test_a_point_in_time_is_one_that_the_logs_reach(moment: str) -> None:
     played = prepared(listed(LOGS), item=SQL, restore_to=original_database(), point_in_time=moment)
-    assert played.calls == [requests.list_recovery_points(SQL, query_type="Log")]
+    assert played.requests == [requests.list_recovery_points(SQL, query_type="Log")]
     assert played.result.call.path.endswith("/recoveryPoints/DefaultRangeRecoveryPoint/restore")
     assert datetime.fromisoformat(played.result.recovery_point["time"]) == datetime.fromisoformat(moment)
 
@@ -282,7 +282,7 @@ NAMED = answered(200, {"status": "Succeeded", "properties": {"jobId": JOB.job_id
 
 def test_a_restore_is_looked_for_then_prepared_then_sent() -> None:
     played, notes = secure(an_intent(), NONE, listed(point("1", 1)), SOURCE, ACCEPTED, NAMED)
-    assert [call.method for call in played.calls] == ["GET", "GET", "GET", "POST", "GET"]
+    assert [call.method for call in played.requests] == ["GET", "GET", "GET", "POST", "GET"]
     started: StartedJob = played.result
     assert (started.ref, started.started_by) == (JOB, "this task")
     assert started.recovery_point["recovery_point_id"] == "1"
@@ -320,7 +320,7 @@ def test_other_jobs_of_the_item_are_in_nobodys_way(word: str) -> None:
 def test_a_restore_is_not_started_unseen() -> None:
     """Azure was never seen to refuse a restore beside another, so the list must be had first."""
     played, _ = secure(an_intent(), LOST, LOST, NONE, listed(point("1", 1)), SOURCE, ACCEPTED, NAMED)
-    assert [call.method for call in played.calls].index("POST") == 5
+    assert [call.method for call in played.requests].index("POST") == 5
 
 
 @pytest.mark.parametrize(

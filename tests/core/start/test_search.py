@@ -126,7 +126,7 @@ class Azure:
             call = next(flow)
             while True:
                 self.calls.append(call)
-                self.at += call.after
+                self.at += call.delay
                 script = scripts[_kind(call)]
                 assert script, f"nobody is expected to ask {call}"
                 answer = script.pop(0) if len(script) > 1 else script[0]
@@ -789,7 +789,7 @@ def test_the_start_of_an_attempt_is_kept_over_a_wait_for_another_backup() -> Non
 def test_a_request_is_sent_when_no_older_backup_can_be_in_its_window() -> None:
     azure, this = Azure(), a_try()
     this.secure(azure)
-    assert azure.asked("posts")[0].after >= 2
+    assert azure.asked("posts")[0].delay >= 2
     record = this.records[0]
     assert record is not None
     assert record.requested_at >= record.attempt_began + 2
