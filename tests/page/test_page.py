@@ -197,7 +197,7 @@ def test_a_connection_is_found_as_a_uri_and_by_name_as_well(
     found = {each["id"]: each["fault"] for each in page.json("/api/connections")["connections"]}
     assert set(found) == {CONN, "by_uri", "kept_secret"}
     assert "tenant_id" in found["by_uri"]
-    assert found["kept_secret"] == "unreadable: AirflowNotFoundException"
+    assert found["kept_secret"] == "The connection cannot be read (AirflowNotFoundException)."
     assert "tenant_id" in page.json("/api/connections/by_uri/vault")["fault"]
 
 
