@@ -1,10 +1,10 @@
-"""The plugin that shows the page "Azure Backup" and the tab of a task instance, on Airflow 3.1 and later.
+"""The plugin that adds the Azure Backup page and the tab of a task instance to Airflow 3.1 and later.
 
-Airflow imports this module in every process, for Dag files too. So it holds nothing but names; the
-sub-application is built when somebody first asks for it, in the API server.
+Airflow imports this module in every process, also when it parses Dag files, so the module must be cheap to
+import. The API server builds the sub-application when it receives the first request for it.
 
-It is declared as an entry point ``airflow.plugins``: with ``[core] lazy_discover_providers``, which is on by
-default, Airflow does not read plugins from a provider's info.
+The plugin is an entry point ``airflow.plugins``, because Airflow does not read plugins from the provider info
+with ``[core] lazy_discover_providers``, which is on by default.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowPlugin, conf
 
 PREFIX = "/azure-backup"
-# By the option that turns it off. The addresses are relative to Airflow's, which may be below a path.
+# Each view by the option that turns it off. The URLs are relative, as Airflow may be served below a path.
 _VIEWS = {
     "show_page": {
         "name": "Azure Backup",
@@ -33,8 +33,8 @@ _VIEWS = {
 }
 
 
-class _Lazily:
-    """The sub-application, built at the first request: no fault of it keeps an API server from starting."""
+class _LazyApp:
+    """Builds the sub-application at the first request, so that its errors cannot stop the API server."""
 
     _app: Any = None
 
@@ -47,10 +47,10 @@ class _Lazily:
 
 
 def views(plugins: type, is_shown: Callable[[str], bool]) -> list[dict[str, str]]:
-    """Return the views that an Airflow has a place for: 3.1 and later have, and say so.
+    """Return the views to show. Airflow below 3.1 supports none.
 
-    :param plugins: what a plugin is derived from there.
-    :param is_shown: whether an option of the section ``azure_backup`` is on.
+    :param plugins: Airflow's base class of plugins, which has ``external_views`` if views are supported.
+    :param is_shown: returns whether an option of the section ``azure_backup`` is on.
     """
     if getattr(plugins, "external_views", None) is None:
         return []
@@ -58,12 +58,12 @@ def views(plugins: type, is_shown: Callable[[str], bool]) -> list[dict[str, str]
 
 
 class AzureBackupPlugin(AirflowPlugin):
-    """What Airflow reads."""
+    """The plugin, as Airflow reads it."""
 
     name = "azure_backup"
     external_views: list[Any] = views(
         AirflowPlugin, lambda option: conf.getboolean("azure_backup", option, fallback=True)
     )
     fastapi_apps: list[Any] = (
-        [{"app": _Lazily(), "url_prefix": PREFIX, "name": "Azure Backup"}] if external_views else []
+        [{"app": _LazyApp(), "url_prefix": PREFIX, "name": "Azure Backup"}] if external_views else []
     )

@@ -1,1 +1,1 @@
-"""The page "Azure Backup" in Airflow's UI and the tab of a task instance; it lives in the API server."""
+"""The Azure Backup page in Airflow's UI and the tab of a task instance. Both run in the API server."""

@@ -1,4 +1,4 @@
-"""Which connections lead to a vault, as the API server sees them."""
+"""Finds and reads the connections that the page may use."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ _PREFIX = "AIRFLOW_CONN_"
 
 
 def ids(session: Session) -> list[str]:
-    """Return the ids of the connections of our type: in Airflow's database, in the environment, as set.
+    """Return the ids of connections of our type in Airflow's database, the environment and the setting.
 
-    A secrets backend cannot be asked which connections it has: ``[azure_backup] page_connections`` names
-    them.
+    A secrets backend cannot list its connections, so ``[azure_backup] page_connections`` names them.
     """
     stored = session.scalars(select(Connection.conn_id).where(Connection.conn_type == TYPE))
     given = (
         name.removeprefix(_PREFIX).lower()
         for name, value in os.environ.items()
-        # With two underscores it is a team's.
+        # A name with two underscores is the connection of a team.
         if name.startswith(_PREFIX) and not name.startswith(f"{_PREFIX}_") and _type_of(value) == TYPE
     )
     named = (each.strip() for each in conf.get(TYPE, "page_connections", fallback="").split(","))
@@ -42,7 +41,7 @@ def ids(session: Session) -> list[str]:
 def settings_of(conn_id: str) -> Settings:
     """Read a connection that the API server may use.
 
-    :raises AzureBackupConfigError: when a field of it is wrong, or names a host that is not allowed.
+    :raises AzureBackupConfigError: when a field is wrong or names a host that is not allowed.
     """
     conn = Connection.get_connection_from_secrets(conn_id)
     settings = Settings.read(
@@ -57,7 +56,7 @@ def settings_of(conn_id: str) -> Settings:
 
 
 def _type_of(value: str) -> str:
-    """Read the type from a connection in JSON or as a URI, without the rest of it."""
+    """Return the type of a connection that is given as JSON or as a URI."""
     with suppress(ValueError, AttributeError):
         kind = json.loads(value).get("conn_type") if value.startswith("{") else urlsplit(value).scheme
         return str(kind or "").replace("-", "_").lower()

@@ -1,4 +1,7 @@
-"""What the page shows of facts that any task may have written: known types and limited lengths."""
+"""Checks what a task has pushed before the page shows it, because any task may push anything.
+
+Only known types and limited lengths pass.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from airflow_provider_azbackup.core.model.plain import MOST_ENTRIES, clean, cut
 if TYPE_CHECKING:
     from airflow_provider_azbackup.core.wire import JsonObject
 
-# The limit of the whole numbers that JavaScript holds exactly.
+# JavaScript represents whole numbers below this exactly.
 _LARGEST = 2**53
 
 
 def job_facts(job: Any) -> JsonObject:
-    """Return those facts of a job that the page shows; Azure's property bag is not among them.
+    """Return the facts of a job that the page shows. Azure's property bag is not among them.
 
     :param job: as a task has pushed it, or from :func:`~airflow_provider_azbackup.page.summary.phases`.
     """
@@ -25,7 +28,7 @@ def job_facts(job: Any) -> JsonObject:
 
 
 def scalars(facts: Any) -> JsonObject:
-    """Return the facts that are texts and numbers, at most 50."""
+    """Return the facts that are texts, numbers or booleans, at most 50."""
     if not isinstance(facts, dict):
         return {}
     read = {cut(clean(name)): _scalar(value) for name, value in facts.items()}
@@ -33,7 +36,7 @@ def scalars(facts: Any) -> JsonObject:
 
 
 def _read(facts: Any, fields: Mapping[str, Callable[[Any], Any]]) -> JsonObject:
-    """Return those fields of a dict that hold what they should."""
+    """Return the fields of a dict that pass their check."""
     if not isinstance(facts, dict):
         return {}
     read = {name: check(facts[name]) for name, check in fields.items() if name in facts}
@@ -46,7 +49,7 @@ def _text(value: Any) -> str | None:
 
 def _number(value: Any) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # Neither NaN nor an infinity lies between the two.
+    # NaN and the infinities fail this comparison.
     return value if is_number and -_LARGEST < value < _LARGEST else None
 
 

@@ -1,7 +1,7 @@
-"""What Airflow itself knows of jobs: which task instances wait, or have waited, for which of them.
+"""Reads from Airflow's database which task instances wait, or have waited, for which job.
 
-Our tasks push the portal's address of their job before they wait, and it names the job in full. Any task can
-push the same, so every value is read field by field, with its type and its length checked.
+Our tasks push the portal's address of their job before they wait, and it contains the job's ARM id. Any task
+can push the same, so each value is checked for its type and its length.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 
     from airflow_provider_azbackup.core.wire import JsonObject
 
-# Task instances that are shown at most, the newest; and characters of an XCom that is read at all.
+# At most so many task instances are shown, the newest. Longer XComs, in characters, are not read.
 MOST = 1000
 _LONGEST = 50_000
 _LONGEST_LINK = 2_000
-# What a tab shows of its task.
+# The XComs that a tab shows.
 _SHOWN = (AzureBackupJobLink.key, "job", PROGRESS, "recovery_point", "proof")
 
 
 def gated_dag_ids(session: Session, since: datetime) -> set[str]:
-    """Return the ids of the Dags whose tasks have waited for a job since a moment."""
+    """Return the ids of the Dags with tasks that have waited for a job since a time."""
     gated = select(XComModel.dag_id).where(*_is_link(since)).distinct()
     return set(session.scalars(gated))
 
 
 def recent(session: Session, dag_ids: Collection[str], since: datetime) -> tuple[list[JsonObject], bool]:
-    """Return the task instances of these Dags that have waited for a job since a moment, newest first.
+    """Return the task instances of some Dags that have waited for a job since a time, newest first.
 
-    :param dag_ids: of Dags whose XComs the user may read.
+    :param dag_ids: ids of Dags whose XComs the user may read.
     :returns: at most :data:`MOST` of them, and whether there are more.
     """
     # The limit comes before the joins, because joining a week of XComs takes seconds.
@@ -87,16 +87,16 @@ def recent(session: Session, dag_ids: Collection[str], since: datetime) -> tuple
             "started": began.timestamp() if began else None,
             "job": ref.job_id.casefold(),
             "vault": ref.vault.name,
-            **_size_and_end(_plain(job)),
+            **_result(_pushed(job)),
         }
         for dag_id, run_id, task_id, map_index, value, state, began, job in rows[:MOST]
-        if (ref := job_of(_plain(value)))
+        if (ref := job_of(_pushed(value)))
     ]
     return found, len(rows) > MOST
 
 
 def of_task(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, Any]:
-    """Return what a task instance has pushed about its job, by key; empty when it is none of ours."""
+    """Return what a task instance has pushed about its job, by key, or nothing for other tasks."""
     rows = session.execute(
         select(XComModel.key, XComModel.value).where(
             XComModel.dag_id == dag_id,
@@ -107,12 +107,12 @@ def of_task(session: Session, dag_id: str, run_id: str, task_id: str, map_index:
             func.length(cast(XComModel.value, String)) <= _LONGEST,
         )
     )
-    found = {key: _plain(value) for key, value in rows}
+    found = {key: _pushed(value) for key, value in rows}
     return found if AzureBackupJobLink.key in found else {}
 
 
 def _same_task(one: Any, other: Any) -> Any:
-    """Return the condition that rows of two tables are of one task instance."""
+    """Return the condition that the rows of two tables belong to the same task instance."""
     names = ("dag_id", "run_id", "task_id", "map_index")
     return and_(*(getattr(one, name) == getattr(other, name) for name in names))
 
@@ -125,8 +125,8 @@ def _is_link(since: datetime) -> tuple[Any, ...]:
     )
 
 
-def _size_and_end(job: Any) -> JsonObject:
-    """Return of a job that is over what no list of Azure's shows."""
+def _result(job: Any) -> JsonObject:
+    """Return what a finished job has pushed and what Azure's list of jobs does not contain."""
     known = job_facts(job)
     return {
         "item": known.get("item", ""),
@@ -135,11 +135,11 @@ def _size_and_end(job: Any) -> JsonObject:
     }
 
 
-def _plain(value: Any) -> Any:
-    """Return an XCom as it was pushed; Airflow keeps it as JSON, or as JSON in a text."""
+def _pushed(value: Any) -> Any:
+    """Return an XCom as it was pushed. Airflow stores it as JSON, or as a text that holds JSON."""
     if not isinstance(value, str):
         return value
     try:
         return json.loads(value)
-    except (ValueError, RecursionError):  # no JSON, or JSON of a depth that nothing of ours has
+    except (ValueError, RecursionError):  # it is not JSON, or deeper than anything that we push
         return value

@@ -1,7 +1,7 @@
-"""What the page reads from Azure: one list of a vault for everybody who looks at it, within a budget.
+"""Reads Azure for the page: one list of a vault for everybody who looks at it, within a quota.
 
-Nobody who opens a page waits for Azure longer than a moment, and no number of people makes it read more. The
-reads are those that waits leave to people, see ``job_read_share`` of the connection.
+Opening the page waits at most a moment for Azure, and more people who open it cause no more reads. The page
+uses the share of Azure's job-read quota that waiting tasks leave, see ``job_read_share`` of the connection.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from airflow_provider_azbackup.exceptions import AzureBackupError
 from airflow_provider_azbackup.page import summary
 from airflow_provider_azbackup.runtime import clock
 
-# Seconds between two lists of a vault at least; more where a list takes several reads.
+# The least number of seconds between two lists of a vault. It grows where a list takes several reads.
 LEAST = 180.0
-# Seconds until a list that failed is tried again.
+# Seconds before a failed list is tried again.
 _AGAIN = 60.0
-# Seconds for which the list of protected items and a running job are as good as new.
+# Seconds for which the list of protected items and a running job are not read again.
 _ITEMS_LAST, _JOB_LASTS = 900.0, 60.0
-# Real seconds that somebody who opens the page waits for a list; then it comes without, and asks again.
+# Real seconds that the first answer waits for a list. After that the page appears empty and asks again.
 _PATIENCE = 1.5
-# Seconds to connect and to read: a page is not worth more.
+# Seconds allowed to connect and to read.
 _TO_CONNECT, _TO_READ = 5.0, 20.0
-# Seconds after which a vault that nobody has looked at is forgotten, and how many single jobs are kept.
+# A vault is forgotten after so many seconds without a visitor, and at most so many single jobs are kept.
 _KEPT = 3600.0
 _MOST_JOBS = 500
 log = logging.getLogger(__name__)
@@ -46,10 +46,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What is known of a vault. Times are Unix time; ``read_at`` None: nothing has been read yet.
+    """What is known of a vault. Times are Unix time. ``read_at`` is None before the first list.
 
-    ``fault`` says why the last list failed, ``items_fault`` why what the vault protects could not be listed.
-    ``next_at`` is when the next list may come, ``reading`` that one is under way.
+    ``fault`` is why the last list of jobs failed, ``items_fault`` why the last list of protected items did.
+    The next list may come at ``next_at``, and ``reading`` is true while one is being read.
     """
 
     jobs: tuple[Job, ...] = ()
@@ -63,26 +63,26 @@ class View:
 
 
 @dataclass
-class _Queue:
+class _Quota:
     """The reads of one identity in one subscription."""
 
-    # The page may use whatever is left, but no faster than the reads that waits leave to people come.
+    # The page may use whatever is left, but on average no more than the share that waiting tasks leave.
     budget: Budget
-    people: float
+    share: float
     lock: threading.Lock = field(default_factory=threading.Lock)
-    shelves: list[_Shelf] = field(default_factory=list)
+    vaults: list[_KnownVault] = field(default_factory=list)
 
     def interval(self) -> float:
-        """Return the seconds between two lists of a vault that keep all of them to the share of people."""
-        granted = max(1.0, self.budget.limit * self.people)
-        return max(LEAST, sum(shelf.cost for shelf in self.shelves) * self.budget.window / granted)
+        """Return the seconds between two lists of a vault that keep all vaults within the share."""
+        granted = max(1.0, self.budget.limit * self.share)
+        return max(LEAST, sum(known.cost for known in self.vaults) * self.budget.window / granted)
 
 
 @dataclass(eq=False)
-class _Shelf:
-    """One vault, and what was last read of it."""
+class _KnownVault:
+    """One vault, and what was last read from it."""
 
-    queue: _Queue
+    quota: _Quota
     asked_at: float
     listed: summary.Listed = field(default_factory=lambda: summary.Listed(jobs=()))
     items: tuple[FoundItem, ...] = ()
@@ -98,130 +98,130 @@ class _Shelf:
         """Return the Unix time from which a list may come."""
         due = self.failed_at + _AGAIN
         if self.read_at is not None:
-            due = max(due, self.read_at + self.queue.interval())
-        return max(due, self.queue.budget.ready_at(now))
+            due = max(due, self.read_at + self.quota.interval())
+        return max(due, self.quota.budget.ready_at(now))
 
 
 @dataclass
-class _Look:
-    job: Job | None  # None: it could not be read
+class _KnownJob:
+    job: Job | None  # None when it could not be read
     at: float
 
 
 class Reads:
-    """Reads vaults for all who open the page in this process. Safe to use from several threads."""
+    """Reads vaults for everybody who opens the page in this process. It may be used from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._queues: dict[Hashable, _Queue] = {}
-        self._shelves: dict[Hashable, _Shelf] = {}
-        self._jobs: OrderedDict[Hashable, _Look] = OrderedDict()
-        # Azure's slowness may take these threads, never those in which Airflow answers.
+        self._quotas: dict[Hashable, _Quota] = {}
+        self._vaults: dict[Hashable, _KnownVault] = {}
+        self._jobs: OrderedDict[Hashable, _KnownJob] = OrderedDict()
+        # A slow Azure may occupy these threads, but not those in which Airflow answers.
         self._workers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="azure-backup-page")
 
     async def vault(self, settings: Settings, vault: Vault) -> View:
-        """Return what is known of a vault, read anew when that is due and granted.
+        """Return what is known of a vault. It is read again when that is due and the quota allows it.
 
-        :param settings: the connection; another one with the same credential sees the same.
+        :param settings: the connection. Connections with the same credential share what is known.
         """
         now = clock.current().now()
         with self._lock:
-            shelf = self._shelf(settings, vault, now)
-            if (shelf.task is None or shelf.task.done()) and now >= shelf.next_at(now):
-                shelf.task = self._start(lambda: self._list(shelf, settings, vault))
-            task = shelf.task
-        if task and shelf.read_at is None:
+            known = self._known_vault(settings, vault, now)
+            if (known.task is None or known.task.done()) and now >= known.next_at(now):
+                known.task = self._start(lambda: self._read_vault(known, settings, vault))
+            task = known.task
+        if task and known.read_at is None:
             await asyncio.wait([asyncio.wrap_future(task)], timeout=_PATIENCE)
-        # Asked first: what is not being read any more is there.
+        # This is checked first, because all results are in place once the task is done.
         reading = bool(task and not task.done())
         return View(
-            jobs=shelf.listed.jobs,
-            cut=shelf.listed.cut,
-            items=shelf.items,
-            read_at=shelf.read_at,
-            fault=shelf.fault,
-            items_fault=shelf.items_fault,
-            next_at=shelf.next_at(now),
+            jobs=known.listed.jobs,
+            cut=known.listed.cut,
+            items=known.items,
+            read_at=known.read_at,
+            fault=known.fault,
+            items_fault=known.items_fault,
+            next_at=known.next_at(now),
             reading=reading,
         )
 
     async def job(self, settings: Settings, ref: JobRef) -> Job | None:
-        """Return a job with its phases as it was within the last minute, or None when no read is granted."""
+        """Return a job with its phases, at most a minute old, or None when the quota allows no read."""
         key = (_credential(settings), ref.path.casefold())
         now = clock.current().now()
         with self._lock:
-            queue, known = self._queue(settings, ref.vault, now), self._jobs.get(key)
+            quota, known = self._quota(settings, ref.vault, now), self._jobs.get(key)
         if known and (now < known.at + _JOB_LASTS or (known.job and not known.job.is_running)):
             return known.job
-        task = self._start(lambda: self._look(queue, settings, ref, key))
+        task = self._start(lambda: self._read_job(quota, settings, ref, key))
         await asyncio.wait([asyncio.wrap_future(task)], timeout=_PATIENCE)
         with self._lock:
             known = self._jobs.get(key)
         return known.job if known else None
 
     def _start(self, work: Callable[[], None]) -> Future[None]:
-        # With its context: the clock is handed in there.
+        # The context carries the clock.
         return self._workers.submit(copy_context().run, work)
 
-    def _shelf(self, settings: Settings, vault: Vault, now: float) -> _Shelf:
+    def _known_vault(self, settings: Settings, vault: Vault, now: float) -> _KnownVault:
         key = (_credential(settings), vault.path.casefold())
-        for other, shelf in [*self._shelves.items()]:
-            # What nobody looks at must not make those wait who look at something else.
-            if other != key and shelf.asked_at < now - _KEPT:
-                del self._shelves[other]
-                shelf.queue.shelves.remove(shelf)
-        if key not in self._shelves:
-            queue = self._queue(settings, vault, now)
-            self._shelves[key] = _Shelf(queue, now)
-            queue.shelves.append(self._shelves[key])
-        self._shelves[key].asked_at = now
-        return self._shelves[key]
+        for other, known in [*self._vaults.items()]:
+            # A vault without visitors must not use up the quota of the others.
+            if other != key and known.asked_at < now - _KEPT:
+                del self._vaults[other]
+                known.quota.vaults.remove(known)
+        if key not in self._vaults:
+            quota = self._quota(settings, vault, now)
+            self._vaults[key] = _KnownVault(quota, now)
+            quota.vaults.append(self._vaults[key])
+        self._vaults[key].asked_at = now
+        return self._vaults[key]
 
-    def _queue(self, settings: Settings, vault: Vault, now: float) -> _Queue:
-        # By the identity: Azure does not count by secrets.
+    def _quota(self, settings: Settings, vault: Vault, now: float) -> _Quota:
+        # Azure counts per identity, not per secret.
         key = (settings.endpoint, settings.identity, vault.subscription_id.casefold(), vault.vault_type)
-        if key not in self._queues:
-            self._queues[key] = _Queue(Budget(1.0, now), 1.0 - settings.job_read_share)
-        return self._queues[key]
+        if key not in self._quotas:
+            self._quotas[key] = _Quota(Budget(1.0, now), 1.0 - settings.job_read_share)
+        return self._quotas[key]
 
-    def _list(self, shelf: _Shelf, settings: Settings, vault: Vault) -> None:
+    def _read_vault(self, known: _KnownVault, settings: Settings, vault: Vault) -> None:
         now = clock.current().now()
         try:
-            with shelf.queue.lock:
-                spent, listed = self._play(shelf.queue, settings, vault, summary.list_week(vault, now))
-            shelf.listed, shelf.cost, shelf.read_at, shelf.fault = listed, spent, now, ""
-        except Exception as error:  # the page shows it beside what it has
-            shelf.fault, shelf.failed_at = _told(error, "jobs", vault), now
+            with known.quota.lock:
+                spent, listed = self._play(known.quota, settings, vault, summary.list_week(vault, now))
+            known.listed, known.cost, known.read_at, known.fault = listed, spent, now, ""
+        except Exception as error:  # the page shows it together with what it has
+            known.fault, known.failed_at = _report(error, "jobs", vault), now
             return
-        if shelf.items_at is not None and now < shelf.items_at + _ITEMS_LAST:
+        if known.items_at is not None and now < known.items_at + _ITEMS_LAST:
             return
         try:
-            shelf.items = tuple(_converse(settings, list_protected_items(vault)))
-            shelf.items_fault = ""
+            known.items = tuple(_converse(settings, list_protected_items(vault)))
+            known.items_fault = ""
         except Exception as error:  # as above
-            shelf.items_fault = _told(error, "protected items", vault)
-        shelf.items_at = now
+            known.items_fault = _report(error, "protected items", vault)
+        known.items_at = now
 
-    def _look(self, queue: _Queue, settings: Settings, ref: JobRef, key: Hashable) -> None:
+    def _read_job(self, quota: _Quota, settings: Settings, ref: JobRef, key: Hashable) -> None:
         now = clock.current().now()
-        with queue.lock:
+        with quota.lock:
             known = self._jobs.get(key)
-            # While this waited for its turn, somebody else may have read it.
-            if (known and now < known.at + _JOB_LASTS) or now < queue.budget.ready_at(now):
+            # Another request may have read it while this one waited for the lock.
+            if (known and now < known.at + _JOB_LASTS) or now < quota.budget.ready_at(now):
                 return
             job = known.job if known else None
             try:
-                _, job = self._play(queue, settings, ref.vault, get_job(ref))
-            except Exception as error:  # what Airflow itself knows of the job is shown anyway
-                _told(error, f"job {ref.job_id}", ref.vault)
+                _, job = self._play(quota, settings, ref.vault, get_job(ref))
+            except Exception as error:  # the tab still shows what Airflow knows of the job
+                _report(error, f"job {ref.job_id}", ref.vault)
         with self._lock:
-            self._jobs[key] = _Look(job, now)
+            self._jobs[key] = _KnownJob(job, now)
             self._jobs.move_to_end(key)
             while len(self._jobs) > _MOST_JOBS:
                 self._jobs.popitem(last=False)
 
-    def _play(self, queue: _Queue, settings: Settings, vault: Vault, flow: Flow[T]) -> tuple[int, T]:
-        """Hold a conversation about jobs; return how many reads it took, and what it was held for."""
+    def _play(self, quota: _Quota, settings: Settings, vault: Vault, flow: Flow[T]) -> tuple[int, T]:
+        """Play a flow that reads jobs. Return the number of its reads, and its result."""
         spent = 0
 
         def metered() -> Flow[T]:
@@ -230,10 +230,10 @@ class Reads:
                 call = next(flow)
                 while True:
                     spent += 1
-                    queue.budget.spend(clock.current().now())
+                    quota.budget.spend(clock.current().now())
                     answer = yield call
                     if isinstance(answer, Response):
-                        queue.budget.hear(answer, vault.path.casefold())
+                        quota.budget.hear(answer, vault.path.casefold())
                     call = flow.send(answer)
             except StopIteration as end:
                 result: T = end.value
@@ -244,14 +244,14 @@ class Reads:
 
 
 def _credential(settings: Settings) -> str:
-    """Return what tells credentials apart: whoever knows a client id alone must not see what it reads."""
+    """Return a key for a credential. It covers the secret, because a client id alone must not be enough."""
     secret = sorted(settings.credential_arguments.items())
-    told = (settings.endpoint, settings.authority, settings.credential, secret)
-    return hashlib.sha256(repr(told).encode()).hexdigest()
+    whole = (settings.endpoint, settings.authority, settings.credential, secret)
+    return hashlib.sha256(repr(whole).encode()).hexdigest()
 
 
 def _converse(settings: Settings, flow: Flow[T]) -> T:
-    """Sign in, hold a conversation with every call sent once, and close."""
+    """Sign in, play a flow without retries, and close."""
     from airflow_provider_azbackup.runtime.transport import SyncDriver
 
     driver = SyncDriver(settings, connection_timeout=_TO_CONNECT, read_timeout=_TO_READ)
@@ -261,9 +261,9 @@ def _converse(settings: Settings, flow: Flow[T]) -> T:
         driver.close()
 
 
-def _told(error: Exception, what: str, vault: Vault) -> str:
+def _report(error: Exception, what: str, vault: Vault) -> str:
     if isinstance(error, AzureBackupError):
-        log.warning("The page cannot read the %s of vault %s: %s", what, vault.name, error)
+        log.warning("Cannot read the %s of vault %s for the page: %s", what, vault.name, error)
         return str(error)
     log.error("Reading the %s of vault %s for the page failed", what, vault.name, exc_info=error)
-    return f"reading the {what} failed ({type(error).__name__}); the log of the API server says more"
+    return f"Reading the {what} failed ({type(error).__name__}). See the log of the API server."
