@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from importlib import import_module
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -25,23 +24,20 @@ from airflow_provider_azbackup.core.conversations import (
     operations,
     recovery_points,
     retry,
-    vaults,
 )
-from airflow_provider_azbackup.core.conversations.checks import Action, check_job
 from airflow_provider_azbackup.core.conversations.matching import JobMatcher
 from airflow_provider_azbackup.core.conversations.recovery_point_of_job import find_recovery_point
-from airflow_provider_azbackup.core.conversations.recovery_points import check_tier, wait_for_tier
+from airflow_provider_azbackup.core.conversations.recovery_points import wait_for_tier
 from airflow_provider_azbackup.core.model.arm_ids import RECOVERY_SERVICES, infer_vault_type
 from airflow_provider_azbackup.core.model.jobs import Job, is_proven
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.model.validation import check_texts, check_vault_of, read_datetime
 from airflow_provider_azbackup.core.rest import requests
-from airflow_provider_azbackup.core.rest.responses import BackupStatus, FoundItem, Operation
+from airflow_provider_azbackup.core.rest.responses import BackupStatus, FoundItem
 from airflow_provider_azbackup.core.restore import plan
 from airflow_provider_azbackup.core.restore.check import RestoreOptions, split_point_id
 from airflow_provider_azbackup.core.settings import Settings
-from airflow_provider_azbackup.core.start.search import resume_after_obstacle, start_or_adopt
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
@@ -56,22 +52,18 @@ from airflow_provider_azbackup.runtime.compat import (
     has_secrets_backend,
     is_parsing,
 )
-from airflow_provider_azbackup.runtime.hosts import check_hosts
-from airflow_provider_azbackup.runtime.job_log import Story
+from airflow_provider_azbackup.runtime.connection_test import ask_azure
+from airflow_provider_azbackup.runtime.job_log import JobLog
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitUntil
-    from airflow_provider_azbackup.core.start.intent import Intent, StartRecord
-    from airflow_provider_azbackup.core.start.search import StartedJob
-    from airflow_provider_azbackup.core.wire import Answer, Flow, Request
+    from airflow_provider_azbackup.core.wire import Flow
     from airflow_provider_azbackup.runtime.transport import AsyncDriver, SyncDriver
 
 T = TypeVar("T")
 DEFAULT_CONN_ID = "azure_backup_default"
-# The connection test answers within this many seconds, whatever Entra ID or Azure do.
-TEST_LIMIT = 10.0
 # Seconds in which faults that may pass are waited out when the item of a job that is over is looked up.
 _PATIENCE = 300.0
 # Seconds in which a connection that cannot be read is asked for again: a secrets backend that does not answer
@@ -169,9 +161,7 @@ class _Target:
         if not isinstance(protected_item, ProtectedItem):
             self._check_vault("protected_item", protected_item)
         vault, now = self._vault(), clock.current().now()
-        return retry.retry_until(
-            lambda: items.find_item(vault, protected_item), since=0.0, until=now + patience
-        )
+        return retry.retry_until(lambda: items.find_item(vault, protected_item), since=0.0, until=now + patience)
 
     def _backup(self, item: ProtectedItem, options: requests.BackupOptions) -> Flow[OperationRef]:
         _localize(options, "recovery_point_expiry")
@@ -180,6 +170,10 @@ class _Target:
     def _subject(self, protected_item: str) -> Flow[JobMatcher]:
         item = yield from self._item(protected_item)
         return (yield from matching.matcher_of(item))
+
+    def _backups(self, protected_item: str, after: float, now: float) -> Flow[list[Job]]:
+        subject = yield from self._subject(protected_item)
+        return (yield from matching.backups_of(subject, after, now))
 
     def _points(self, item: ProtectedItem, wanted: requests.RecoveryPointFilter) -> Flow[list[RecoveryPoint]]:
         wanted = requests.normalize_recovery_point_filter(item.vault, wanted)
@@ -190,11 +184,6 @@ class _Target:
         if before and not after:
             wanted["after"] = requests.utc_datetime(0.0)
         return recovery_points.list_recovery_points(item, **wanted)
-
-    def _checked(self, job: Job, protected_item: str | None, **wanted: Any) -> Flow[ProtectedItem | None]:
-        item = None if protected_item is None else (yield from self._item(protected_item))
-        yield from check_job(job, item, source=protected_item or "", **wanted)
-        return item
 
     def _point(self, item: ProtectedItem, recovery_point: str) -> Flow[RecoveryPoint]:
         return recovery_points.get_recovery_point(item, split_point_id(recovery_point)[1])
@@ -208,6 +197,18 @@ class _Target:
     def _cancel(self, job_id: str, patience: float) -> Flow[None]:
         ref, now = self.job_ref(job_id), clock.current().now()
         return retry.retry_until(lambda: jobs.cancel_job(ref), since=0.0, until=now + patience)
+
+    def _watching(
+        self, ref: JobRef, *, poll_interval: float, deadline: float, wait_until: WaitUntil = "completion"
+    ) -> Flow[Job]:
+        return jobs.wait_for_job(
+            ref,
+            poll_interval=poll_interval,
+            deadline=deadline,
+            since=clock.current().now(),
+            on_read=JobLog(log).report,
+            wait_until=wait_until,
+        )
 
     def _items(self, wanted: requests.ItemFilter) -> Flow[list[FoundItem]]:
         requests.check_keywords("list_protected_items", wanted, requests.ItemFilter)
@@ -298,7 +299,7 @@ class AzureBackupHook(_Target, BaseHook):
             extra=conn.extra_dejson,
         )
 
-    def __enter__(self) -> AzureBackupHook:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -309,18 +310,6 @@ class AzureBackupHook(_Target, BaseHook):
         if self._driver:
             self._driver.close()
             self._driver = None
-
-    def twin(self) -> AzureBackupHook:
-        """Return a hook on the same connection, as it was read here, with a client of its own."""
-        twin = AzureBackupHook(
-            self.azure_backup_conn_id,
-            vault_name=self.vault_name,
-            resource_group_name=self.resource_group_name,
-            subscription_id=self.subscription_id,
-            vault_type=self.vault_type,
-        )
-        twin._settings = self.settings
-        return twin
 
     def resolve_protected_item(self, protected_item: str, *, patience: float = 0.0) -> ProtectedItem:
         """Find a protected item.
@@ -369,7 +358,9 @@ class AzureBackupHook(_Target, BaseHook):
             protected_item = self.resolve_protected_item(protected_item)
         return self._play(self._backup(protected_item, options))
 
-    def restore(self, protected_item: str | ProtectedItem, **options: Unpack[RestoreOptions]) -> OperationRef:
+    def trigger_restore(
+        self, protected_item: str | ProtectedItem, **options: Unpack[RestoreOptions]
+    ) -> OperationRef:
         """Start a restore, once, and return the operation Azure named; it is not a job yet.
 
         In a Backup vault Azure is asked first whether it would work, and followed until it has answered.
@@ -383,15 +374,11 @@ class AzureBackupHook(_Target, BaseHook):
 
         Source: https://learn.microsoft.com/rest/api/backup/restores/trigger
         """
-        requests.check_keywords("restore", options, RestoreOptions)
+        requests.check_keywords("trigger_restore", options, RestoreOptions)
         if not isinstance(protected_item, ProtectedItem):
             protected_item = self.resolve_protected_item(protected_item)
         _localize(options, "as_of", "point_in_time")
         return self._play(plan.restore(protected_item, **options))
-
-    def get_operation(self, operation: OperationRef) -> Operation:
-        """Return where an operation stands."""
-        return self._play(operations.get_operation(operation))
 
     def wait_for_operation(self, operation: OperationRef, what: str = "backup") -> JobRef:
         """Follow an accepted backup or restore until Azure names its job: seconds, at most five minutes.
@@ -402,61 +389,12 @@ class AzureBackupHook(_Target, BaseHook):
         """
         return self._play(operations.wait_for_operation(operation, what))
 
-    def start_or_adopt(
-        self,
-        intent: Intent,
-        record: StartRecord | None,
-        *,
-        save: Callable[[StartRecord | None], None],
-        log: Callable[[str], None],
-        batch_lookup: bool = False,
-    ) -> StartedJob:
-        """Find the backup or restore that an earlier try of a task has started, or start one.
-
-        Parameters and errors: :func:`~airflow_provider_azbackup.core.start.search.start_or_adopt`.
-        """
-        return self._play(start_or_adopt(intent, record, save=save, log=log, batch_lookup=batch_lookup))
-
-    def resume_after_obstacle(
-        self,
-        intent: Intent,
-        failed: Job,
-        *,
-        save: Callable[[StartRecord | None], None],
-        log: Callable[[str], None],
-    ) -> StartedJob:
-        """Decide how to go on after a job that Azure did not carry out for now.
-
-        Parameters and errors: :func:`~airflow_provider_azbackup.core.start.search.resume_after_obstacle`.
-        """
-        return self._play(resume_after_obstacle(intent, failed, save=save, log=log))
-
-    def stop_job(self, job_id: str, *, deadline: float) -> Job:
-        """Ask Azure to cancel a job, unless it is over or being cancelled, and return how it stands then.
-
-        :param job_id: GUID or ARM id.
-        :param deadline: Unix time to which faults that may pass are waited out.
-        :raises AzureBackupRefusedError: when Azure declines and the job goes on.
-        :raises AzureBackupConfigError: for a job of a Backup vault, which nobody can cancel.
-        """
-        now = clock.current().now()
-        return self._play(jobs.cancel_unless_over(self.job_ref(job_id), since=now, until=deadline))
-
     def get_job(self, job_id: str) -> Job:
         """Return how a job stands now. Costs a read of jobs, which Azure limits for the whole subscription.
 
         :param job_id: GUID or ARM id.
         """
         return self._play(jobs.get_job(self.job_ref(job_id)))
-
-    def look_at_job(self, job_id: str, *, since: float) -> Job:
-        """Return how a job stands now, asking again for up to a minute when it is denied.
-
-        :param job_id: GUID or ARM id.
-        :param since: Unix time the wait for it began.
-        :raises AzureBackupAuthError: when a 401 or 403 lasts.
-        """
-        return self._play(jobs.get_job_despite_refusals(self.job_ref(job_id), since))
 
     def list_jobs(self, **wanted: Unpack[requests.JobFilter]) -> list[Job]:
         """Return the vault's jobs, all pages; each without its tasks, which only :meth:`get_job` brings.
@@ -466,42 +404,38 @@ class AzureBackupHook(_Target, BaseHook):
         """
         return self._play(self._jobs(wanted))
 
-    def cancel_job(self, job_id: str, *, patience: float = 0.0) -> None:
-        """Ask Azure to cancel a job; read the job to learn whether and how it ended.
-
-        :param job_id: GUID or ARM id.
-        :param patience: seconds in which faults that may pass are waited out: to ask twice does no harm.
-        :raises AzureBackupRefusedError: when Azure declines.
-        :raises AzureBackupConfigError: for a job of a Backup vault, which nobody can cancel.
-        """
-        self._play(self._cancel(job_id, patience))
-
-    def watch_job(
+    def cancel_job(
         self,
         job_id: str,
         *,
+        wait: bool = False,
         poll_interval: float = 60.0,
-        deadline: float,
-        wait_until: WaitUntil = "completion",
-    ) -> Job:
-        """Look at a job until it is over and return it, however it ended.
+        timeout: float = 3600.0,
+        patience: float = 0.0,
+    ) -> Job | None:
+        """Ask Azure to cancel a job of a Recovery Services vault.
 
-        :param job_id: GUID or ARM id.
-        :param poll_interval: seconds between looks.
-        :param deadline: Unix time of the last look.
-        :param wait_until: ``snapshot`` ends the wait for a VM's backup after its snapshot.
-        :raises AzureBackupTimeoutError: when it still runs then.
+        :param job_id: GUID or ARM id of the job.
+        :param wait: True waits until the job is over. A job that is over already is left alone then, and one
+            that is being cancelled is only waited for.
+        :param poll_interval: with ``wait``: seconds between two looks at the job.
+        :param timeout: with ``wait``: seconds until the job must be over.
+        :param patience: seconds for which the request is repeated after faults that may pass. Asking twice
+            does no harm.
+        :return: with ``wait`` the job at its end, however it ended; else None.
+        :raises AzureBackupRefusedError: when Azure declines and the job goes on.
+        :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
+        :raises AzureBackupConfigError: for a job of a Backup vault, which Azure cannot cancel.
+
+        Source: https://learn.microsoft.com/rest/api/backup/job-cancellations/trigger
         """
-        return self._play(
-            jobs.wait_for_job(
-                self.job_ref(job_id),
-                poll_interval=poll_interval,
-                deadline=deadline,
-                since=clock.current().now(),
-                on_read=Story(self.log).tell,
-                wait_until=wait_until,
-            )
-        )
+        if not wait:
+            self._play(self._cancel(job_id, patience))
+            return None
+        now = clock.current().now()
+        ref, deadline = self.job_ref(job_id), now + timeout
+        self._play(jobs.cancel_unless_over(ref, since=now, until=now + patience))
+        return self._play(self._watching(ref, poll_interval=poll_interval, deadline=deadline))
 
     def wait_for_job(
         self,
@@ -510,41 +444,43 @@ class AzureBackupHook(_Target, BaseHook):
         poll_interval: float = 60.0,
         timeout: float,
         accept_warnings: AcceptWarnings = False,
+        wait_until: WaitUntil = "completion",
+        check: bool = True,
     ) -> Job:
-        """Wait for a job and return it only when it proves a backup.
+        """Wait for a job, and return it only when it has succeeded.
 
-        :param job_id: GUID or ARM id.
-        :param poll_interval: seconds between looks.
-        :param timeout: seconds the wait may last.
-        :param accept_warnings: let ``CompletedWithWarnings`` pass; a set of Azure's error codes lets only
-            these warnings pass.
-        :raises AzureBackupJobFailedError: when it is over and proves none.
-        :raises AzureBackupTimeoutError: when it still runs after ``timeout`` seconds.
+        :param job_id: GUID or ARM id of the job.
+        :param poll_interval: seconds between two looks at the job.
+        :param timeout: seconds that the wait may last.
+        :param accept_warnings: True also accepts ``CompletedWithWarnings``; a set of Azure's error codes
+            accepts it where every warning of the job is one of these.
+        :param wait_until: ``snapshot`` ends the wait for a VM's backup after its snapshot.
+        :param check: False returns the job however it ended.
+        :raises AzureBackupJobFailedError: when the job is over and has not succeeded.
+        :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
         """
-        job = self.watch_job(job_id, poll_interval=poll_interval, deadline=clock.current().now() + timeout)
-        is_proven(job, accept_warnings=accept_warnings)
+        deadline = clock.current().now() + timeout
+        ref = self.job_ref(job_id)
+        job = self._play(
+            self._watching(ref, poll_interval=poll_interval, deadline=deadline, wait_until=wait_until)
+        )
+        if check:
+            is_proven(job, accept_warnings=accept_warnings, wait_until=wait_until)
         return job
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask Azure for real, once, within ten seconds: which identity, which vault, which right is missing.
 
         The Test button runs this in the API server, whose managed identity is not the worker's. A host is
-        asked only when it is a known cloud's or listed in ``[azure_backup] allowed_hosts``.
+        asked only when it belongs to a known cloud or is listed in ``[azure_backup] allowed_hosts``.
+
+        :return: whether Azure answered, and what to show.
         """
         try:
             self._settings = settings = self._settings or self._read()
-            vault = self._vault()
-            if vault is None and not settings.subscription_id:
-                raise AzureBackupConfigError(
-                    f"nothing to ask Azure for: set subscription_id, resource_group_name and vault_name in "
-                    f"the extra of connection {settings.conn_id!r}"
-                )
-            check_hosts(settings)
+            return ask_azure(settings, self._vault(), self.vault_type or settings.vault_type)
         except AzureBackupError as error:
             return False, str(error)
-        vault_type = self.vault_type or settings.vault_type
-        probe = vaults.probe(vault, settings.subscription_id, vault_type)
-        return _ask_within(TEST_LIMIT, settings, probe)
 
     def list_protected_items(self, **wanted: Unpack[requests.ItemFilter]) -> list[FoundItem]:
         """Return what the vault protects: machines, file shares, SQL and SAP HANA databases.
@@ -573,26 +509,6 @@ class AzureBackupHook(_Target, BaseHook):
         """
         return self._play(items.get_backup_status(vm_id, region))
 
-    def check_job(
-        self, job: Job, protected_item: str | None, *, action: Action, elsewhere: str = "", after: float = 0.0
-    ) -> ProtectedItem | None:
-        """Refuse a job that is not what a gate waits for; return the item that it is of.
-
-        :param job: the job, read by itself or from a list.
-        :param protected_item: as in :meth:`resolve_protected_item`; None where the task names only the job.
-        :param action: ``backup``, ``log backup``, ``restore`` or ``anything``.
-        :param elsewhere: a storage account that the job may carry instead of the item's own.
-        :param after: Unix time by Azure's clock before which it must not have begun; 0 for any time.
-        :raises AzureBackupWrongJobError: when it is another job; shows both sides.
-        """
-        now = clock.current().now()
-        flow = retry.retry_until(
-            lambda: self._checked(job, protected_item, action=action, elsewhere=elsewhere, after=after),
-            since=now,
-            until=now + _PATIENCE,
-        )
-        return self._play(flow)
-
     def find_recovery_point(
         self, job: Job, protected_item: str | ProtectedItem | None = None
     ) -> RecoveryPoint:
@@ -612,34 +528,18 @@ class AzureBackupHook(_Target, BaseHook):
             protected_item = self.resolve_protected_item(protected_item)
         return self._play(find_recovery_point(job, protected_item, clock.current().now()))
 
-    def find_subject(self, protected_item: str, *, deadline: float) -> JobMatcher:
-        """Find a protected item, and what its jobs call it.
-
-        :param protected_item: as in :meth:`resolve_protected_item`.
-        :param deadline: Unix time to which faults that may pass are waited out.
-        :raises AzureBackupConfigError: when jobs do not tell it from another item.
-        """
-        now = clock.current().now()
-        return self._play(retry.retry_until(lambda: self._subject(protected_item), since=now, until=deadline))
-
-    def list_backups(
-        self, protected_item: str | JobMatcher, *, since: datetime, deadline: float = 0.0
-    ) -> list[Job]:
-        """Return the backups of one item that began since a moment, whoever has started them.
+    def list_backups(self, protected_item: str, *, since: datetime) -> list[Job]:
+        """Return the backups of one item that began at or after a moment, no matter who started them.
 
         Costs a read of the vault's job list, which Azure limits for the whole subscription.
 
-        :param protected_item: as in :meth:`resolve_protected_item`, or what :meth:`find_subject` returned.
-        :param since: at most 30 days ago; a longer time is cut to that.
-        :param deadline: Unix time to which faults that may pass are waited out.
+        :param protected_item: as in :meth:`resolve_protected_item`.
+        :param since: at most 30 days ago; Azure lists no older jobs.
+        :raises AzureBackupConfigError: when a job does not show whether it is one of this item or of another.
         """
-        now = clock.current().now()
-        if isinstance(protected_item, str):
-            protected_item = self.find_subject(protected_item, deadline=now)
-        subject, after = protected_item, since.timestamp()
-        return self._play(
-            retry.retry_until(lambda: matching.backups_of(subject, after, now), since=now, until=deadline)
-        )
+        now, after = clock.current().now(), since.timestamp()
+        flow = retry.retry_until(lambda: self._backups(protected_item, after, now), since=now, until=now)
+        return self._play(flow)
 
     def list_recovery_points(
         self, protected_item: str | ProtectedItem, **wanted: Unpack[requests.RecoveryPointFilter]
@@ -669,26 +569,6 @@ class AzureBackupHook(_Target, BaseHook):
         if not isinstance(protected_item, ProtectedItem):
             protected_item = self.resolve_protected_item(protected_item)
         return self._play(self._point(protected_item, recovery_point))
-
-    def check_tier(
-        self, item: ProtectedItem, min_tier: str | None, *, on_demand: bool = True, deadline: float
-    ) -> None:
-        """Refuse a tier that no recovery point of an item can reach.
-
-        Costs one read for a backup instance, and none for anything else.
-
-        :param item: what is backed up, as :meth:`resolve_protected_item` returned it.
-        :param min_tier: ``InstantRP``, ``HardenedRP`` or None.
-        :param on_demand: whether the recovery point is to be that of an on-demand backup.
-        :param deadline: Unix time to which faults that may pass are waited out.
-        :raises AzureBackupConfigError: when waiting for it would be in vain.
-        """
-        now = clock.current().now()
-        self._play(
-            retry.retry_until(
-                lambda: check_tier(item, min_tier, on_demand=on_demand), since=now, until=deadline
-            )
-        )
 
     def wait_for_tier(
         self, recovery_point: RecoveryPoint | str, min_tier: str, *, deadline: float
@@ -732,22 +612,22 @@ class AzureBackupAsyncHook(_Target):
             raise RuntimeError("use AzureBackupAsyncHook in an 'async with' block: it reads the connection")
         return self._settings
 
-    async def __aenter__(self) -> AzureBackupAsyncHook:
+    async def __aenter__(self) -> Self:
         until = clock.current().now() + _CONNECTION_PATIENCE
-        return await self.open(until=lambda: until)
+        await self._open(until=lambda: until)
+        return self
 
-    async def open(
+    async def _open(
         self,
         *,
         until: Callable[[], float],
         notice: Callable[[AzureBackupError], None] = lambda _: None,
-    ) -> AzureBackupAsyncHook:
-        """Read the connection and make a client; ``async with`` does this, with a patience of five minutes.
+    ) -> None:
+        """Read the connection and make a client.
 
         :param until: returns the Unix time to which a connection that cannot be read is asked for again.
         :param notice: is called with the error of each try that has failed.
-        :returns: this hook; ``__aexit__`` closes it.
-        :raises AzureBackupConfigError: when the connection is wrong, or not visible here until then; without
+        :raises AzureBackupConfigError: when the connection is wrong, or not visible here until then. Without
             a secrets backend, which may be out of order, that is certain within a minute.
         :raises AzureBackupTransientError: when it cannot be read for another reason.
         """
@@ -756,7 +636,6 @@ class AzureBackupAsyncHook(_Target):
         await asyncio.to_thread(import_module, "azure.identity.aio")
         transport = await asyncio.to_thread(import_module, "airflow_provider_azbackup.runtime.transport")
         self._driver = transport.AsyncDriver(self._settings, reread=self._reread)
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._driver:
@@ -827,22 +706,18 @@ class AzureBackupAsyncHook(_Target):
             protected_item = await self.resolve_protected_item(protected_item)
         return await self._play(self._backup(protected_item, options))
 
-    async def restore(
+    async def trigger_restore(
         self, protected_item: str | ProtectedItem, **options: Unpack[RestoreOptions]
     ) -> OperationRef:
-        """Start a restore, once, as :meth:`AzureBackupHook.restore` does.
+        """Start a restore, once, as :meth:`AzureBackupHook.trigger_restore` does.
 
         Never from a trigger's ``run``: Airflow may run that again elsewhere at any moment.
         """
-        requests.check_keywords("restore", options, RestoreOptions)
+        requests.check_keywords("trigger_restore", options, RestoreOptions)
         if not isinstance(protected_item, ProtectedItem):
             protected_item = await self.resolve_protected_item(protected_item)
         _localize(options, "as_of", "point_in_time")
         return await self._play(plan.restore(protected_item, **options))
-
-    async def get_operation(self, operation: OperationRef) -> Operation:
-        """Return where an operation stands."""
-        return await self._play(operations.get_operation(operation))
 
     async def wait_for_operation(self, operation: OperationRef, what: str = "backup") -> JobRef:
         """Follow an accepted backup or restore, as :meth:`AzureBackupHook.wait_for_operation` does."""
@@ -855,13 +730,6 @@ class AzureBackupAsyncHook(_Target):
     async def list_jobs(self, **wanted: Unpack[requests.JobFilter]) -> list[Job]:
         """Return the vault's jobs, as :meth:`AzureBackupHook.list_jobs` does."""
         return await self._play(self._jobs(wanted))
-
-    async def find_subject(self, protected_item: str, *, deadline: float) -> JobMatcher:
-        """Find a protected item, and what its jobs call it, as :meth:`AzureBackupHook.find_subject` does."""
-        now = clock.current().now()
-        return await self._play(
-            retry.retry_until(lambda: self._subject(protected_item), since=now, until=deadline)
-        )
 
     async def list_protected_items(self, **wanted: Unpack[requests.ItemFilter]) -> list[FoundItem]:
         """Return what the vault protects, as :meth:`AzureBackupHook.list_protected_items` does."""
@@ -902,44 +770,23 @@ class AzureBackupAsyncHook(_Target):
         """Wait for a recovery point to reach a tier, as :meth:`AzureBackupHook.wait_for_tier` does."""
         return await self._play(self._tier(recovery_point, min_tier, deadline))
 
-    async def cancel_job(self, job_id: str, *, patience: float = 0.0) -> None:
-        """Ask Azure to cancel a job, as :meth:`AzureBackupHook.cancel_job` does."""
-        await self._play(self._cancel(job_id, patience))
-
-    async def watch_job(
+    async def cancel_job(
         self,
         job_id: str,
         *,
+        wait: bool = False,
         poll_interval: float = 60.0,
-        deadline: float,
-        since: float,
-        on_read: jobs.OnRead,
-        first_pause: float = 0.0,
-    ) -> Job:
-        """Look at a job until it is over and return it, however it ended.
-
-        :param job_id: GUID or ARM id.
-        :param poll_interval: seconds between looks.
-        :param deadline: Unix time of the last look.
-        :param since: Unix time the wait began, before any restart of the triggerer.
-        :param on_read: called after each read.
-        :param first_pause: seconds to let pass before the first look.
-        :raises AzureBackupTimeoutError: when it still runs at the deadline.
-        """
-        return await self._play(
-            jobs.wait_for_job(
-                self.job_ref(job_id),
-                poll_interval=poll_interval,
-                deadline=deadline,
-                since=since,
-                on_read=on_read,
-                first_pause=first_pause,
-            )
-        )
-
-    async def read(self, call: Request) -> Answer:
-        """Send one read and return what came of it; for the shared poller."""
-        return await self._open_driver().answer(call)
+        timeout: float = 3600.0,
+        patience: float = 0.0,
+    ) -> Job | None:
+        """Ask Azure to cancel a job, as :meth:`AzureBackupHook.cancel_job` does."""
+        if not wait:
+            await self._play(self._cancel(job_id, patience))
+            return None
+        now = clock.current().now()
+        ref, deadline = self.job_ref(job_id), now + timeout
+        await self._play(jobs.cancel_unless_over(ref, since=now, until=now + patience))
+        return await self._play(self._watching(ref, poll_interval=poll_interval, deadline=deadline))
 
     async def wait_for_job(
         self,
@@ -948,14 +795,17 @@ class AzureBackupAsyncHook(_Target):
         poll_interval: float = 60.0,
         timeout: float,
         accept_warnings: AcceptWarnings = False,
+        wait_until: WaitUntil = "completion",
+        check: bool = True,
     ) -> Job:
-        """Wait for a job and return it only when it proves a backup, as the other hook does."""
-        since = clock.current().now()
-        story = Story(log)
-        job = await self.watch_job(
-            job_id, poll_interval=poll_interval, deadline=since + timeout, since=since, on_read=story.tell
+        """Wait for a job, as :meth:`AzureBackupHook.wait_for_job` does."""
+        deadline = clock.current().now() + timeout
+        ref = self.job_ref(job_id)
+        job = await self._play(
+            self._watching(ref, poll_interval=poll_interval, deadline=deadline, wait_until=wait_until)
         )
-        is_proven(job, accept_warnings=accept_warnings)
+        if check:
+            is_proven(job, accept_warnings=accept_warnings, wait_until=wait_until)
         return job
 
     async def _play(self, flow: Flow[T]) -> T:
@@ -982,36 +832,3 @@ def _pauses() -> Iterator[float]:
 async def _read_connection(conn_id: str) -> Connection:
     # Shielded: up to Airflow 3.1, a question to Airflow that is taken back brings the triggerer down.
     return await asyncio.shield(asyncio.ensure_future(get_async_connection(conn_id)))
-
-
-def _ask_within(limit: float, settings: Settings, flow: Flow[str]) -> tuple[bool, str]:
-    """Hold a connection test's conversation in a thread of its own, so that nothing can outlast the limit."""
-    steps: list[str] = ["Entra ID for a token"]
-    answer: list[tuple[bool, str]] = []
-
-    def ask() -> None:
-        try:
-            answer.append((True, _probe(settings, flow, steps)))
-        except AzureBackupConfigError as error:  # nobody was asked
-            answer.append((False, str(error)))
-        except Exception as error:  # a thread has no other way to tell, and the button must show it
-            name = "" if isinstance(error, AzureBackupError) else f"{type(error).__name__}: "
-            answer.append((False, f"Asked {steps[-1]}: {name}{error}"))
-
-    thread = threading.Thread(target=ask, name="azure-backup-connection-test", daemon=True)
-    thread.start()
-    thread.join(limit)
-    return answer[0] if answer else (False, f"Asked {steps[-1]}: no answer within {limit:g} s.")
-
-
-def _probe(settings: Settings, flow: Flow[str], steps: list[str]) -> str:
-    """Sign in and hold the conversation, adding to ``steps`` whom is asked as whom."""
-    from airflow_provider_azbackup.runtime.transport import SyncDriver, identity_of
-
-    driver = SyncDriver(settings, connection_timeout=3, read_timeout=6)
-    try:
-        who = identity_of(driver.credential, settings)
-        steps.append(f"Azure as {who}")
-        return f"Azure answered {who}: {driver.play(flow, retry=False)}."
-    finally:
-        driver.close()

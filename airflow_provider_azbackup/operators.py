@@ -4,51 +4,37 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
-
-from airflow_provider_azbackup.core.model.arm_ids import DATA_PROTECTION, infer_vault_type, split_job_id
+from airflow_provider_azbackup.core.model.arm_ids import DATA_PROTECTION, infer_vault_type
 from airflow_provider_azbackup.core.model.validation import (
-    cancel_unsupported,
     check_backup_type,
-    check_item,
-    check_texts,
     check_vault_options,
-    check_vault_type,
     check_word,
     most_similar_first,
     read_datetime,
+    cancel_unsupported,
 )
 from airflow_provider_azbackup.core.model.workloads import MANAGEMENT_TYPES
 from airflow_provider_azbackup.exceptions import (
-    AzureBackupBusyError,
     AzureBackupConfigError,
     AzureBackupJobFailedError,
-    AzureBackupLimitError,
     AzureBackupNotFoundError,
-    AzureBackupRefusedError,
     AzureBackupTimeoutError,
-    AzureBackupTransientError,
-    AzureBackupUnconfirmedStartError,
 )
-from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 from airflow_provider_azbackup.runtime import clock
 from airflow_provider_azbackup.runtime.compat import default_zone
-from airflow_provider_azbackup.tasks.start import StartOperator, Wait
-from airflow_provider_azbackup.tasks.state import TaskState
-from airflow_provider_azbackup.tasks.waiting import (
-    JobWait,
+from airflow_provider_azbackup.tasks.arguments import (
     check_booleans,
     check_gate,
     check_unless_templated,
-    check_vaults,
-    given,
     read_seconds,
 )
+from airflow_provider_azbackup.tasks.base import AzureBackupBaseOperator, JobBaseOperator
+from airflow_provider_azbackup.tasks.start import StartBaseOperator, Wait
+from airflow_provider_azbackup.tasks.state import TaskState
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -57,15 +43,12 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.model.jobs import Job
     from airflow_provider_azbackup.core.model.resources import ProtectedItem
     from airflow_provider_azbackup.core.model.validation import (
-        AcceptWarnings,
         IfRunning,
-        StartedBy,
         WaitUntil,
     )
     from airflow_provider_azbackup.core.rest.responses import FoundItem
     from airflow_provider_azbackup.core.start.intent import Intent
-    from airflow_provider_azbackup.core.start.search import StartedJob
-    from airflow_provider_azbackup.hooks import AzureBackupHook
+    from airflow_provider_azbackup.tasks.hook import TaskHook
 
 # How many poll intervals a backup that was just started needs no look: a VM's was never seen to take less
 # than a quarter of an hour, a database's two minutes; a file share's may be over in seconds. What a Backup
@@ -76,7 +59,7 @@ _FIRST_LOOKS = MappingProxyType({"vm": 5.0, "azurefileshare": 0.0, "backupinstan
 _FIRST_LOOKS_OF_RESTORES = MappingProxyType({"vm": 1.0, "azurefileshare": 0.5, "backupinstance": 1.5})
 
 
-class AzureBackupOperator(StartOperator):
+class AzureBackupOperator(StartBaseOperator):
     """Backs up one protected item, or takes a job somebody else started, and waits for a proven backup.
 
     One attempt makes one backup: a retry takes up the backup that an earlier try has started. A Clear is a
@@ -167,16 +150,14 @@ class AzureBackupOperator(StartOperator):
     template_fields: Sequence[str] = (
         "protected_item",
         "job_id",
-        "vault_name",
-        "resource_group_name",
-        "subscription_id",
-        "vault_type",
         "recovery_point_expiry",
         "backup_type",
         "rule_name",
         "retention_tag",
-        "azure_backup_conn_id",
+        *StartBaseOperator.template_fields,
     )
+    fields_of_any_type = frozenset({"recovery_point_expiry"})
+    required_if_given = frozenset({"protected_item", "job_id", "recovery_point_expiry"})
     noun = "backup"
     first_looks = _FIRST_LOOKS
 
@@ -185,48 +166,20 @@ class AzureBackupOperator(StartOperator):
         *,
         protected_item: str | None = None,
         job_id: str | None = None,
-        vault_name: str | None = None,
-        resource_group_name: str | None = None,
-        subscription_id: str | None = None,
-        vault_type: str | None = None,
         recovery_point_expiry: datetime | timedelta | str | None = None,
         backup_type: str = "Full",
         enable_compression: bool | None = None,
         rule_name: str | None = None,
         retention_tag: str | None = None,
-        wait_for_completion: bool = True,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poll_interval: float | timedelta = 60.0,
-        timeout: float | timedelta = 24 * 3600.0,
-        if_running: IfRunning = "wait",
         unless_fresh: timedelta | None = None,
-        cancel_on_kill: bool = False,
-        cancel_on_timeout: bool = False,
-        accept_warnings: AcceptWarnings = False,
         require_recovery_point: bool = False,
         min_consistency: str | None = None,
         min_tier: str | None = None,
         require_all_disks: bool = False,
         wait_until: WaitUntil = "completion",
-        azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            vault_name=vault_name,
-            resource_group_name=resource_group_name,
-            subscription_id=subscription_id,
-            vault_type=vault_type,
-            wait_for_completion=wait_for_completion,
-            deferrable=deferrable,
-            poll_interval=poll_interval,
-            timeout=timeout,
-            if_running=if_running,
-            cancel_on_kill=cancel_on_kill,
-            cancel_on_timeout=cancel_on_timeout,
-            accept_warnings=accept_warnings,
-            azure_backup_conn_id=azure_backup_conn_id,
-            **kwargs,
-        )
+        super().__init__(**kwargs)
         if (protected_item is None) == (job_id is None):
             raise AzureBackupConfigError(
                 f"task {self.task_id!r} was given {'neither' if job_id is None else 'both'} of "
@@ -238,7 +191,8 @@ class AzureBackupOperator(StartOperator):
             require_all_disks=require_all_disks,
             **({} if enable_compression is None else {"enable_compression": enable_compression}),
         )
-        if job_id is not None and (cancel_on_kill or cancel_on_timeout or unless_fresh is not None):
+        starts = self.cancel_on_kill or self.cancel_on_timeout or unless_fresh is not None
+        if job_id is not None and starts:
             raise AzureBackupConfigError(
                 f"task {self.task_id!r}: cancel_on_kill and cancel_on_timeout cancel only a backup that the "
                 f"task has started, and unless_fresh is about starting one; drop them or job_id"
@@ -257,29 +211,6 @@ class AzureBackupOperator(StartOperator):
             min_tier=min_tier,
             require_all_disks=require_all_disks,
         )
-        check_texts(
-            f"task {self.task_id!r}",
-            backup_type=backup_type,
-            rule_name=rule_name,
-            retention_tag=retention_tag,
-            azure_backup_conn_id=azure_backup_conn_id,
-        )
-        check_unless_templated(backup_type, check_backup_type)
-        check_unless_templated(recovery_point_expiry, lambda text: read_expiry(text, 0.0))
-        check_unless_templated(job_id, split_job_id)
-        check_unless_templated(protected_item, check_item)
-        check_vaults(
-            self.task_id,
-            vault_name=vault_name,
-            resource_group_name=resource_group_name,
-            subscription_id=subscription_id,
-            vault_type=vault_type,
-            protected_item=protected_item,
-            job_id=job_id,
-        )
-        self._needed = given(
-            protected_item=protected_item, job_id=job_id, recovery_point_expiry=recovery_point_expiry
-        )
         self.protected_item = protected_item
         self.job_id = job_id
         self.recovery_point_expiry = recovery_point_expiry
@@ -287,16 +218,24 @@ class AzureBackupOperator(StartOperator):
         self.enable_compression = enable_compression
         self.rule_name = rule_name
         self.retention_tag = retention_tag
+        self.unless_fresh = unless_fresh
         self.require_recovery_point = require_recovery_point
         self.min_consistency = min_consistency
         self.min_tier = min_tier
         self.require_all_disks = require_all_disks
         self.wait_until = wait_until
-        self.unless_fresh = unless_fresh
-        self._check_options(infer_vault_type(vault_type, protected_item, job_id))
+        self.check_arguments()
 
+    def check_arguments(self) -> None:
+        """Refuse what can be no backup, as far as it is known when the DAG is parsed."""
+        super().check_arguments()
+        check_unless_templated(self.backup_type, check_backup_type)
+        check_unless_templated(self.recovery_point_expiry, lambda text: read_expiry(text, 0.0))
+        self._check_options(infer_vault_type(self.vault_type, self.protected_item, self.job_id))
+
+    @property
     def action(self) -> Action:
-        """Return what a job must have done to open the gate; a log backup only if it was asked for."""
+        """What a job must have done to open the gate; a log backup opens it only if one was asked for."""
         asked = self.protected_item is not None and self.backup_type.casefold() == "log"
         return "log backup" if asked else "backup"
 
@@ -321,75 +260,17 @@ class AzureBackupOperator(StartOperator):
             # for, but not to cancel.
             cancels = self.cancel_on_kill or self.cancel_on_timeout
             leaves = self.deferrable and self.wait_for_completion and not cancels
-            return self._secure(context, batch_lookup=leaves and self.if_running != "fail")
+            return self._start(context, batch_lookup=leaves and self.if_running != "fail")
         with self.hook() as hook:
             self._check_options(hook.type_of(self.job_id))
             ref = hook.job_ref(self.job_id)
             now = clock.current().now()
-            return self._await(
-                context, hook, ref, Wait(since=now, attempt_began=now, started_by="found"), None
-            )
-
-    def execute_found(
-        self, context: Context, event: Any = None, record: Any = None, try_number: int | None = None
-    ) -> str:
-        """Take an accepted backup back from the triggerer, with its job if a list has told it."""
-        from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef
-        from airflow_provider_azbackup.core.start.intent import StartRecord
-
-        accepted = self._dropped(context) if record is None else StartRecord.from_dict(record)
-        if accepted is None or self.is_stale(context, try_number):
-            return self.execute(context)
-        told = event.get("job_id") if isinstance(event, dict) and event.get("version") == 1 else None
-        target = JobRef.parse(told) if told else accepted.target
-        with self.hook() as hook:
-            self._be_ready_to_cancel(context, hook)
-            task_state = TaskState(context, self.retries)
-            self._save(task_state, accepted)
-            try:
-                is_named = isinstance(target, OperationRef)
-                ref = hook.wait_for_operation(target) if isinstance(target, OperationRef) else target
-            except (
-                AzureBackupBusyError,
-                AzureBackupLimitError,
-                AzureBackupTransientError,
-                AzureBackupUnconfirmedStartError,
-            ) as error:
-                self.log.info("%s", error)
-                ref = None
-            except AzureBackupRefusedError:
-                self._save(task_state, None)
-                raise
-            if ref is not None:
-                started_by: StartedBy = "this task" if is_named else "found"
-                self._save(task_state, replace(accepted, job=ref.path, started_by=started_by))
-                self.log.info("The backup is job %s", ref.job_id)
-                wait = Wait(since=accepted.since, attempt_began=accepted.attempt_began, started_by=started_by)
-                return self._await(context, hook, ref, wait, None, self._quiet("vm"))
-        return self._secure(context, accepted, since=accepted.since, attempt_began=accepted.attempt_began)
-
-    def _leave(self, context: Context, started: StartedJob) -> NoReturn:
-        """Let the triggerer find the job, together with those of all others that begin now."""
-        from airflow_provider_azbackup.triggers import AzureBackupStartTrigger
-
-        assert started.record is not None
-        record, deadline = started.record.to_dict(), self.deadline(context, started.since)
-        self.log.info("Many backups begin now; the triggerer finds the jobs of all of them")
-        self.defer(
-            trigger=AzureBackupStartTrigger(
-                record=record,
-                azure_backup_conn_id=self.azure_backup_conn_id,
-                deadline=deadline,
-            ),
-            method_name="execute_found",
-            kwargs={"record": record, "try_number": context["ti"].try_number},
-            timeout=self.backstop(deadline),
-        )
+            return self._await(context, hook, ref, Wait(since=now, attempt_began=now, started_by="found"), None)
 
     def _intent(
         self,
         context: Context,
-        hook: AzureBackupHook,
+        hook: TaskHook,
         task_state: TaskState,
         attempt_began: float | None,
         since: float | None,
@@ -410,9 +291,7 @@ class AzureBackupOperator(StartOperator):
         )
         return BackupIntent(**wanted, body=body)
 
-    def _fresh_enough(
-        self, context: Context, hook: AzureBackupHook, task_state: TaskState, intent: Intent
-    ) -> str | None:
+    def _fresh_enough(self, context: Context, hook: TaskHook, task_state: TaskState, intent: Intent) -> str | None:
         from airflow_provider_azbackup.core.conversations.matching import proof_rank
         from airflow_provider_azbackup.core.rest.requests import utc_datetime
 
@@ -421,7 +300,7 @@ class AzureBackupOperator(StartOperator):
             return None
         attempt_began = intent.now if intent.attempt_began is None else intent.attempt_began
         subject = hook.find_subject(intent.item.path, deadline=intent.deadline)
-        backups = hook.list_backups(
+        backups = hook.list_backups_of(
             subject, since=utc_datetime(attempt_began) - self.unless_fresh, deadline=intent.deadline
         )
         for job in sorted(backups, key=proof_rank, reverse=True):
@@ -431,7 +310,7 @@ class AzureBackupOperator(StartOperator):
                 # A list may leave out why a job ended with warnings.
                 job = hook.look_at_job(job.ref.path, since=intent.now)
                 self.announce(context, hook, job.ref)
-                self.settle(
+                self.judge(
                     context,
                     job,
                     self.protected_item,
@@ -464,7 +343,7 @@ class AzureBackupOperator(StartOperator):
             )
 
 
-class AzureBackupRestoreOperator(StartOperator):
+class AzureBackupRestoreOperator(StartBaseOperator):
     """Restores one protected item from a recovery point, and waits for a proven restore.
 
     One attempt makes one restore, by the rules of :class:`AzureBackupOperator`: a retry takes up the restore
@@ -533,13 +412,12 @@ class AzureBackupRestoreOperator(StartOperator):
         "recovery_point",
         "as_of",
         "point_in_time",
-        "vault_name",
-        "resource_group_name",
-        "subscription_id",
-        "vault_type",
-        "azure_backup_conn_id",
+        *StartBaseOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"restore_to": "json", "request": "json"}
+    fields_of_any_type = frozenset({"restore_to", "request", "as_of", "point_in_time"})
+    required_fields = frozenset({"protected_item", "recovery_point"})
+    required_if_given = frozenset({"as_of", "point_in_time"})
     ui_color = "#e8daef"
     noun = "restore"
     first_looks = _FIRST_LOOKS_OF_RESTORES
@@ -553,74 +431,38 @@ class AzureBackupRestoreOperator(StartOperator):
         recovery_point: str = "latest",
         as_of: datetime | str | None = None,
         point_in_time: datetime | str | None = None,
-        vault_name: str | None = None,
-        resource_group_name: str | None = None,
-        subscription_id: str | None = None,
-        vault_type: str | None = None,
-        wait_for_completion: bool = True,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poll_interval: float | timedelta = 60.0,
-        timeout: float | timedelta = 24 * 3600.0,
         if_running: IfRunning = "fail",
-        cancel_on_kill: bool = False,
-        cancel_on_timeout: bool = False,
-        accept_warnings: AcceptWarnings = False,
-        azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            vault_name=vault_name,
-            resource_group_name=resource_group_name,
-            subscription_id=subscription_id,
-            vault_type=vault_type,
-            wait_for_completion=wait_for_completion,
-            deferrable=deferrable,
-            poll_interval=poll_interval,
-            timeout=timeout,
-            if_running=if_running,
-            cancel_on_kill=cancel_on_kill,
-            cancel_on_timeout=cancel_on_timeout,
-            accept_warnings=accept_warnings,
-            azure_backup_conn_id=azure_backup_conn_id,
-            **kwargs,
-        )
-        # Here, so that a DAG file without a restore does not pay for it.
-        from airflow_provider_azbackup.core.restore.check import check_restore
-
-        check_texts(
-            f"task {self.task_id!r}",
-            recovery_point=recovery_point,
-            azure_backup_conn_id=azure_backup_conn_id,
-        )
-        check_unless_templated(protected_item, check_item)
-        check_vaults(
-            self.task_id,
-            vault_name=vault_name,
-            resource_group_name=resource_group_name,
-            subscription_id=subscription_id,
-            vault_type=vault_type,
-            protected_item=protected_item,
-        )
-        kind = infer_vault_type(vault_type, protected_item)
-        check_restore(
-            restore_to=restore_to,
-            request=request,
-            recovery_point=recovery_point,
-            as_of=as_of,
-            point_in_time=point_in_time,
-            vault_type=kind,
-        )
-        self._check_options(kind)
-        self._needed = given(as_of=as_of, point_in_time=point_in_time) | {"protected_item", "recovery_point"}
+        super().__init__(if_running=if_running, **kwargs)
         self.protected_item = protected_item
         self.restore_to = restore_to
         self.request = request
         self.recovery_point = recovery_point
         self.as_of = as_of
         self.point_in_time = point_in_time
+        self.check_arguments()
 
+    def check_arguments(self) -> None:
+        """Refuse what can be no restore, as far as it is known when the DAG is parsed."""
+        # Here, so that a DAG file without a restore does not pay for it.
+        from airflow_provider_azbackup.core.restore.check import check_restore
+
+        super().check_arguments()
+        vault_type = infer_vault_type(self.vault_type, self.protected_item)
+        check_restore(
+            restore_to=self.restore_to,
+            request=self.request,
+            recovery_point=self.recovery_point,
+            as_of=self.as_of,
+            point_in_time=self.point_in_time,
+            vault_type=vault_type,
+        )
+        self._check_options(vault_type)
+
+    @property
     def action(self) -> Action:
-        """Return what a job must have done to open the gate."""
+        """What a job must have done to open the gate."""
         return "restore"
 
     def _elsewhere(self) -> str:
@@ -631,12 +473,12 @@ class AzureBackupRestoreOperator(StartOperator):
     def execute(self, context: Context) -> str:
         """Find or start the restore, say which it is, and wait for it as asked."""
         self.check_resumes(context)
-        return self._secure(context)
+        return self._start(context)
 
     def _intent(
         self,
         context: Context,
-        hook: AzureBackupHook,
+        hook: TaskHook,
         task_state: TaskState,
         attempt_began: float | None,
         since: float | None,
@@ -655,7 +497,7 @@ class AzureBackupRestoreOperator(StartOperator):
         return RestoreIntent(**wanted, plan=order)
 
 
-class AzureBackupCancelJobOperator(JobWait, BaseOperator):
+class AzureBackupCancelJobOperator(JobBaseOperator):
     """Cancels a job of a Recovery Services vault and waits until it is over.
 
     Jobs of Backup vaults cannot be cancelled; one is refused before any request.
@@ -680,58 +522,29 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
     Source: https://learn.microsoft.com/rest/api/backup/job-cancellations/trigger
     """
 
-    template_fields: Sequence[str] = (
-        "job_id",
-        "vault_name",
-        "resource_group_name",
-        "subscription_id",
-        "vault_type",
-        "azure_backup_conn_id",
-    )
-    operator_extra_links = (AzureBackupJobLink(), AzureBackupVaultLink())
-    ui_color = "#d6eaf8"
-    accept_warnings = True
-    _needed = frozenset({"job_id"})
+    template_fields: Sequence[str] = ("job_id", *JobBaseOperator.template_fields)
+    required_fields = frozenset({"job_id"})
 
     def __init__(
         self,
         *,
         job_id: str,
-        vault_name: str | None = None,
-        resource_group_name: str | None = None,
-        subscription_id: str | None = None,
-        vault_type: str | None = None,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float | timedelta = 60.0,
         timeout: float | timedelta = 3600.0,
-        azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_booleans(self.task_id, deferrable=deferrable)
-        check_texts(f"task {self.task_id!r}", azure_backup_conn_id=azure_backup_conn_id)
-        check_unless_templated(job_id, split_job_id)
-        check_unless_templated(vault_type, check_vault_type)
-        check_vaults(
-            self.task_id,
-            vault_name=vault_name,
-            resource_group_name=resource_group_name,
-            subscription_id=subscription_id,
-            vault_type=vault_type,
-            job_id=job_id,
-        )
-        if infer_vault_type(vault_type, job_id) == DATA_PROTECTION:
-            raise cancel_unsupported(f"task {self.task_id!r}")
         self.job_id = job_id
-        self.vault_name = vault_name
-        self.resource_group_name = resource_group_name
-        self.subscription_id = subscription_id
-        self.vault_type = vault_type
-        self.deferrable = deferrable
         self.poll_interval, self.timeout = read_seconds(
             self.task_id, poll_interval=poll_interval, timeout=timeout
         )
-        self.azure_backup_conn_id = azure_backup_conn_id
+        self.check_arguments()
+
+    def check_arguments(self) -> None:
+        """Refuse a job that nobody can cancel, as far as it is known when the DAG is parsed."""
+        super().check_arguments()
+        if infer_vault_type(self.vault_type, self.job_id) == DATA_PROTECTION:
+            raise cancel_unsupported(f"task {self.task_id!r}")
 
     def execute(self, context: Context) -> str:
         """Ask Azure to cancel the job, and wait for its end."""
@@ -756,7 +569,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
                         kwargs={"job_id": ref.path},
                     )
                 try:
-                    job = hook.watch_job(ref.path, poll_interval=self.poll_interval, deadline=deadline)
+                    job = hook.watch_job(ref, poll_interval=self.poll_interval, deadline=deadline)
                 except AzureBackupTimeoutError as error:
                     self.overdue(context, error)
             return self._finish(context, job)
@@ -781,7 +594,7 @@ class AzureBackupCancelJobOperator(JobWait, BaseOperator):
         return job.outcome.value
 
 
-class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
+class AzureBackupListProtectedItemsOperator(AzureBackupBaseOperator):
     """Lists what a vault protects, to map a gate or a backup over a fleet that nobody keeps a list of.
 
     Returns the ARM ids of the items, in the order of their names, for
@@ -810,16 +623,8 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
     Source: https://learn.microsoft.com/rest/api/backup/backup-protected-items/list
     """
 
-    template_fields: Sequence[str] = (
-        "policy",
-        "state",
-        "vault_name",
-        "resource_group_name",
-        "subscription_id",
-        "vault_type",
-        "azure_backup_conn_id",
-    )
-    ui_color = "#d6eaf8"
+    template_fields: Sequence[str] = ("policy", "state", *AzureBackupBaseOperator.template_fields)
+    fields_of_any_type = frozenset({"state"})
 
     def __init__(
         self,
@@ -829,24 +634,10 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
         state: str | Collection[str] | None = None,
         include_deleted: bool = False,
         allow_empty: bool = False,
-        vault_name: str | None = None,
-        resource_group_name: str | None = None,
-        subscription_id: str | None = None,
-        vault_type: str | None = None,
-        azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_booleans(self.task_id, include_deleted=include_deleted, allow_empty=allow_empty)
-        check_vaults(
-            self.task_id,
-            vault_name=vault_name,
-            resource_group_name=resource_group_name,
-            subscription_id=subscription_id,
-            vault_type=vault_type,
-        )
-        check_texts(f"task {self.task_id!r}", policy=policy, azure_backup_conn_id=azure_backup_conn_id)
-        check_unless_templated(vault_type, check_vault_type)
         if backup_management_type is not None:
             name = f"backup_management_type of task {self.task_id!r}"
             check_word(name, backup_management_type, MANAGEMENT_TYPES)
@@ -855,11 +646,7 @@ class AzureBackupListProtectedItemsOperator(JobWait, BaseOperator):
         self.state = state
         self.include_deleted = include_deleted
         self.allow_empty = allow_empty
-        self.vault_name = vault_name
-        self.resource_group_name = resource_group_name
-        self.subscription_id = subscription_id
-        self.vault_type = vault_type
-        self.azure_backup_conn_id = azure_backup_conn_id
+        self.check_arguments()
 
     def execute(self, context: Context) -> list[str]:
         """List the items."""

@@ -13,17 +13,9 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
-    conf,
 )
 
-from airflow_provider_azbackup.core.model.arm_ids import split_job_id
-from airflow_provider_azbackup.core.model.validation import (
-    check_item,
-    check_texts,
-    check_vault_type,
-    read_datetime,
-    read_warnings,
-)
+from airflow_provider_azbackup.core.model.validation import read_datetime, read_warnings
 from airflow_provider_azbackup.core.model.workloads import TIERS
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
@@ -36,19 +28,17 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupTransientError,
     AzureBackupWrongJobError,
 )
-from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
+from airflow_provider_azbackup.links import AzureBackupVaultLink
 from airflow_provider_azbackup.runtime import clock
 from airflow_provider_azbackup.runtime.compat import default_zone, interval_start, run_moment, wait_began
-from airflow_provider_azbackup.runtime.job_log import Story
-from airflow_provider_azbackup.tasks.waiting import (
-    JobWait,
+from airflow_provider_azbackup.runtime.job_log import JobLog
+from airflow_provider_azbackup.tasks.arguments import (
     check_booleans,
     check_gate,
     check_unless_templated,
-    check_vaults,
-    given,
     read_seconds,
 )
+from airflow_provider_azbackup.tasks.base import JobBaseOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -58,7 +48,7 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.model.jobs import Job
     from airflow_provider_azbackup.core.model.resources import ProtectedItem
     from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitUntil
-    from airflow_provider_azbackup.hooks import AzureBackupHook
+    from airflow_provider_azbackup.tasks.hook import TaskHook
 
 
 T = TypeVar("T")
@@ -72,27 +62,61 @@ class _GateShutError(AzureBackupGateShutError, AirflowFailException):
     """The error as Airflow has to see it in order not to retry; the module of the errors imports nothing."""
 
 
-class _Gate(JobWait, BaseSensorOperator):
-    """What both sensors do alike: look once in any mode, forgive a wait, never a failed backup."""
+class AzureBackupBaseSensorOperator(JobBaseOperator, BaseSensorOperator):
+    """A sensor that waits for a job: it looks once in any mode, and forgives a wait, never a failed backup.
 
-    operator_extra_links = (AzureBackupJobLink(), AzureBackupVaultLink())
-    ui_color = "#d6eaf8"
+    :param accept_warnings: which jobs that ended ``CompletedWithWarnings`` to accept: True for all, or a set
+        of Azure's error codes, by symbol or number, that has to contain every warning of the job.
+    :param require_recovery_point: True also finds the recovery point that the backup made, and pushes its
+        facts as the XCom ``recovery_point``: id, time, consistency, tiers, expiry.
+    :param min_consistency: the least consistency of the recovery point: ``CrashConsistent``,
+        ``FileSystemConsistent`` or ``AppConsistent``. Azure reports it for VMs and file shares.
+    :param min_tier: the tier that the recovery point has to reach: ``InstantRP`` (a snapshot near the source)
+        or ``HardenedRP`` (in the vault). The task waits for the same recovery point to reach the tier.
+    :param require_all_disks: True refuses a backup that left out disks of a VM or volumes of an AKS cluster;
+        needs ``require_recovery_point``.
+    """
 
-    _open: AzureBackupHook | None = None
-    _story: Story | None = None
+    _open: TaskHook | None = None
+    _job_log: JobLog | None = None
     _since = 0.0
     _asked_to_wait = 0.0
 
-    def _check_booleans(
-        self, deferrable: bool, require_recovery_point: bool, require_all_disks: bool
+    def __init__(
+        self,
+        *,
+        accept_warnings: AcceptWarnings = False,
+        require_recovery_point: bool = False,
+        min_consistency: str | None = None,
+        min_tier: str | None = None,
+        require_all_disks: bool = False,
+        **kwargs: Any,
     ) -> None:
+        super().__init__(**kwargs)
+        read_seconds(self.task_id, poke_interval=self.poke_interval, timeout=self.timeout)
         check_booleans(
             self.task_id,
-            deferrable=deferrable,
             require_recovery_point=require_recovery_point,
             require_all_disks=require_all_disks,
             soft_fail=self.soft_fail,
             never_fail=self.never_fail,
+        )
+        read_warnings(f"accept_warnings of task {self.task_id!r}", accept_warnings)
+        self.accept_warnings = accept_warnings
+        self.require_recovery_point = require_recovery_point
+        self.min_consistency = min_consistency
+        self.min_tier = min_tier
+        self.require_all_disks = require_all_disks
+
+    def _check_gate(self) -> None:
+        """Refuse what no recovery point can ever be; a child calls it once it knows what it waits for."""
+        check_gate(
+            self.task_id,
+            wait_until=self.wait_until,
+            require_recovery_point=self.require_recovery_point,
+            min_consistency=self.min_consistency,
+            min_tier=self.min_tier,
+            require_all_disks=self.require_all_disks,
         )
 
     def _say_no_backoff(self) -> None:
@@ -103,23 +127,23 @@ class _Gate(JobWait, BaseSensorOperator):
                 self.poke_interval,
             )
 
-    def _look(self, context: Context, look: Callable[[AzureBackupHook], T]) -> T | None:
+    def _look(self, context: Context, look: Callable[[TaskHook], T]) -> T | None:
         """Look at Azure; None when a fault that may pass leaves the wait going."""
         self._since = self._since or wait_began(context)
-        self._story = self._story or Story(self.log)
+        self._job_log = self._job_log or JobLog(self.log)
         self._asked_to_wait = 0.0
         with nullcontext(self._open) if self._open else self.hook() as hook:
             try:
                 return look(hook)
             except AzureBackupTransientError as error:
                 self._asked_to_wait = error.retry_after or 0.0
-                self._story.tell(None, error)
+                self._job_log.report(None, error)
                 return None
 
     def _passes(self, context: Context, job: Job) -> bool:
         try:
             since = self._since or None
-            opens = self.settle(
+            opens = self.judge(
                 context,
                 job,
                 since=since,
@@ -170,7 +194,7 @@ class _Gate(JobWait, BaseSensorOperator):
         return min(max(usual, self._asked_to_wait), max(1.0, self.timeout - run_duration()))
 
 
-class AzureBackupJobSensor(_Gate):
+class AzureBackupJobSensor(AzureBackupBaseSensorOperator):
     """Opens when a job has succeeded; fails, without a retry, when it ended in any other way.
 
     It accepts a job of **any** operation of the vault: a backup, a restore, but also ``ConfigureBackup`` or
@@ -224,70 +248,15 @@ class AzureBackupJobSensor(_Gate):
     Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
     """
 
-    template_fields: Sequence[str] = (
-        "job_id",
-        "vault_name",
-        "resource_group_name",
-        "subscription_id",
-        "vault_type",
-        "azure_backup_conn_id",
-    )
-    _needed = frozenset({"job_id"})
+    template_fields: Sequence[str] = ("job_id", *AzureBackupBaseSensorOperator.template_fields)
+    required_fields = frozenset({"job_id"})
 
-    def __init__(
-        self,
-        *,
-        job_id: str,
-        vault_name: str | None = None,
-        resource_group_name: str | None = None,
-        subscription_id: str | None = None,
-        vault_type: str | None = None,
-        accept_warnings: AcceptWarnings = False,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        require_recovery_point: bool = False,
-        min_consistency: str | None = None,
-        min_tier: str | None = None,
-        require_all_disks: bool = False,
-        wait_until: WaitUntil = "completion",
-        azure_backup_conn_id: str = "azure_backup_default",
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, job_id: str, wait_until: WaitUntil = "completion", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        read_seconds(self.task_id, poke_interval=self.poke_interval, timeout=self.timeout)
-        self._check_booleans(deferrable, require_recovery_point, require_all_disks)
-        read_warnings(f"accept_warnings of task {self.task_id!r}", accept_warnings)
-        check_gate(
-            self.task_id,
-            wait_until=wait_until,
-            require_recovery_point=require_recovery_point,
-            min_consistency=min_consistency,
-            min_tier=min_tier,
-            require_all_disks=require_all_disks,
-        )
-        check_texts(f"task {self.task_id!r}", azure_backup_conn_id=azure_backup_conn_id)
-        check_unless_templated(job_id, split_job_id)
-        check_unless_templated(vault_type, check_vault_type)
-        check_vaults(
-            self.task_id,
-            vault_name=vault_name,
-            resource_group_name=resource_group_name,
-            subscription_id=subscription_id,
-            vault_type=vault_type,
-            job_id=job_id,
-        )
         self.job_id = job_id
-        self.vault_name = vault_name
-        self.resource_group_name = resource_group_name
-        self.subscription_id = subscription_id
-        self.vault_type = vault_type
-        self.accept_warnings = accept_warnings
-        self.require_recovery_point = require_recovery_point
-        self.min_consistency = min_consistency
-        self.min_tier = min_tier
-        self.require_all_disks = require_all_disks
         self.wait_until = wait_until
-        self.deferrable = deferrable
-        self.azure_backup_conn_id = azure_backup_conn_id
+        self._check_gate()
+        self.check_arguments()
 
     def execute(self, context: Context) -> Any:
         """Wait in the mode that was asked for."""
@@ -319,8 +288,8 @@ class AzureBackupJobSensor(_Gate):
         job = self._look(context, lambda hook: hook.look_at_job(self.job_id, since=self._since))
         if job is None:
             return False
-        assert self._story
-        self._story.tell(job, None)
+        assert self._job_log
+        self._job_log.report(job, None)
         return PokeReturnValue(True, job.ref.job_id) if self._passes(context, job) else False
 
     def execute_complete(
@@ -355,7 +324,7 @@ class AzureBackupJobSensor(_Gate):
         return job.ref.job_id
 
 
-class AzureBackupFreshnessSensor(_Gate):
+class AzureBackupFreshnessSensor(AzureBackupBaseSensorOperator):
     """Opens when there is a fresh backup of an item, no matter who took it; a policy makes most backups.
 
     With ``newer_than``, a backup that began at or after that moment must have succeeded. The sensor waits for
@@ -407,12 +376,11 @@ class AzureBackupFreshnessSensor(_Gate):
     template_fields: Sequence[str] = (
         "protected_item",
         "newer_than",
-        "vault_name",
-        "resource_group_name",
-        "subscription_id",
-        "vault_type",
-        "azure_backup_conn_id",
+        *AzureBackupBaseSensorOperator.template_fields,
     )
+    fields_of_any_type = frozenset({"newer_than"})
+    required_fields = frozenset({"protected_item"})
+    required_if_given = frozenset({"newer_than"})
 
     def __init__(
         self,
@@ -420,17 +388,6 @@ class AzureBackupFreshnessSensor(_Gate):
         protected_item: str,
         newer_than: datetime | timedelta | str | None = None,
         max_age: timedelta | float | None = None,
-        vault_name: str | None = None,
-        resource_group_name: str | None = None,
-        subscription_id: str | None = None,
-        vault_type: str | None = None,
-        accept_warnings: AcceptWarnings = False,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        require_recovery_point: bool = False,
-        min_consistency: str | None = None,
-        min_tier: str | None = None,
-        require_all_disks: bool = False,
-        azure_backup_conn_id: str = "azure_backup_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -438,60 +395,34 @@ class AzureBackupFreshnessSensor(_Gate):
             raise AzureBackupConfigError(
                 f"task {self.task_id!r} was given both of newer_than and max_age; give one of them"
             )
-        self._check_booleans(deferrable, require_recovery_point, require_all_disks)
-        read_warnings(f"accept_warnings of task {self.task_id!r}", accept_warnings)
-        read_seconds(self.task_id, poke_interval=self.poke_interval, timeout=self.timeout)
         age = None if max_age is None else read_seconds(self.task_id, max_age=max_age)[0]
         if age is not None and age < _LEAST_AGE and not isinstance(max_age, timedelta):
             raise AzureBackupConfigError(
                 f"max_age of task {self.task_id!r} is {age:g} seconds, less than any backup takes; for "
                 f"{age:g} hours give timedelta(hours={age:g})"
             )
-        check_gate(
-            self.task_id,
-            wait_until="completion",
-            require_recovery_point=require_recovery_point or age is not None,
-            min_consistency=min_consistency,
-            min_tier=min_tier,
-            require_all_disks=require_all_disks,
-        )
-        check_texts(f"task {self.task_id!r}", azure_backup_conn_id=azure_backup_conn_id)
-        check_unless_templated(protected_item, check_item)
-        check_unless_templated(vault_type, check_vault_type)
-        check_unless_templated(newer_than, lambda text: read_datetime("newer_than", text))
-        check_vaults(
-            self.task_id,
-            vault_name=vault_name,
-            resource_group_name=resource_group_name,
-            subscription_id=subscription_id,
-            vault_type=vault_type,
-            protected_item=protected_item,
-        )
-        if isinstance(newer_than, timedelta) and newer_than < timedelta(0):
-            raise AzureBackupConfigError(
-                f"newer_than of task {self.task_id!r} is {newer_than!r}; expected a timedelta that is not "
-                f"negative"
-            )
-        self._needed = given(newer_than=newer_than) | {"protected_item"}
         self.protected_item = protected_item
         self.newer_than = newer_than
         self.max_age = age
-        self.vault_name = vault_name
-        self.resource_group_name = resource_group_name
-        self.subscription_id = subscription_id
-        self.vault_type = vault_type
-        self.accept_warnings = accept_warnings
-        self.deferrable = deferrable
-        self.require_recovery_point = require_recovery_point or age is not None
-        self.min_consistency = min_consistency
-        self.min_tier = min_tier
-        self.require_all_disks = require_all_disks
+        if age is not None:
+            self.require_recovery_point = True
+        self._check_gate()
         # A recovery point is there, and found by a look at any time, as soon as the snapshot is.
-        self.wait_until = "completion" if age is None or min_tier == TIERS[-1] else "snapshot"
-        self.azure_backup_conn_id = azure_backup_conn_id
+        self.wait_until = "completion" if age is None or self.min_tier == TIERS[-1] else "snapshot"
         self._subject: JobMatcher | None = None
         self._tried: list[str] = []
         self._passed_over: list[str] = []
+        self.check_arguments()
+
+    def check_arguments(self) -> None:
+        """Refuse a moment that is none, as far as it is known when the DAG is parsed."""
+        super().check_arguments()
+        given = self.newer_than
+        check_unless_templated(given, lambda text: read_datetime("newer_than", text))
+        if isinstance(given, timedelta) and given < timedelta(0):
+            raise AzureBackupConfigError(
+                f"newer_than of task {self.task_id!r} is {given!r}; expected a timedelta that is not negative"
+            )
 
     def execute(self, context: Context) -> Any:
         """Wait in the mode that was asked for."""
@@ -536,11 +467,12 @@ class AzureBackupFreshnessSensor(_Gate):
                 raise
             return self._proven(context, hook, job, item) or self._go_on(context, hook)
 
+    @property
     def action(self) -> Action:
-        """Return what a job must have done to open the gate."""
+        """What a job must have done to open the gate."""
         return "backup"
 
-    def _check_kept(self, hook: AzureBackupHook, item: ProtectedItem | str) -> None:
+    def _check_kept(self, hook: TaskHook, item: ProtectedItem | str) -> None:
         """Refuse an item whose backup data is soft-deleted: no backup of it is fresh.
 
         :raises AzureBackupNotFoundError: says when the data is purged.
@@ -579,7 +511,7 @@ class AzureBackupFreshnessSensor(_Gate):
             )
         return moment.astimezone(UTC)
 
-    def _find(self, context: Context, hook: AzureBackupHook) -> str | None:
+    def _find(self, context: Context, hook: TaskHook) -> str | None:
         """Look at what there is now; return what the sensor returns, or None."""
         after = self._after(context)
         if (subject := self._subject) is None:
@@ -588,15 +520,15 @@ class AzureBackupFreshnessSensor(_Gate):
             self._check_kept(hook, subject.item)
             self._subject = subject
         if self.max_age is not None:
-            return self._fresh_point(context, hook, subject, after)
+            return self._fresh_recovery_point(context, hook, subject, after)
         from airflow_provider_azbackup.core.conversations.matching import proof_rank
         from airflow_provider_azbackup.core.model.jobs import Outcome
 
-        assert self._story
-        backups = hook.list_backups(subject, since=after)
+        assert self._job_log
+        backups = hook.list_backups_of(subject, since=after)
         for job in sorted(backups, key=proof_rank, reverse=True):
             if job.is_running:
-                self._story.tell(job, None)
+                self._job_log.report(job, None)
             elif job.ref.job_id not in self._tried:
                 if job.outcome is Outcome.WARNED and self.accept_warnings:
                     # A list may leave out that it was cancelled.
@@ -605,7 +537,7 @@ class AzureBackupFreshnessSensor(_Gate):
                     return found
         return None
 
-    def _go_on(self, context: Context, hook: AzureBackupHook) -> Any:
+    def _go_on(self, context: Context, hook: TaskHook) -> Any:
         """Give the worker slot back until the next backup is over."""
         from airflow_provider_azbackup.triggers import LEAST_PAUSE, AzureBackupFreshnessTrigger
 
@@ -616,7 +548,7 @@ class AzureBackupFreshnessSensor(_Gate):
         self._check_kept(hook, subject.item)
         if self.max_age is not None:
             with suppress(AzureBackupTransientError):
-                if found := self._fresh_point(context, hook, subject, after):
+                if found := self._fresh_recovery_point(context, hook, subject, after):
                     return found
         link = hook.settings.portal_link(subject.item.vault.path)
         context["ti"].xcom_push(key=AzureBackupVaultLink.key, value=link)
@@ -644,14 +576,14 @@ class AzureBackupFreshnessSensor(_Gate):
         )
 
     def _proven(
-        self, context: Context, hook: AzureBackupHook, job: Job, item: ProtectedItem | str | None
+        self, context: Context, hook: TaskHook, job: Job, item: ProtectedItem | str | None
     ) -> str | None:
         """Return what the sensor returns if the job proves a backup; else remember that it does not."""
         self.announce(context, hook, job.ref)
         self._check_kept(hook, item or self.protected_item)
         try:
             after = self._after(context).timestamp()
-            opens = self.settle(
+            opens = self.judge(
                 context,
                 job,
                 self.protected_item,
@@ -662,14 +594,14 @@ class AzureBackupFreshnessSensor(_Gate):
             )
             if opens:
                 self.publish(context, job)
-                return self._point.path if self.max_age and self._point else job.ref.job_id
+                return self._recovery_point.path if self.max_age and self._recovery_point else job.ref.job_id
         except (AzureBackupJobFailedError, AzureBackupNotFoundError, AzureBackupTimeoutError) as error:
             self.log.warning("It proves nothing, so the wait goes on: %s", error)
         self._tried.append(job.ref.job_id)
         return None
 
-    def _fresh_point(
-        self, context: Context, hook: AzureBackupHook, subject: JobMatcher, after: datetime
+    def _fresh_recovery_point(
+        self, context: Context, hook: TaskHook, subject: JobMatcher, after: datetime
     ) -> str | None:
         from airflow_provider_azbackup.core.model.proof import prove
         from airflow_provider_azbackup.core.model.recovery_points import newest_sufficient
@@ -688,13 +620,13 @@ class AzureBackupFreshnessSensor(_Gate):
             return None
         context["ti"].xcom_push(key="recovery_point", value=point.facts())
         self.log.info("There is %s", point)
-        self._point = point
+        self._recovery_point = point
         self._proof = prove(None, point, subject.item, started_by="found", attempt_began=self._since or None)
         self.publish(context, None)
         return point.path
 
     def _give_up(
-        self, context: Context, hook: AzureBackupHook, message: str, job: dict[str, Any] | None
+        self, context: Context, hook: TaskHook, message: str, job: dict[str, Any] | None
     ) -> NoReturn:
         """Say what was tried in all that time.
 

@@ -219,15 +219,15 @@ class _Watch(_Trigger):
 
     async def _watch(self, join: Join, now: float) -> dict[str, Any]:
         from airflow_provider_azbackup.runtime.job_event import JobEvent
-        from airflow_provider_azbackup.runtime.job_log import Story
+        from airflow_provider_azbackup.runtime.job_log import JobLog
         from airflow_provider_azbackup.triggerer.progress import Progress
 
         log = _Aside(self.log)
         progress = Progress(self.task_instance, waiting_for=self.waiting_for, waiting_until=self.deadline)
-        story = Story(log)
+        job_log = JobLog(log)
 
         def notice(job: Job | None, fault: AzureBackupError | None) -> None:
-            story.tell(job, fault)
+            job_log.report(job, fault)
             progress.tell(job, fault)
 
         try:

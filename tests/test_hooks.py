@@ -18,7 +18,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupTimeoutError,
     AzureBackupUnconfirmedStartError,
 )
-from airflow_provider_azbackup.hooks import AzureBackupAsyncHook, AzureBackupHook
+from airflow_provider_azbackup.hooks import AzureBackupHook
 from azure_backup_emulator import Emulator
 
 Call = Callable[..., Any]
@@ -339,21 +339,4 @@ def test_a_wait_ends_at_its_timeout_with_the_job_as_last_seen(
 def test_watching_returns_the_job_however_it_ended(azure: Emulator, clock: Any) -> None:
     job_id = azure.start_job("vm-fails", ending="Failed", seconds=60)
     with AzureBackupHook() as hook:
-        assert hook.watch_job(job_id, deadline=clock() + 600).outcome is Outcome.FAILED
-
-
-async def test_watching_on_the_loop_can_let_one_interval_pass_first(azure: Emulator, clock: Any) -> None:
-    job_id = azure.start_job("vm-good", seconds=60)
-    seen: list[Any] = []
-    began = clock()
-    async with AzureBackupAsyncHook() as hook:
-        job = await hook.watch_job(
-            job_id,
-            poll_interval=100,
-            deadline=began + 600,
-            since=began,
-            on_read=lambda job, fault: seen.append((job, fault)),
-            first_pause=100,
-        )
-    assert 100 <= clock.waits[0] <= 115
-    assert seen == [(job, None)]
+        assert hook.wait_for_job(job_id, timeout=600, check=False).outcome is Outcome.FAILED

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _HEARTBEAT = 1800.0
 
 
-class Story:
+class JobLog:
     """Remembers what was last told about one job.
 
     :param log: where to tell it: the log of the task, or the trigger's.
@@ -28,7 +28,7 @@ class Story:
         self._puzzled = False
         self._spoke_at = clock.current().now()
 
-    def tell(self, job: Job | None, fault: AzureBackupError | None) -> None:
+    def report(self, job: Job | None, fault: AzureBackupError | None) -> None:
         """Log what is new since the last look.
 
         :param job: the job as last seen, None before it was seen at all.

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
     from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef
-    from airflow_provider_azbackup.hooks import AzureBackupHook
+    from airflow_provider_azbackup.tasks.hook import TaskHook
 
 _PATIENCE = 10.0
 
 
-class Kill:
+class CancelOnKill:
     """What ``on_kill`` of a worker needs, kept up to date while it works.
 
     Airflow calls ``on_kill`` in the handler of a signal, in the middle of whatever the process was doing. So
@@ -31,9 +31,7 @@ class Kill:
     :param what: what the job is, for the log: a backup or a restore.
     """
 
-    def __init__(
-        self, task: BaseOperator, context: Context, hook: AzureBackupHook, what: str = "backup"
-    ) -> None:
+    def __init__(self, task: BaseOperator, context: Context, hook: TaskHook, what: str = "backup") -> None:
         self._what = what
         self._ti = context["ti"]
         self._log = task.log

@@ -1,22 +1,26 @@
-"""What the operators that start a job have in common: start it once, wait for it, give it up, cancel it."""
+"""The base class of operators that start a job: start it once, wait for it, give it up, cancel it.
+
+From top to bottom the file follows a task: Airflow calls ``execute`` of the operator or, after a deferral,
+one of the ``execute_...`` methods here; both end in :meth:`StartBaseOperator._start`, which leads to
+:meth:`~StartBaseOperator._await` and to :meth:`~StartBaseOperator._finish`. An operator adds what it wants
+(:meth:`~StartBaseOperator._intent`), and refuses what its vault does not know
+(:meth:`~StartBaseOperator._check_options`).
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
-
-from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_azbackup.core.model.plain import iso_time
 from airflow_provider_azbackup.core.model.validation import (
     IF_RUNNING,
     AcceptWarnings,
     check_vault_options,
-    check_vault_type,
     check_word,
     read_warnings,
 )
@@ -27,18 +31,15 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupRecoveryPointError,
     AzureBackupRefusedError,
     AzureBackupTimeoutError,
+    AzureBackupTransientError,
+    AzureBackupUnconfirmedStartError,
     AzureBackupWrongJobError,
 )
-from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 from airflow_provider_azbackup.runtime import clock
-from airflow_provider_azbackup.tasks.on_kill import Kill
+from airflow_provider_azbackup.tasks.arguments import check_booleans, read_seconds
+from airflow_provider_azbackup.tasks.base import JobBaseOperator
+from airflow_provider_azbackup.tasks.on_kill import CancelOnKill
 from airflow_provider_azbackup.tasks.state import TaskState
-from airflow_provider_azbackup.tasks.waiting import (
-    JobWait,
-    check_booleans,
-    check_unless_templated,
-    read_seconds,
-)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.model.validation import IfRunning, StartedBy
     from airflow_provider_azbackup.core.start.intent import Intent, StartRecord
     from airflow_provider_azbackup.core.start.search import StartedJob
-    from airflow_provider_azbackup.hooks import AzureBackupHook
+    from airflow_provider_azbackup.tasks.hook import TaskHook
 
 # Seconds a worker spends on cancelling what took too long.
 _STOP_LIMIT = 120.0
@@ -82,15 +83,28 @@ class Wait:
         return self.started_by == "this task"
 
 
-class StartOperator(JobWait, BaseOperator):
-    """Starts one job for one intent, through retries and Clears, and waits for a proven end.
+class StartBaseOperator(JobBaseOperator):
+    """A task that starts one job for one intent, through retries and Clears, and waits for a proven end.
 
-    The parameters are explained where operators pass them on.
+    :param wait_for_completion: False ends the task as soon as the job id is known, which proves nothing.
+    :param poll_interval: seconds, or a timedelta, between two looks at the job. Azure limits the reads of
+        jobs for each subscription, and all waits and people share that limit.
+    :param timeout: seconds, or a timedelta, from the start of the job, through retries that adopt it.
+        Airflow's ``execution_timeout`` ends the wait as well, deferred or not.
+    :param if_running: what to do about a running job of the same kind on the item that this task did not
+        start. ``wait`` waits for its end, within ``timeout``, and then starts a job of this task's own.
+        ``adopt`` accepts it as it is. ``fail`` raises an error.
+    :param cancel_on_kill: True asks Azure to cancel the job when a person marks the running or deferred task
+        as failed, succeeded or skipped. A Clear, a restart and a hand-over to another triggerer never cancel,
+        and a job that this task did not start is never cancelled.
+    :param cancel_on_timeout: True asks Azure to cancel the job that this task started when ``timeout`` is
+        over. Azure cannot cancel jobs of Backup vaults, so ``cancel_on_kill`` and ``cancel_on_timeout`` are
+        rejected there.
+    :param accept_warnings: which jobs that ended ``CompletedWithWarnings`` to accept: True for all, or a set
+        of Azure's error codes, by symbol or number, that has to contain every warning of the job.
     """
 
-    operator_extra_links = (AzureBackupJobLink(), AzureBackupVaultLink())
-    ui_color = "#d6eaf8"
-
+    # What the job is, in logs and errors: a backup or a restore.
     noun: ClassVar[str]
     # How many poll intervals a job that was just started needs no look, by kind of item; else two.
     first_looks: ClassVar[Mapping[str, float]]
@@ -101,38 +115,25 @@ class StartOperator(JobWait, BaseOperator):
     def __init__(
         self,
         *,
-        vault_name: str | None,
-        resource_group_name: str | None,
-        subscription_id: str | None,
-        vault_type: str | None,
-        wait_for_completion: bool,
-        deferrable: bool,
-        poll_interval: float | timedelta,
-        timeout: float | timedelta,
-        if_running: IfRunning,
-        cancel_on_kill: bool,
-        cancel_on_timeout: bool,
-        accept_warnings: AcceptWarnings,
-        azure_backup_conn_id: str,
+        wait_for_completion: bool = True,
+        poll_interval: float | timedelta = 60.0,
+        timeout: float | timedelta = 24 * 3600.0,
+        if_running: IfRunning = "wait",
+        cancel_on_kill: bool = False,
+        cancel_on_timeout: bool = False,
+        accept_warnings: AcceptWarnings = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_booleans(
             self.task_id,
             wait_for_completion=wait_for_completion,
-            deferrable=deferrable,
             cancel_on_kill=cancel_on_kill,
             cancel_on_timeout=cancel_on_timeout,
         )
         read_warnings(f"accept_warnings of task {self.task_id!r}", accept_warnings)
-        check_unless_templated(vault_type, check_vault_type)
         check_word(f"if_running of task {self.task_id!r}", if_running, IF_RUNNING)
-        self.vault_name = vault_name
-        self.resource_group_name = resource_group_name
-        self.subscription_id = subscription_id
-        self.vault_type = vault_type
         self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
         self.poll_interval, self.timeout = read_seconds(
             self.task_id, poll_interval=poll_interval, timeout=timeout
         )
@@ -140,8 +141,7 @@ class StartOperator(JobWait, BaseOperator):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.accept_warnings = accept_warnings
-        self.azure_backup_conn_id = azure_backup_conn_id
-        self._kill: Kill | None = None
+        self._kill: CancelOnKill | None = None
 
     def execute(self, context: Context) -> str:
         """Do what the task is for."""
@@ -161,21 +161,12 @@ class StartOperator(JobWait, BaseOperator):
         if self.is_stale(context, try_number):
             return self.execute(context)
         if try_number is None and (record := self._dropped(context)) and record.job:
-            job_id, since, attempt_began, started_by = (
-                record.job,
-                record.since,
-                record.attempt_began,
-                record.started_by,
-            )
+            job_id, since, attempt_began, started_by = record.job, record.since, record.attempt_began, record.started_by
         if job_id is None and self.job_id is not None:
             with self.hook() as hook:
                 job_id = hook.job_ref(self.job_id).path
         since = clock.current().now() if since is None else since
-        wait = Wait(
-            since=since,
-            attempt_began=since if attempt_began is None else attempt_began,
-            started_by=started_by,
-        )
+        wait = Wait(since=since, attempt_began=since if attempt_began is None else attempt_began, started_by=started_by)
         try:
             job = self.resume(context, event, job_id)
         except AzureBackupTimeoutError as error:
@@ -202,7 +193,7 @@ class StartOperator(JobWait, BaseOperator):
         error = JobEvent.from_dict(event).error
         if isinstance(error, AzureBackupTimeoutError):
             self._in_the_way(error, error.job)
-        return self._secure(context, since=since, attempt_began=attempt_began)
+        return self._start(context, since=since, attempt_began=attempt_began)
 
     def execute_again(
         self,
@@ -215,7 +206,47 @@ class StartOperator(JobWait, BaseOperator):
         """Ask Azure again, after a time in which it would have refused."""
         if self.is_stale(context, try_number) or since is None:
             return self.execute(context)
-        return self._secure(context, since=since, attempt_began=attempt_began)
+        return self._start(context, since=since, attempt_began=attempt_began)
+
+    def execute_found(
+        self, context: Context, event: Any = None, record: Any = None, try_number: int | None = None
+    ) -> str:
+        """Take an accepted backup back from the triggerer, with its job if a list has told it."""
+        from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef
+        from airflow_provider_azbackup.core.start.intent import StartRecord
+
+        accepted = self._dropped(context) if record is None else StartRecord.from_dict(record)
+        if accepted is None or self.is_stale(context, try_number):
+            return self.execute(context)
+        told = event.get("job_id") if isinstance(event, dict) and event.get("version") == 1 else None
+        target = JobRef.parse(told) if told else accepted.target
+        with self.hook() as hook:
+            self._be_ready_to_cancel(context, hook)
+            task_state = TaskState(context, self.retries)
+            self._save(task_state, accepted)
+            try:
+                is_named = isinstance(target, OperationRef)
+                ref = (
+                    hook.wait_for_operation(target, self.noun) if isinstance(target, OperationRef) else target
+                )
+            except (
+                AzureBackupBusyError,
+                AzureBackupLimitError,
+                AzureBackupTransientError,
+                AzureBackupUnconfirmedStartError,
+            ) as error:
+                self.log.info("%s", error)
+                ref = None
+            except AzureBackupRefusedError:
+                self._save(task_state, None)
+                raise
+            if ref is not None:
+                started_by: StartedBy = "this task" if is_named else "found"
+                self._save(task_state, replace(accepted, job=ref.path, started_by=started_by))
+                self.log.info("The %s is job %s", self.noun, ref.job_id)
+                wait = Wait(since=accepted.since, attempt_began=accepted.attempt_began, started_by=started_by)
+                return self._await(context, hook, ref, wait, None, self._quiet("vm"))
+        return self._start(context, accepted, since=accepted.since, attempt_began=accepted.attempt_began)
 
     def _dropped(self, context: Context) -> StartRecord | None:
         """Return what a task noted before it was deferred, where the resume was handed nothing.
@@ -223,18 +254,14 @@ class StartOperator(JobWait, BaseOperator):
         ``dag.test()`` of Airflow 3.3.2 passes on the event alone.
         """
         task_state = TaskState(context, self.retries)
-        return (
-            task_state.record
-            if task_state.record and task_state.record.attempt == task_state.attempt
-            else None
-        )
+        return task_state.record if task_state.record and task_state.record.attempt == task_state.attempt else None
 
     def on_kill(self) -> None:
         """Cancel the job of a running task, if ``cancel_on_kill`` asks for it and a person ended the task."""
         if self._kill:
             self._kill.run()
 
-    def _secure(
+    def _start(
         self,
         context: Context,
         record: StartRecord | None = None,
@@ -275,30 +302,42 @@ class StartOperator(JobWait, BaseOperator):
                     return self._go_on(context, hook, started, since)
                 record, attempt_began = None, started.attempt_began
 
-    def _fresh_enough(
-        self, context: Context, hook: AzureBackupHook, task_state: TaskState, intent: Intent
-    ) -> str | None:
+    def _fresh_enough(self, context: Context, hook: TaskHook, task_state: TaskState, intent: Intent) -> str | None:
         """Return the id of a job that makes another one unnecessary; None when there is none."""
         return None
 
-    def _go_on(self, context: Context, hook: AzureBackupHook, started: StartedJob, since: float) -> str:
+    def _go_on(self, context: Context, hook: TaskHook, started: StartedJob, since: float) -> str:
         if started.recovery_point:
             context["ti"].xcom_push(key="recovery_point", value=started.recovery_point)
             for flaw in started.recovery_point.get("passed_over", ()):
                 self.log.warning("Not restored from %s", flaw)
         # A job that an earlier try has started is waited for since then.
-        wait = Wait(
-            since=min(since, started.since),
-            attempt_began=started.attempt_began,
-            started_by=started.started_by,
-        )
+        wait = Wait(since=min(since, started.since), attempt_began=started.attempt_began, started_by=started.started_by)
         if started.ref is None:
             self._leave(context, started)
         # Nothing is known of when a job that was found is to end.
         quiet = self._quiet(started.kind) if started.kind else 0.0
         return self._await(context, hook, started.ref, wait, started.ended, quiet)
 
-    def _waited(self, context: Context, hook: AzureBackupHook, started: StartedJob, since: float) -> bool:
+    def _leave(self, context: Context, started: StartedJob) -> NoReturn:
+        """Let the triggerer find the job, together with those of all others that begin now."""
+        from airflow_provider_azbackup.triggers import AzureBackupStartTrigger
+
+        assert started.record is not None
+        record, deadline = started.record.to_dict(), self.deadline(context, started.since)
+        self.log.info("Many backups begin now; the triggerer finds the jobs of all of them")
+        self.defer(
+            trigger=AzureBackupStartTrigger(
+                record=record,
+                azure_backup_conn_id=self.azure_backup_conn_id,
+                deadline=deadline,
+            ),
+            method_name="execute_found",
+            kwargs={"record": record, "try_number": context["ti"].try_number},
+            timeout=self.backstop(deadline),
+        )
+
+    def _waited(self, context: Context, hook: TaskHook, started: StartedJob, since: float) -> bool:
         """Wait for what is in the way, so that Azure can be asked again; False if nothing is in the way."""
         if started.other:
             self._wait_out(context, hook, started.other, since, started.attempt_began)
@@ -308,9 +347,7 @@ class StartOperator(JobWait, BaseOperator):
             return False
         return True
 
-    def _wait_out(
-        self, context: Context, hook: AzureBackupHook, other: Job, since: float, attempt_began: float
-    ) -> None:
+    def _wait_out(self, context: Context, hook: TaskHook, other: Job, since: float, attempt_began: float) -> None:
         """Wait until a job is over that this task did not start, however it ends; it is never cancelled.
 
         :raises AzureBackupTimeoutError: when it still runs at the deadline of the task.
@@ -328,10 +365,10 @@ class StartOperator(JobWait, BaseOperator):
                 deadline=deadline,
                 waiting_for=f"the end of another {self.noun} of {self.protected_item}",
                 method_name="execute_after_other",
-                kwargs={"attempt_began": attempt_began},
+                kwargs={"attempt_began": began},
             )
         try:
-            hook.watch_job(other.ref.path, poll_interval=self.poll_interval, deadline=deadline)
+            hook.watch_job(other.ref, poll_interval=self.poll_interval, deadline=deadline)
         except AzureBackupTimeoutError as error:
             self._in_the_way(error, error.job)
 
@@ -373,11 +410,7 @@ class StartOperator(JobWait, BaseOperator):
             self.defer(
                 trigger=AzureBackupPauseTrigger(azure_backup_conn_id=self.azure_backup_conn_id, deadline=at),
                 method_name="execute_again",
-                kwargs={
-                    "since": since,
-                    "try_number": context["ti"].try_number,
-                    "attempt_began": attempt_began,
-                },
+                kwargs={"since": since, "try_number": context["ti"].try_number, "attempt_began": began},
                 timeout=self.backstop(at),
             )
         clock.current().sleep(at - now)
@@ -403,10 +436,6 @@ class StartOperator(JobWait, BaseOperator):
         """Return a storage account that the job may carry instead of the item's own."""
         return ""
 
-    def _leave(self, context: Context, started: StartedJob) -> NoReturn:
-        """Let the triggerer find the job; only who allows it has to."""
-        raise NotImplementedError
-
     def _check_options(self, kind: str | None) -> None:
         """Refuse what a type of vault does not know.
 
@@ -421,14 +450,14 @@ class StartOperator(JobWait, BaseOperator):
         )
 
     def _given(self, **arguments: Any) -> list[str]:
-        """Return the names of the arguments that ask for something, as an error tells them."""
+        """Return the names of the arguments that ask for something, as an error shows them."""
         # A template may come to nothing; it is looked at once it is rendered.
         wished = {name: value for name, value in arguments.items() if "{{" not in str(value)}
         return [f"{name} of task {self.task_id!r}" for name, value in wished.items() if value]
 
-    def _be_ready_to_cancel(self, context: Context, hook: AzureBackupHook) -> None:
+    def _be_ready_to_cancel(self, context: Context, hook: TaskHook) -> None:
         self._check_options(hook.type_of(str(self.job_id or self.protected_item)))
-        self._kill = Kill(self, context, hook, self.noun) if self.cancel_on_kill else None
+        self._kill = CancelOnKill(self, context, hook, self.noun) if self.cancel_on_kill else None
 
     def _quiet(self, kind: str) -> float:
         """Return the seconds in which there is nothing to see of a job that was just started."""
@@ -437,15 +466,14 @@ class StartOperator(JobWait, BaseOperator):
     def _intent(
         self,
         context: Context,
-        hook: AzureBackupHook,
+        hook: TaskHook,
         task_state: TaskState,
         attempt_began: float | None,
         since: float | None,
     ) -> Intent:
         """Return what this task wants.
 
-        :param attempt_began: Unix time by Azure's clock at which this attempt had begun; None when it
-            begins now.
+        :param attempt_began: Unix time by Azure's clock at which this attempt had begun; None when it begins now.
         :param since: Unix time the wait began; None when it begins now.
         """
         raise NotImplementedError
@@ -453,7 +481,7 @@ class StartOperator(JobWait, BaseOperator):
     def _wanted(
         self,
         context: Context,
-        hook: AzureBackupHook,
+        hook: TaskHook,
         task_state: TaskState,
         attempt_began: float | None,
         since: float | None,
@@ -482,7 +510,7 @@ class StartOperator(JobWait, BaseOperator):
     def _await(
         self,
         context: Context,
-        hook: AzureBackupHook,
+        hook: TaskHook,
         ref: JobRef,
         wait: Wait,
         job: Job | None,
@@ -503,15 +531,11 @@ class StartOperator(JobWait, BaseOperator):
                     first_pause=nothing_for,
                     cancel_on_kill=self.cancel_on_kill and wait.is_ours,
                     wait_until=self.wait_until,
-                    kwargs={
-                        "job_id": ref.path,
-                        "attempt_began": wait.attempt_began,
-                        "started_by": wait.started_by,
-                    },
+                    kwargs={"job_id": ref.path, "attempt_began": wait.attempt_began, "started_by": wait.started_by},
                 )
             try:
                 job = hook.watch_job(
-                    ref.path, poll_interval=self.poll_interval, deadline=deadline, wait_until=self.wait_until
+                    ref, poll_interval=self.poll_interval, deadline=deadline, wait_until=self.wait_until
                 )
             except AzureBackupTimeoutError as error:
                 return self._give_up(context, hook, ref.path, wait, error)
@@ -522,10 +546,8 @@ class StartOperator(JobWait, BaseOperator):
             return self._join(context, job, wait)
         try:
             # A job that a list has shown counts only if it began after this attempt did.
-            after = (
-                wait.attempt_began - _SECONDS if wait.started_by == "found" and self.protected_item else 0.0
-            )
-            opens = self.settle(
+            after = wait.attempt_began - _SECONDS if wait.started_by == "found" and self.protected_item else 0.0
+            opens = self.judge(
                 context,
                 job,
                 self.protected_item,
@@ -565,12 +587,12 @@ class StartOperator(JobWait, BaseOperator):
                 raise
             if not self._waited(context, hook, started, wait.since):
                 return self._go_on(context, hook, started, wait.since)
-        return self._secure(context, since=wait.since, attempt_began=wait.attempt_began)
+        return self._start(context, since=wait.since, attempt_began=wait.attempt_began)
 
     def _give_up(
         self,
         context: Context,
-        hook: AzureBackupHook,
+        hook: TaskHook,
         job_id: str | None,
         wait: Wait,
         error: AzureBackupError,

@@ -36,8 +36,8 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupError,
     AzureBackupTimeoutError,
 )
-from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
 from airflow_provider_azbackup.runtime import clock as clocks
+from airflow_provider_azbackup.triggerer.hook import TriggererHook
 
 if TYPE_CHECKING:
     from airflow_provider_azbackup.core.model.jobs import Job
@@ -133,7 +133,7 @@ _BUDGETS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, _Queue]] = W
 
 async def _open(conn_id: str, clock: clocks.Clock, queues: dict[object, _Queue], shared: _Shared) -> Poller:
     with clocks.running_on(clock):
-        hook = await AzureBackupAsyncHook(conn_id).open(until=lambda: shared.latest, notice=shared.report)
+        hook = await TriggererHook(conn_id).open(until=lambda: shared.latest, notice=shared.report)
     return Poller(hook, clock, queues)
 
 
@@ -193,7 +193,7 @@ class Poller:
     :param queues: of this event loop: pollers with the same identity share what Azure grants it.
     """
 
-    def __init__(self, hook: AzureBackupAsyncHook, clock: clocks.Clock, queues: dict[object, _Queue]) -> None:
+    def __init__(self, hook: TriggererHook, clock: clocks.Clock, queues: dict[object, _Queue]) -> None:
         self._hook = hook
         self._clock = clock
         self._queues = queues
@@ -212,7 +212,7 @@ class Poller:
         first_pause: float,
         wait_until: WaitUntil = "completion",
     ) -> Job:
-        """Wait for a job as :meth:`AzureBackupAsyncHook.watch_job` does, with reads that all waits share."""
+        """Wait for a job with reads that all waits share."""
         self._waits += 1
         tended = self._tend(ref.vault)
         watcher = Watcher(ref, interval=poll_interval, since=since, whole=wait_until == "snapshot")

@@ -19,8 +19,8 @@ from airflow_provider_azbackup.core.model.plain import plain
 from airflow_provider_azbackup.core.model.resources import Vault
 from airflow_provider_azbackup.core.polling.end_marks import HEAD_START, Mark, fold
 from airflow_provider_azbackup.exceptions import AzureBackupError
-from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
 from airflow_provider_azbackup.runtime import clock
+from airflow_provider_azbackup.triggerer.hook import TriggererHook
 from airflow_provider_azbackup.triggerer.poller import Named, joined
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ async def _subject(place: Place, protected_item: str, log: Any) -> JobMatcher:
     """Find what the jobs of an item call it; a watch has no end, so it waits until that can be found."""
     while True:
         try:
-            async with AzureBackupAsyncHook(place.conn_id, **place.named) as hook:
+            async with TriggererHook(place.conn_id, **place.named) as hook:
                 now = clock.current().now()
                 return await hook.find_subject(protected_item, deadline=now + _MEND)
         except AzureBackupError as error:

@@ -19,7 +19,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -308,7 +307,7 @@ class Tour:
 
     def over(self, job_id: str) -> None:
         """Wait until a job has ended, by our hook: az looks every 30 seconds only."""
-        self.hook.watch_job(job_id, poll_interval=0.5, deadline=time.time() + LIMIT)
+        self.hook.wait_for_job(job_id, poll_interval=0.5, timeout=LIMIT, check=False)
 
     def run(self, command: str, *options: str, code: int = 0) -> Reply:
         """Run a command that must end with this code.

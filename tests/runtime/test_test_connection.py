@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from airflow_provider_azbackup import hooks
-from airflow_provider_azbackup.core.conversations.vaults import probe
 from airflow_provider_azbackup.hooks import AzureBackupHook
+from airflow_provider_azbackup.runtime import connection_test
 from azure_backup_emulator import Emulator
 
 Press = Callable[..., tuple[bool, str]]
@@ -178,11 +177,10 @@ def settled() -> Iterator[None]:
 )
 def test_it_does_not_wait_for_a_server_that_hangs(azure: Emulator, path: str, asked: str) -> None:
     """The button's own limit is ten seconds; half a second shows the same."""
-    assert hooks.TEST_LIMIT == 10
+    assert connection_test.TEST_LIMIT == 10
     azure.fault(path=path, latency=1)
     hook = AzureBackupHook()
-    flow = probe(hook._vault(), hook.settings.subscription_id)
-    good, message = hooks._ask_within(0.5, hook.settings, flow)
+    good, message = connection_test.ask_azure(hook.settings, hook._vault(), None, limit=0.5)
     assert not good
     assert message.startswith(f"Asked {asked}")
     assert message.endswith(": no answer within 0.5 s.")

@@ -307,8 +307,7 @@ async def said(result: Any) -> Any:
 
 async def watch(hook: Hook, job_id: str, clock: Any) -> Job:
     """Watch a job as the recorded clients did, every half minute."""
-    more = {"since": clock(), "on_read": lambda job, fault: None} if hasattr(hook, "__aenter__") else {}
-    return await said(hook.watch_job(job_id, poll_interval=30.0, deadline=clock() + 86400.0, **more))
+    return await said(hook.wait_for_job(job_id, poll_interval=30.0, timeout=86400.0, check=False))
 
 
 def operation_of(exchange: dict[str, Any]) -> OperationRef:

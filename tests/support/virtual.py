@@ -14,7 +14,7 @@ from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.wire import Answer, NoResponse, Request, Response
-from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
+from airflow_provider_azbackup.triggerer.hook import TriggererHook
 from airflow_provider_azbackup.runtime import clock as clocks
 from airflow_provider_azbackup.triggerer.poller import Poller
 from azure_backup_emulator.arm import gateway
@@ -235,7 +235,7 @@ class Azure:
 
 
 class Hook:
-    """What the poller uses of :class:`AzureBackupAsyncHook`."""
+    """What the poller uses of :class:`TriggererHook`."""
 
     def __init__(self, azure: Azure, extra: dict[str, Any]) -> None:
         self.azure = azure
@@ -250,7 +250,7 @@ class Hook:
 
 def poller(azure: Azure, queues: dict[Any, Any] | None = None, **extra: Any) -> Poller:
     """A poller on the emulator; ``queues`` are those of its triggerer, ``extra`` is its connection's."""
-    hook = cast(AzureBackupAsyncHook, azure.hook(**extra))
+    hook = cast(TriggererHook, azure.hook(**extra))
     return Poller(hook, azure.clock, {} if queues is None else queues)
 
 

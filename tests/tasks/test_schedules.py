@@ -78,7 +78,9 @@ class Careless(AzureBackupOperator):
     def execute(self, context: Any) -> str:
         with self.hook() as hook:
             operation = hook.trigger_backup(str(self.protected_item))
-            job = hook.watch_job(hook.wait_for_operation(operation).job_id, deadline=self.timeout + 2e9)
+            job = hook.wait_for_job(
+                hook.wait_for_operation(operation).job_id, timeout=self.timeout, check=False
+            )
             return self._finish(context, job, 0.0)
 
 

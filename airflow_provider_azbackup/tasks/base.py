@@ -1,22 +1,27 @@
-"""What operator and sensor have in common: say which job, hand the wait to the triggerer, take it back."""
+"""The base classes of operators and sensors.
+
+:class:`AzureBackupBaseOperator` owns the arguments that name the vault. :class:`JobBaseOperator` hands the
+wait for a job to the triggerer, takes it back, and decides whether the job opens the gate.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
+from airflow.providers.common.compat.sdk import BaseOperator, conf
+
+from airflow_provider_azbackup.core.model.arm_ids import split_job_id
 from airflow_provider_azbackup.core.model.validation import (
-    WaitUntil,
+    check_item,
     check_name,
     check_texts,
     check_vault_of,
-    check_word,
-    is_template,
-    read_interval,
+    check_vault_type,
 )
-from airflow_provider_azbackup.core.model.workloads import CONSISTENCIES, TIERS
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
@@ -26,6 +31,7 @@ from airflow_provider_azbackup.exceptions import (
 from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVaultLink
 from airflow_provider_azbackup.runtime import clock
 from airflow_provider_azbackup.runtime.compat import IS_AIRFLOW_3, LAST_WORD
+from airflow_provider_azbackup.tasks.arguments import check_booleans, check_unless_templated
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -35,74 +41,160 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.model.proof import Proof
     from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
     from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem
-    from airflow_provider_azbackup.core.model.validation import AcceptWarnings, StartedBy
-    from airflow_provider_azbackup.hooks import AzureBackupHook
+    from airflow_provider_azbackup.core.model.validation import AcceptWarnings, StartedBy, WaitUntil
     from airflow_provider_azbackup.runtime.job_event import JobEvent
+    from airflow_provider_azbackup.tasks.hook import TaskHook
 
-# Template fields that are rendered to something else than text, too.
-_MORE_THAN_TEXT = frozenset(
-    {"restore_to", "request", "recovery_point_expiry", "as_of", "point_in_time", "newer_than", "state"}
+# How the arguments that name something in a vault are checked. Whatever class has them, they mean the same.
+_NAMES_IN_A_VAULT: Mapping[str, Callable[[str], object]] = MappingProxyType(
+    {"protected_item": check_item, "job_id": split_job_id}
 )
-# The trigger keeps the deadline itself and answers for it. Airflow's own limit stands behind it, late enough
-# never to cut off a last look that takes its time.
+# The trigger keeps the deadline itself and reports it. Airflow's own limit comes this many seconds later, so
+# that it never cuts off a last look that takes its time.
 _BACKSTOP = 120.0
 
 
-class JobWait:
-    """Mixed into the operators and the sensors."""
+class AzureBackupBaseOperator(BaseOperator):
+    """A task that talks to one vault.
 
-    task_id: str
-    azure_backup_conn_id: str
-    vault_name: str | None
-    resource_group_name: str | None
-    subscription_id: str | None
-    vault_type: str | None = None
-    accept_warnings: AcceptWarnings
-    wait_until: WaitUntil = "completion"
-    require_recovery_point: bool = False
-    min_consistency: str | None = None
-    min_tier: str | None = None
-    require_all_disks: bool = False
-    # The arguments that must not come to nothing when Airflow renders them.
-    _needed: frozenset[str] = frozenset()
-    _point: RecoveryPoint | None = None
-    _proof: Proof | None = None
-    timeout: float
-    deferrable: bool
-    execution_timeout: timedelta | None
-    outlets: list[Any]
-    defer: Callable[..., NoReturn]
-    log: Any
+    :param vault_name: name of the vault. Default: the connection's.
+    :param resource_group_name: resource group of the vault. Default: the connection's.
+    :param subscription_id: subscription of the vault. Default: the connection's.
+    :param vault_type: ``RecoveryServices`` for a Recovery Services vault, ``DataProtection`` for a Backup
+        vault. Default: the connection's. You can leave it out where you give an ARM id, which shows the type.
+    :param azure_backup_conn_id: id of a connection of type ``azure_backup``, or of an existing one of type
+        ``azure``.
+    """
 
-    def action(self) -> Action:
-        """Return what a job must have done to open the gate."""
-        return "anything"
+    template_fields: Sequence[str] = (
+        "vault_name",
+        "resource_group_name",
+        "subscription_id",
+        "vault_type",
+        "azure_backup_conn_id",
+    )
+    ui_color = "#d6eaf8"
+    # Template fields that may be something else than text once they are rendered.
+    fields_of_any_type: ClassVar[frozenset[str]] = frozenset()
+    # Template fields that must not be empty once they are rendered: always, and where the author gave them.
+    required_fields: ClassVar[frozenset[str]] = frozenset()
+    required_if_given: ClassVar[frozenset[str]] = frozenset()
 
-    def hook(self) -> AzureBackupHook:
-        """Return a hook on the connection and vault of this task.
+    def __init__(
+        self,
+        *,
+        vault_name: str | None = None,
+        resource_group_name: str | None = None,
+        subscription_id: str | None = None,
+        vault_type: str | None = None,
+        azure_backup_conn_id: str = "azure_backup_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.vault_name = vault_name
+        self.resource_group_name = resource_group_name
+        self.subscription_id = subscription_id
+        self.vault_type = vault_type
+        self.azure_backup_conn_id = azure_backup_conn_id
+        self._required: frozenset[str] = self.required_fields
+
+    def check_arguments(self) -> None:
+        """Refuse wrong template fields when the DAG is parsed, as far as they are no templates.
+
+        A class calls this once, at the end of its constructor. Constructors themselves only store template
+        fields, as Airflow asks for, because Airflow renders them later.
+
+        :raises AzureBackupConfigError: naming the argument and its value.
+        """
+        where = f"task {self.task_id!r}"
+        check_texts(where, **self._texts())
+        for name in ("vault_name", "resource_group_name", "subscription_id"):
+            if value := getattr(self, name):
+                check_unless_templated(value, partial(check_name, f"{name} of {where}"))
+        check_unless_templated(self.vault_type, check_vault_type)
+        for name, check in _NAMES_IN_A_VAULT.items():
+            if name in self.template_fields:
+                check_unless_templated(getattr(self, name), check)
+                check_unless_templated(getattr(self, name), partial(self._check_vault, f"{name} of {where}"))
+        self._required = self.required_fields | {
+            name for name in self.required_if_given if getattr(self, name) is not None
+        }
+
+    def hook(self) -> TaskHook:
+        """Return a hook on the connection and the vault of this task, once templates are rendered.
 
         :raises AzureBackupConfigError: when a template has been rendered to something else than text, or to
             nothing where the task would do something else without the argument.
         """
-        from airflow_provider_azbackup.hooks import AzureBackupHook
+        from airflow_provider_azbackup.tasks.hook import TaskHook
 
-        fields: tuple[str, ...] = tuple(getattr(self, "template_fields", ()))
-        texts = {name: getattr(self, name) for name in fields if name not in _MORE_THAN_TEXT}
-        check_texts(f"task {self.task_id!r}", **texts)
-        for name in sorted(self._needed):
+        check_texts(f"task {self.task_id!r}", **self._texts())
+        for name in sorted(self._required):
             if (value := getattr(self, name)) in (None, ""):
                 raise AzureBackupConfigError(
                     f"{name} of task {self.task_id!r} came to nothing in this run ({value!r}), and without "
                     f"it the task would do something else. Correct the template, or what the task that it "
                     f"reads returns; or leave {name} out"
                 )
-        return AzureBackupHook(
+        return TaskHook(
             self.azure_backup_conn_id,
             vault_name=self.vault_name,
             resource_group_name=self.resource_group_name,
             subscription_id=self.subscription_id,
             vault_type=self.vault_type,
         )
+
+    def _texts(self) -> dict[str, object]:
+        names = [name for name in self.template_fields if name not in self.fields_of_any_type]
+        return {name: getattr(self, name) for name in names}
+
+    def _check_vault(self, name: str, text: str) -> None:
+        """Refuse the ARM id of another vault; the hook compares once more, when templates are rendered."""
+        check_vault_of(
+            name,
+            text,
+            vault_name=self.vault_name,
+            resource_group_name=self.resource_group_name,
+            subscription_id=self.subscription_id,
+            vault_type=self.vault_type,
+        )
+
+
+class JobBaseOperator(AzureBackupBaseOperator):
+    """A task that waits for a job, in the worker or in the triggerer.
+
+    :param deferrable: True waits in the triggerer, which holds no worker slot. Default: Airflow's
+        ``[operators] default_deferrable``.
+    """
+
+    operator_extra_links = (AzureBackupJobLink(), AzureBackupVaultLink())
+    # Where a child has no such argument, this is what it means.
+    accept_warnings: AcceptWarnings
+    wait_until: WaitUntil = "completion"
+    require_recovery_point: bool = False
+    min_consistency: str | None = None
+    min_tier: str | None = None
+    require_all_disks: bool = False
+    timeout: float
+
+    # What the last look has proved.
+    _recovery_point: RecoveryPoint | None = None
+    _proof: Proof | None = None
+
+    def __init__(
+        self,
+        *,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_booleans(self.task_id, deferrable=deferrable)
+        self.deferrable = deferrable
+
+    @property
+    def action(self) -> Action:
+        """What a job must have done to open the gate."""
+        return "anything"
 
     def check_resumes(self, context: Context) -> None:
         """Refuse a deferrable operator inside another task: Airflow would resume that one, and fail.
@@ -120,7 +212,7 @@ class JobWait:
             f"deferrable=False"
         )
 
-    def announce(self, context: Context, hook: AzureBackupHook, ref: JobRef) -> None:
+    def announce(self, context: Context, hook: TaskHook, ref: JobRef) -> None:
         """Push the job id and the portal links, before any wait: they are read while the task is deferred."""
         for key, value in (
             ("job_id", ref.job_id),
@@ -208,7 +300,7 @@ class JobWait:
         """
         return try_number is not None and try_number != context["ti"].try_number
 
-    def settle(
+    def judge(
         self,
         context: Context,
         job: Job,
@@ -245,15 +337,17 @@ class JobWait:
         if not is_proven(job, accept_warnings=self.accept_warnings, wait_until=self.wait_until):
             return False
         with self.hook() as hook:
-            item = hook.check_job(job, protected_item, action=self.action(), elsewhere=elsewhere, after=after)
+            item = hook.check_job(job, protected_item, action=self.action, elsewhere=elsewhere, after=after)
             # What ended with warnings may have left a partial recovery point, or none.
-            warned = job.outcome is Outcome.WARNED and job.is_backup and self.action() != "anything"
+            warned = job.outcome is Outcome.WARNED and job.is_backup and self.action != "anything"
             if self.require_recovery_point or warned:
                 start = clock.current().now() if since is None else since
                 deadline = self.deadline(context, start)
-                point = self._judge_point(context, hook, job, item, deadline, handed)
-                self._point = point
-        self._proof = prove(job, self._point, item, started_by=started_by, attempt_began=attempt_began)
+                point = self._judge_recovery_point(context, hook, job, item, deadline, handed)
+                self._recovery_point = point
+        self._proof = prove(
+            job, self._recovery_point, item, started_by=started_by, attempt_began=attempt_began
+        )
         return True
 
     def publish(self, context: Context, job: Job | None) -> None:
@@ -266,7 +360,7 @@ class JobWait:
             context["ti"].xcom_push(key="proof", value=proof)
         proved = {
             **(job.digest() if job else {}),
-            **({"recovery_point": self._point.facts()} if self._point else {}),
+            **({"recovery_point": self._recovery_point.facts()} if self._recovery_point else {}),
             **({"proof": proof} if proof else {}),
         }
         for outlet in self.outlets:
@@ -278,10 +372,10 @@ class JobWait:
         if self._proof:
             self.log.info("Proof: %s", self._proof)
 
-    def _judge_point(
+    def _judge_recovery_point(
         self,
         context: Context,
-        hook: AzureBackupHook,
+        hook: TaskHook,
         job: Job,
         item: ProtectedItem | None,
         deadline: float,
@@ -391,111 +485,3 @@ class JobWait:
         if reported.job is not None:
             value = report(reported.job, None, clock.current().now())
             context["ti"].xcom_push(key=PROGRESS, value=value)
-
-
-def read_seconds(task_id: str, **arguments: float | timedelta) -> list[float]:
-    """Return intervals and timeouts in seconds, in the order in which they are given.
-
-    :raises AzureBackupConfigError: naming an argument that is not positive and finite, and what it is.
-    """
-    return [read_interval(f"{name} of task {task_id!r}", value) for name, value in arguments.items()]
-
-
-def check_booleans(task_id: str, **arguments: object) -> None:
-    """Refuse what is not a boolean: text such as ``"False"`` is true to Python.
-
-    No boolean of this provider is a template field, so a template would never be rendered.
-
-    :raises AzureBackupConfigError: naming the argument and what it is.
-    """
-    for name, value in arguments.items():
-        if not isinstance(value, bool):
-            raise AzureBackupConfigError(
-                f"{name} of task {task_id!r} is {value!r}; expected True or False, not text or a template"
-            )
-
-
-def check_gate(
-    task_id: str,
-    *,
-    wait_until: str,
-    require_recovery_point: bool,
-    min_consistency: str | None,
-    min_tier: str | None,
-    require_all_disks: bool = False,
-) -> None:
-    """Refuse what no backup can ever be.
-
-    :raises AzureBackupConfigError: naming the argument, what it is, and what is expected.
-    """
-    for name, word, words in (
-        ("wait_until", wait_until, get_args(WaitUntil)),
-        ("min_consistency", min_consistency, CONSISTENCIES),
-        ("min_tier", min_tier, TIERS),
-    ):
-        if word is not None:
-            check_word(f"{name} of task {task_id!r}", word, words)
-    if (min_consistency or min_tier or require_all_disks) and not require_recovery_point:
-        raise AzureBackupConfigError(
-            f"task {task_id!r}: min_consistency, min_tier and require_all_disks need the recovery point; "
-            f"set require_recovery_point=True as well"
-        )
-    if wait_until == "snapshot" and min_tier == "HardenedRP":
-        raise AzureBackupConfigError(
-            f"task {task_id!r}: right after the snapshot no recovery point is in the vault yet, so "
-            f"min_tier='HardenedRP' would never pass; wait for 'completion', or ask for 'InstantRP'"
-        )
-
-
-def check_vaults(
-    task_id: str,
-    *,
-    vault_name: str | None,
-    resource_group_name: str | None,
-    subscription_id: str | None,
-    vault_type: str | None,
-    **arm_ids: str | None,
-) -> None:
-    """Refuse ARM ids of another vault than the task's own arguments name, where both are known now.
-
-    The hook compares them once more, when templates are rendered and before any request.
-
-    :param arm_ids: the arguments that may be ARM ids, by name.
-    :raises AzureBackupConfigError: showing both, or naming what is no text.
-    """
-    check_texts(
-        f"task {task_id!r}",
-        vault_name=vault_name,
-        resource_group_name=resource_group_name,
-        subscription_id=subscription_id,
-        vault_type=vault_type,
-        **arm_ids,
-    )
-    for name, value in (
-        ("vault_name", vault_name),
-        ("resource_group_name", resource_group_name),
-        ("subscription_id", subscription_id),
-    ):
-        if value:
-            check_unless_templated(value, partial(check_name, f"{name} of task {task_id!r}"))
-    for name, value in arm_ids.items():
-        check = partial(
-            check_vault_of,
-            f"{name} of task {task_id!r}",
-            vault_name=vault_name,
-            resource_group_name=resource_group_name,
-            subscription_id=subscription_id,
-            vault_type=vault_type,
-        )
-        check_unless_templated(value, check)
-
-
-def given(**arguments: object) -> frozenset[str]:
-    """Return the names of the arguments that the author of a DAG has not left out."""
-    return frozenset(name for name, value in arguments.items() if value is not None)
-
-
-def check_unless_templated(value: object, check: Callable[[str], object]) -> None:
-    """Run ``check`` on an argument that is known now: text that is no template."""
-    if isinstance(value, str) and not is_template(value):
-        check(value)
