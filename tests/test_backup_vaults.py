@@ -371,7 +371,7 @@ def test_the_operator_that_cancels_refuses_a_backup_vaults_job(
 
 def test_the_hook_refuses_to_cancel_a_backup_vaults_job(azure: Emulator) -> None:
     with AzureBackupHook(**HERE) as hook:
-        for cancel in (lambda: hook.cancel_job(GUID), lambda: hook.stop_job(GUID, deadline=0.0)):
+        for cancel in (lambda: hook.cancel_job(GUID), lambda: hook.cancel_job(GUID, wait=True)):
             with pytest.raises(AzureBackupConfigError, match="Azure has no way to cancel"):
                 cancel()
     assert azure.requests == []
@@ -558,7 +558,6 @@ def test_both_hooks_hold_the_same_conversations(call: Callable[..., Any], azure:
     item = call("resolve_protected_item", path(azure, "orders"))
     assert item.vault == Vault.parse(vault(azure))
     operation = call("trigger_backup", item, retention_tag="Weekly")
-    assert call("get_operation", operation).status == "Inprogress"
     ref = call("wait_for_operation", operation)
     assert ref.path.startswith(f"{vault(azure)}/backupJobs/")
     job = call("wait_for_job", ref.path, timeout=3600.0)

@@ -152,14 +152,9 @@ def test_an_option_the_workload_does_not_know_is_told_and_nothing_is_started(
     assert azure.count("POST", "/protectedItems/") == 0
 
 
-def test_an_operation_is_in_progress_until_it_names_its_job(azure: Emulator, call: Call, clock: Any) -> None:
+def test_an_operation_is_followed_until_it_names_its_job(azure: Emulator, call: Call) -> None:
     operation = call("trigger_backup", azure.service.world.named("vm-good")[0].path)
-    early = call("get_operation", operation)
-    assert (early.is_running, early.job_id) == (True, None)
-    clock.advance(10)
-    late = call("get_operation", operation)
-    assert late.succeeded
-    assert late.job_id == call("wait_for_operation", operation).job_id
+    assert call("wait_for_operation", operation).job_id in azure.service.world.jobs
     assert asked(azure)[1] == f"GET {VAULT.path}/backupOperations/{operation.operation_id}", (
         "not the signed URL"
     )
@@ -190,9 +185,9 @@ def test_an_operation_that_lists_its_jobs_names_the_first(azure: Emulator, call:
     assert ref.job_id in azure.service.world.jobs
 
 
-def test_an_operation_azure_does_not_know_is_not_found(azure: Emulator, call: Call) -> None:
-    with pytest.raises(AzureBackupNotFoundError, match="404"):
-        call("get_operation", OperationRef(vault=VAULT, operation_id=UNKNOWN))
+def test_an_operation_that_azure_does_not_know_may_have_started_a_backup(azure: Emulator, call: Call) -> None:
+    with pytest.raises(AzureBackupUnconfirmedStartError, match="404"):
+        call("wait_for_operation", OperationRef(vault=VAULT, operation_id=UNKNOWN))
 
 
 def test_a_second_backup_that_azure_refuses_is_told(azure: Emulator, call: Call) -> None:
@@ -340,3 +335,11 @@ def test_watching_returns_the_job_however_it_ended(azure: Emulator, clock: Any) 
     job_id = azure.start_job("vm-fails", ending="Failed", seconds=60)
     with AzureBackupHook() as hook:
         assert hook.wait_for_job(job_id, timeout=600, check=False).outcome is Outcome.FAILED
+
+
+def test_cancelling_can_wait_for_the_end(azure: Emulator, call: Call) -> None:
+    job_id = azure.start_job("vm-good", seconds=36000)
+    job = call("cancel_job", job_id, wait=True, timeout=3600.0)
+    assert job.outcome is Outcome.CANCELLED
+    assert call("cancel_job", job_id, wait=True).ref == job.ref
+    assert azure.count("POST", "/cancel") == 1

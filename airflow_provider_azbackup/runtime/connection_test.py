@@ -19,7 +19,7 @@ TEST_LIMIT = 10.0
 
 
 def ask_azure(
-    settings: Settings, vault: Vault | None, vault_type: str | None, *, limit: float = TEST_LIMIT
+    settings: Settings, vault: Vault | None, vault_type: str, *, limit: float = TEST_LIMIT
 ) -> tuple[bool, str]:
     """Ask Azure for a vault, or for the vaults of a subscription, and say who asked and what came back.
 

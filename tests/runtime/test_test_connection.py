@@ -180,7 +180,7 @@ def test_it_does_not_wait_for_a_server_that_hangs(azure: Emulator, path: str, as
     assert connection_test.TEST_LIMIT == 10
     azure.fault(path=path, latency=1)
     hook = AzureBackupHook()
-    good, message = connection_test.ask_azure(hook.settings, hook._vault(), None, limit=0.5)
+    good, message = connection_test.ask_azure(hook.settings, hook._vault(), "RecoveryServices", limit=0.5)
     assert not good
     assert message.startswith(f"Asked {asked}")
     assert message.endswith(": no answer within 0.5 s.")

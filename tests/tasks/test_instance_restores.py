@@ -717,4 +717,4 @@ def test_a_missing_right_to_validate_is_named(azure: Emulator, connect: Callable
         AzureBackupHook() as hook,
         pytest.raises(AzureBackupAuthError, match=r"Missing right: .*backupInstances/validateRestore/action"),
     ):
-        hook.restore(path, restore_to=TARGETS["disk"][1])
+        hook.trigger_restore(path, restore_to=TARGETS["disk"][1])
