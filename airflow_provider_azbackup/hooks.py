@@ -161,7 +161,9 @@ class _Target:
         if not isinstance(protected_item, ProtectedItem):
             self._check_vault("protected_item", protected_item)
         vault, now = self._vault(), clock.current().now()
-        return retry.retry_until(lambda: items.find_item(vault, protected_item), since=0.0, until=now + patience)
+        return retry.retry_until(
+            lambda: items.find_item(vault, protected_item), since=0.0, until=now + patience
+        )
 
     def _backup(self, item: ProtectedItem, options: requests.BackupOptions) -> Flow[OperationRef]:
         _localize(options, "recovery_point_expiry")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_azbackup.core.model.arm_ids import DATA_PROTECTION, infer_vault_type
 from airflow_provider_azbackup.core.model.validation import (
+    cancel_unsupported,
     check_backup_type,
     check_vault_options,
     check_word,
     most_similar_first,
     read_datetime,
-    cancel_unsupported,
 )
 from airflow_provider_azbackup.core.model.workloads import MANAGEMENT_TYPES
 from airflow_provider_azbackup.exceptions import (

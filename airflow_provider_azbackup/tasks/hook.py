@@ -164,7 +164,9 @@ class TaskHook(AzureBackupHook):
         """
         now = clock.current().now()
         self._play(
-            retry.retry_until(lambda: check_tier(item, min_tier, on_demand=on_demand), since=now, until=deadline)
+            retry.retry_until(
+                lambda: check_tier(item, min_tier, on_demand=on_demand), since=now, until=deadline
+            )
         )
 
     def _checked(self, job: Job, protected_item: str | None, **wanted: Any) -> Flow[ProtectedItem | None]:

@@ -14,8 +14,8 @@ from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.wire import Answer, NoResponse, Request, Response
-from airflow_provider_azbackup.triggerer.hook import TriggererHook
 from airflow_provider_azbackup.runtime import clock as clocks
+from airflow_provider_azbackup.triggerer.hook import TriggererHook
 from airflow_provider_azbackup.triggerer.poller import Poller
 from azure_backup_emulator.arm import gateway
 from azure_backup_emulator.service import Service
