@@ -265,7 +265,9 @@ class AzureBackupOperator(StartBaseOperator):
             self._check_options(hook.type_of(self.job_id))
             ref = hook.job_ref(self.job_id)
             now = clock.current().now()
-            return self._await(context, hook, ref, Wait(since=now, attempt_began=now, started_by="found"), None)
+            return self._await(
+                context, hook, ref, Wait(since=now, attempt_began=now, started_by="found"), None
+            )
 
     def _intent(
         self,
@@ -291,7 +293,9 @@ class AzureBackupOperator(StartBaseOperator):
         )
         return BackupIntent(**wanted, body=body)
 
-    def _fresh_enough(self, context: Context, hook: TaskHook, task_state: TaskState, intent: Intent) -> str | None:
+    def _fresh_enough(
+        self, context: Context, hook: TaskHook, task_state: TaskState, intent: Intent
+    ) -> str | None:
         from airflow_provider_azbackup.core.conversations.matching import proof_rank
         from airflow_provider_azbackup.core.rest.requests import utc_datetime
 

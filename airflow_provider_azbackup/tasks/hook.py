@@ -54,9 +54,7 @@ class TaskHook(AzureBackupHook):
 
         Parameters and errors: :func:`~airflow_provider_azbackup.core.start.search.start_or_adopt`.
         """
-        return self._play(
-            start_or_adopt(intent, record, save=save, log=log, batch_lookup=batch_lookup)
-        )
+        return self._play(start_or_adopt(intent, record, save=save, log=log, batch_lookup=batch_lookup))
 
     def resume_after_obstacle(
         self,

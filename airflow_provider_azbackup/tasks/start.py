@@ -161,12 +161,21 @@ class StartBaseOperator(JobBaseOperator):
         if self.is_stale(context, try_number):
             return self.execute(context)
         if try_number is None and (record := self._dropped(context)) and record.job:
-            job_id, since, attempt_began, started_by = record.job, record.since, record.attempt_began, record.started_by
+            job_id, since, attempt_began, started_by = (
+                record.job,
+                record.since,
+                record.attempt_began,
+                record.started_by,
+            )
         if job_id is None and self.job_id is not None:
             with self.hook() as hook:
                 job_id = hook.job_ref(self.job_id).path
         since = clock.current().now() if since is None else since
-        wait = Wait(since=since, attempt_began=since if attempt_began is None else attempt_began, started_by=started_by)
+        wait = Wait(
+            since=since,
+            attempt_began=since if attempt_began is None else attempt_began,
+            started_by=started_by,
+        )
         try:
             job = self.resume(context, event, job_id)
         except AzureBackupTimeoutError as error:
@@ -254,7 +263,11 @@ class StartBaseOperator(JobBaseOperator):
         ``dag.test()`` of Airflow 3.3.2 passes on the event alone.
         """
         task_state = TaskState(context, self.retries)
-        return task_state.record if task_state.record and task_state.record.attempt == task_state.attempt else None
+        return (
+            task_state.record
+            if task_state.record and task_state.record.attempt == task_state.attempt
+            else None
+        )
 
     def on_kill(self) -> None:
         """Cancel the job of a running task, if ``cancel_on_kill`` asks for it and a person ended the task."""
@@ -302,7 +315,9 @@ class StartBaseOperator(JobBaseOperator):
                     return self._go_on(context, hook, started, since)
                 record, attempt_began = None, started.attempt_began
 
-    def _fresh_enough(self, context: Context, hook: TaskHook, task_state: TaskState, intent: Intent) -> str | None:
+    def _fresh_enough(
+        self, context: Context, hook: TaskHook, task_state: TaskState, intent: Intent
+    ) -> str | None:
         """Return the id of a job that makes another one unnecessary; None when there is none."""
         return None
 
@@ -312,7 +327,11 @@ class StartBaseOperator(JobBaseOperator):
             for flaw in started.recovery_point.get("passed_over", ()):
                 self.log.warning("Not restored from %s", flaw)
         # A job that an earlier try has started is waited for since then.
-        wait = Wait(since=min(since, started.since), attempt_began=started.attempt_began, started_by=started.started_by)
+        wait = Wait(
+            since=min(since, started.since),
+            attempt_began=started.attempt_began,
+            started_by=started.started_by,
+        )
         if started.ref is None:
             self._leave(context, started)
         # Nothing is known of when a job that was found is to end.
@@ -347,7 +366,9 @@ class StartBaseOperator(JobBaseOperator):
             return False
         return True
 
-    def _wait_out(self, context: Context, hook: TaskHook, other: Job, since: float, attempt_began: float) -> None:
+    def _wait_out(
+        self, context: Context, hook: TaskHook, other: Job, since: float, attempt_began: float
+    ) -> None:
         """Wait until a job is over that this task did not start, however it ends; it is never cancelled.
 
         :raises AzureBackupTimeoutError: when it still runs at the deadline of the task.
@@ -365,7 +386,7 @@ class StartBaseOperator(JobBaseOperator):
                 deadline=deadline,
                 waiting_for=f"the end of another {self.noun} of {self.protected_item}",
                 method_name="execute_after_other",
-                kwargs={"attempt_began": began},
+                kwargs={"attempt_began": attempt_began},
             )
         try:
             hook.watch_job(other.ref, poll_interval=self.poll_interval, deadline=deadline)
@@ -410,7 +431,11 @@ class StartBaseOperator(JobBaseOperator):
             self.defer(
                 trigger=AzureBackupPauseTrigger(azure_backup_conn_id=self.azure_backup_conn_id, deadline=at),
                 method_name="execute_again",
-                kwargs={"since": since, "try_number": context["ti"].try_number, "attempt_began": began},
+                kwargs={
+                    "since": since,
+                    "try_number": context["ti"].try_number,
+                    "attempt_began": attempt_began,
+                },
                 timeout=self.backstop(at),
             )
         clock.current().sleep(at - now)
@@ -473,7 +498,8 @@ class StartBaseOperator(JobBaseOperator):
     ) -> Intent:
         """Return what this task wants.
 
-        :param attempt_began: Unix time by Azure's clock at which this attempt had begun; None when it begins now.
+        :param attempt_began: Unix time by Azure's clock at which this attempt had begun; None when it begins
+            now.
         :param since: Unix time the wait began; None when it begins now.
         """
         raise NotImplementedError
@@ -531,7 +557,11 @@ class StartBaseOperator(JobBaseOperator):
                     first_pause=nothing_for,
                     cancel_on_kill=self.cancel_on_kill and wait.is_ours,
                     wait_until=self.wait_until,
-                    kwargs={"job_id": ref.path, "attempt_began": wait.attempt_began, "started_by": wait.started_by},
+                    kwargs={
+                        "job_id": ref.path,
+                        "attempt_began": wait.attempt_began,
+                        "started_by": wait.started_by,
+                    },
                 )
             try:
                 job = hook.watch_job(
@@ -546,7 +576,9 @@ class StartBaseOperator(JobBaseOperator):
             return self._join(context, job, wait)
         try:
             # A job that a list has shown counts only if it began after this attempt did.
-            after = wait.attempt_began - _SECONDS if wait.started_by == "found" and self.protected_item else 0.0
+            after = (
+                wait.attempt_began - _SECONDS if wait.started_by == "found" and self.protected_item else 0.0
+            )
             opens = self.judge(
                 context,
                 job,
