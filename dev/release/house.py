@@ -44,7 +44,7 @@ clocks = load("airflow_provider_azbackup.runtime.clock", "airflow_provider_azbac
 operators = load("airflow_provider_azbackup.operators")
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-PARTS = ("tasks.arguments", "tasks.hook", "tasks.base", "tasks.waiting", "waiting", "tasks.start", "starting", "operators")
+PARTS = ("tasks.base", "tasks.waiting", "waiting", "tasks.start", "starting", "operators")
 HEIGHT = {f"airflow_provider_azbackup.{name}": height for height, name in enumerate(PARTS)}
 seen, switches, upward = set(), 0, 0
 
