@@ -335,7 +335,7 @@ class StartBaseOperator(JobBaseOperator):
         if started.ref is None:
             self._leave(context, started)
         # Nothing is known of when a job that was found is to end.
-        quiet = self._quiet(started.kind) if started.kind else 0.0
+        quiet = self._quiet(started.workload) if started.workload else 0.0
         return self._await(context, hook, started.ref, wait, started.ended, quiet)
 
     def _leave(self, context: Context, started: StartedJob) -> NoReturn:

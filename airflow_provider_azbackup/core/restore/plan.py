@@ -159,13 +159,13 @@ def prepare(item: ProtectedItem, plan: RestorePlan, until: float | None = None) 
     facts = _facts(point, passed_over)
     if plan.point_in_time:
         facts["time"] = plan.point_in_time.isoformat()
-    return Prepared(call=requests.trigger_restore(item, point.point_id, body), recovery_point=facts)
+    return Prepared(request=requests.trigger_restore(item, point.point_id, body), recovery_point=facts)
 
 
 def _prepare_instance(item: BackupInstance, plan: RestorePlan, until: float | None) -> Flow[Prepared]:
     facts, request = yield from (_by_target if plan.target else _by_body)(item, plan, until)
     yield from _patiently(lambda: validate_restore(item, request), until)
-    return Prepared(call=requests.restore_instance(item, request), recovery_point=facts)
+    return Prepared(request=requests.restore_instance(item, request), recovery_point=facts)
 
 
 def _by_target(
@@ -211,7 +211,7 @@ def restore(item: ProtectedItem, **options: Unpack[RestoreOptions]) -> Flow[Oper
     :raises AzureBackupError: when Azure refused it.
     """
     prepared = yield from prepare(item, RestorePlan.read(item, **options))
-    return (yield from start_job(item, prepared.call, RestoreIntent.noun))
+    return (yield from start_job(item, prepared.request, RestoreIntent.noun))
 
 
 def _choose(

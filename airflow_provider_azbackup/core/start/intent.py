@@ -94,7 +94,7 @@ _OF_RESTORES: dict[str, Any] = {"fingerprint": str, "recovery_point": dict}
 class Prepared:
     """A request that is ready to be sent, and facts of the recovery point it restores from."""
 
-    call: Request
+    request: Request
     recovery_point: JsonObject = field(default_factory=dict)
 
 
@@ -178,7 +178,7 @@ class BackupIntent(Intent):
             body = yield from retry_until(
                 lambda: with_backup_rule(item, self.body), since=self.now, until=self.now + BUSY_LIMIT
             )
-        return Prepared(call=requests.trigger_backup(self.item, body))
+        return Prepared(request=requests.trigger_backup(self.item, body))
 
     def is_kind_of(self, job: Job) -> bool:
         """Whether it is a backup, be it of a log."""

@@ -1,43 +1,70 @@
 """One job for one intent: find the one that was started already, and start one only if there is none.
 
-Azure's requests for a backup and for a restore are not idempotent, so before each one this module looks for
-what an earlier try left behind: its own record, and Azure's list of jobs. Whatever leaves open whether a job
-was started is settled by looking, never by asking again.
+Azure's requests for a backup and for a restore are not idempotent. So before each request, this module looks
+for what an earlier try left behind: its own record, and Azure's list of jobs. When it is unknown whether a
+request started a job, the module looks for that job. It never asks again before it has looked.
 
-A job counts as the task's own only if it began after the first try of this attempt did, by Azure's clock: an
-older one shows the item as it was before the tasks upstream of this one. So that no doubt remains, a request
-is sent some seconds after the attempt began, and a job that began earlier is never one of ours.
+A job counts as the task's own only if it began after the first try of this attempt did, by Azure's clock,
+because an older one shows the item as it was before the tasks upstream of this one ran. To leave no doubt, a
+request is sent some seconds after the attempt began.
+
+A search for a job goes through these states. :data:`TRANSITIONS` has the reason for each arrow, and a test
+compares this picture with that table::
+
+    stateDiagram-v2
+        [*] --> looking
+        looking --> asking: no job of the item runs
+        looking --> done: a job of the item runs
+        asking --> looking: the preparation took over a minute, or the item is busy
+        asking --> following: Azure accepted the request
+        asking --> doubting: no response came, or one of a broken server
+        asking --> done: Azure refused for longer than a worker waits, or the job is looked up in a batch
+        following --> looking: the operation failed because the item is busy
+        following --> doubting: the operation names no job
+        following --> done: the operation names its job, or failed for long
+        doubting --> looking: no job began since the request
+        doubting --> done: a job began since the request
+        done --> [*]
+
+``looking``
+    Asks Azure's list for a running job of the item. Every request is sent from here only after such a look,
+    because a job that runs already is adopted, waited for, or in the way.
+``asking``
+    Prepares the request, which may take reads of its own, saves a record of it, and sends it once. The record
+    is saved first: if the worker dies in between, the next try knows that a job may have been started.
+``following``
+    Azure has accepted the request as an operation. Reads that operation until it names its job.
+``doubting``
+    No response came, or one that names no job. Looks through the lists for a job that began since the
+    request. Only if none has come to light after three minutes is it safe to ask again.
+``done``
+    The search has an end: a job to wait for, a job or a refusal that is in the way, or an error.
 
 Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-backupazurevms
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from functools import partial
+from enum import Enum
 from itertools import chain, repeat
-from operator import attrgetter
-from typing import Unpack
+from types import MappingProxyType
+from typing import TypedDict, Unpack
 
-from airflow_provider_azbackup.core.conversations import matching
-from airflow_provider_azbackup.core.conversations.jobs import get_job, list_jobs
 from airflow_provider_azbackup.core.conversations.operations import start_job, wait_for_operation
-from airflow_provider_azbackup.core.conversations.retry import ResponseClock, retry_until, spread_pause
+from airflow_provider_azbackup.core.conversations.retry import spread_pause
 from airflow_provider_azbackup.core.model.jobs import Job, is_proven
 from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef
 from airflow_provider_azbackup.core.model.validation import StartedBy
-from airflow_provider_azbackup.core.model.workloads import management_of
-from airflow_provider_azbackup.core.rest import requests
-from airflow_provider_azbackup.core.rest.responses import FoundItem
+from airflow_provider_azbackup.core.start.find import MINUTE, SECOND, SETTLED, JobFinder
 from airflow_provider_azbackup.core.start.intent import (
     BUSY_LIMIT,
     Intent,
     Prepared,
     StartRecord,
 )
-from airflow_provider_azbackup.core.wire import Answer, Flow, JsonObject, Request
+from airflow_provider_azbackup.core.wire import Flow, JsonObject
 from airflow_provider_azbackup.exceptions import (
     AzureBackupBusyError,
     AzureBackupError,
@@ -49,24 +76,11 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupUnconfirmedStartError,
 )
 
-# How long to look for a job that a lost answer may have started: the longest that Azure was seen to take
-# from a request to its job are 66 s.
-SETTLED = 180.0
 # How often one intent may be sent when nothing came of the time before.
 SENDS = 3
-# How many jobs must have begun within a minute for the next one to be looked for together with all others:
-# to ask for each operation by itself would use up the reads of operations, too.
+# How many jobs must have begun within a minute for the job of the next backup to be looked up together with
+# all others. To read each operation by itself would use up the quota of operation reads as well.
 BATCH_FROM = 25
-# The time Azure tells with its answers is in whole seconds.
-_SECOND = 2.0
-# Azure's time is rounded down, so it may be this much later than it says.
-_ROUNDING = 1.0
-# Where no answer told a time: how far the clock of a worker may be off.
-_SKEW = 300.0
-# Azure's clock and Airflow's differ a little.
-_MINUTE = 60.0
-_DAY = 24 * 3600.0
-_PAUSES = (5.0, 10.0, 20.0, 40.0)
 
 Save = Callable[["StartRecord | None"], None]
 Log = Callable[[str], None]
@@ -74,23 +88,42 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class StartedJob:
-    """The job of an intent: itself and the kind of item, since when it is waited for, its end if over.
+    """The job of an intent, or why there is none yet.
 
-    One that was left in a crowd has no job yet, but the record of its request. Where another job has to end
-    first, there is nothing but ``other``. Where Azure has refused the request for now, there is nothing but
-    ``obstacle``, which says why. ``attempt_began`` is as in :class:`StartRecord`.
+    :param ref: the job; None while it is unknown.
+    :param since: Unix time the wait for it began.
+    :param attempt_began: as in :class:`StartRecord`.
+    :param started_by: who started it.
+    :param workload: of the item, where this search has started the job.
+    :param ended: the job, where it is over already.
+    :param record: of an accepted request whose job is looked up in a batch.
+    :param recovery_point: facts of the recovery point that is restored from.
+    :param other: a job that has to end before this intent can go on.
+    :param obstacle: why Azure has refused the request for now.
     """
 
     ref: JobRef | None
     since: float
     attempt_began: float
     started_by: StartedBy = "this task"
-    kind: str = ""
+    workload: str = ""
     ended: Job | None = None
     record: StartRecord | None = None
     recovery_point: JsonObject = field(default_factory=dict)
     other: Job | None = None
     obstacle: AzureBackupRefusedError | None = None
+
+
+class _Found(TypedDict, total=False):
+    """The fields of :class:`StartedJob` that differ from search to search."""
+
+    started_by: StartedBy
+    workload: str
+    ended: Job | None
+    record: StartRecord | None
+    recovery_point: JsonObject
+    other: Job | None
+    obstacle: AzureBackupRefusedError | None
 
 
 def start_or_adopt(
@@ -99,12 +132,12 @@ def start_or_adopt(
     """Find the job of this intent, or start it. However often it is asked, Azure makes one job.
 
     :param record: what an earlier try of this task left.
-    :param save: keeps a record for later tries; None says that there is nothing to save.
-    :param log: told in a sentence what is found and done.
-    :param batch_lookup: whether a machine's accepted backup may be left without its job in a crowd, when many
-        others have begun within a minute. Whoever allows it finds the job by the returned record.
+    :param save: keeps a record for later tries; None forgets the last one.
+    :param log: takes a sentence about what was found or done.
+    :param batch_lookup: whether an accepted backup of a VM may be returned without its job while many other
+        backups begin. The caller then looks the job up by the returned record.
     :return: with ``other`` set when that job has to end before this intent can go on, and with ``obstacle``
-        set when the item is busy with what no list shows or a limit is reached; then ask again.
+        set when Azure refuses the request for now; then ask again later.
     :raises AzureBackupBusyError: when another such job of the item runs and ``if_running`` is ``fail``.
     :raises AzureBackupUnconfirmedStartError: when it stays unknown whether a job was started.
     :raises AzureBackupError: when Azure refused it; then nothing was started.
@@ -115,7 +148,7 @@ def start_or_adopt(
     if record and (started := (yield from search.follow(search.recall(record)))):
         return started
     fresh = intent.may_start_unseen and record is None and not intent.is_blind
-    return (yield from search.follow(search.start(fresh=fresh)))
+    return (yield from search.follow(_Start(search, fresh=fresh).run()))
 
 
 def resume_after_obstacle(intent: Intent, failed: Job, *, save: Save, log: Log) -> Flow[StartedJob]:
@@ -135,33 +168,14 @@ def _is_of(record: StartRecord, intent: Intent) -> bool:
     return same_item and record.fingerprint == intent.fingerprint
 
 
-class _Search(ResponseClock):
-    """The conversations of one intent."""
+class _Search(JobFinder):
+    """What is known of one intent, and what to do about a job that was found."""
 
     def __init__(self, intent: Intent, save: Save, log: Log, *, batch_lookup: bool = False) -> None:
-        super().__init__(intent.now)
+        super().__init__(intent)
         self.batch_lookup = batch_lookup
-        self.crowd = 0
-        self.intent = intent
         self.save = save
         self.log = log
-        self._attempt_began = intent.attempt_began
-
-    @property
-    def attempt_began(self) -> float:
-        """Unix time by Azure's clock at which this attempt had certainly begun."""
-        return self.intent.now + _SKEW if self._attempt_began is None else self._attempt_began
-
-    def observe(self, answer: Answer) -> None:
-        """Take the time from one answer; the first that names it shows when the attempt had begun."""
-        super().observe(answer)
-        if self._attempt_began is None and self.ahead is not None:
-            since = max(0.0, self.sent_at - self.intent.now)
-            self._attempt_began = self.at + self.ahead + _ROUNDING - since
-
-    def azure_time(self) -> float:
-        """Return Azure's time at the last answer; not later than that when no answer told it."""
-        return self.at + (-_SKEW if self.ahead is None else self.ahead)
 
     def recall(self, record: StartRecord) -> Flow[StartedJob | None]:
         """Follow a record to the job it speaks of; None when that is none, or is over and will not do."""
@@ -176,11 +190,11 @@ class _Search(ResponseClock):
         pause = 0.0
         while True:
             try:
-                job = yield from self._look(ref, record.since, pause)
+                job = yield from self.look(ref, record.since, pause)
             except AzureBackupNotFoundError:
                 # The list may know it all the same, and another one is not to be had back.
                 self.log(f"Azure does not know job {ref.job_id} any more; looking for it among all jobs")
-                found = (yield from self._trace(record)) if record.requested_at else None
+                found = (yield from self.trace(record)) if record.requested_at else None
                 if found is None:
                     return None
                 job, ref = found, found.ref
@@ -197,7 +211,7 @@ class _Search(ResponseClock):
             pause = spread_pause(30.0)
         if job.is_running and (not same or job.is_being_cancelled):
             whose = "Somebody cancels it" if same else "An earlier attempt of this task started it"
-            return self._meet(job, whose)
+            return self.meet(job, whose)
         if job.is_running or (same and self._is_proven(job)):
             self.save(replace(record, job=ref.path))
             self.log(f"This task has started it before, so no {intent.noun} is asked for: {job}")
@@ -223,139 +237,13 @@ class _Search(ResponseClock):
         if not self.intent.is_kind_of(job):
             return f"it is no {self.intent.noun}"
         known = item.workload in ("vm", "backupinstance")
-        names = () if known else (yield from self._names(self.intent.deadline))
-        if self._is_ours(job, names) is False:
+        names = () if known else (yield from self.namesakes(self.intent.deadline))
+        if self.is_ours(job, names) is False:
             return f"it is no {self.intent.noun} of {item.label} of the type that is wanted"
         adopts = record and record.started_by == "adopted" and self.intent.if_running == "adopt"
-        if record and not adopts and job.began < (record.requested_at or record.attempt_began) - _SECOND:
+        if record and not adopts and job.began < (record.requested_at or record.attempt_began) - SECOND:
             return f"it began at {job.start_time}, before this attempt asked for it"
         return ""
-
-    def start(self, *, fresh: bool) -> Flow[StartedJob]:
-        """Adopt the job that runs, or start one.
-
-        :param fresh: that no earlier try can have started one.
-        """
-        intent, item = self.intent, self.intent.item
-        sent, pause, asked, busy_since = 0, 0.0, 0.0, 0.0
-        ready: Prepared | None = None
-        busy_pauses = chain((15.0,), repeat(60.0))
-        # A task that has waited already asks less often.
-        busy_limit = BUSY_LIMIT if intent.attempt_began is None else _MINUTE
-        # Nothing of ours can be running then, and Azure refuses a second backup beside another's: a list that
-        # cannot be had now, because all reads are used up, need not hold up the first request.
-        blind = intent.now if fresh else intent.deadline
-        while True:
-            running = yield from self._seen_running(blind, pause, fresh=fresh, any_type=bool(busy_since))
-            if running:
-                return self._meet(running)
-            if ready is None:
-                looked = self.at
-                try:
-                    ready = yield from intent.prepare()
-                except (AzureBackupBusyError, AzureBackupLimitError) as error:
-                    return self._later(error)
-                if self.at - looked > _MINUTE:
-                    continue  # so long ago that another may have begun since
-            # A request of unknown fate may show its job late, so the search always begins at the first one.
-            asked = asked or self._send_at()
-            asking = StartRecord(
-                item=item.path,
-                attempt=intent.attempt,
-                since=intent.now,
-                attempt_began=self.attempt_began,
-                requested_at=asked,
-                fingerprint=intent.fingerprint,
-                recovery_point=ready.recovery_point,
-            )
-            accepted: StartRecord | None = None
-            self.save(asking)
-            try:
-                call = replace(ready.call.delayed(asked - self.azure_time()), without_retries=True)
-                operation = yield from start_job(item, call, intent.noun)
-                accepted = replace(asking, operation=operation.operation_id, attempt_began=self.attempt_began)
-                self.save(accepted)
-                self.log(
-                    f"Azure accepted the {intent.noun} of {item.label} as operation {operation.operation_id}"
-                )
-                if self.batch_lookup and self.crowd >= BATCH_FROM:
-                    return StartedJob(
-                        ref=None, since=intent.now, attempt_began=self.attempt_began, record=accepted
-                    )
-                ref = yield from wait_for_operation(operation, intent.noun)
-            except (AzureBackupBusyError, AzureBackupLimitError) as error:
-                # What is in the way may be what a request of unknown fate has started.
-                self.save(asking if sent else None)
-                is_busy = isinstance(error, AzureBackupBusyError)
-                if is_busy and intent.if_running == "fail":
-                    raise
-                busy_since = busy_since or self.at
-                pause, blind = spread_pause(next(busy_pauses), error), intent.deadline
-                # A longer pause, which only Azure asks for, is not spent in the worker.
-                is_long = pause >= 2 * _MINUTE or self.at + pause >= intent.deadline
-                if not is_busy or is_long or self.at - busy_since >= busy_limit:
-                    return self._later(error)
-                # It may not be in the list yet, and one that has just ended is in nobody's way.
-                self.log(f"{error}. Looking for that {intent.noun}")
-                asked = asked if sent else 0.0
-            except AzureBackupUnconfirmedStartError as error:
-                sent += 1
-                self.log(f"{error} Looking for {SETTLED:g} s whether it was")
-                asking = replace(asking, attempt_began=self.attempt_began)
-                found = yield from self._settle(asking, error)
-                if found:
-                    self.save(replace(asking, job=found.ref.path, started_by="found"))
-                    self.log(f"One {intent.noun} began after the request was sent: {found}")
-                    return self._take(found, "found", ready.recovery_point)
-                if accepted or sent >= SENDS:
-                    raise
-                self.log(f"No {intent.noun} of {item.label} was started; asking again")
-                pause = 0.0
-            except AzureBackupError:
-                self.save(None)  # refused, so there is nothing to find
-                raise
-            else:
-                self.save(replace(accepted, job=ref.path))
-                self.log(f"The {intent.noun} of {item.label} is job {ref.job_id}")
-                return StartedJob(
-                    ref=ref,
-                    since=intent.now,
-                    attempt_began=self.attempt_began,
-                    kind=item.workload,
-                    recovery_point=ready.recovery_point,
-                )
-
-    def _seen_running(self, until: float, pause: float, *, fresh: bool, any_type: bool) -> Flow[Job | None]:
-        """Return what :meth:`running` does; None too if ``fresh`` allows to go on without the list."""
-        try:
-            return (yield from self.running(until, pause, any_type=any_type))
-        except AzureBackupTransientError as error:
-            if not fresh:
-                raise
-            self.log(
-                f"Cannot see whether a {self.intent.noun} of {self.intent.item.label} is running: {error}"
-            )
-            self.crowd = BATCH_FROM
-            return None
-
-    def _send_at(self) -> float:
-        """Return Azure's time at which to send the request, so that no older job can be taken for its job."""
-        if self.ahead is None:
-            return self.azure_time()
-        return max(self.azure_time(), self.attempt_began + _SECOND)
-
-    def running(self, until: float, pause: float = 0.0, *, any_type: bool = False) -> Flow[Job | None]:
-        """Return the running job of the item that began last.
-
-        :param until: Unix time to which faults are waited out.
-        :param pause: seconds to let pass first.
-        :param any_type: whether a backup of another type counts: when it is in the way.
-        """
-        listed = partial(self._list, status="InProgress")
-        found, _ = yield from self._find(listed, until, pause, any_type=any_type)
-        # A Backup vault's list shows what is over as well.
-        found = [job for job in found if job.is_running and not job.is_being_cancelled]
-        return max(found, key=attrgetter("began"), default=None)
 
     def join(self, failed: Job) -> Flow[StartedJob]:
         """Decide how to go on after a job of this intent that Azure did not carry out for now.
@@ -366,36 +254,24 @@ class _Search(ResponseClock):
         obstacle = failed.obstacle or AzureBackupBusyError(f"{failed} failed", job=failed.facts())
         self.save(None)
         if isinstance(obstacle, AzureBackupLimitError):
-            return self._later(obstacle)
+            return self.obstructed(obstacle)
         if self.intent.if_running == "fail":
             raise obstacle
-        other = yield from self._beside(failed)
+        other = yield from self.met_by(failed)
         if other is None:
-            return self._later(obstacle)
+            return self.obstructed(obstacle)
         self.log(f"{failed} failed because of another one")
-        return self._meet(other)
+        return self.meet(other)
 
-    def _later(self, obstacle: AzureBackupRefusedError) -> StartedJob:
+    def started(self, ref: JobRef | None, **found: Unpack[_Found]) -> StartedJob:
+        """Return what was found for this intent; the wait for it begins with this search."""
+        return StartedJob(ref=ref, since=self.intent.now, attempt_began=self.attempt_began, **found)
+
+    def obstructed(self, obstacle: AzureBackupRefusedError) -> StartedJob:
         """Return that Azure has refused this intent for now."""
-        return StartedJob(
-            ref=None, since=self.intent.now, attempt_began=self.attempt_began, obstacle=obstacle
-        )
+        return self.started(None, obstacle=obstacle)
 
-    def _beside(self, failed: Job) -> Flow[Job | None]:
-        """Return the job of the item that was running when ``failed`` began; a list may show it late."""
-        began, until = failed.began, self.intent.deadline
-        for pause in (0.0, *_PAUSES):
-            running = yield from self.running(until, pause, any_type=True)
-            if running:
-                return running
-            since = partial(self._began_since, began - _DAY, 0.0)
-            jobs, _ = yield from self._find(since, until, 0.0, any_type=True)
-            met = [job for job in jobs if job.began <= began <= _seconds(job.end_time)]
-            if met := [job for job in met if job.ref != failed.ref]:
-                return max(met, key=attrgetter("began"))
-        return None
-
-    def _meet(self, job: Job, whose: str = "This task did not start it") -> StartedJob:
+    def meet(self, job: Job, whose: str = "This task did not start it") -> StartedJob:
         """Decide about a running job of the item that no answer to a request of this attempt has named.
 
         :param whose: a clause about who started it.
@@ -427,22 +303,17 @@ class _Search(ResponseClock):
                     fingerprint=intent.fingerprint,
                 )
             )
-            return self._take(job, started_by)
+            return self.take(job, started_by)
         self.log(
             f"There is a {what}: {job}. {whose}, and it may lack what the tasks before this one have done. "
             f"Waiting for its end; then this task starts its own {intent.noun}"
         )
-        return StartedJob(ref=None, since=intent.now, attempt_began=self.attempt_began, other=job)
+        return self.started(None, other=job)
 
-    def _take(self, job: Job, started_by: StartedBy, point: JsonObject | None = None) -> StartedJob:
-        return StartedJob(
-            ref=job.ref,
-            since=self.intent.now,
-            attempt_began=self.attempt_began,
-            started_by=started_by,
-            ended=None if job.is_running else job,
-            recovery_point=point or {},
-        )
+    def take(self, job: Job, started_by: StartedBy, point: JsonObject | None = None) -> StartedJob:
+        """Return a job that a list has shown as the one of this intent."""
+        ended = None if job.is_running else job
+        return self.started(job.ref, started_by=started_by, ended=ended, recovery_point=point or {})
 
     def _trace_record(self, record: StartRecord, operation: OperationRef | None) -> Flow[JobRef | None]:
         """Find the job of a try that broke off before it knew one."""
@@ -459,114 +330,21 @@ class _Search(ResponseClock):
         self.log(
             f"An earlier try ended while it asked for a {self.intent.noun}; checking whether one was started"
         )
-        job = yield from self._trace(record)
+        job = yield from self.trace(record)
         return job.ref if job else None
 
-    def _settle(self, asking: StartRecord, doubt: AzureBackupError) -> Flow[Job | None]:
+    def find_lost(self, asking: StartRecord, doubt: AzureBackupError) -> Flow[Job | None]:
+        """Return the job of a request of unknown fate; None when it has certainly started none.
+
+        :param doubt: why its fate is unknown.
+        :raises AzureBackupUnconfirmedStartError: when that stays unknown.
+        """
         try:
-            return (yield from self._trace(asking))
+            return (yield from self.trace(asking))
         except AzureBackupError as error:
             raise AzureBackupUnconfirmedStartError(
                 f"{doubt} Looking for it failed, too: {error}", status=doubt.status
             ) from None
-
-    def _trace(self, record: StartRecord) -> Flow[Job | None]:
-        """Return the first job of the item that began since a request, running or over.
-
-        :param record: of the request. While it is not long ago, a job may still come to light.
-        """
-        asked = record.requested_at
-        began, pause, pauses = self.at, 0.0, chain(_PAUSES, repeat(_PAUSES[-1]))
-        while True:
-            found, unclear = yield from self._find(
-                partial(self._began_since, asked, pause), self.intent.deadline, pause, asked - _SECOND
-            )
-            # Only where no answer named a time: then nothing shows what was first, the attempt or the job.
-            early = [job for job in found if job.began < record.attempt_began - _ROUNDING]
-            if found := [job for job in found if job not in early]:
-                return min(found, key=attrgetter("began"))
-            long_ago = self.azure_time() - asked >= SETTLED + 2 * _SKEW
-            if long_ago or self.at - began >= SETTLED:
-                if unclear or early:
-                    doubt = "another item of that name" if unclear else "a time before this attempt"
-                    raise AzureBackupUnconfirmedStartError(
-                        f"a {self.intent.noun} that began since may be one of {self.intent.item.label}, or "
-                        f"of {doubt}: {', '.join(map(str, (*unclear, *early)))}"
-                    )
-                return None
-            pause = min(next(pauses), began + SETTLED - self.at)
-
-    def _began_since(self, asked: float, pause: float) -> Request:
-        slack = _SECOND if self.ahead is not None else 2 * _SKEW
-        return self._list(
-            started_after=requests.utc_datetime(asked - _SKEW),
-            started_before=requests.utc_datetime(self.azure_time() + pause + slack),
-        )
-
-    def _list(self, **wanted: Unpack[requests.JobFilter]) -> Request:
-        if not self.intent.item.vault.is_backup_vault:
-            wanted["backup_management_type"] = management_of(self.intent.item.workload)
-        return requests.list_jobs(self.intent.item.vault, **wanted)
-
-    def _find(
-        self,
-        make: Callable[[], Request],
-        until: float,
-        pause: float,
-        since: float = 0.0,
-        *,
-        any_type: bool = False,
-    ) -> Flow[tuple[list[Job], list[Job]]]:
-        """List jobs, and return those that are of the intent's kind and item, and those that may be.
-
-        Azure names a database and the type of its backup only some moments after the job began.
-        """
-        for again in (*_PAUSES[:3], 0.0):
-            jobs = yield from retry_until(
-                lambda: list_jobs(make(), self.intent.item.vault),
-                since=0.0,
-                until=until,
-                first_pause=pause,
-            )
-            self.crowd = sum(job.began >= self.azure_time() - _MINUTE for job in jobs)
-            jobs = [job for job in jobs if job.began >= since and self.intent.is_kind_of(job)]
-            told = self.intent.item.workload in ("vm", "backupinstance")
-            names = () if told or not jobs else (yield from self._names(until))
-            verdicts = [(job, self._is_ours(job, names, any_type=any_type)) for job in jobs]
-            found = [job for job, verdict in verdicts if verdict]
-            unclear = [job for job, verdict in verdicts if verdict is None]
-            if found or not unclear or not again:
-                break
-            pause = again
-        return found, unclear
-
-    def _names(self, until: float) -> Flow[Sequence[FoundItem]]:
-        item = self.intent.item
-        return (yield from retry_until(lambda: matching.items_listed_with(item), since=0.0, until=until))
-
-    def _is_ours(self, job: Job, names: Sequence[FoundItem], *, any_type: bool = False) -> bool | None:
-        """Whether a job is one of the item, by what a list shows of it; None for "may be"."""
-        item = self.intent.item
-        if item.workload == "backupinstance":
-            return job.owner.casefold() == item.path.casefold()
-        if item.workload == "vm":
-            return matching.is_of_vm(job, item)
-        meant = [found for found in names if matching.shows_names_of(job, found, self.intent.elsewhere)]
-        if item.path.casefold() not in {found.item.path.casefold() for found in meant}:
-            return False
-        if len(meant) > 1:
-            return None
-        return any_type or self.intent.fits(job)
-
-    def _look(self, ref: JobRef, since: float, pause: float) -> Flow[Job]:
-        return (
-            yield from retry_until(
-                lambda: get_job(ref),
-                since=since,
-                until=self.intent.deadline,
-                first_pause=pause,
-            )
-        )
 
     def _is_proven(self, job: Job) -> bool:
         try:
@@ -575,5 +353,210 @@ class _Search(ResponseClock):
             return False
 
 
-def _seconds(moment: str | None) -> float:
-    return datetime.fromisoformat(moment).timestamp() if moment else 0.0
+class State(Enum):
+    """Where the search for a job stands."""
+
+    LOOKING = "looking"
+    ASKING = "asking"
+    FOLLOWING = "following"
+    DOUBTING = "doubting"
+    DONE = "done"
+
+
+# Which state may follow which, and why.
+TRANSITIONS: Mapping[State, Mapping[State, str]] = MappingProxyType(
+    {
+        State.LOOKING: {
+            State.ASKING: "no job of the item runs",
+            State.DONE: "a job of the item runs",
+        },
+        State.ASKING: {
+            State.LOOKING: "the preparation took over a minute, or the item is busy",
+            State.FOLLOWING: "Azure accepted the request",
+            State.DOUBTING: "no response came, or one of a broken server",
+            State.DONE: "Azure refused for longer than a worker waits, or the job is looked up in a batch",
+        },
+        State.FOLLOWING: {
+            State.LOOKING: "the operation failed because the item is busy",
+            State.DOUBTING: "the operation names no job",
+            State.DONE: "the operation names its job, or failed for long",
+        },
+        State.DOUBTING: {
+            State.LOOKING: "no job began since the request",
+            State.DONE: "a job began since the request",
+        },
+    }
+)
+
+
+class _Start:
+    """Adopts the running job of an item or starts one, by the states in the head of this file.
+
+    :param search: of the intent.
+    :param fresh: that no earlier try can have started a job.
+    """
+
+    def __init__(self, search: _Search, *, fresh: bool) -> None:
+        self.search, self.intent, self.item = search, search.intent, search.intent.item
+        self.fresh = fresh
+        self.pause = 0.0
+        # When nothing of ours can be running, a list that cannot be had now, because all reads are used up,
+        # does not hold up the first request: Azure refuses a second backup beside another one anyway.
+        self.look_until = self.intent.now if fresh else self.intent.deadline
+        self.busy_since = 0.0
+        self.busy_pauses = chain((15.0,), repeat(60.0))
+        # A task that has waited already asks less often.
+        self.busy_limit = BUSY_LIMIT if self.intent.attempt_began is None else MINUTE
+        self.prepared: Prepared | None = None
+        # By Azure's clock. The search for a lost job always begins at the first request, because a job may
+        # be shown late.
+        self.requested_at = 0.0
+        # How many requests are of unknown fate.
+        self.unconfirmed = 0
+        self.doubt: AzureBackupError | None = None
+        self.asked: StartRecord | None = None
+        self.accepted: StartRecord | None = None
+        self.operation: OperationRef | None = None
+        self.result: StartedJob | None = None
+
+    def run(self) -> Flow[StartedJob]:
+        """Go from state to state until there is a result."""
+        steps = {
+            State.LOOKING: self._look,
+            State.ASKING: self._ask,
+            State.FOLLOWING: self._follow,
+            State.DOUBTING: self._search_for_lost,
+        }
+        state = State.LOOKING
+        while state is not State.DONE:
+            following = yield from steps[state]()
+            assert following in TRANSITIONS[state], f"{state.value} to {following.value}"
+            state = following
+        assert self.result is not None
+        return self.result
+
+    def _look(self) -> Flow[State]:
+        try:
+            running = yield from self.search.running(
+                self.look_until, self.pause, any_type=bool(self.busy_since)
+            )
+        except AzureBackupTransientError as error:
+            if not self.fresh:
+                raise
+            self.search.log(
+                f"Cannot see whether a {self.intent.noun} of {self.item.label} is running: {error}"
+            )
+            self.search.recent_jobs = BATCH_FROM
+            running = None
+        if running is None:
+            return State.ASKING
+        return self._done(self.search.meet(running))
+
+    def _ask(self) -> Flow[State]:
+        search, intent = self.search, self.intent
+        if self.prepared is None:
+            began = search.at
+            try:
+                self.prepared = yield from intent.prepare()
+            except (AzureBackupBusyError, AzureBackupLimitError) as error:
+                return self._done(search.obstructed(error))
+            if search.at - began > MINUTE:
+                return State.LOOKING  # so long ago that another job may have begun since
+        self.requested_at = self.requested_at or self._send_at()
+        self.accepted = None
+        self.asked = StartRecord(
+            item=self.item.path,
+            attempt=intent.attempt,
+            since=intent.now,
+            attempt_began=search.attempt_began,
+            requested_at=self.requested_at,
+            fingerprint=intent.fingerprint,
+            recovery_point=self.prepared.recovery_point,
+        )
+        search.save(self.asked)
+        request = self.prepared.request.delayed(self.requested_at - search.azure_time())
+        try:
+            self.operation = yield from start_job(
+                self.item, replace(request, without_retries=True), intent.noun
+            )
+        except AzureBackupError as error:
+            return self._after(error)
+        self.accepted = replace(
+            self.asked, operation=self.operation.operation_id, attempt_began=search.attempt_began
+        )
+        search.save(self.accepted)
+        accepted_as = f"operation {self.operation.operation_id}"
+        search.log(f"Azure accepted the {intent.noun} of {self.item.label} as {accepted_as}")
+        if search.batch_lookup and search.recent_jobs >= BATCH_FROM:
+            return self._done(search.started(None, record=self.accepted))
+        return State.FOLLOWING
+
+    def _send_at(self) -> float:
+        """Return Azure's time at which to send the request, so that no older job can be taken for its job."""
+        now = self.search.azure_time()
+        return now if self.search.ahead is None else max(now, self.search.attempt_began + SECOND)
+
+    def _follow(self) -> Flow[State]:
+        assert self.operation and self.accepted
+        try:
+            ref = yield from wait_for_operation(self.operation, self.intent.noun)
+        except AzureBackupError as error:
+            return self._after(error)
+        self.search.save(replace(self.accepted, job=ref.path))
+        self.search.log(f"The {self.intent.noun} of {self.item.label} is job {ref.job_id}")
+        point = self.accepted.recovery_point
+        return self._done(self.search.started(ref, workload=self.item.workload, recovery_point=point))
+
+    def _search_for_lost(self) -> Flow[State]:
+        search, noun = self.search, self.intent.noun
+        assert self.asked and self.doubt
+        self.unconfirmed += 1
+        search.log(f"{self.doubt} Looking for {SETTLED:g} s whether it was")
+        self.asked = replace(self.asked, attempt_began=search.attempt_began)
+        found = yield from search.find_lost(self.asked, self.doubt)
+        if found:
+            search.save(replace(self.asked, job=found.ref.path, started_by="found"))
+            search.log(f"One {noun} began after the request was sent: {found}")
+            return self._done(search.take(found, "found", self.asked.recovery_point))
+        if self.accepted or self.unconfirmed >= SENDS:
+            raise self.doubt
+        search.log(f"No {noun} of {self.item.label} was started; asking again")
+        self.pause = 0.0
+        return State.LOOKING
+
+    def _after(self, error: AzureBackupError) -> State:
+        """Decide what follows on an error of the request or of its operation.
+
+        :raises AzureBackupError: when Azure refused the request; then there is no job to find.
+        """
+        if isinstance(error, AzureBackupBusyError | AzureBackupLimitError):
+            return self._after_obstacle(error)
+        if isinstance(error, AzureBackupUnconfirmedStartError):
+            self.doubt = error
+            return State.DOUBTING
+        self.search.save(None)
+        raise error
+
+    def _after_obstacle(self, error: AzureBackupBusyError | AzureBackupLimitError) -> State:
+        """Ask again soon for an item that is busy; leave a longer wait to the caller."""
+        search = self.search
+        # What is in the way may be what a request of unknown fate has started.
+        search.save(self.asked if self.unconfirmed else None)
+        is_busy = isinstance(error, AzureBackupBusyError)
+        if is_busy and self.intent.if_running == "fail":
+            raise error
+        self.busy_since = self.busy_since or search.at
+        self.pause = spread_pause(next(self.busy_pauses), error)
+        self.look_until = self.intent.deadline
+        # A longer pause, which only Azure asks for, is not spent in the worker.
+        is_long = self.pause >= 2 * MINUTE or search.at + self.pause >= self.intent.deadline
+        if not is_busy or is_long or search.at - self.busy_since >= self.busy_limit:
+            return self._done(search.obstructed(error))
+        # It may not be in the list yet, and one that has just ended is in nobody's way.
+        search.log(f"{error}. Looking for that {self.intent.noun}")
+        self.requested_at = self.requested_at if self.unconfirmed else 0.0
+        return State.LOOKING
+
+    def _done(self, result: StartedJob) -> State:
+        self.result = result
+        return State.DONE

@@ -561,8 +561,8 @@ def prepared(*answers: Any, asked: list[Request] | None = None, **options: Any) 
 
 def test_a_restore_is_validated_with_the_request_that_is_then_ready() -> None:
     played = prepared(INSTANCE, listed(point("1", 1), point("2", 2)), ACCEPTED, PASSED)
-    request = played.result.call.body
-    assert played.result.call == requests.restore_instance(DISK, request)
+    request = played.result.request.body
+    assert played.result.request == requests.restore_instance(DISK, request)
     assert [call.delayed(0) for call in played.requests] == [
         requests.get_protected_item(DISK),
         requests.list_recovery_points(DISK),
@@ -580,13 +580,13 @@ def test_a_validation_that_is_answered_at_once_is_followed_no_further() -> None:
 def test_the_region_may_be_the_authors_or_else_the_vaults() -> None:
     there = new_disk(disk_id=NEW_DISK, region="northeurope")
     played = prepared(INSTANCE, listed(point("1", 1)), answered(200), restore_to=there)
-    assert played.result.call.body["restoreTargetInfo"]["restoreLocation"] == "northeurope"
+    assert played.result.request.body["restoreTargetInfo"]["restoreLocation"] == "northeurope"
     source = {"resourceId": "/x/y", "datasourceType": "Microsoft.Compute/disks", "resourceLocation": ""}
     untold = answered(200, {"properties": {"dataSourceInfo": source}})
     played = prepared(
         untold, listed(point("1", 1)), answered(200, {"location": "francecentral"}), answered(200)
     )
-    assert played.result.call.body["restoreTargetInfo"]["restoreLocation"] == "francecentral"
+    assert played.result.request.body["restoreTargetInfo"]["restoreLocation"] == "francecentral"
 
 
 @pytest.mark.parametrize(
@@ -597,7 +597,7 @@ def test_the_recovery_point_is_chosen_as_everywhere(options: dict[str, Any], nam
     gone, archived = point("4", 4, state="DELETED"), point("5", 5, type="ArchiveStore")
     points = listed(point("1", 1), point("3", 3), point("2", 2), gone, archived)
     played = prepared(INSTANCE, points, answered(200), **options)
-    assert played.result.call.body["recoveryPointId"] == name
+    assert played.result.request.body["recoveryPointId"] == name
 
 
 @pytest.mark.parametrize("name", ["7", f"{DISK.path}/recoveryPoints/7"], ids=["id", "ARM id"])
@@ -660,7 +660,7 @@ def test_blobs_go_back_to_a_moment_that_is_kept() -> None:
     assert played.requests[1] == requests.find_restorable_ranges(DISK)
     assert played.requests[1].body == {"sourceDataStoreType": "OperationalStore"}
     assert played.requests[1].path == f"{DISK.path}/findRestorableTimeRanges"
-    assert played.result.call.body["recoveryPointTime"] == "2026-09-21T13:30:00.0000000Z"
+    assert played.result.request.body["recoveryPointTime"] == "2026-09-21T13:30:00.0000000Z"
     found = played.result.recovery_point
     assert (found["recovery_point_id"], found["arm_id"]) == (None, None)
     assert found["time"] == "2026-09-21T13:30:00+00:00"
@@ -689,7 +689,7 @@ def test_a_body_of_the_author_is_sent_as_it_is_with_the_recovery_point(wrapped: 
     archived = listed(point("9", 9, type="ArchiveStore"))
     request = {"properties": RAW} if wrapped else RAW
     played = prepared(archived, answered(200), restore_to=None, request=request)
-    assert played.result.call.body == {**RAW, "recoveryPointId": "9"}
+    assert played.result.request.body == {**RAW, "recoveryPointId": "9"}
     assert played.requests[1] == requests.validate_restore(DISK, {**RAW, "recoveryPointId": "9"})
 
 
@@ -697,13 +697,13 @@ def test_a_body_that_names_its_recovery_point_keeps_it() -> None:
     raw = {**RAW, "recoveryPointId": "7"}
     played = prepared(answered(200, point("7", 7)), answered(200), restore_to=None, request=raw)
     assert played.requests[0] == requests.get_recovery_point(DISK, "7")
-    assert played.result.call.body == raw
+    assert played.result.request.body == raw
 
 
 def test_a_body_that_names_a_moment_keeps_it() -> None:
     raw = {"objectType": "X", "recoveryPointTime": "2026-09-21T13:30:00.0000000Z"}
     played = prepared(answered(200), restore_to=None, request=raw)
-    assert played.result.call.body == raw
+    assert played.result.request.body == raw
     assert played.result.recovery_point["time"] == "2026-09-21T13:30:00+00:00"
 
 
@@ -810,7 +810,7 @@ def test_a_restore_is_looked_for_then_validated_then_sent() -> None:
         "validateRestore",
         "restore",
     ]
-    assert (played.result.ref, played.result.kind) == (JOB, "backupinstance")
+    assert (played.result.ref, played.result.workload) == (JOB, "backupinstance")
     assert notes[-1] is not None
     assert notes[-1].recovery_point["recovery_point_id"] == "1"
 

@@ -132,7 +132,7 @@ def test_of_many_that_will_not_do_ten_are_told() -> None:
 def test_one_in_the_archive_will_do_for_a_request_that_brings_it_back() -> None:
     raw = {"objectType": "IaasVMRestoreWithRehydrationRequest"}
     played = prepared(listed(point("9", 9, ("ArchivedRP", "Valid"))), restore_to=None, request=raw)
-    assert played.result.call == requests.trigger_restore(ITEM, "9", {"properties": raw})
+    assert played.result.request == requests.trigger_restore(ITEM, "9", {"properties": raw})
 
 
 @pytest.mark.parametrize("name", ["7", f"{ITEM.path}/recoveryPoints/7"], ids=["id", "ARM id"])
@@ -140,7 +140,7 @@ def test_one_that_is_named_is_asked_for_and_taken_as_it_is(name: str) -> None:
     found = answered(200, point("7", 7, ("ArchivedRP", "Valid")))
     played = prepared(found, SOURCE, recovery_point=name)
     assert played.requests[0] == requests.get_recovery_point(ITEM, "7")
-    assert played.result.call.path == f"{ITEM.path}/recoveryPoints/7/restore"
+    assert played.result.request.path == f"{ITEM.path}/recoveryPoints/7/restore"
 
 
 def test_one_that_is_named_and_not_there_is_told_with_those_that_are() -> None:
@@ -169,7 +169,7 @@ def test_a_machine_needs_what_was_backed_up_and_the_region_of_the_vault() -> Non
         requests.get_protected_item(ITEM),
         requests.get_vault(VAULT),
     ]
-    asked = played.result.call.body["properties"]
+    asked = played.result.request.body["properties"]
     assert (asked["sourceResourceId"], asked["region"]) == ("/x/shop-vm", "northeurope")
 
 
@@ -206,7 +206,7 @@ LOGS = {
 def test_a_point_in_time_is_one_that_the_logs_reach(moment: str) -> None:
     played = prepared(listed(LOGS), item=SQL, restore_to=original_database(), point_in_time=moment)
     assert played.requests == [requests.list_recovery_points(SQL, query_type="Log")]
-    assert played.result.call.path.endswith("/recoveryPoints/DefaultRangeRecoveryPoint/restore")
+    assert played.result.request.path.endswith("/recoveryPoints/DefaultRangeRecoveryPoint/restore")
     assert datetime.fromisoformat(played.result.recovery_point["time"]) == datetime.fromisoformat(moment)
 
 
@@ -428,7 +428,7 @@ def test_one_that_azure_speaks_against_is_refused_when_it_is_named(flaw: dict[st
 @pytest.mark.parametrize("flaw", [flaw for flaw, _ in BAD])
 def test_a_request_of_ones_own_restores_even_one_that_is_partial_or_infected(flaw: dict[str, Any]) -> None:
     played = prepared(answered(200, point("7", 7, **flaw)), recovery_point="7", restore_to=None, request=RAW)
-    assert played.result.call.path.endswith("/recoveryPoints/7/restore")
+    assert played.result.request.path.endswith("/recoveryPoints/7/restore")
 
 
 @pytest.mark.parametrize("flaw", [flaw for flaw, _ in GONE])
