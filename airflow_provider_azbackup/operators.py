@@ -594,7 +594,7 @@ class AzureBackupCancelJobOperator(JobBaseOperator):
 
     def _finish(self, context: Context, job: Job) -> str:
         context["ti"].xcom_push(key="job", value=job.facts())
-        self.log.info("Azure Backup %s", job.story())
+        self.log.info("Azure Backup %s", job.summary())
         return job.outcome.value
 
 

@@ -318,7 +318,7 @@ class AzureBackupJobSensor(AzureBackupBaseSensorOperator):
             self._forgive_blindness(error)
             raise
         self._since = wait_began(context) if since is None else since
-        self.log.info("Azure Backup %s", job.story())
+        self.log.info("Azure Backup %s", job.summary())
         if not self._passes(context, job):
             raise AzureBackupError(f"the trigger gave up on a job that still runs: {job}", job=job.facts())
         return job.ref.job_id

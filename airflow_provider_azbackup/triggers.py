@@ -15,14 +15,14 @@ from weakref import WeakKeyDictionary
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_azbackup.core.model.arm_ids import match_item, split_instance_id
-from airflow_provider_azbackup.core.model.plain import plain
+from airflow_provider_azbackup.core.model.json_safe import json_safe
 from airflow_provider_azbackup.core.model.validation import (
     END_OUTCOMES,
     check_item,
     check_outcomes,
     check_vault_type,
     read_interval,
-    refuse_template,
+    reject_template,
 )
 from airflow_provider_azbackup.exceptions import (
     AzureBackupError,
@@ -640,7 +640,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
             "azure_backup_conn_id": azure_backup_conn_id,
         }
         for name, text in places.items():
-            refuse_template(name, text, owner="an event trigger")
+            reject_template(name, text, owner="an event trigger")
         self.protected_item = protected_item
         self.outcomes = check_outcomes(outcomes)
         self.vault_name = vault_name
@@ -673,7 +673,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
 
         async with self._watching() as watch:
             async for ended in tell_alone(Place(**self._where()), watch):
-                yield TriggerEvent({"backups": plain(ended)})  # type: ignore[no-untyped-call]  # Airflow's own
+                yield TriggerEvent({"backups": json_safe(ended)})  # type: ignore[no-untyped-call]  # Airflow's own
 
     def shared_stream_key(self) -> Hashable | None:
         """Share one stream among all watches on a vault, where Airflow tells which events it has stored."""
@@ -695,7 +695,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         async with self._watching() as watch:
             async for shown in shared_stream:
                 if ended := await watch.tell(shown):
-                    yield TriggerEvent({"backups": plain(ended)})  # type: ignore[no-untyped-call]  # as above
+                    yield TriggerEvent({"backups": json_safe(ended)})  # type: ignore[no-untyped-call]  # as above
 
     def _where(self) -> dict[str, Any]:
         """Return what a :class:`~airflow_provider_azbackup.triggerer.watches.Place` is made of."""

@@ -43,7 +43,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
 from airflow_provider_azbackup import __version__
-from airflow_provider_azbackup.core.model.plain import clean
+from airflow_provider_azbackup.core.model.json_safe import clean
 from airflow_provider_azbackup.core.model.progress import PROGRESS
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
 from airflow_provider_azbackup.core.settings import Settings

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azbackup.core.model.jobs import Outcome
-from airflow_provider_azbackup.core.model.plain import MOST_ENTRIES, clean, cut
+from airflow_provider_azbackup.core.model.json_safe import MOST_ENTRIES, clean, cut
 
 if TYPE_CHECKING:
     from airflow_provider_azbackup.core.wire import JsonObject

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_azbackup.core.model.jobs import Job
-from airflow_provider_azbackup.core.model.plain import plain
+from airflow_provider_azbackup.core.model.json_safe import json_safe
 from airflow_provider_azbackup.core.model.resources import JobRef
 from airflow_provider_azbackup.core.rest.responses import parse_job
 from airflow_provider_azbackup.core.wire import JsonObject
@@ -28,7 +28,7 @@ class JobEvent:
 
     def to_dict(self) -> JsonObject:
         """Return the event as plain JSON that every database takes."""
-        event: JsonObject = plain(
+        event: JsonObject = json_safe(
             {
                 "version": _VERSION,
                 "job": {"arm_id": self.job.ref.path, "body": self.job.body} if self.job else None,

@@ -56,4 +56,4 @@ class JobLog:
         if news or now_is - self._spoke_at >= _HEARTBEAT:
             self._told = told if news else self._told
             self._spoke_at = now_is
-            self._log.info("Azure Backup %s", job if job.is_running else job.story())
+            self._log.info("Azure Backup %s", job if job.is_running else job.summary())

@@ -53,7 +53,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
 
 from airflow_provider_azbackup import __version__
-from airflow_provider_azbackup.core.model.plain import clean
+from airflow_provider_azbackup.core.model.json_safe import clean
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.wire import RESPONSE_GRACE, Answer, Flow, NoResponse, Request, Response
 from airflow_provider_azbackup.exceptions import AzureBackupAuthError, AzureBackupConfigError

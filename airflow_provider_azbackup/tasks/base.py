@@ -472,16 +472,16 @@ class JobBaseOperator(AzureBackupBaseOperator):
         :param why: what the task waits for.
         :param until: Unix time of the next request.
         """
-        from airflow_provider_azbackup.core.model.progress import PROGRESS, report
+        from airflow_provider_azbackup.core.model.progress import PROGRESS, progress_report
 
         if IS_AIRFLOW_3:
-            value = report(None, None, clock.current().now(), waiting_for=why, waiting_until=until)
+            value = progress_report(None, None, clock.current().now(), waiting_for=why, waiting_until=until)
             context["ti"].xcom_push(key=PROGRESS, value=value)
 
     def _last_progress(self, context: Context, reported: JobEvent) -> None:
         """Leave no report behind that the end has overtaken."""
-        from airflow_provider_azbackup.core.model.progress import PROGRESS, report
+        from airflow_provider_azbackup.core.model.progress import PROGRESS, progress_report
 
         if reported.job is not None:
-            value = report(reported.job, None, clock.current().now())
+            value = progress_report(reported.job, None, clock.current().now())
             context["ti"].xcom_push(key=PROGRESS, value=value)

@@ -16,7 +16,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from airflow_provider_azbackup.core.model.plain import iso_time
+from airflow_provider_azbackup.core.model.json_safe import iso_time
 from airflow_provider_azbackup.core.model.validation import (
     IF_RUNNING,
     AcceptWarnings,
@@ -600,7 +600,7 @@ class StartBaseOperator(JobBaseOperator):
             raise
         if not opens:
             raise AzureBackupTimeoutError(f"the wait ended while the job still runs: {job}", job=job.facts())
-        self.log.info("Azure Backup %s", job.story())
+        self.log.info("Azure Backup %s", job.summary())
         self.publish(context, job)
         return job.ref.job_id
 

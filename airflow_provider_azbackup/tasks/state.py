@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_azbackup.core.model.plain import plain
+from airflow_provider_azbackup.core.model.json_safe import json_safe
 from airflow_provider_azbackup.runtime.compat import attempt_of, task_state_store
 
 if TYPE_CHECKING:
@@ -43,4 +43,4 @@ class TaskState:
         if record is None:
             self._store.delete(KEY)
         else:
-            self._store.set(KEY, plain(record.to_dict()))
+            self._store.set(KEY, json_safe(record.to_dict()))

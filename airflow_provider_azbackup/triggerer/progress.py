@@ -13,8 +13,8 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from airflow_provider_azbackup.core.model.plain import plain
-from airflow_provider_azbackup.core.model.progress import PROGRESS, is_news, report
+from airflow_provider_azbackup.core.model.json_safe import json_safe
+from airflow_provider_azbackup.core.model.progress import PROGRESS, has_news, progress_report
 from airflow_provider_azbackup.runtime import clock
 from airflow_provider_azbackup.runtime.compat import write_xcom
 
@@ -52,8 +52,10 @@ class Progress:
         :param fault: why this look failed, None when it did not.
         """
         now = clock.current().now()
-        told = report(job, fault, now, waiting_for=self._waiting_for, waiting_until=self._waiting_until)
-        if self._ti is not None and (is_news(told, self._told) or now - self._told_at >= _HEARTBEAT):
+        told = progress_report(
+            job, fault, now, waiting_for=self._waiting_for, waiting_until=self._waiting_until
+        )
+        if self._ti is not None and (has_news(told, self._told) or now - self._told_at >= _HEARTBEAT):
             self._told, self._told_at = told, now
             _outbox().put(self, told)
 
@@ -67,7 +69,7 @@ class Progress:
 
         :raises Exception: whatever Airflow raises.
         """
-        await write_xcom(self._ti, PROGRESS, plain(told))
+        await write_xcom(self._ti, PROGRESS, json_safe(told))
 
 
 class _Outbox:

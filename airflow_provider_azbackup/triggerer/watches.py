@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
-from airflow_provider_azbackup.core.model.plain import plain
+from airflow_provider_azbackup.core.model.json_safe import json_safe
 from airflow_provider_azbackup.core.model.resources import Vault
 from airflow_provider_azbackup.core.polling.end_marks import HEAD_START, Mark, fold
 from airflow_provider_azbackup.exceptions import AzureBackupError
@@ -175,7 +175,7 @@ class Watch:
     async def _keep(self, mark: Mark) -> bool:
         """Write a mark down; return whether that was possible."""
         try:
-            await self._ledger.keep(plain(mark.to_dict()))
+            await self._ledger.keep(json_safe(mark.to_dict()))
         except Exception as error:
             self._log.warning("How far the watch has come cannot be written down now: %s", error)
             return False

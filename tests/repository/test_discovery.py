@@ -55,9 +55,11 @@ def test_points_are_listed_newest_first_and_in_a_window(
         azure.start_job("vm-good", seconds=10)
         clock.advance(3600)
     points = call("list_recovery_points", "vm-good")
-    assert [point.made for point in points] == sorted((point.made for point in points), reverse=True)
+    assert [point.unix_time for point in points] == sorted(
+        (point.unix_time for point in points), reverse=True
+    )
     assert len(points) == 3
-    assert len(call("list_recovery_points", "vm-good", after=utc_datetime(points[1].made - 1))) == 2
+    assert len(call("list_recovery_points", "vm-good", after=utc_datetime(points[1].unix_time - 1))) == 2
 
 
 def test_the_last_backup_is_the_newest_whatever_it_has_come_to(azure: Emulator, clock: Any) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from airflow_provider_azbackup.core.conversations.jobs import get_job
 from airflow_provider_azbackup.core.conversations.retry import retry_until
-from airflow_provider_azbackup.core.model.progress import report
+from airflow_provider_azbackup.core.model.progress import progress_report
 from airflow_provider_azbackup.core.rest import responses
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.wire import RESPONSE_GRACE, Answer, Flow, NoResponse, Request, Response
@@ -311,10 +311,10 @@ def test_a_number_or_a_date_that_overflows_is_unknown(properties: dict[str, Any]
         None,
         None,
     )
-    assert report(job, None, START)["percent"] is None
+    assert progress_report(job, None, START)["percent"] is None
     json.dumps(job.facts(), allow_nan=False)
     assert str(job)
-    assert job.story()
+    assert job.summary()
 
 
 @pytest.mark.parametrize("asked", ["Fri, 31 Dec 9999 23:59:59 GMT", "9" * 400, "1e400", "-1"])

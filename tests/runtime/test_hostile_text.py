@@ -12,7 +12,7 @@ from sqlalchemy import Column, Engine, MetaData, Table, create_engine, insert, s
 from sqlalchemy.dialects.postgresql import JSONB
 
 from airflow_provider_azbackup.core.model.jobs import is_proven
-from airflow_provider_azbackup.core.model.plain import LONGEST_MESSAGE, LONGEST_TEXT, MOST_ENTRIES
+from airflow_provider_azbackup.core.model.json_safe import LONGEST_MESSAGE, LONGEST_TEXT, MOST_ENTRIES
 from airflow_provider_azbackup.core.rest.responses import read_job, read_operation_id
 from airflow_provider_azbackup.core.start.intent import StartRecord
 from airflow_provider_azbackup.core.wire import Response
@@ -147,7 +147,7 @@ def test_a_number_that_overflows_is_unknown(database: Engine) -> None:
     job = read_job(JOB, answered(200, text))
     assert (job.duration_seconds, job.start_time, job.end_time) == (None, None, None)
     assert (job.percent, job.size_bytes) == (None, None)
-    assert job.story()
+    assert job.summary()
     assert stored(database, job.facts())["outcome"] == "succeeded"
 
 

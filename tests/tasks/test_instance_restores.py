@@ -271,8 +271,8 @@ def three(azure: Emulator, clock: Any) -> list[tuple[str, float]]:
         azure.start_job("disk-good", seconds=100)
         clock.advance(3000)
     with AzureBackupHook(**HERE) as hook:
-        found = sorted(hook.list_recovery_points("disk-good"), key=lambda point: point.made)
-    return [(point.point_id, point.made) for point in found]
+        found = sorted(hook.list_recovery_points("disk-good"), key=lambda point: point.unix_time)
+    return [(point.point_id, point.unix_time) for point in found]
 
 
 @pytest.mark.parametrize("how", ["latest", "as of", "id", "ARM id"])

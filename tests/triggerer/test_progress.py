@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_azbackup.core.model.jobs import Job, JobTask
-from airflow_provider_azbackup.core.model.progress import is_news, report
+from airflow_provider_azbackup.core.model.progress import has_news, progress_report
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
 from airflow_provider_azbackup.exceptions import AzureBackupTransientError
 from airflow_provider_azbackup.operators import AzureBackupOperator
@@ -83,7 +83,7 @@ TRANSFER = JobTask(
 
 
 def test_a_report_tells_phase_percentage_and_bytes() -> None:
-    told = report(job("InProgress", TRANSFER, duration_seconds=900.0), None, START)
+    told = progress_report(job("InProgress", TRANSFER, duration_seconds=900.0), None, START)
     assert told == {
         "job_id": REF.job_id,
         "status": "InProgress",
@@ -104,18 +104,18 @@ def test_a_report_tells_phase_percentage_and_bytes() -> None:
 )
 def test_a_percentage_is_told_only_where_azure_tells_one(shown: str, percent: float | None) -> None:
     phase = JobTask(name="Restore", status="InProgress", progress=shown)
-    assert report(job("InProgress", phase), None, START)["percent"] == percent
+    assert progress_report(job("InProgress", phase), None, START)["percent"] == percent
 
 
 def test_azures_own_percentage_comes_first() -> None:
-    assert report(job("InProgress", TRANSFER, percent=12.0), None, START)["percent"] == 12.0
+    assert progress_report(job("InProgress", TRANSFER, percent=12.0), None, START)["percent"] == 12.0
 
 
 def test_time_that_passes_is_no_news_and_a_fault_is() -> None:
-    before = report(job(duration_seconds=60.0), None, START)
-    assert not is_news(report(job(duration_seconds=120.0), None, START + 60), before)
-    assert is_news(report(job(), AzureBackupTransientError("throttled"), START + 60), before)
-    assert is_news(report(job("InProgress", TRANSFER), None, START + 60), before)
+    before = progress_report(job(duration_seconds=60.0), None, START)
+    assert not has_news(progress_report(job(duration_seconds=120.0), None, START + 60), before)
+    assert has_news(progress_report(job(), AzureBackupTransientError("throttled"), START + 60), before)
+    assert has_news(progress_report(job("InProgress", TRANSFER), None, START + 60), before)
 
 
 def test_a_wait_alone_shows_its_phases_and_how_much_is_done(supervisor: Supervisor) -> None:

@@ -14,7 +14,7 @@ from airflow_provider_azbackup.core.conversations.jobs import list_jobs
 from airflow_provider_azbackup.core.conversations.retry import all_pages
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
 from airflow_provider_azbackup.core.model.resources import BackupInstance, ProtectedItem, Vault
-from airflow_provider_azbackup.core.model.workloads import MANAGEMENT_TYPES, REQUESTS, management_of
+from airflow_provider_azbackup.core.model.workloads import MANAGEMENT_TYPES, WORKLOADS, management_type_of
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.responses import FoundItem
 from airflow_provider_azbackup.core.wire import Flow, JsonObject
@@ -105,9 +105,9 @@ def names_in_jobs(found: FoundItem, *, with_server: bool = False) -> tuple[str, 
 def items_listed_with(item: ProtectedItem) -> Flow[list[FoundItem]]:
     """Return the protected items that a vault lists together with an item, which is one of them.
 
-    :param item: of one of the kinds in :data:`~airflow_provider_azbackup.core.model.workloads.REQUESTS`.
+    :param item: of one of the kinds in :data:`~airflow_provider_azbackup.core.model.workloads.WORKLOADS`.
     """
-    first = requests.list_protected_items(item.vault, management_of(item.workload))
+    first = requests.list_protected_items(item.vault, management_type_of(item.workload))
     pages = yield from all_pages(first)
     return list(dict.fromkeys(found for page in pages for found in responses.read_items(page)))
 
@@ -122,16 +122,16 @@ def matcher_of(item: ProtectedItem) -> Flow[JobMatcher]:
         return JobMatcher.of_machine(item)
     if isinstance(item, BackupInstance):
         return JobMatcher(item=item, owner=item.path.casefold())
-    if item.workload not in REQUESTS:
+    if item.workload not in WORKLOADS:
         raise AzureBackupConfigError(
             f"{item.label!r} is of a kind whose jobs are not known; expected an item whose name starts with "
-            f"one of {', '.join(REQUESTS)}"
+            f"one of {', '.join(WORKLOADS)}"
         )
     found = yield from items_listed_with(item)
     ours = next((each for each in found if each.item.path.casefold() == item.path.casefold()), None)
     if ours is None:
         raise AzureBackupNotFoundError(f"vault {item.vault.name} does not protect {item.label}")
-    management, name = management_of(item.workload), ours.friendly_name.casefold()
+    management, name = management_type_of(item.workload), ours.friendly_name.casefold()
     if item.workload == "azurefileshare":
         owner = item.container.rpartition(";")[2].casefold()
         return JobMatcher(item=item, management=management, owner=owner, names=(name,))

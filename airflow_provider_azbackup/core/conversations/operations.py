@@ -251,9 +251,9 @@ def _refusal(operation: Operation, what: str) -> AzureBackupError:
 
     :param what: the consequence, with which the error begins.
     """
-    row = find_error_code(operation.code)
-    return row.meaning.error(
+    meaning = find_error_code(operation.code)
+    return meaning.error(
         f"{what}: {operation.code or 'no code'} {operation.message}".rstrip(),
         code=operation.code,
-        retry_after=row.pause or None,
+        retry_after=meaning.retry_after,
     )

@@ -201,15 +201,15 @@ def _assign(job: Job, others: Sequence[Job], points: Sequence[RecoveryPoint]) ->
     if not certain or len(group) != len(theirs):
         return None
     place = sorted(group, key=attrgetter("began")).index(job)
-    return sorted(theirs, key=attrgetter("made"))[place]
+    return sorted(theirs, key=attrgetter("unix_time"))[place]
 
 
 def _may_have_made(job: Job, point: RecoveryPoint) -> bool:
-    return job.began - BEFORE <= point.made <= (job.ended or math.inf) + AFTER
+    return job.began - BEFORE <= point.unix_time <= (job.ended or math.inf) + AFTER
 
 
 def _is_inside(job: Job, point: RecoveryPoint) -> bool:
-    return job.began - _SECOND < point.made <= (job.ended or math.inf)
+    return job.began - _SECOND < point.unix_time <= (job.ended or math.inf)
 
 
 def _complete(point: RecoveryPoint, job: Job) -> RecoveryPoint:

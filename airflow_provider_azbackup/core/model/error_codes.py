@@ -1,17 +1,16 @@
 """What Azure's error codes mean for a request that is to start a job: one table for all workloads.
 
-A code means the same wherever it stands: in the answer to a request, in a failed operation, or in a failed
+A code means the same wherever it appears: in the response to a request, in a failed operation, or in a failed
 job. ``docs/reference/error-codes.md`` lists the table.
 
 Source: https://learn.microsoft.com/azure/backup/backup-azure-vms-troubleshoot and the same pages of the other
-workloads, which the table names; "recorded" are codes that were seen in real answers.
+workloads, which the table names. Codes marked "recorded" were seen in real responses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
 from types import MappingProxyType
 
 from airflow_provider_azbackup.exceptions import (
@@ -27,62 +26,36 @@ _MINUTE = 60.0
 _HOUR = 3600.0
 
 
-class Meaning(Enum):
-    """What Azure says with an error code."""
-
-    BUSY = "busy"
-    LIMIT = "limit"
-    DAILY_LIMIT = "daily limit"
-    TRANSIENT = "transient"
-    REFUSED = "refused"
-
-    @property
-    def error(self) -> type[AzureBackupError]:
-        """The error that is raised for it."""
-        return _RAISED[self]
-
-
-_RAISED = MappingProxyType(
-    {
-        Meaning.BUSY: AzureBackupBusyError,
-        Meaning.LIMIT: AzureBackupLimitError,
-        Meaning.DAILY_LIMIT: AzureBackupDailyLimitError,
-        Meaning.TRANSIENT: AzureBackupTransientError,
-        Meaning.REFUSED: AzureBackupRefusedError,
-    }
-)
-
-
 @dataclass(frozen=True, kw_only=True)
 class ErrorCode:
     """One row of the table.
 
     :param code: as Azure spells it.
-    :param meaning: what it means.
-    :param said_of: the workloads it is documented for, or where it was recorded.
-    :param message: part of Azure's message, in lower case. It decides where a job's error has no symbolic
-        code, which is so for all errors of file shares.
-    :param pause: seconds to wait before the next request, where Azure recommends a time; 0 where it does not.
+    :param error: the class that is raised for it.
+    :param workloads: the workloads that it is documented for, or where it was recorded.
+    :param message: part of Azure's message, in lower case. It is compared if the error of a job has no
+        symbolic code, as is the case for all errors of file shares.
+    :param retry_after: seconds to wait before the next request, if Azure recommends a time.
     """
 
     code: str
-    meaning: Meaning
-    said_of: str
+    error: type[AzureBackupError]
+    workloads: str
     message: str = ""
-    pause: float = 0.0
+    retry_after: float | None = None
 
 
-def _busy(code: str, said_of: str, message: str = "") -> ErrorCode:
-    return ErrorCode(code=code, meaning=Meaning.BUSY, said_of=said_of, message=message)
+def _busy(code: str, workloads: str, message: str = "") -> ErrorCode:
+    return ErrorCode(code=code, error=AzureBackupBusyError, workloads=workloads, message=message)
 
 
-def _limit(code: str, said_of: str, pause: float, message: str) -> ErrorCode:
-    meaning = Meaning.DAILY_LIMIT if pause >= 24 * _HOUR else Meaning.LIMIT
-    return ErrorCode(code=code, meaning=meaning, said_of=said_of, message=message, pause=pause)
+def _limit(code: str, workloads: str, retry_after: float, message: str) -> ErrorCode:
+    error = AzureBackupDailyLimitError if retry_after >= 24 * _HOUR else AzureBackupLimitError
+    return ErrorCode(code=code, error=error, workloads=workloads, message=message, retry_after=retry_after)
 
 
 def _transient(code: str) -> ErrorCode:
-    return ErrorCode(code=code, meaning=Meaning.TRANSIENT, said_of="all workloads; recorded")
+    return ErrorCode(code=code, error=AzureBackupTransientError, workloads="all workloads; recorded")
 
 
 _SHARES, _SHARE_RESTORES = "Azure Files", "restores of Azure Files"
@@ -91,7 +64,7 @@ _DATABASES = "SQL Server, SAP HANA"
 ERROR_CODES = (
     _busy("UserErrorBackupOperationInProgress", "VMs", "another backup operation is currently in progress"),
     _busy("SystemBackupOperationInProgress", "VMs"),
-    # A number: Azure leaves the symbolic code empty.
+    # This is a number, because Azure leaves the symbolic code empty.
     _busy("400001", "VMs; recorded", "another operation is currently in progress on this item"),
     _busy("BMSUserErrorObjectLocked", _SHARES, "another operation is in progress on the selected item"),
     _busy(
@@ -127,7 +100,7 @@ ERROR_CODES = (
         15 * _MINUTE,
         "failed due to storage service throttling",
     ),
-    # Azure spells it like this, and recommends to "retry after few hours".
+    # This is Azure's own spelling. Its recommendation is to "retry after few hours".
     _limit(
         "CloudDosTimeboudLimitReached",
         "Backup vaults; recorded",
@@ -154,18 +127,18 @@ ERROR_CODES = (
     _transient("InvalidGatewayHost"),
 )
 _BY_CODE = MappingProxyType({row.code.casefold(): row for row in ERROR_CODES})
-_UNKNOWN = ErrorCode(code="", meaning=Meaning.REFUSED, said_of="")
+_UNKNOWN = ErrorCode(code="", error=AzureBackupRefusedError, workloads="")
 
 
 def find_error_code(code: str | None, *, number: str = "", texts: Iterable[str] = ()) -> ErrorCode:
-    """Return what an error of Azure's means; one that the table does not contain is a refusal.
+    """Return what an error of Azure's means. An error that the table does not contain is a refusal.
 
-    :param code: the symbolic code, in any case.
-    :param number: the number of a job's error, which counts only where there is no symbolic code.
-    :param texts: its message and recommendations, likewise.
+    :param code: the symbolic code, in upper or lower case.
+    :param number: the number of a job's error, which is used only if there is no symbolic code.
+    :param texts: its message and recommendations, which are used only if there is no symbolic code either.
     """
     if found := _BY_CODE.get((code or number).casefold()):
         return found
-    said = " ".join(texts).casefold()
-    shown = (row for row in ERROR_CODES if not code and row.message and row.message in said)
-    return next(shown, _UNKNOWN)
+    text = " ".join(texts).casefold()
+    matches = (row for row in ERROR_CODES if not code and row.message and row.message in text)
+    return next(matches, _UNKNOWN)

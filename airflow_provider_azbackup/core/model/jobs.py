@@ -72,12 +72,12 @@ class JobError:
     recommendations: tuple[str, ...] = ()
 
     @property
-    def says_cancelled(self) -> bool:
+    def is_cancellation(self) -> bool:
         """Whether this error means that somebody cancelled the job."""
         return self.title.casefold() == CANCELLED_ERROR.casefold() or self.code == _CANCELLED_CODE
 
     @property
-    def row(self) -> ErrorCode:
+    def meaning(self) -> ErrorCode:
         """What this error means, of :data:`~airflow_provider_azbackup.core.model.error_codes.ERROR_CODES`."""
         return find_error_code(self.title, number=self.code, texts=(self.message, *self.recommendations))
 
@@ -135,7 +135,7 @@ class Job:
         """What the job has come to. Whatever says it was cancelled proves no backup, warning or not."""
         found = OUTCOMES.get(self.status.casefold(), Outcome.RUNNING)
         over_well = found in (Outcome.SUCCEEDED, Outcome.WARNED)
-        return Outcome.CANCELLED if over_well and any(e.says_cancelled for e in self.errors) else found
+        return Outcome.CANCELLED if over_well and any(e.is_cancellation for e in self.errors) else found
 
     @property
     def is_running(self) -> bool:
@@ -213,12 +213,11 @@ class Job:
         if self.outcome is not Outcome.FAILED:
             return None
         for error in self.errors:
-            kind = error.row.meaning.error
-            if issubclass(kind, AzureBackupBusyError | AzureBackupLimitError):
-                return kind(
+            if issubclass(error.meaning.error, AzureBackupBusyError | AzureBackupLimitError):
+                return error.meaning.error(
                     f"{self} failed: {error}",
                     code=error.title or error.code,
-                    retry_after=error.row.pause or None,
+                    retry_after=error.meaning.retry_after,
                     job=self.facts(),
                 )
         return None
@@ -309,7 +308,7 @@ class Job:
         state = ", ".join(part for part in (self.status, self.phase, percent) if part)
         return f"job {self.ref.job_id} ({what or 'unnamed'}): {state}"
 
-    def story(self) -> str:
+    def summary(self) -> str:
         """One line for a log about the end: with how long it took, how much it was, and its phases."""
         took, size = self.duration_seconds, self.size_bytes
         phases = ", ".join(f"{task.name} {task.status}" for task in self.tasks)
@@ -356,11 +355,13 @@ def is_proven(job: Job, *, accept_warnings: AcceptWarnings, wait_until: WaitUnti
     if not refusal:
         return True
     raise AzureBackupJobFailedError(
-        _obituary(job, refusal), code=next((e.title for e in job.errors if e.title), None), job=job.facts()
+        _failure_text(job, refusal),
+        code=next((e.title for e in job.errors if e.title), None),
+        job=job.facts(),
     )
 
 
-def warnings_of(job: Job) -> list[str]:
+def warning_codes(job: Job) -> list[str]:
     """Return the codes of the warnings that a job has ended with, by symbol where it has one."""
     if job.outcome is not Outcome.WARNED:
         return []
@@ -385,7 +386,7 @@ def _refusal(job: Job, accepted: bool | tuple[str, ...]) -> str:
 _ENDS = MappingProxyType({Outcome.FAILED: "failed", Outcome.CANCELLED: "was cancelled"})
 
 
-def _obituary(job: Job, end: str) -> str:
+def _failure_text(job: Job, end: str) -> str:
     lines = [
         f"{job.operation or 'Job'} of {job.item or 'an unnamed item'} {end} (status {job.status}).",
         *(f"Error: {error}" for error in job.errors),

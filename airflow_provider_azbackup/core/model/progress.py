@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from airflow_provider_azbackup.core.model.jobs import Job
-from airflow_provider_azbackup.core.model.plain import iso_time
+from airflow_provider_azbackup.core.model.json_safe import iso_time
 from airflow_provider_azbackup.core.wire import JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupError
 
@@ -24,7 +24,7 @@ _TRANSFER = re.compile(rf"{_SIZE}\s*/\s*{_SIZE}\b.*", re.IGNORECASE)
 _PERCENT = re.compile(r"(\d{1,20}(?:\.\d{1,20})?) ?%")
 
 
-def report(
+def progress_report(
     job: Job | None,
     fault: AzureBackupError | None,
     at: float,
@@ -43,7 +43,7 @@ def report(
     told: dict[str, Any] = {"job_id": None, "status": None, "phase": "", "elapsed_seconds": None}
     done, total, percent = None, None, None
     if job is not None:
-        done, total = transferred(job)
+        done, total = bytes_transferred(job)
         percent = percent_of(job)
         told |= {
             "job_id": job.ref.job_id,
@@ -63,12 +63,12 @@ def report(
     }
 
 
-def is_news(now: JsonObject, before: JsonObject | None) -> bool:
+def has_news(now: JsonObject, before: JsonObject | None) -> bool:
     """Whether a report tells anything that the one before did not, but for the time that has passed."""
     return before is None or any(now[name] != before[name] for name in _NEWS)
 
 
-def transferred(job: Job) -> tuple[int | None, int | None]:
+def bytes_transferred(job: Job) -> tuple[int | None, int | None]:
     """Return the bytes that the running phase has moved, and of how many."""
     for task in job.tasks:
         if task.is_running and (found := _TRANSFER.fullmatch(task.progress)):
@@ -78,7 +78,7 @@ def transferred(job: Job) -> tuple[int | None, int | None]:
 
 def percent_of(job: Job) -> float | None:
     """Return Azure's own percentage, else that of the running phase."""
-    done, total = transferred(job)
+    done, total = bytes_transferred(job)
     if job.percent is not None:
         return job.percent
     if done is not None and total:

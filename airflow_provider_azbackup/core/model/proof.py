@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, get_args, get_type_hints
 
-from airflow_provider_azbackup.core.model.jobs import Job, warnings_of
+from airflow_provider_azbackup.core.model.jobs import Job, warning_codes
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint, left_out
 from airflow_provider_azbackup.core.model.resources import ProtectedItem
 from airflow_provider_azbackup.core.model.validation import StartedBy
@@ -153,8 +153,8 @@ def prove(
             "expiry": point.expiry,
             "threat_status": point.threat_status,
         }
-    made = (point.made if point else 0.0) or (job.began if job else 0.0)
-    warnings = warnings_of(job)[:MOST_WARNINGS] if job else []
+    made = (point.unix_time if point else 0.0) or (job.began if job else 0.0)
+    warnings = warning_codes(job)[:MOST_WARNINGS] if job else []
     proved: dict[str, Any] = {
         **{name: _clean(text) for name, text in facts.items()},
         "started_by": started_by,

@@ -82,7 +82,7 @@ class RecoveryPoint:
     body: JsonObject = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def made(self) -> float:
+    def unix_time(self) -> float:
         """Unix time of :attr:`time` by Azure's clock; 0 where Azure names none."""
         return _at(self.time).timestamp() if self.time else 0.0
 
@@ -111,7 +111,7 @@ class RecoveryPoint:
 
         An expiry before the recovery point's own time does not count: Azure has cut it to its day.
         """
-        return self.expiry is not None and self.made < _at(self.expiry).timestamp() <= self.seen_at
+        return self.expiry is not None and self.unix_time < _at(self.expiry).timestamp() <= self.seen_at
 
     @property
     def loss(self) -> str:
@@ -244,8 +244,8 @@ def newest_sufficient(
     :param require_all_disks: likewise.
     """
     passed_over: list[str] = []
-    for point in sorted(points, key=attrgetter("made"), reverse=True):
-        if point.made < after or not point.time:
+    for point in sorted(points, key=attrgetter("unix_time"), reverse=True):
+        if point.unix_time < after or not point.time:
             break
         flaw = point.shortcoming(
             min_consistency=min_consistency, min_tier=min_tier, require_all_disks=require_all_disks
@@ -272,8 +272,8 @@ def choose_recovery_point(
     :raises AzureBackupNotFoundError: when there is none; lists those that are there.
     """
     passed_over: list[str] = []
-    for point in sorted(points, key=attrgetter("made"), reverse=True):
-        if not point.time or (as_of is not None and point.made > as_of.timestamp()):
+    for point in sorted(points, key=attrgetter("unix_time"), reverse=True):
+        if not point.time or (as_of is not None and point.unix_time > as_of.timestamp()):
             continue
         flaw = point.loss or point.damage
         if not flaw and not point.is_restorable and not (from_archive and point.usable_tiers):

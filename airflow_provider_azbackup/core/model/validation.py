@@ -28,7 +28,7 @@ from airflow_provider_azbackup.core.model.arm_ids import (
     split_share_id,
     vault_type_of,
 )
-from airflow_provider_azbackup.core.model.workloads import REQUESTS
+from airflow_provider_azbackup.core.model.workloads import WORKLOADS
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
 # Who started a job: this task, as Azure's answer to its request says; somebody else, before this attempt; or
@@ -247,7 +247,7 @@ def check_backup_type(text: str) -> None:
 
     :raises AzureBackupConfigError: listing those that are known.
     """
-    check_word("backup_type", text, sorted(set().union(*(types for _, types in REQUESTS.values()))))
+    check_word("backup_type", text, sorted(set().union(*(types for _, types in WORKLOADS.values()))))
 
 
 def check_vault_type(text: str) -> None:
@@ -263,7 +263,7 @@ def is_template(text: str) -> bool:
     return "{{" in text or "{%" in text
 
 
-def refuse_template(name: str, value: object, *, owner: str) -> None:
+def reject_template(name: str, value: object, *, owner: str) -> None:
     """Refuse a template where Airflow renders none.
 
     :param name: the argument, for the error.

@@ -17,7 +17,7 @@ WORKLOAD = "AzureWorkloadBackupRequest"
 # Kind of item (first part of its name): request type, and the backup types an on-demand backup of it knows.
 # SAP HANA runs Incremental backups by policy only. For SAP ASE Microsoft's clients refuse no type; these are
 # the ones that its policies have.
-REQUESTS = MappingProxyType(
+WORKLOADS = MappingProxyType(
     {
         "vm": (VM, {"Full"}),
         "azurefileshare": (SHARE, {"Full"}),
@@ -51,12 +51,12 @@ _NOT_ON_DEMAND = MappingProxyType(
 )
 
 
-def management_of(kind: str) -> str:
+def management_type_of(kind: str) -> str:
     """Return the backup management type of a kind of item.
 
-    :param kind: a key of :data:`REQUESTS`.
+    :param kind: a key of :data:`WORKLOADS`.
     """
-    return _MANAGEMENT[REQUESTS[kind][0]]
+    return _MANAGEMENT[WORKLOADS[kind][0]]
 
 
 def check_min_tier(kind: str, name: str, min_tier: str | None, *, on_demand: bool) -> None:

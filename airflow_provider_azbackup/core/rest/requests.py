@@ -29,7 +29,7 @@ from airflow_provider_azbackup.core.model.validation import (
     shown_host,
     unknown_word_error,
 )
-from airflow_provider_azbackup.core.model.workloads import COMPRESSED, MANAGEMENT_TYPES, REQUESTS, WORKLOAD
+from airflow_provider_azbackup.core.model.workloads import COMPRESSED, MANAGEMENT_TYPES, WORKLOAD, WORKLOADS
 from airflow_provider_azbackup.core.wire import JsonObject, Request, Response
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupTransientError
 
@@ -268,12 +268,12 @@ def backup_body(item: ProtectedItem, **options: Unpack[BackupOptions]) -> JsonOb
     )
     if isinstance(item, BackupInstance):
         return backup_rule_body(rule or "", tag)
-    if item.workload not in REQUESTS:
+    if item.workload not in WORKLOADS:
         raise AzureBackupConfigError(
             f"{item.label!r} cannot be backed up on demand through the REST API; "
-            f"expected an item whose name starts with one of {', '.join(REQUESTS)}"
+            f"expected an item whose name starts with one of {', '.join(WORKLOADS)}"
         )
-    request, types = REQUESTS[item.workload]
+    request, types = WORKLOADS[item.workload]
     if backup_type not in types:
         raise AzureBackupConfigError(
             f"backup_type {backup_type!r} is not offered for {item.label!r}; expected {_one_of(types)}"

@@ -19,9 +19,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_azbackup.core.model.arm_ids import is_path_segment
-from airflow_provider_azbackup.core.model.error_codes import Meaning, find_error_code
+from airflow_provider_azbackup.core.model.error_codes import find_error_code
 from airflow_provider_azbackup.core.model.jobs import Job, JobError, JobTask
-from airflow_provider_azbackup.core.model.plain import MOST_ENTRIES, clean, cut
+from airflow_provider_azbackup.core.model.json_safe import MOST_ENTRIES, clean, cut
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import (
     JobRef,
@@ -208,26 +208,28 @@ class Page:
 
 
 def raise_for_status(response: Response, request: Request, *accepted: int) -> None:
-    """Pass an answer with an accepted status; raise the error any other one stands for.
+    """Raise an error unless the response has an accepted status.
 
-    :raises AzureBackupError: one of its subclasses, with Azure's code, message and request id.
+    :raises AzureBackupError: a subclass, with Azure's code, message and request id.
     """
     if response.status in accepted:
         return
-    # A 2xx that is not the documented one refuses nothing; it only does not hold what was asked for.
-    passes = response.status >= 500 or 200 <= response.status < 300
-    kind = _ERRORS.get(response.status, AzureBackupTransientError if passes else AzureBackupRefusedError)
+    # A 2xx other than the documented one is no refusal; it only lacks what was asked for.
+    may_pass = response.status >= 500 or 200 <= response.status < 300
+    error = _ERRORS.get(response.status, AzureBackupTransientError if may_pass else AzureBackupRefusedError)
     code, message = _error_of(response)
-    row = find_error_code(code)
-    # The other statuses say more than a code could: who is unknown, what is missing, what broke.
-    if (kind is AzureBackupRefusedError or response.status == 429) and row.meaning is not Meaning.REFUSED:
-        kind = row.meaning.error
-    raise kind(
+    meaning = find_error_code(code)
+    # Any other status is more specific than a code: who is unknown, what is missing, what is broken.
+    if (
+        error is AzureBackupRefusedError or response.status == 429
+    ) and meaning.error is not AzureBackupRefusedError:
+        error = meaning.error
+    raise error(
         refusal_text(request, response.status, code, message),
         status=response.status,
         code=code,
         request_id=response.headers.get("x-ms-request-id"),
-        retry_after=row.pause or None if response.retry_after is None else response.retry_after,
+        retry_after=meaning.retry_after if response.retry_after is None else response.retry_after,
     )
 
 
@@ -655,7 +657,7 @@ def _shortened(entries: list[Any]) -> list[Any]:
     """
     if len(entries) <= MOST_ENTRIES:
         return entries
-    decides = [entry for entry in entries if _job_error(_of_warning(entry)).says_cancelled]
+    decides = [entry for entry in entries if _job_error(_of_warning(entry)).is_cancellation]
     kept = [*decides, *(entry for entry in entries if entry not in decides)][: MOST_ENTRIES - 1]
     words = f"Azure names {len(entries) - len(kept)} more, which are not read"
     return [*kept, {"errorString": words, "warning": {"errorString": words}}]

@@ -20,7 +20,7 @@ from airflow_provider_azbackup.core.conversations.jobs import get_job, list_jobs
 from airflow_provider_azbackup.core.conversations.retry import ResponseClock, retry_until
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.resources import JobRef
-from airflow_provider_azbackup.core.model.workloads import management_of
+from airflow_provider_azbackup.core.model.workloads import management_type_of
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import FoundItem
 from airflow_provider_azbackup.core.start.intent import (
@@ -137,7 +137,7 @@ class JobFinder(ResponseClock):
 
     def _list(self, **wanted: Unpack[requests.JobFilter]) -> Request:
         if not self.intent.item.vault.is_backup_vault:
-            wanted["backup_management_type"] = management_of(self.intent.item.workload)
+            wanted["backup_management_type"] = management_type_of(self.intent.item.workload)
         return requests.list_jobs(self.intent.item.vault, **wanted)
 
     def _find(

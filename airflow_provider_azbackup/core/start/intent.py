@@ -14,7 +14,7 @@ from airflow_provider_azbackup.core.conversations.retry import retry_until
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.resources import BackupInstance, JobRef, OperationRef, ProtectedItem
 from airflow_provider_azbackup.core.model.validation import AcceptWarnings, IfRunning, StartedBy
-from airflow_provider_azbackup.core.model.workloads import REQUESTS, SCHEDULED_TYPES
+from airflow_provider_azbackup.core.model.workloads import SCHEDULED_TYPES, WORKLOADS
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.wire import Flow, JsonObject, Request
 
@@ -189,5 +189,5 @@ class BackupIntent(Intent):
         if not (wanted := self.backup_type):
             return True
         shown = "".join(filter(str.isalpha, job.backup_type)).casefold()
-        known = {name.casefold() for name in SCHEDULED_TYPES.union(*(each for _, each in REQUESTS.values()))}
+        known = {name.casefold() for name in SCHEDULED_TYPES.union(*(each for _, each in WORKLOADS.values()))}
         return shown == wanted.casefold() if shown in known else None

@@ -102,5 +102,5 @@ def test_the_recorded_point_of_a_recorded_job_is_found(
     found = play(find_recovery_point(job, made.item, 0.0), *answers).result
     assert found.point_id == made.point_id
     if after_start is not None:
-        assert found.made - job.began == pytest.approx(after_start, abs=0.01)
+        assert found.unix_time - job.began == pytest.approx(after_start, abs=0.01)
     assert found.expiry == expiry

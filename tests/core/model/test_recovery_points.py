@@ -180,7 +180,7 @@ def test_what_azure_says_against_a_point_is_always_a_shortcoming(
 def test_a_point_that_azure_speaks_against_is_neither_fresh_nor_restored(properties: dict[str, Any]) -> None:
     bad = read(**properties)
     good = point("HardenedRP", time="2026-02-02T01:00:00Z")
-    fresh, passed_over = newest_sufficient([good, bad], good.made, min_consistency=None, min_tier=None)
+    fresh, passed_over = newest_sufficient([good, bad], good.unix_time, min_consistency=None, min_tier=None)
     assert fresh == good
     assert passed_over == [f"{bad}, but {bad.shortcoming()}"]
     assert choose_recovery_point(ITEM, [bad, good]) == (good, [f"{bad}, but {bad.shortcoming()}"])
@@ -303,9 +303,9 @@ def test_the_freshest_is_the_newest_that_falls_short_in_nothing() -> None:
     new = point("InstantRP", time="2026-02-03T01:00:00Z")
     points, hardened = [new, old, good], {"min_consistency": None, "min_tier": "HardenedRP"}
     too_near = [f"{new}, but it lies in InstantRP Valid, not in HardenedRP"]
-    assert newest_sufficient(points, old.made, **hardened) == (good, too_near)
-    assert newest_sufficient(points, old.made, min_consistency=None, min_tier=None) == (new, [])
-    assert newest_sufficient(points, good.made + 1, **hardened) == (None, too_near)
+    assert newest_sufficient(points, old.unix_time, **hardened) == (good, too_near)
+    assert newest_sufficient(points, old.unix_time, min_consistency=None, min_tier=None) == (new, [])
+    assert newest_sufficient(points, good.unix_time + 1, **hardened) == (None, too_near)
 
 
 # The recovery point of a job

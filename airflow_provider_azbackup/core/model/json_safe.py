@@ -37,12 +37,12 @@ def iso_time(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 
 
-def plain(value: Any) -> Any:
+def json_safe(value: Any) -> Any:
     """Return JSON with its texts cleaned and cut, and None in place of each number that is not finite."""
     if isinstance(value, str):
         return cut(clean(value), LONGEST_MESSAGE)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {plain(name): plain(entry) for name, entry in value.items()}
-    return [*map(plain, value)] if isinstance(value, list | tuple) else value
+        return {json_safe(name): json_safe(entry) for name, entry in value.items()}
+    return [*map(json_safe, value)] if isinstance(value, list | tuple) else value
