@@ -512,7 +512,7 @@ def test_a_restore_that_runs_is_no_backup() -> None:
     restore = in_list(operation="Restore", operationCategory="Restore", startTime=at(-5))
     answers = (listed(restore), ok("backup_instance"), ACCEPTED, ok("vault_operation_succeeded"))
     found, asked, _ = secure(intent(), None, *answers)
-    assert (found.ref, found.started_by, found.kind) == (JOB, "this task", "backupinstance")
+    assert (found.ref, found.started_by, found.workload) == (JOB, "this task", "backupinstance")
     assert [request.method for request in asked].count("POST") == 1
 
 
