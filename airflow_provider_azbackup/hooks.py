@@ -1,4 +1,6 @@
-"""Talk to Azure Backup from a task or from a trigger: two hooks with the same methods.
+"""Hooks that talk to Azure Backup: one for tasks, and one for triggers and other event loops.
+
+The second has most methods of the first as coroutines.
 
 azure-core, azure-identity and the HTTP libraries are imported when a hook first talks to Azure, never when a
 DAG file is parsed.
@@ -243,7 +245,7 @@ class AzureBackupHook(_Target, BaseHook):
     :param resource_group_name: its resource group, instead of the connection's.
     :param subscription_id: its subscription, instead of the connection's.
     :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
-        connection's. An ARM id tells it by itself.
+        connection's. You can leave it out where you give an ARM id, which shows the type.
     """
 
     conn_name_attr = "azure_backup_conn_id"
@@ -485,7 +487,7 @@ class AzureBackupHook(_Target, BaseHook):
             return False, str(error)
 
     def list_protected_items(self, **wanted: Unpack[requests.ItemFilter]) -> list[FoundItem]:
-        """Return what the vault protects: machines, file shares, SQL and SAP HANA databases.
+        """Return what the vault protects: VMs, file shares, SQL and SAP HANA databases.
 
         :param wanted: ``backup_management_type``, ``policy``, ``state``; see
             :class:`~airflow_provider_azbackup.core.rest.requests.ItemFilter`.
@@ -503,9 +505,9 @@ class AzureBackupHook(_Target, BaseHook):
     def backup_status(self, vm_id: str, region: str) -> BackupStatus:
         """Return whether, and in which vault, a virtual machine is protected; no vault need be named.
 
-        :param vm_id: ARM id of the machine.
+        :param vm_id: ARM id of the VM.
         :param region: its region, such as ``westeurope``.
-        :raises AzureBackupConfigError: when it is not the ARM id of a machine.
+        :raises AzureBackupConfigError: when it is not the ARM id of a VM.
 
         Source: https://learn.microsoft.com/rest/api/backup/backup-status/get
         """
@@ -738,7 +740,7 @@ class AzureBackupAsyncHook(_Target):
         return await self._play(self._items(wanted))
 
     async def backup_status(self, vm_id: str, region: str) -> BackupStatus:
-        """Return whether a machine is protected, as :meth:`AzureBackupHook.backup_status` does."""
+        """Return whether a VM is protected, as :meth:`AzureBackupHook.backup_status` does."""
         return await self._play(items.get_backup_status(vm_id, region))
 
     async def list_recovery_points(

@@ -1,4 +1,4 @@
-"""Back up, restore, or take a job id, and let downstream tasks run only after a proven end."""
+"""Operators that back up, restore, cancel a job, and list what a vault protects."""
 
 from __future__ import annotations
 
@@ -60,89 +60,88 @@ _FIRST_LOOKS_OF_RESTORES = MappingProxyType({"vm": 1.0, "azurefileshare": 0.5, "
 
 
 class AzureBackupOperator(StartBaseOperator):
-    """Backs up one protected item, or takes a job somebody else started, and waits for a proven backup.
+    """Backs up one protected item, or takes a running job, and waits for a proven backup.
 
-    One attempt makes one backup: a retry takes up the backup that an earlier try has started. A Clear is a
-    new attempt, because it may have run the tasks upstream again: it waits for the end of an earlier backup
-    that still runs, and then takes a new one. On Airflow 3.3 and later a record in the task state store says
-    which backup a retry takes up. On earlier releases nothing does, so a retry there waits for the end of a
-    backup that runs, and takes a new one, unless ``if_running="adopt"``.
+    One attempt makes one backup. An attempt is the first try of a task and its retries: a retry adopts the
+    backup that an earlier try started. A Clear is a new attempt, because it may have run the upstream tasks
+    again. It waits for the end of a backup that is still running, and then takes a new one. On Airflow 3.3
+    and later a record in the task state store says which backup a retry adopts. On earlier releases there is
+    no record, so a retry waits for the end of a running backup and takes a new one, unless
+    ``if_running="adopt"``.
 
-    Returns the job id. Pushes XComs: ``job_id`` before the wait, ``job`` (a dict of facts: status, outcome,
-    item, times, errors, tasks, sizes) at its end, good or bad, and the portal links of job and vault.
+    The operator backs up Azure VMs, Azure file shares, SQL Server, SAP HANA and SAP ASE in Azure VMs, and in
+    Backup vaults disks, blobs, PostgreSQL and AKS. To back up several items, map it:
+    ``AzureBackupOperator.partial(...).expand(protected_item=[...])``.
 
-    :param protected_item: what to back up: ARM id of the protected item, ARM id of the virtual machine or of
-        the file share, or a friendly name; in a Backup vault ARM id, name or friendly name of the backup
-        instance. Exactly one of this and ``job_id``.
-    :param job_id: a backup job that was started already: GUID or ARM id. A job of any other kind is refused:
-        a restore, the backup of a log, ``ConfigureBackup``, ``DeleteBackupData``, ... An ARM id must be of
-        the vault that the next four arguments name, where they are given.
-    :param vault_name: the vault, instead of the connection's.
-    :param resource_group_name: its resource group, instead of the connection's.
-    :param subscription_id: its subscription, instead of the connection's.
-    :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
-        connection's. An ARM id tells it by itself.
-    :param rule_name: for a Backup vault: the backup rule to follow; default: the one that the instance's
-        policy has.
-    :param retention_tag: for a Backup vault: the tag that says how long the backup is kept; default: the
-        rule's own.
+    It returns the job id, and pushes the XComs ``job_id`` before the wait, ``job`` (a dict of facts: status,
+    outcome, item, times, errors, tasks, sizes) at the end of the job, however it ended, ``proof`` after a
+    proven backup, and the portal links of job and vault.
+
+    :param protected_item: what to back up: the ARM id of the protected item, the ARM id of the virtual
+        machine or of the file share, or a friendly name. In a Backup vault: the ARM id, name or friendly name
+        of the backup instance. If several items share a name, the error lists them. Give exactly one of this
+        and ``job_id``.
+    :param job_id: a backup job that was already started: GUID or ARM id. Other jobs are rejected, for example
+        a restore, the backup of a log, ``ConfigureBackup`` or ``DeleteBackupData``. An ARM id must name the
+        same vault as the arguments of the vault, where you give them.
     :param recovery_point_expiry: when Azure may delete the recovery point: a datetime, ISO 8601 text, or a
-        timedelta from the start of the task. Default: Azure's, 30 days for a VM. Azure keeps an on-demand
-        Full of SQL and SAP HANA for at least 45 days; for Differential and Log the policy decides.
-    :param backup_type: ``Full``; for SQL and SAP HANA also ``Differential``, ``Log``, ``CopyOnlyFull``,
-        ``SnapshotFull``, ``SnapshotCopyOnlyFull``, where the workload knows them.
-    :param enable_compression: for SQL and SAP HANA; default: the policy's.
-    :param wait_for_completion: False ends the task as soon as the job id is known, proving nothing.
-    :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
-        ``[operators] default_deferrable``.
-    :param poll_interval: seconds, or a timedelta, between two looks at the job. Azure limits the reads of
-        jobs for each subscription, and all waits and people share that.
-    :param timeout: seconds, or a timedelta, from the start of the backup, through retries that take it up;
-        Airflow's ``execution_timeout`` ends the wait as well, deferred or not.
+        timedelta from the start of the task. Default: Azure's own, which is 30 days for a VM. Azure keeps an
+        on-demand ``Full`` of SQL and SAP HANA for at least 45 days; ``CopyOnlyFull`` has no such minimum. For
+        ``Differential`` and ``Log`` Azure follows the policy instead.
+    :param backup_type: ``Full`` for everything; for SQL also ``Differential``, ``Log`` and ``CopyOnlyFull``;
+        for SAP HANA also ``Differential``; for SAP ASE also ``Differential`` and ``Log``; for an SAP HANA
+        instance ``SnapshotFull`` and ``SnapshotCopyOnlyFull``. Azure runs ``Incremental`` backups of SAP HANA
+        by policy only.
+    :param enable_compression: True or False for SQL and SAP HANA. Default: the policy's setting.
+    :param rule_name: only for Backup vaults: the backup rule to follow. Default: the rule of the instance's
+        policy.
+    :param retention_tag: only for Backup vaults: the tag that says how long the backup is kept. Default: the
+        tag of the rule.
     :param if_running: what to do about a running backup of the item that this task did not start. Azure runs
-        one backup of an item at a time, and a backup that began before this task lacks what the tasks
-        upstream of it did. ``wait`` waits for its end, within ``timeout``, and then starts a backup of this
-        task's own, however the other one ended. ``adopt`` accepts it as it is; the log and the XCom ``proof``
-        say how long before this task it began. ``fail`` raises. A backup that began after the first try of
-        this attempt counts as the task's own.
-    :param unless_fresh: make sure that there is a backup no older than this: when a proven backup that meets
-        all other conditions began at most this timedelta before this attempt, the task succeeds without
-        asking for another one.
-    :param cancel_on_kill: ask Azure to cancel the job when a person marks the running or deferred task as
-        failed, succeeded or skipped. A Clear, a restart and a hand-over never cancel, and a job that this
-        task did not start is never cancelled.
-    :param cancel_on_timeout: ask Azure to cancel the job that this task has started when the wait for it has
-        taken too long. Azure cannot cancel jobs of Backup vaults, so both are rejected there.
+        one backup of an item at a time, and a backup that began before this task lacks what the upstream
+        tasks did. ``wait`` waits for its end, within ``timeout``, and then starts a backup of this task's
+        own, however the other one ended. ``adopt`` accepts it as it is; the log and the XCom ``proof`` say
+        how long before this task it began. ``fail`` raises an error. A backup that began after the first try
+        of this attempt counts as the task's own. Default: ``wait``.
+    :param unless_fresh: a timedelta. If a proven backup that meets all other conditions began at most this
+        long before the attempt, the task succeeds without starting another one.
     :param accept_warnings: which backups that ended ``CompletedWithWarnings`` to accept: True for all, or a
-        set of Azure's error codes, by symbol or number, that has to contain every warning of the job. A job
-        that was cancelled is never accepted, nor is one without a recovery point, or with one that Azure
-        marks as partial: it is read for that. What the status means is documented only for AKS: volumes were
+        set of Azure's error codes, by symbol or number, that has to contain every warning of the job. A
+        cancelled job is never accepted, nor is one without a recovery point or with a partial one: the task
+        reads the recovery point to find out. Microsoft documents the status only for AKS: volumes were
         skipped or not snapshotted, or hooks failed. For VMs there are four recordings: the VM was gone, or
         the job was cancelled, and the data did not reach the vault. For SQL, SAP HANA, file shares, MARS and
-        DPM no source says what it means.
-    :param require_recovery_point: also find the recovery point that the backup has made, and push its facts
-        as the XCom ``recovery_point``: id, time, consistency, tiers, expiry.
-    :param min_consistency: refuse a recovery point that is less: ``CrashConsistent``,
-        ``FileSystemConsistent`` or ``AppConsistent``. Azure reports it for VMs and file shares.
-    :param min_tier: refuse a recovery point that lies in less: ``InstantRP`` (a snapshot near the source)
-        or ``HardenedRP`` (in the vault). The task waits for the same recovery point to reach the tier.
-    :param require_all_disks: refuse a backup that left out disks of a VM or volumes of an AKS cluster; needs
+        DPM no source says what it means. Default: False.
+    :param require_recovery_point: True also finds the recovery point that the backup made, and pushes its
+        facts as the XCom ``recovery_point``: id, time, consistency, tiers, expiry. A recovery point that
+        Azure marks as partial, deleted, expired or unhealthy is rejected.
+    :param min_consistency: the least consistency of the recovery point: ``CrashConsistent``,
+        ``FileSystemConsistent`` or ``AppConsistent``. Azure reports it for VMs and file shares. Needs
         ``require_recovery_point``.
-    :param wait_until: ``snapshot`` opens after the snapshot of a VM's backup, in minutes: it can be restored
-        from, but it is kept with the VM's disks, and the transfer to the vault, which takes hours, may still
-        fail. A sensor on the same job can wait for that later. Other backups have no such moment.
-    :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
-    :raises AzureBackupConfigError: at construction, for both or none of item and job id, bad numbers, an ARM
-        id of another vault than the task names, and what the type of vault does not know; before any request
-        where only the connection tells the type.
+    :param min_tier: the tier that the recovery point has to reach: ``InstantRP`` (a snapshot near the source)
+        or ``HardenedRP`` (in the vault). The task waits for the same recovery point to reach the tier. Needs
+        ``require_recovery_point``.
+    :param require_all_disks: True rejects a backup that left out disks of a VM or volumes of an AKS cluster.
+        Needs ``require_recovery_point``.
+    :param wait_until: ``completion`` waits for the end of the job. ``snapshot`` opens after the snapshot of a
+        VM's backup, which takes minutes. You can restore from the snapshot, but it is kept with the VM's
+        disks, and the transfer to the vault, which takes hours, may still fail. An ``AzureBackupJobSensor``
+        on the same job can wait for the transfer later. Backups of other items have no such moment. Default:
+        ``completion``.
+    :param kwargs: the arguments of :class:`~airflow_provider_azbackup.tasks.start.StartBaseOperator`, of its
+        base classes, and of Airflow's operators.
+    :raises AzureBackupConfigError: when the DAG is parsed, for both or none of item and job id, wrong
+        numbers, an ARM id of another vault than the task names, and arguments that the type of vault does not
+        know; before any request where only the connection shows the type.
     :raises AzureBackupJobFailedError: when the job is over and proves no backup; a retry takes a new backup.
-    :raises AzureBackupWrongJobError: when the job is of another item, another vault or no backup.
-    :raises AzureBackupRecoveryPointError: when its recovery point is less than asked for; likewise.
-    :raises AzureBackupNotFoundError: when its recovery point is not found; a retry looks again.
+    :raises AzureBackupWrongJobError: when the job is of another item, of another vault, or no backup.
+    :raises AzureBackupRecoveryPointError: when the recovery point is worse than asked for; a retry takes a
+        new backup.
+    :raises AzureBackupNotFoundError: when the recovery point is not found; a retry looks again.
     :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
-    :raises AzureBackupBusyError: when another backup of the item is in the way.
-    :raises AzureBackupUnconfirmedStartError: when a request's answer was lost, and what Azure shows does not
-        tell whether a backup was started.
+    :raises AzureBackupBusyError: when another backup of the item is running and ``if_running`` is ``fail``.
+    :raises AzureBackupUnconfirmedStartError: when the response to a request was lost, and what Azure shows
+        does not say whether a backup was started.
 
     Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-backupazurevms
     """
@@ -350,61 +349,48 @@ class AzureBackupOperator(StartBaseOperator):
 class AzureBackupRestoreOperator(StartBaseOperator):
     """Restores one protected item from a recovery point, and waits for a proven restore.
 
-    One attempt makes one restore, by the rules of :class:`AzureBackupOperator`: a retry takes up the restore
-    that an earlier try has started. A restore that this attempt did not start may go elsewhere, or restore an
-    older recovery point: it is not taken for this one unless ``if_running="adopt"``.
+    One attempt makes one restore, by the rules of :class:`AzureBackupOperator`: a retry adopts the restore
+    that an earlier try started. A restore that this attempt did not start may have another target, or restore
+    an older recovery point, so it is adopted only with ``if_running="adopt"``.
 
-    What a Backup vault keeps is restored only after Azure has said that the restore would work; if it says
-    that it would not, nothing is started.
+    In a Backup vault Azure first checks whether the restore would work. If it would not, nothing is started.
 
-    Returns the job id. Pushes XComs: ``recovery_point`` (a dict of facts: id, ARM id, time, consistency,
-    tiers, expiry) and ``job_id`` before the wait, ``job`` at its end, good or bad, and the portal links.
+    The operator returns the job id, and pushes the XComs ``recovery_point`` (a dict of facts: id, ARM id,
+    time, consistency, tiers, expiry) and ``job_id`` before the wait, ``job`` at the end of the job, however
+    it ended, and the portal links.
 
-    :param protected_item: what to restore: ARM id of the protected item, ARM id of the virtual machine or of
-        the file share, or a friendly name; in a Backup vault ARM id, name or friendly name of the backup
-        instance.
-    :param restore_to: where to: a target that a function of :mod:`airflow_provider_azbackup.restore_to`
-        returned, such as ``disks(storage_account_id=...)``. Exactly one of this and ``request``.
-    :param request: a restore request in Azure's own words, sent as it is: ``{"properties": {...}}`` or what
-        is inside; for what ``restore_to`` does not know, such as bringing a point back from the archive. Of a
-        Backup vault's, which must name it, the recovery point is added where it names none.
-    :param recovery_point: ``latest`` is the newest one that can be restored from; else the id or the ARM id
-        of one, which Azure may refuse.
-    :param as_of: the newest recovery point of this moment or before: a datetime or ISO 8601 text.
-    :param point_in_time: for SQL and SAP HANA: restore up to this moment by the log; for blobs where they
-        are: go back to this moment.
-    :param vault_name: the vault, instead of the connection's.
-    :param resource_group_name: its resource group, instead of the connection's.
-    :param subscription_id: its subscription, instead of the connection's.
-    :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
-        connection's. An ARM id tells it by itself.
-    :param wait_for_completion: False ends the task as soon as the job id is known, proving nothing.
-    :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
-        ``[operators] default_deferrable``.
-    :param poll_interval: seconds, or a timedelta, between two looks at the job.
-    :param timeout: seconds, or a timedelta, from the start of the restore, through retries that take it up.
-    :param if_running: what to do about a running restore of the item that this attempt did not start:
-        ``fail`` raises, ``wait`` waits for its end and then starts this one, ``adopt`` accepts it, wherever
-        it goes.
-    :param cancel_on_kill: ask Azure to cancel the job when a person marks the running or deferred task as
-        failed, succeeded or skipped. A Clear, a restart and a hand-over never cancel, and a job that this
-        task did not start is never cancelled.
-    :param cancel_on_timeout: ask Azure to cancel the job that this task has started when the wait for it has
-        taken too long. Azure cannot cancel jobs of Backup vaults, so both are rejected there.
+    :param protected_item: what to restore: the ARM id of the protected item, the ARM id of the virtual
+        machine or of the file share, or a friendly name. In a Backup vault: the ARM id, name or friendly name
+        of the backup instance.
+    :param restore_to: the restore target that a function of :mod:`airflow_provider_azbackup.restore_to`
+        returned, such as ``disks(storage_account_id=...)``. Give exactly one of this and ``request``.
+    :param request: a restore request in Azure's own words, which is sent as it is: ``{"properties": {...}}``
+        or its content. It is for restores that ``restore_to`` does not know, such as bringing a recovery
+        point back from the archive. In a Backup vault the recovery point is added to a request that names
+        none.
+    :param recovery_point: ``latest`` is the newest one that can be restored from. Otherwise the id or the ARM
+        id of one, which Azure may refuse. Default: ``latest``.
+    :param as_of: restores the newest recovery point of this moment or before: a datetime or ISO 8601 text.
+    :param point_in_time: a datetime or ISO 8601 text. For SQL and SAP HANA: restores up to this moment by the
+        log. For blobs that are restored in place: goes back to this moment.
+    :param if_running: what to do about a running restore of the item that this attempt did not start.
+        ``fail`` raises an error. ``wait`` waits for its end and then starts this one. ``adopt`` accepts it,
+        whatever its target. Default: ``fail``.
     :param accept_warnings: which restores that ended ``CompletedWithWarnings`` to accept: True for all, or a
         set of Azure's error codes that has to contain every warning of the job. No source says what the
-        status means for a restore: files may have been skipped, so compare the restored data before you use
-        it. A restore that was cancelled is never accepted.
-    :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
-    :raises AzureBackupConfigError: at construction, for what can be no restore, and what the type of vault
-        does not know; before any request where only the connection tells the type.
-    :raises AzureBackupNotFoundError: when no recovery point will do; it lists those that are there.
+        status means for a restore. Files may have been skipped, so compare the restored data before you use
+        it. A cancelled restore is never accepted. Default: False.
+    :param kwargs: the arguments of :class:`~airflow_provider_azbackup.tasks.start.StartBaseOperator`, of its
+        base classes, and of Airflow's operators.
+    :raises AzureBackupConfigError: when the DAG is parsed, for what can be no restore, and arguments that the
+        type of vault does not know; before any request where only the connection shows the type.
+    :raises AzureBackupNotFoundError: when no recovery point will do; it lists those that exist.
     :raises AzureBackupRefusedError: when Azure says that the restore would not work; nothing is restored.
     :raises AzureBackupJobFailedError: when the job is over and proves no restore; a retry starts a new one.
     :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
-    :raises AzureBackupBusyError: when another restore of the item is in the way.
-    :raises AzureBackupUnconfirmedStartError: when a request's answer was lost, and what Azure shows does not
-        tell whether a restore was started.
+    :raises AzureBackupBusyError: when another restore of the item is running and ``if_running`` is ``fail``.
+    :raises AzureBackupUnconfirmedStartError: when the response to a request was lost, and what Azure shows
+        does not say whether a restore was started.
 
     Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-restoreazurevms
     """
@@ -504,22 +490,19 @@ class AzureBackupRestoreOperator(StartBaseOperator):
 class AzureBackupCancelJobOperator(JobBaseOperator):
     """Cancels a job of a Recovery Services vault and waits until it is over.
 
-    Jobs of Backup vaults cannot be cancelled; one is refused before any request.
+    Azure cannot cancel jobs of Backup vaults, so such a job is rejected before any request.
 
-    Returns how the job ended: ``cancelled``, or, when it was over before it could be cancelled,
-    ``succeeded``, ``warned`` or ``failed``. Pushes XComs: ``job_id``, ``job`` at its end, and the links. A
-    job that is over is left alone, and one that is being cancelled is only waited for: a retry does no harm.
+    The operator returns how the job ended: ``cancelled``, or, when it was over before it could be cancelled,
+    ``succeeded``, ``warned`` or ``failed``. It pushes the XComs ``job_id``, ``job`` at the end of the job,
+    and the portal links. A job that is over is left alone, and a job that is being cancelled is only waited
+    for, so a retry does no harm.
 
     :param job_id: GUID or ARM id of the job.
-    :param vault_name: the Recovery Services vault, instead of the connection's.
-    :param resource_group_name: its resource group, instead of the connection's.
-    :param subscription_id: its subscription, instead of the connection's.
-    :param vault_type: ``RecoveryServices``, where the connection names a Backup vault.
-    :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
-        ``[operators] default_deferrable``.
-    :param poll_interval: seconds, or a timedelta, between two looks at the job.
-    :param timeout: seconds, or a timedelta, until the job must be over.
-    :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
+    :param poll_interval: seconds, or a timedelta, between two looks at the job. Default: 60.
+    :param timeout: seconds, or a timedelta, until the job must be over. Default: 3600.
+    :param kwargs: the arguments of :class:`~airflow_provider_azbackup.tasks.base.JobBaseOperator`, of its
+        base class, and of Airflow's operators.
+    :raises AzureBackupConfigError: for a job of a Backup vault.
     :raises AzureBackupRefusedError: when Azure declines to cancel and the job goes on.
     :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
 
@@ -599,30 +582,29 @@ class AzureBackupCancelJobOperator(JobBaseOperator):
 
 
 class AzureBackupListProtectedItemsOperator(AzureBackupBaseOperator):
-    """Lists what a vault protects, to map a gate or a backup over a fleet that nobody keeps a list of.
+    """Lists what a vault protects, so that you can map a backup or a gate over it.
 
-    Returns the ARM ids of the items, in the order of their names, for
-    ``AzureBackupOperator.partial(...).expand(protected_item=items.output)``. Pushes the XCom
-    ``protected_items``: for each a dict with name, policy, state and the time of the last backup.
+    The operator returns the ARM ids of the items, sorted by their names, for
+    ``AzureBackupOperator.partial(...).expand(protected_item=items.output)``. It pushes the XCom
+    ``protected_items``: for each item a dict with its name, policy, state and the time of the last backup.
 
-    An empty list fails the task: a task mapped over nothing is skipped, so a gate over nothing would open.
+    An empty list fails the task, because Airflow skips a task that is mapped over nothing, and a skipped gate
+    lets other tasks run.
 
-    :param backup_management_type: ``AzureIaasVM``, ``AzureStorage`` or ``AzureWorkload``; default: all. A
-        Backup vault knows none of them.
-    :param policy: name of a backup policy.
-    :param state: one or several of ``Protected``, ``IRPending`` (never backed up), ``ProtectionStopped``, ...
-    :param include_deleted: also list items whose backup data is soft-deleted. They cannot be backed up or
-        restored before an undelete.
-    :param allow_empty: return an empty list instead of failing when the vault protects no such item.
-    :param vault_name: the Recovery Services vault, instead of the connection's.
-    :param resource_group_name: its resource group, instead of the connection's.
-    :param subscription_id: its subscription, instead of the connection's.
-    :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
-        connection's.
-    :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
-    :raises AzureBackupConfigError: at construction, for a management type that no item has.
-    :raises AzureBackupNotFoundError: when there is no such item; names the policies and states that items of
-        the vault have.
+    :param backup_management_type: ``AzureIaasVM``, ``AzureStorage`` or ``AzureWorkload``. Default: all. Leave
+        it out for a Backup vault, which knows none of them.
+    :param policy: name of a backup policy. Default: all policies.
+    :param state: one or several of ``Protected``, ``IRPending`` (never backed up), ``ProtectionStopped`` and
+        Azure's other states. Default: all states.
+    :param include_deleted: True also lists items whose backup data is soft-deleted. They cannot be backed up
+        or restored before an undelete. Default: False.
+    :param allow_empty: True returns an empty list instead of failing when the vault protects no such item.
+        Default: False.
+    :param kwargs: the arguments of :class:`~airflow_provider_azbackup.tasks.base.AzureBackupBaseOperator` and
+        of Airflow's operators.
+    :raises AzureBackupConfigError: when the DAG is parsed, for a management type that no item has.
+    :raises AzureBackupNotFoundError: when there is no such item. The error names the policies and states that
+        items of the vault have.
 
     Source: https://learn.microsoft.com/rest/api/backup/backup-protected-items/list
     """

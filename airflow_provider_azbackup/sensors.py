@@ -1,4 +1,4 @@
-"""Wait on a job somebody else started: a backup, a restore, or any other job of a vault."""
+"""Sensors that wait for a job of a vault, no matter who started it, or for a fresh backup of an item."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-# Seconds that a worker waits for Azure to tell what an item is called.
+# Seconds that a worker waits for Azure to say what an item is called.
 _PATIENCE = 300.0
 # A smaller number of seconds is likely to be meant as hours.
 _LEAST_AGE = 60.0
@@ -63,18 +63,23 @@ class _GateShutError(AzureBackupGateShutError, AirflowFailException):
 
 
 class AzureBackupBaseSensorOperator(JobBaseOperator, BaseSensorOperator):
-    """A sensor that waits for a job: it looks once in any mode, and forgives a wait, never a failed backup.
+    """The base class of the sensors: looks once in any mode, and forgives a long wait, never a failed backup.
 
     :param accept_warnings: which jobs that ended ``CompletedWithWarnings`` to accept: True for all, or a set
-        of Azure's error codes, by symbol or number, that has to contain every warning of the job.
+        of Azure's error codes, by symbol or number, that has to contain every warning of the job. See
+        :class:`~airflow_provider_azbackup.operators.AzureBackupOperator` for backups and
+        :class:`~airflow_provider_azbackup.operators.AzureBackupRestoreOperator` for restores. Default: False.
     :param require_recovery_point: True also finds the recovery point that the backup made, and pushes its
         facts as the XCom ``recovery_point``: id, time, consistency, tiers, expiry.
     :param min_consistency: the least consistency of the recovery point: ``CrashConsistent``,
         ``FileSystemConsistent`` or ``AppConsistent``. Azure reports it for VMs and file shares.
     :param min_tier: the tier that the recovery point has to reach: ``InstantRP`` (a snapshot near the source)
         or ``HardenedRP`` (in the vault). The task waits for the same recovery point to reach the tier.
-    :param require_all_disks: True refuses a backup that left out disks of a VM or volumes of an AKS cluster;
-        needs ``require_recovery_point``.
+    :param require_all_disks: True rejects a backup that left out disks of a VM or volumes of an AKS cluster.
+        Needs ``require_recovery_point``.
+    :param kwargs: the arguments of Airflow's sensors: ``poke_interval`` and ``timeout`` in seconds, ``mode``,
+        ``soft_fail``, ``never_fail`` and so on. ``exponential_backoff`` and ``max_wait`` have no effect on a
+        deferred wait, and the log of the task says so.
     """
 
     _open: TaskHook | None = None
@@ -197,53 +202,33 @@ class AzureBackupBaseSensorOperator(JobBaseOperator, BaseSensorOperator):
 class AzureBackupJobSensor(AzureBackupBaseSensorOperator):
     """Opens when a job has succeeded; fails, without a retry, when it ended in any other way.
 
-    It accepts a job of **any** operation of the vault: a backup, a restore, but also ``ConfigureBackup`` or
-    ``DeleteBackupData``. It proves that this very job has ended well, not that there is a backup. Where a
-    backup must be proven, use :class:`~airflow_provider_azbackup.operators.AzureBackupOperator` with
-    ``job_id``, which accepts backups only, or :class:`AzureBackupFreshnessSensor`.
+    It accepts a job of **any** operation of the vault: a backup or a restore, but also ``ConfigureBackup`` or
+    ``DeleteBackupData``. It proves that this very job ended well, not that there is a backup. Where you need
+    a proven backup, use :class:`~airflow_provider_azbackup.operators.AzureBackupOperator` with ``job_id``,
+    which accepts backups only, or :class:`AzureBackupFreshnessSensor`.
 
-    ``mode="poke"``, ``mode="reschedule"`` and ``deferrable=True`` mean the same by ``timeout`` (seconds from
-    the start of the wait), ``soft_fail`` and ``never_fail``: both forgive a wait that took too long, and the
-    task is skipped; ``never_fail`` also forgives not being able to look. Neither forgives a failed job.
-    A skipped gate still lets tasks with ``trigger_rule="none_failed"`` run.
+    ``timeout`` (seconds from the start of the wait), ``soft_fail`` and ``never_fail`` mean the same with
+    ``mode="poke"``, ``mode="reschedule"`` and ``deferrable=True``. Both flags forgive a wait that took too
+    long: the task is skipped. ``never_fail`` also forgives that the sensor could not look. Neither forgives a
+    failed job. Note that a skipped gate lets tasks with ``trigger_rule="none_failed"`` run.
 
-    Returns the job id. Pushes XComs: ``job_id`` before the wait, ``job`` (a dict of facts) at its end, and
-    the portal links of job and vault.
+    The sensor returns the job id, and pushes the XComs ``job_id`` before the wait, ``job`` (a dict of facts)
+    at its end, and the portal links of job and vault.
 
-    :param job_id: GUID or ARM id of the job. A GUID is looked up in the vault of the task or the connection.
-        An ARM id must be of the vault that the next four arguments name, where they are given.
-    :param vault_name: the vault, instead of the connection's.
-    :param resource_group_name: its resource group, instead of the connection's.
-    :param subscription_id: its subscription, instead of the connection's.
-    :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
-        connection's. An ARM id tells it by itself.
-    :param accept_warnings: which jobs that ended ``CompletedWithWarnings`` to accept: True for all, or a set
-        of Azure's error codes that has to contain every warning of the job; see
-        :class:`~airflow_provider_azbackup.operators.AzureBackupOperator` for backups and
-        :class:`~airflow_provider_azbackup.operators.AzureBackupRestoreOperator` for restores.
-    :param deferrable: wait in the triggerer, without holding a worker slot. Default: Airflow's
-        ``[operators] default_deferrable``.
-    :param require_recovery_point: also find the recovery point that the backup has made, and push its facts
-        as the XCom ``recovery_point``: id, time, consistency, tiers, expiry.
-    :param min_consistency: refuse a recovery point that is less: ``CrashConsistent``,
-        ``FileSystemConsistent`` or ``AppConsistent``. Azure reports it for VMs and file shares.
-    :param min_tier: refuse a recovery point that lies in less: ``InstantRP`` (a snapshot near the source)
-        or ``HardenedRP`` (in the vault). The task waits for the same recovery point to reach the tier.
-    :param require_all_disks: refuse a backup that left out disks of a VM or volumes of an AKS cluster; needs
-        ``require_recovery_point``.
-    :param wait_until: ``snapshot`` opens after the snapshot of a VM's backup, in minutes: it can be restored
-        from, but it is kept with the VM's disks, and the transfer to the vault, which takes hours, may still
-        fail. Another sensor can wait for that later. Of other jobs it waits for the end.
-    :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
-    :param kwargs: of Airflow's sensors: ``poke_interval`` and ``timeout`` in seconds, ``mode``,
-        ``soft_fail``, ``never_fail``, ... ``exponential_backoff`` and ``max_wait`` have no effect on a
-        deferred wait, which the log says.
+    :param job_id: GUID or ARM id of the job. A GUID is looked up in the vault of the task or of the
+        connection. An ARM id must name the same vault as the arguments of the vault, where you give them.
+    :param wait_until: ``completion`` waits for the end of the job. ``snapshot`` opens after the snapshot of a
+        VM's backup, which takes minutes. You can restore from the snapshot, but it is kept with the VM's
+        disks, and the transfer to the vault, which takes hours, may still fail. Another sensor can wait for
+        the transfer later. For other jobs the sensor waits until they end. Default: ``completion``.
+    :param kwargs: the arguments of :class:`AzureBackupBaseSensorOperator`, of its base classes, and of
+        Airflow's sensors.
     :raises AzureBackupGateShutError: when the job is over and proves no backup, or when the trigger reports
         another job.
     :raises AzureBackupConfigError: for an ARM id of another vault than the task names.
-    :raises AzureBackupNotFoundError: when a recovery point is asked for and none is found.
-    :raises AirflowSensorTimeout: when it still runs after ``timeout`` seconds.
-    :raises AzureBackupError: when Azure will not let this identity look.
+    :raises AzureBackupNotFoundError: when a recovery point is required and none is found.
+    :raises AirflowSensorTimeout: when the job still runs after ``timeout`` seconds.
+    :raises AzureBackupError: when Azure does not let this identity look.
 
     Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
     """
@@ -328,47 +313,39 @@ class AzureBackupFreshnessSensor(AzureBackupBaseSensorOperator):
     """Opens when there is a fresh backup of an item, no matter who took it; a policy makes most backups.
 
     With ``newer_than``, a backup that began at or after that moment must have succeeded. The sensor waits for
-    one that is running. One that failed proves nothing, and the sensor waits for another one. With
-    ``max_age``, there must be a recovery point that was no older than that when the wait began, or that was
-    made during the wait, however its backup ended: the recovery point of a VM exists as soon as the snapshot
-    does, and ``min_tier="HardenedRP"`` asks for one in the vault.
+    one that is running. One that failed proves nothing, and the sensor waits for another one. Backups of
+    transaction logs do not count. With ``max_age``, there must be a recovery point that was no older than
+    that when the wait began, or that was made during the wait, however its backup ended: the recovery point
+    of a VM exists as soon as the snapshot does, and ``min_tier="HardenedRP"`` asks for one in the vault.
 
     Modes, ``timeout``, ``soft_fail`` and ``never_fail`` mean what they mean for
-    :class:`AzureBackupJobSensor`; a wait that took too long because backups failed is not forgiven. Its
-    error says whether a backup was even tried.
+    :class:`AzureBackupJobSensor`. A wait that took too long because backups failed is not forgiven. The error
+    says whether a backup was even tried.
 
-    Returns the id of the job, or with ``max_age`` the ARM id of the recovery point. Pushes XComs at the end:
-    ``job_id`` and ``job`` (a dict of facts), ``recovery_point`` where one was asked for, the portal links.
+    A deferred wait uses lists of jobs that all deferred waits on the vault share. In the other modes each
+    look lists the jobs for itself, or with ``max_age`` the recovery points, whose reads Azure counts
+    separately.
 
-    :param protected_item: ARM id of the protected item, ARM id of the virtual machine or of the file share,
-        or a friendly name.
-    :param newer_than: a datetime, ISO 8601 text, or a timedelta before the moment of the run: the end
-        of its data interval or, where that is later or missing, the moment after which it may run. Text and
-        datetimes without a time zone are in Airflow's ``[core] default_timezone``. Default: the start of the
-        run's data interval; in a run without one, the moment of the run. Note that Airflow 3 gives cron
-        schedules intervals of no length (``create_cron_data_intervals``), so there the default is the moment
-        of the run as well. Azure lists the jobs of 30 days.
-    :param max_age: a timedelta, or seconds (60 at least); instead of ``newer_than``.
-    :param vault_name: the Recovery Services vault, instead of the connection's.
-    :param resource_group_name: its resource group, instead of the connection's.
-    :param subscription_id: its subscription, instead of the connection's.
-    :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
-        connection's.
-    :param accept_warnings: as in :class:`~airflow_provider_azbackup.operators.AzureBackupOperator`.
-    :param deferrable: wait in the triggerer, without holding a worker slot, with lists of jobs that all such
-        waits on the vault share. In the other modes each look lists the jobs for itself; with ``max_age`` it
-        lists recovery points, of which Azure counts the reads apart. Default: Airflow's
-        ``[operators] default_deferrable``.
-    :param require_recovery_point: with ``newer_than``: also find the recovery point that the backup has made.
-    :param min_consistency: as in :class:`AzureBackupJobSensor`.
-    :param min_tier: likewise.
-    :param require_all_disks: likewise.
-    :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
-    :param kwargs: of Airflow's sensors: ``poke_interval`` and ``timeout`` in seconds, ``mode``,
-        ``soft_fail``, ``never_fail``, ...
-    :raises AirflowSensorTimeout: when there is none after ``timeout`` seconds.
-    :raises AzureBackupConfigError: for an item whose jobs cannot be told from those of another.
-    :raises AzureBackupError: when Azure will not let this identity look.
+    The sensor returns the id of the job, or with ``max_age`` the ARM id of the recovery point. It pushes
+    XComs at the end: ``job_id`` and ``job`` (a dict of facts), ``recovery_point`` where one is required, and
+    the portal links.
+
+    :param protected_item: the ARM id of the protected item, the ARM id of the virtual machine or of the file
+        share, or a friendly name. In a Backup vault: the ARM id, name or friendly name of the backup
+        instance.
+    :param newer_than: a datetime, ISO 8601 text, or a timedelta before the moment of the run. That moment is
+        the end of its data interval or, where that is later or missing, the moment after which it may run.
+        Text and datetimes without a time zone are in Airflow's ``[core] default_timezone``. Default: the
+        start of the run's data interval; in a run without one, the moment of the run. Note that Airflow 3
+        gives cron schedules intervals of no length (``create_cron_data_intervals``), so there the default is
+        the moment of the run as well. Azure lists the jobs of 30 days.
+    :param max_age: a timedelta, or seconds (60 at least). Give at most one of this and ``newer_than``.
+    :param kwargs: the arguments of :class:`AzureBackupBaseSensorOperator`, of its base classes, and of
+        Airflow's sensors.
+    :raises AirflowSensorTimeout: when there is no fresh backup after ``timeout`` seconds.
+    :raises AzureBackupConfigError: for an item whose jobs look like those of another item.
+    :raises AzureBackupNotFoundError: when the backup data of the item is soft-deleted.
+    :raises AzureBackupError: when Azure does not let this identity look.
 
     Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
     """

@@ -1,4 +1,4 @@
-"""Watch a job from the triggerer; start nothing there: Airflow may run a trigger again at any moment."""
+"""Triggers that wait for a job or a backup. They start nothing, because Airflow may run a trigger again."""
 
 from __future__ import annotations
 
@@ -60,10 +60,11 @@ else:
 # Seconds; Airflow's own limit of on_kill is 30.
 _KILL_LIMIT = 25.0
 _PATIENCE = 10.0
-# A worker that has deferred its task takes some seconds to leave, more on a busy machine, and Airflow (3.3.2)
-# fails a task whose trigger fires before that: apache/airflow issues 66374 and 67287.
+# A worker that has deferred its task takes some seconds to leave, more on a busy computer, and Airflow
+# (3.3.2) fails a task whose trigger fires before that: apache/airflow issues 66374 and 67287.
 LEAST_PAUSE = 15.0
-# How long lists are waited for that tell the job of an accepted backup: no reads may be left for an hour.
+# How many seconds to wait for a list that names the job of an accepted backup: for an hour no reads may be
+# left.
 _FIND_LIMIT = 4000.0
 # Of what serialize() writes. It goes up with every change: workers and triggerers are upgraded one by one, so
 # a trigger may be rebuilt by an older release, or a newer one. See tests/repository/test_upgrades.py.
@@ -257,7 +258,7 @@ class AzureBackupJobTrigger(_Watch):
     read one job, as far as the connection allows, and nothing else.
 
     :param job_id: ARM id of the job.
-    :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
+    :param azure_backup_conn_id: id of the connection, which is read again wherever the trigger runs.
     :param poll_interval: seconds between looks.
     :param first_pause: seconds before the first look, here or after a restart. Not 0: the worker has just
         looked, and an event that came before the worker has let go would be lost.
@@ -345,12 +346,12 @@ class AzureBackupFreshnessTrigger(_Watch):
         :class:`~airflow_provider_azbackup.core.conversations.matching.JobMatcher`.
     :param after: Unix time since which the backup must have begun.
     :param known: ids of jobs, in lower case, that have proved nothing already.
-    :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
+    :param azure_backup_conn_id: id of the connection, which is read again wherever the trigger runs.
     :param poll_interval: seconds between looks.
     :param deadline: Unix time of the last look; it survives a restart of the triggerer.
     :param since: Unix time the wait began.
     :param wait_until: as in :class:`AzureBackupJobTrigger`.
-    :param version: likewise.
+    :param version: as in :class:`AzureBackupJobTrigger`.
     """
 
     cancel_on_kill = False
@@ -435,7 +436,7 @@ class AzureBackupTierTrigger(_Watch):
     :param job_id: ARM id of the job.
     :param recovery_point: ARM id of the recovery point.
     :param min_tier: ``InstantRP`` or ``HardenedRP``.
-    :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
+    :param azure_backup_conn_id: id of the connection, which is read again wherever the trigger runs.
     :param deadline: Unix time of the last look; it survives a restart of the triggerer.
     :param version: as in :class:`AzureBackupJobTrigger`.
     """
@@ -495,12 +496,12 @@ class AzureBackupTierTrigger(_Watch):
 class AzureBackupStartTrigger(_Trigger):
     """Fires once, when the job of an accepted backup is known, or is not to be found in lists.
 
-    Where many backups begin at once, one list tells the jobs of all of them, and nobody needs to ask for each
-    operation. The event is ``{"version": 1, "job_id": <ARM id or null>}``.
+    Where many backups begin at once, one list names the jobs of all of them, so that no task has to ask for
+    its own operation. The event is ``{"version": 1, "job_id": <ARM id or null>}``.
 
     :param record: what is known of the backup, a
         :class:`~airflow_provider_azbackup.core.start.intent.StartRecord`.
-    :param azure_backup_conn_id: the connection, read anew wherever the trigger runs.
+    :param azure_backup_conn_id: id of the connection, which is read again wherever the trigger runs.
     :param deadline: Unix time of the end, found or not.
     :param version: as in :class:`AzureBackupJobTrigger`.
     """
@@ -587,29 +588,34 @@ class AzureBackupPauseTrigger(_Trigger):
 class AzureBackupEventTrigger(BaseEventTrigger):
     """For an ``AssetWatcher``, Airflow 3.0 and later: fires whenever backups have ended.
 
-    Each backup that ends while the asset is watched is told, whoever has started it; backups of logs are left
-    out. What a list of the vault shows for the first time is one event, for of several that come at once
-    Airflow gives a run of the Dag the first alone. Its payload, in the ``extra`` of the asset event, holds
-    ``backups``, and of each: ``job_id``, ``arm_id``, ``vault``, ``item``, ``operation``, ``status``,
-    ``outcome``, ``start_time``, ``end_time``, ``duration_seconds``, ``size_bytes``, ``errors``, and
-    ``redelivered``: whether it may have been told before.
+    The trigger reports each backup that ends while the asset is watched, no matter who started it. It leaves
+    out backups of transaction logs. All backups that first appear in the same listing of the vault are sent
+    as one event, because Airflow passes only the first of several simultaneous events to a DAG run. The
+    payload of the event, in the ``extra`` of the asset event, holds ``backups``. Each of them has ``job_id``,
+    ``arm_id``, ``vault``, ``item``, ``operation``, ``status``, ``outcome``, ``start_time``, ``end_time``,
+    ``duration_seconds``, ``size_bytes``, ``errors``, and ``redelivered``, which says whether it may have been
+    sent before.
 
     Watches on a vault share its lists of jobs with each other and with all deferred waits. How far a watch
-    has come outlives the triggerer: in the asset state store on Airflow 3.3, in an Airflow Variable below.
+    has come outlives the triggerer: it is kept in the asset state store on Airflow 3.3, and in an Airflow
+    Variable on earlier releases.
 
-    :param protected_item: whose backups: ARM id of the protected item, of the virtual machine or of the file
-        share, or a friendly name; in a Backup vault of the backup instance. Default: everything in the vault.
-    :param outcomes: which outcomes count: any of ``succeeded``, ``warned``, ``failed`` and ``cancelled``.
-    :param vault_name: the vault, instead of the connection's.
-    :param resource_group_name: its resource group, instead of the connection's.
-    :param subscription_id: its subscription, instead of the connection's.
-    :param vault_type: ``RecoveryServices``, or ``DataProtection`` for a Backup vault, instead of the
-        connection's.
+    :param protected_item: the item whose backups are reported: the ARM id of the protected item, of the
+        virtual machine or of the file share, or a friendly name; in a Backup vault the ARM id, name or
+        friendly name of the backup instance. Default: all items of the vault.
+    :param outcomes: which outcomes to report: any of ``succeeded``, ``warned``, ``failed`` and ``cancelled``.
+        Default: ``succeeded``.
+    :param vault_name: name of the vault. Default: the connection's.
+    :param resource_group_name: resource group of the vault. Default: the connection's.
+    :param subscription_id: subscription of the vault. Default: the connection's.
+    :param vault_type: ``RecoveryServices`` for a Recovery Services vault, ``DataProtection`` for a Backup
+        vault. Default: the connection's.
     :param poll_interval: seconds, or a timedelta, between two lists of the vault's jobs, which Azure limits
-        for the whole subscription.
-    :param azure_backup_conn_id: connection of type ``azure_backup``, or an existing one of type ``azure``.
-    :raises AzureBackupConfigError: at construction, for ends and numbers that are none, and for templates:
-        Airflow renders nothing of a trigger.
+        for the whole subscription. Default: 300.
+    :param azure_backup_conn_id: id of a connection of type ``azure_backup``, or of an existing one of type
+        ``azure``. Default: ``azure_backup_default``.
+    :raises AzureBackupConfigError: when the trigger is made, for unknown outcomes, wrong numbers, and
+        templates, because Airflow renders nothing of a trigger.
 
     Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
     """
@@ -667,7 +673,7 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Fire for each list with ends, where Airflow has no shared streams that tell what it has stored."""
+        """Fire for each list with ended backups, where Airflow does not report which events it has stored."""
         await _loaded()
         from airflow_provider_azbackup.triggerer.watches import Place, tell_alone
 
@@ -676,21 +682,21 @@ class AzureBackupEventTrigger(BaseEventTrigger):
                 yield TriggerEvent({"backups": json_safe(ended)})  # type: ignore[no-untyped-call]  # Airflow's own
 
     def shared_stream_key(self) -> Hashable | None:
-        """Share one stream among all watches on a vault, where Airflow tells which events it has stored."""
+        """Share one stream among all watches on a vault, where Airflow reports which events it has stored."""
         if not shares_streams():
             return None
-        # Plain words: the class behind them is not loaded yet, and this must not take long.
+        # Plain words: the class that they describe is not loaded yet, and this must not take long.
         return "azure_backup", *self._where().values()
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
-        """Return what lists the vault's jobs for all watches, and hears from Airflow what is stored."""
+        """Return what lists the vault's jobs for all watches, and learns which events Airflow has stored."""
         from airflow_provider_azbackup.triggerer.stream import Stream
 
         return Stream(cls(**kwargs)._where())
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
-        """Fire for each list with ends that are new to this watch."""
+        """Fire for each list with ended backups that are new to this watch."""
         await _loaded()
         async with self._watching() as watch:
             async for shown in shared_stream:

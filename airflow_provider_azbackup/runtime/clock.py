@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What everything in this package that waits tells the time by."""
+    """The clock of everything in this package that waits."""
 
     def now(self) -> float:
         """Return the Unix time in seconds."""
@@ -24,7 +24,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The clock of the machine."""
+    """The clock of the computer."""
 
     def now(self) -> float:
         """Return the Unix time in seconds."""
@@ -44,13 +44,13 @@ _CURRENT: ContextVar[Clock] = ContextVar("azure_backup_clock", default=_SYSTEM)
 
 
 def current() -> Clock:
-    """Return the clock of this context, the machine's unless another was handed in."""
+    """Return the clock of this context, the computer's unless another was handed in."""
     return _CURRENT.get()
 
 
 @contextmanager
 def running_on(clock: Clock) -> Iterator[None]:
-    """Let everything in this context tell the time by ``clock``."""
+    """Use ``clock`` for everything in this context."""
     token = _CURRENT.set(clock)
     try:
         yield

@@ -99,7 +99,7 @@ async def state_on_loop(ti: Any, *, limit: float) -> str:
 async def ask_on_loop(question: Any) -> Any:
     """Put any question to Airflow's own channel and return the answer; for a trigger.
 
-    Whoever asks may be cancelled; the question is not, for the reason that :func:`state_on_loop` gives.
+    The caller may be cancelled; the question is not, for the reason that :func:`state_on_loop` gives.
 
     :param question: a message of ``airflow.sdk.execution_time.comms``.
     :raises Exception: as :func:`state_of`.
@@ -174,7 +174,7 @@ def keeps_asset_states() -> bool:
 def warm_up(ti: Any) -> None:
     """Ask once on each loop, so that the answer is quick when it is needed.
 
-    The first question in a triggerer's life takes 5 s, and a quarter of a minute on a busy machine: Airflow
+    The first question in a triggerer's life takes 5 s, and a quarter of a minute on a busy computer: Airflow
     loads what answers it. Nobody waits for this one.
     """
     loop = asyncio.get_running_loop()
@@ -259,8 +259,9 @@ def trigger_hears_of_kills() -> bool:
 def state_limit() -> float:
     """Return the seconds in which a trigger must hear from Airflow what became of its task.
 
-    The first question in a triggerer's life takes 5 s, more on a busy machine: Airflow loads what answers it.
-    Below 3.3 the end of a triggerer asks it as well, when nobody answers, and must not be held up for long.
+    The first question in a triggerer's life takes 5 s, more on a busy computer: Airflow loads what answers
+    it. Below 3.3 the end of a triggerer asks it as well, when nobody answers, and must not be held up for
+    long.
     """
     return 20.0 if trigger_hears_of_kills() else 10.0
 

@@ -1,4 +1,4 @@
-"""Tell a wait in a few log lines: one when something changes, one in half an hour when nothing does."""
+"""Log a wait in a few lines: one when something changes, one each half hour when nothing does."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _HEARTBEAT = 1800.0
 
 
 class JobLog:
-    """Remembers what was last told about one job.
+    """Logs what is new about one job.
 
-    :param log: where to tell it: the log of the task, or the trigger's.
+    :param log: the log of the task or of the trigger.
     """
 
     def __init__(self, log: logging.Logger | Any) -> None:

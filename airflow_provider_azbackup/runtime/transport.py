@@ -69,7 +69,7 @@ T = TypeVar("T")
 # Seconds. azure-core's own 300 and 300 would hold a look at a job for ten minutes. The libraries start the
 # second one again with every byte; here it is for the whole answer.
 _TIMEOUTS = {"connection_timeout": 10, "read_timeout": 60}
-# Bytes of an answer once it is decompressed. A page of 1,000 jobs or protected items has 3 MB at the most.
+# Bytes of an answer once it is decompressed. A page of 1,000 jobs or protected items has at most 3 MB.
 LARGEST_ANSWER = 8 * 2**20
 _READ_AT_ONCE = 16 * 2**10
 # Tries after the first, and the longest Retry-After sat out inside a call. A longer one goes back to the
@@ -120,7 +120,7 @@ class _Retries:
         return bool(settings["total"] > 0 and asked <= _RETRIES[method][1])
 
     def get_retry_after(self, response: Any) -> float | None:
-        """Return the seconds Azure asked for and up to a tenth more: many tasks may be told the same."""
+        """Return the seconds Azure asked for and up to a tenth more: many tasks may get the same answer."""
         try:
             asked: float | None = super().get_retry_after(response)  # type: ignore[misc]  # azure-core's policy
         except (ValueError, OverflowError):  # neither a number nor a date
@@ -392,7 +392,7 @@ class AsyncDriver(_Versions):
         self._reread = reread
         self._transport = _AsyncTransport(**{**_TIMEOUTS, **timeouts})
         self._sign_in()
-        # Last: settings that make no credential must not leave an open session behind.
+        # Last: settings that make no credential must not leave a session open.
         self._transport.session = _session(settings)
 
     def _sign_in(self) -> None:
@@ -545,7 +545,7 @@ def _session(settings: Settings) -> aiohttp.ClientSession:
     It does not read the environment, because ~/.netrc would replace the token: the transport chooses the
     proxy.
 
-    A CA path given to azure-core's async transport would be read anew, with a new socket, for every request.
+    A CA path given to azure-core's async transport would be read again, with a new socket, for every request.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=_trusted(settings) or True),
@@ -648,7 +648,7 @@ def _unread(error: Exception) -> NoResponse:
 
 
 def _is_outage(error: ClientAuthenticationError) -> bool:
-    """Tell a sign-in service that is out of order from one that refused the credential.
+    """Whether the sign-in service is out of order; otherwise it refused the credential.
 
     azure-identity calls both a failed authentication, often without the status of the answer.
     """

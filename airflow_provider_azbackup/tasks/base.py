@@ -63,7 +63,7 @@ class AzureBackupBaseOperator(BaseOperator):
     :param vault_type: ``RecoveryServices`` for a Recovery Services vault, ``DataProtection`` for a Backup
         vault. Default: the connection's. You can leave it out where you give an ARM id, which shows the type.
     :param azure_backup_conn_id: id of a connection of type ``azure_backup``, or of an existing one of type
-        ``azure``.
+        ``azure``. Default: ``azure_backup_default``.
     """
 
     template_fields: Sequence[str] = (
@@ -224,7 +224,7 @@ class JobBaseOperator(AzureBackupBaseOperator):
     def deadline(self, context: Context, since: float) -> float:
         """Return the Unix time at which the wait ends: by ``timeout``, or by Airflow's ``execution_timeout``.
 
-        Airflow 3 forgets the latter while a task is deferred, and begins it anew at each resume.
+        Airflow 3 forgets the latter while a task is deferred, and begins it again at each resume.
 
         :param since: Unix time the wait began.
         """
@@ -479,7 +479,7 @@ class JobBaseOperator(AzureBackupBaseOperator):
             context["ti"].xcom_push(key=PROGRESS, value=value)
 
     def _last_progress(self, context: Context, reported: JobEvent) -> None:
-        """Leave no report behind that the end has overtaken."""
+        """Replace the last report of the progress by the end of the job."""
         from airflow_provider_azbackup.core.model.progress import PROGRESS, progress_report
 
         if reported.job is not None:

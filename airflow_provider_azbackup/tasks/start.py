@@ -1,10 +1,8 @@
 """The base class of operators that start a job: start it once, wait for it, give it up, cancel it.
 
-From top to bottom the file follows a task: Airflow calls ``execute`` of the operator or, after a deferral,
-one of the ``execute_...`` methods here; both end in :meth:`StartBaseOperator._start`, which leads to
-:meth:`~StartBaseOperator._await` and to :meth:`~StartBaseOperator._finish`. An operator adds what it wants
-(:meth:`~StartBaseOperator._intent`), and refuses what its vault does not know
-(:meth:`~StartBaseOperator._check_options`).
+From top to bottom the file follows a task. Airflow calls ``execute`` of the operator or, after a deferral,
+one of the ``execute_...`` methods here. Both lead to ``_start``, ``_await`` and ``_finish``. An operator adds
+what it wants (``_intent``) and rejects what its vault does not know (``_check_options``).
 """
 
 from __future__ import annotations
@@ -87,21 +85,24 @@ class StartBaseOperator(JobBaseOperator):
     """A task that starts one job for one intent, through retries and Clears, and waits for a proven end.
 
     :param wait_for_completion: False ends the task as soon as the job id is known, which proves nothing.
+        Default: True.
     :param poll_interval: seconds, or a timedelta, between two looks at the job. Azure limits the reads of
-        jobs for each subscription, and all waits and people share that limit.
-    :param timeout: seconds, or a timedelta, from the start of the job, through retries that adopt it.
-        Airflow's ``execution_timeout`` ends the wait as well, deferred or not.
+        jobs for each subscription, and all waits, people and other tools share that limit. Default: 60.
+    :param timeout: seconds, or a timedelta, from the start of the job, through all retries that adopt it.
+        Airflow's ``execution_timeout`` ends the wait as well, deferred or not. Default: 86400, one day.
     :param if_running: what to do about a running job of the same kind on the item that this task did not
         start. ``wait`` waits for its end, within ``timeout``, and then starts a job of this task's own.
         ``adopt`` accepts it as it is. ``fail`` raises an error.
     :param cancel_on_kill: True asks Azure to cancel the job when a person marks the running or deferred task
         as failed, succeeded or skipped. A Clear, a restart and a hand-over to another triggerer never cancel,
-        and a job that this task did not start is never cancelled.
+        and a job that this task did not start is never cancelled. Default: False, because a backup that
+        finishes is a recovery point, and a cancelled one is nothing.
     :param cancel_on_timeout: True asks Azure to cancel the job that this task started when ``timeout`` is
         over. Azure cannot cancel jobs of Backup vaults, so ``cancel_on_kill`` and ``cancel_on_timeout`` are
-        rejected there.
+        rejected there. Default: False.
     :param accept_warnings: which jobs that ended ``CompletedWithWarnings`` to accept: True for all, or a set
-        of Azure's error codes, by symbol or number, that has to contain every warning of the job.
+        of Azure's error codes, by symbol or number, that has to contain every warning of the job. Default:
+        False.
     """
 
     # What the job is, in logs and errors: a backup or a restore.
@@ -220,7 +221,7 @@ class StartBaseOperator(JobBaseOperator):
     def execute_found(
         self, context: Context, event: Any = None, record: Any = None, try_number: int | None = None
     ) -> str:
-        """Take an accepted backup back from the triggerer, with its job if a list has told it."""
+        """Take an accepted backup back from the triggerer, with its job if a list has named it."""
         from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef
         from airflow_provider_azbackup.core.start.intent import StartRecord
 
