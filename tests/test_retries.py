@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_azbackup import exceptions as errors
-from airflow_provider_azbackup.sensors import _GateShutError
+from airflow_provider_azbackup.tasks.sensor import _GateShutError
 
 sdk = pytest.importorskip("airflow.sdk")
 if not hasattr(sdk, "ExceptionRetryPolicy"):
