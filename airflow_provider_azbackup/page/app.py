@@ -57,12 +57,11 @@ from airflow_provider_azbackup.runtime.portal import job_of, safe_link
 
 _STATIC = Path(__file__).parent / "static"
 _HTML, _SCRIPT, _STYLE = (f"text/{name}; charset=utf-8" for name in ("html", "javascript", "css"))
+_SCRIPTS = ("common.js", "history.js", "model.js", "page.js", "tables.js", "task.js", "timeline.js")
 # Only the files in this table are served.
 _ASSETS = MappingProxyType(
     {
-        "common.js": ("common.js", _SCRIPT),
-        "page.js": ("page.js", _SCRIPT),
-        "task.js": ("task.js", _SCRIPT),
+        **{name: (name, _SCRIPT) for name in _SCRIPTS},
         "page.css": ("page.css", _STYLE),
         "uPlot.js": ("uplot/uPlot.iife.min.js", _SCRIPT),
         "uPlot.css": ("uplot/uPlot.min.css", _STYLE),
@@ -115,13 +114,13 @@ _READS_XCOMS = Depends(requires_access_dag(method="GET", access_entity=DagAccess
 @_router.get("/", response_class=Response)
 def page() -> Response:
     """Return the page."""
-    return Response(_html("index.html"), media_type=_HTML)
+    return Response(_text("index.html"), media_type=_HTML)
 
 
 @_router.get("/task", response_class=Response)
 def tab() -> Response:
     """Return the tab of a task instance."""
-    return Response(_html("task.html"), media_type=_HTML)
+    return Response(_text("task.html"), media_type=_HTML)
 
 
 @_router.get("/assets/{name}", response_class=Response)
@@ -130,9 +129,9 @@ def asset(name: str) -> Response:
     if name not in _ASSETS:
         raise HTTPException(404, "Not found")
     path, media_type = _ASSETS[name]
-    # The pages ask for it with the version in the query, so a browser may keep it.
+    # Pages and scripts ask for it with the version in the query, so a browser may keep it.
     headers = {"cache-control": "private, max-age=86400"}
-    return Response((_STATIC / path).read_bytes(), media_type=media_type, headers=headers)
+    return Response(_text(path), media_type=media_type, headers=headers)
 
 
 @_router.get("/api/connections")
@@ -225,8 +224,8 @@ async def show_task(
 
 
 @cache
-def _html(name: str) -> str:
-    return (_STATIC / name).read_text(encoding="utf-8").replace("@version@", __version__)
+def _text(path: str) -> str:
+    return (_STATIC / path).read_text(encoding="utf-8").replace("@version@", __version__)
 
 
 def _check_ids(request: Request) -> None:

@@ -193,7 +193,7 @@ def test_a_thousand_jobs_are_painted_within_a_second(browser: Browser, azure: Az
     browser.page.get_by_role("button", name="Browse").click()
     browser.page.get_by_role("menuitem", name="Azure Backup").click()
     frame = browser.page.wait_for_selector("iframe[title='Azure Backup']").content_frame()
-    frame.wait_for_selector(f"#told:has-text('{MANY} jobs')")
+    frame.wait_for_selector(f"#status:has-text('{MANY} jobs')")
     # Now that one list has been read, everybody else sees it at once.
     frame = browser.open("/plugin/azure-backup")
     frame.wait_for_selector("#timeline canvas")
@@ -253,7 +253,7 @@ def test_everything_is_reached_without_a_mouse(browser: Browser, many: None) -> 
     assert order[-1] == "timeline"
     browser.page.keyboard.press("ArrowRight")
     first = frame.text_content("#detail")
-    assert "fleet-" in first and "Job in Azure" in first
+    assert "fleet-" in first and "Open the job in Azure" in first
     browser.page.keyboard.press("ArrowDown")
     assert frame.text_content("#detail") != first
     frame.focus("input[name=form][value=plot]")
@@ -275,7 +275,7 @@ def test_the_tab_tells_of_a_job_that_is_over_and_leads_out_of_its_frame(
     frame = browser.open(f"{path_of(backup)}/plugin/azure-backup-job")
     frame.wait_for_selector("#state:has-text('Completed')")
     assert frame.locator("#phases li").count() == 3
-    assert {"Job id", "Started", "Duration"} <= {*frame.locator("#facts dt").all_inner_texts()}
+    assert {"Job ID", "Started", "Duration"} <= {*frame.locator("#facts dt").all_inner_texts()}
     assert is_of(theme, frame)
     assert frame.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
     with browser.page.expect_popup() as opened:
@@ -368,5 +368,5 @@ def test_nothing_was_asked_of_another_host_and_nothing_was_refused(browser: Brow
     assert {urlsplit(url).netloc for url in browser.asked if url.startswith("http")} <= {
         urlsplit(airflow.url).netloc
     }
-    files = ("Content Security Policy", "page.js", "task.js", "common.js", "uPlot")
+    files = ("Content Security Policy", "azure-backup/assets", "page.js", "task.js", "common.js", "uPlot")
     assert [text for text in browser.said if any(name in text for name in files)] == []

@@ -37,7 +37,7 @@ from fastapi.routing import APIRoute  # noqa: E402
 from sqlalchemy import delete, insert  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
-from airflow_provider_azbackup import plugin  # noqa: E402
+from airflow_provider_azbackup import __version__, plugin  # noqa: E402
 from airflow_provider_azbackup.core.model.jobs import Outcome  # noqa: E402
 from airflow_provider_azbackup.core.settings import CLOUDS  # noqa: E402
 from airflow_provider_azbackup.hooks import AzureBackupHook  # noqa: E402
@@ -734,7 +734,7 @@ def test_what_is_about_azure_is_kept_by_no_cache(page: Page) -> None:
 
 
 def test_the_page_makes_no_markup_of_text_and_needs_nobody_else(page: Page) -> None:
-    scripts = "".join((STATIC / name).read_text() for name in ("common.js", "page.js", "task.js"))
+    scripts = "".join(path.read_text() for path in STATIC.glob("*.js"))
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|Function\(", scripts)
     for name in ("index.html", "task.html"):
         markup = (STATIC / name).read_text()
@@ -742,13 +742,19 @@ def test_the_page_makes_no_markup_of_text_and_needs_nobody_else(page: Page) -> N
         assert not re.search(r"<script(?![^>]*\ssrc=\"assets/)", markup), name
         for file in re.findall(r"assets/([\w.]+)", markup):
             assert page.get(f"/assets/{file}").status_code == 200, file
+    for path in STATIC.glob("*.js"):
+        served = page.get(f"/assets/{path.name}").text
+        imported = re.findall(r"from \"\./(\w+\.js)\?v=(.+)\"", served)
+        # With the version, no browser runs the scripts of two releases together.
+        assert len(imported) == len(re.findall(r"^import ", served, re.MULTILINE))
+        assert all(version == __version__ and (STATIC / name).exists() for name, version in imported)
 
 
 def test_a_table_of_the_page_knows_no_word_that_every_object_of_javascript_has() -> None:
-    scripts = "".join((STATIC / name).read_text() for name in ("common.js", "page.js", "task.js"))
+    scripts = "".join(path.read_text() for path in STATIC.glob("*.js"))
     tables = dict(re.findall(r"const (\w+) = \{\s*(__proto__: null)?", scripts))
     looked_up = {name for name in re.findall(r"\b(\w+)\[[a-zA-Z]", scripts) if name in tables}
-    assert {"SHAPES", "URGENCY", "WORDS", "IN_WORDS", "words", "found"} <= looked_up
+    assert {"SHAPES", "URGENCY", "OUTCOME_OF", "TEXTS", "REASONS", "MOVES", "found"} <= looked_up
     assert [name for name in looked_up if not tables[name]] == []
 
 

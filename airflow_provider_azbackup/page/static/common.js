@@ -1,10 +1,10 @@
-// What the page and the tab share: Airflow's theme, links that leave the frame, words and marks.
-// Text from Azure becomes text nodes and nothing else: nothing here reads markup. A table that is looked up by such
-// a text has no prototype, so that "constructor" is as unknown in it as any other word.
+// What the page and the tab share: Airflow's theme, links that leave the frame, texts and marks.
+// Text from Azure only ever becomes text nodes, never markup. A table that is indexed by such a text has no
+// prototype, so that "constructor" is not found in it.
 
 export const OUTCOMES = ["running", "succeeded", "warned", "failed", "cancelled"];
 
-// Each outcome has a shape of its own, in a square of 2 by 2 around the origin: lines to draw, filled or not.
+// The shape of each outcome, in a square of 2 by 2 around the origin: the lines to draw, and whether to fill them.
 const SHAPES = {
   __proto__: null,
   running: { fill: true, lines: [[[-0.8, -1], [1, 0], [-0.8, 1]]] },
@@ -104,17 +104,25 @@ export function size(bytes) {
 export class Refused extends Error {}
 
 export async function ask(path) {
-  // The cookie of Airflow's login goes along: this is Airflow's own host.
+  // The request carries the cookie of Airflow's login, because it goes to the same host.
   const answer = await fetch(path, { headers: { Accept: "application/json" } });
   if (answer.ok) return answer.json();
-  if (answer.status === 401) throw new Refused("You are not logged in to Airflow any more; reload the page.");
-  if (answer.status === 403) throw new Refused("Your Airflow user may not see this.");
+  if (answer.status === 401) throw new Refused("You are no longer logged in to Airflow. Reload the page.");
+  if (answer.status === 403) throw new Refused("Your Airflow user does not have permission to see this.");
   throw new Error(`Airflow answered ${answer.status}.`);
+}
+
+// Calls a function after some seconds, or once the user sees the document again.
+export function whenVisible(work, seconds) {
+  return setTimeout(() => {
+    if (document.hidden) document.addEventListener("visibilitychange", work, { once: true });
+    else work();
+  }, seconds * 1000);
 }
 
 export function complain(text) {
   const fault = document.getElementById("fault");
-  // An alert that is told again with the same words would be read out again.
+  // A screen reader would read the same text again.
   if (fault.textContent !== text) fault.textContent = text;
   fault.hidden = !text;
 }
@@ -130,30 +138,30 @@ function airflow() {
   try {
     return window.parent !== window && window.parent.document ? window.parent : null;
   } catch {
-    return null; // a frame of somebody else's
+    return null; // the frame of another site
   }
 }
 
-// Airflow's frame lets scripts run but no window open, not even by a click on a link. Airflow's own document
-// may: it is of the same origin, so the click is passed on to a link there.
+// Airflow's frame allows scripts but no new windows, not even after a click on a link. Airflow's own document has
+// the same origin and may open windows, so the click is passed on to a link there.
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[href]");
   const outer = airflow();
   if (!link || !outer || link.getAttribute("href").startsWith("#")) return;
-  // Here a policy keeps a link from being a script; Airflow's own document has none.
+  // The policy of this document forbids links that are scripts, but Airflow's document has no such policy.
   if (link.protocol !== "https:" && link.origin !== location.origin) return;
   event.preventDefault();
-  const twin = outer.document.createElement("a");
-  twin.href = link.href;
-  if (link.target === "_blank" || event.ctrlKey || event.metaKey) twin.target = "_blank";
-  twin.rel = "noopener noreferrer";
-  outer.document.body.append(twin);
-  twin.click();
-  twin.remove();
+  const copy = outer.document.createElement("a");
+  copy.href = link.href;
+  if (link.target === "_blank" || event.ctrlKey || event.metaKey) copy.target = "_blank";
+  copy.rel = "noopener noreferrer";
+  outer.document.body.append(copy);
+  copy.click();
+  copy.remove();
 });
 
-// Airflow writes its theme on its root element, and its colours as variables.
-const TAKEN = { "--bg": "--chakra-colors-bg", "--fg": "--chakra-colors-fg", "--quiet": "--chakra-colors-fg-muted",
+// Airflow marks its theme on its root element and keeps its colours in variables.
+const COLOURS = { "--bg": "--chakra-colors-bg", "--fg": "--chakra-colors-fg", "--quiet": "--chakra-colors-fg-muted",
   "--line": "--chakra-colors-border-emphasized", "--raised": "--chakra-colors-bg-muted" };
 
 export function followTheme(changed) {
@@ -163,7 +171,7 @@ export function followTheme(changed) {
     const own = document.documentElement;
     own.dataset.theme = (outer ? outer.classList.contains("dark") : dark.matches) ? "dark" : "light";
     const theirs = outer && getComputedStyle(outer);
-    for (const [ours, name] of Object.entries(TAKEN)) {
+    for (const [ours, name] of Object.entries(COLOURS)) {
       const value = theirs?.getPropertyValue(name).trim();
       if (value) own.style.setProperty(ours, value);
     }

@@ -1,8 +1,10 @@
 // The tab of a task instance: its job, with phases, errors and recommendations.
-import { ask, complain, duration, element, errorList, followTheme, moment, outcomeOf, Refused, show, size } from "./common.js";
+import {
+  ask, complain, duration, element, errorList, followTheme, moment, outcomeOf, Refused, show, size, whenVisible,
+} from "./common.js?v=@version@";
 
-// Airflow 3.1 puts the ids in as they are, so a plus sign is one; later releases encode them.
-function asked() {
+// Airflow 3.1 does not encode the ids in the URL, so a plus sign is a plus sign. Later releases encode them.
+function taskInstance() {
   const found = { __proto__: null };
   for (const part of location.search.slice(1).split("&")) {
     const at = part.indexOf("=");
@@ -14,15 +16,15 @@ function asked() {
       found[part.slice(0, at)] = value;
     }
   }
-  // A task that is not mapped has no index, and Airflow leaves the placeholder.
+  // For a task that is not mapped, Airflow leaves the placeholder.
   found.map_index = /^\d+$/.test(found.map_index) ? found.map_index : "-1";
   return found;
 }
 
 const seconds = (job, name) => {
   if (typeof job[name] === "number") return job[name];
-  const told = Date.parse(job[`${name}_time`] ?? "");
-  return Number.isNaN(told) ? null : told / 1000;
+  const time = Date.parse(job[`${name}_time`] ?? "");
+  return Number.isNaN(time) ? null : time / 1000;
 };
 
 function fill(id, facts) {
@@ -33,16 +35,16 @@ function fill(id, facts) {
   return pairs.length > 0;
 }
 
-const WORDS = { __proto__: null, completed: "succeeded", inprogress: "running", failed: "failed", cancelled: "cancelled" };
+const OUTCOME_OF = { __proto__: null, completed: "succeeded", inprogress: "running", failed: "failed", cancelled: "cancelled" };
 
 function phase(task) {
-  const outcome = WORDS[String(task.status).toLowerCase()];
+  const outcome = OUTCOME_OF[String(task.status).toLowerCase()];
   const state = outcome ? outcomeOf(outcome, task.status) : element("span", { className: "quiet" }, task.status);
   return element("li", {}, element("strong", {}, task.name), " ", state, element("div", { className: "quiet" }, task.progress ?? ""));
 }
 
-// Facts that are told in words of their own; those of the job itself are not told twice.
-const IN_WORDS = {
+// How some facts are written. Those that the job itself shows are left out.
+const TEXTS = {
   __proto__: null,
   job_id: () => "",
   status: () => "",
@@ -61,21 +63,25 @@ function inTime(value) {
   return Number.isNaN(at) ? value : moment(at / 1000);
 }
 
-const named = (facts) =>
-  Object.entries(facts ?? {}).map(([name, value]) => [
-    name.replace(/^bytes_|_seconds$/, "").replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase()),
-    (IN_WORDS[name] ?? String)(value),
-  ]);
+// "arm_id" becomes "ARM ID", and "elapsed_seconds" becomes "Elapsed".
+const label = (name) =>
+  name
+    .replace(/^bytes_|_seconds$/, "")
+    .replaceAll("_", " ")
+    .replace(/\b(arm|id)\b/g, (word) => word.toUpperCase())
+    .replace(/^./, (first) => first.toUpperCase());
 
-function tell(answer) {
+const named = (facts) => Object.entries(facts ?? {}).map(([name, value]) => [label(name), (TEXTS[name] ?? String)(value)]);
+
+function showTask(answer) {
   const { job, progress, recovery_point: point, proof, portal } = answer;
-  show("told", false);
+  show("status", false);
   show("task", true);
   const outcome = job.outcome || "running";
   document.getElementById("title").textContent =
     [job.operation || "Job", job.item && `of ${job.item}`].filter(Boolean).join(" ");
   document.getElementById("state").replaceChildren(
-    job.status ? outcomeOf(outcome, job.status) : element("span", { className: "quiet" }, "Azure has not been asked yet how it stands."),
+    job.status ? outcomeOf(outcome, job.status) : element("span", { className: "quiet" }, "Its status has not been read from Azure yet."),
   );
   const link = document.getElementById("portal");
   link.hidden = !portal;
@@ -95,40 +101,39 @@ function tell(answer) {
   show("phases-part", (job.tasks ?? []).length > 0);
   const [start, end] = [seconds(job, "start"), seconds(job, "end")];
   fill("facts", [
-    ["Job id", job.job_id],
+    ["Job ID", job.job_id],
     ["Vault", job.vault],
     ["Workload", job.backup_management_type],
     ["Started", start && moment(start)],
     ["Ended", end && moment(end)],
     ["Duration", duration(job.duration_seconds ?? job.duration)],
     ["Size", size(job.size_bytes)],
-    ["Azure adds", job.message],
-    ["Activity id", job.activity_id],
+    ["Message", job.message],
+    ["Activity ID", job.activity_id],
   ]);
   show("progress-part", outcome === "running" && fill("progress", named(progress)));
   show("proof-part", fill("proof", named(proof)));
   show("point-part", fill("point", named(point)));
 }
 
-async function look() {
-  const { dag_id = "", ...task } = asked();
+async function readTask() {
+  const { dag_id = "", ...task } = taskInstance();
   let again = 15;
   try {
     const answer = await ask(`api/dags/${encodeURIComponent(dag_id)}/task?${new URLSearchParams(task)}`);
     complain("");
     if (answer.job) {
-      tell(answer);
+      showTask(answer);
       again = (answer.job.outcome || "running") === "running" ? 15 : 0;
     } else {
-      document.getElementById("told").textContent =
-        "This task instance waits for no Azure Backup job, or has not begun to.";
+      document.getElementById("status").textContent = "This task instance has not started or found an Azure Backup job.";
     }
   } catch (error) {
     complain(error.message);
     again = error instanceof Refused ? 0 : 30;
   }
-  if (again) setTimeout(() => (document.hidden ? document.addEventListener("visibilitychange", look, { once: true }) : look()), again * 1000);
+  if (again) whenVisible(readTask, again);
 }
 
 followTheme();
-look();
+readTask();
