@@ -255,24 +255,27 @@ def read(changes: Mapping[str, Any]) -> Mapping[str, Any]:
     vaults = [each["name"] for each in seed["vaults"]]
     if not vaults:
         raise ValueError("seed: vaults must name at least one vault")
-    for what, homes, kinds in (
-        ("items", vaults, WORKLOADS),
-        ("backup_instances", [each["name"] for each in seed["backup_vaults"]], DATA_SOURCES),
-    ):
-        for number, each in enumerate(seed[what]):
-            where = f"seed: {what}[{number}]"
-            one_of(f"{where}: kind", each["kind"], kinds)
-            if what == "backup_instances":
-                one_of(f"{where}: policy", each.get("policy"), seed["backup_policies"])
-                one_of(f"{where}: vault", each.get("vault"), homes)
-            one_of(f"{where}: vault", each.get("vault", vaults[0]), homes)
+    for number, each in enumerate(seed["items"]):
+        where = f"seed: items[{number}]"
+        one_of(f"{where}: kind", each["kind"], WORKLOADS)
+        one_of(f"{where}: vault", each.get("vault", vaults[0]), vaults)
+    backup_vaults = [each["name"] for each in seed["backup_vaults"]]
+    for number, each in enumerate(seed["backup_instances"]):
+        where = f"seed: backup_instances[{number}]"
+        one_of(f"{where}: kind", each["kind"], DATA_SOURCES)
+        one_of(f"{where}: policy", each.get("policy"), seed["backup_policies"])
+        one_of(f"{where}: vault", each.get("vault"), backup_vaults)
     for name, policy in seed["backup_policies"].items():
         one_of(f"seed: backup_policies.{name}: kind", policy["kind"], DATA_SOURCES)
         if not all(policy["rules"].values()):
             raise ValueError(f"seed: backup_policies.{name}: each rule needs a tag, such as Default")
     one_of("seed: managed_identity", seed["managed_identity"], seed["principals"])
+    _check_names(seed)
+    return seed
+
+
+def _check_names(seed: Mapping[str, Any]) -> None:
     named = (each for key in ("vaults", "items", "backup_vaults", "backup_instances") for each in seed[key])
     for text in (text for each in named for text in each.values() if isinstance(text, str)):
         if not re.fullmatch(r"[^/?#%\x00-\x1f\x7f]*", text):
             raise ValueError(f"seed: {text!r} cannot be part of an ARM id")
-    return seed

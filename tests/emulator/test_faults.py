@@ -190,6 +190,12 @@ def test_a_redirect_and_a_next_link_can_point_elsewhere(azure: Emulator, client:
     assert client.get(JOBS).json()["nextLink"].startswith("https://elsewhere.example/subscriptions/")
 
 
+@pytest.mark.parametrize("name", ["times", "after", "latency"])
+def test_a_fault_takes_no_negative_numbers(azure: Emulator, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be 0 or more, not -1"):
+        azure.fault(status=503, **{name: -1})
+
+
 def test_a_fault_in_which_nothing_happens_is_a_mistake(azure: Emulator) -> None:
     with pytest.raises(ValueError, match="needs something to happen"):
         azure.fault(path="/backupJobs")

@@ -24,6 +24,7 @@ LOOK = """
 import contextlib, io, json, pkgutil, sys, warnings
 from importlib import import_module
 from importlib.metadata import distribution
+from importlib.util import find_spec
 from pathlib import Path
 
 import airflow
@@ -70,6 +71,7 @@ jsonschema.validate(entry.load()(), json.loads((schemas / "provider_info.schema.
 print(json.dumps({
     "form": form(),  # first: it cannot be had behind a command that has looked at the hooks without stand-ins
     "where": package.__file__,
+    "emulator": find_spec("azure_backup_emulator") is not None,
     "info": entry.load()(),
     "warned": [f"{each.filename}: {each.message}" for each in warned],
     "missing": missing,
@@ -131,6 +133,7 @@ def seen(request: pytest.FixtureRequest, looks: Mapping[str, Future[dict[str, An
 def test_the_wheel_is_what_is_imported_and_all_of_it_can_be(seen: dict[str, Any]) -> None:
     assert "site-packages" in seen["where"]
     assert "airflow_provider_azbackup.operators" in seen["modules"]
+    assert not seen["emulator"]
     # What an older Airflow cannot serve: one that users import, what only Airflow 3.3 calls for, the page.
     says = {"retries": "needs Airflow 3.3 or later", "stream": "airflow.triggers.shared_stream"}
     if seen["release"] < "3.1":

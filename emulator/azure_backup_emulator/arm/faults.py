@@ -136,6 +136,9 @@ class Fault:
                 self.next_link,
             ),
         )
+        for name, value in (("times", self.times), ("after", self.after), ("latency", self.latency)):
+            if value is not None and value < 0:
+                raise ValueError(f"fault: {name} must be 0 or more, not {value}")
         if self.status is not None and not 200 <= self.status <= 599:
             raise ValueError(f"fault: status must be from 200 to 599, not {self.status}")
         if self.redirect and not re.match("https?://[!-~]+$", self.redirect):

@@ -1,4 +1,4 @@
-"""What a restore request must hold before the service takes it.
+"""The checks of a restore request of a Recovery Services vault, before the service accepts it.
 
 Source: https://learn.microsoft.com/rest/api/backup/restores/trigger
 """
@@ -33,13 +33,13 @@ _TYPES: Mapping[str, Sequence[str]] = {
     "SAPAseDatabase": _database("SAPAse"),
 }
 _DATABASES = ("SQLDataBase", "SAPHanaDatabase", "SAPHanaDBInstance", "SAPAseDatabase")
-_PLACES = {
+_LOCATIONS = {
     "VM": ("RestoreDisks", "OriginalLocation", "AlternateLocation"),
     "AzureFileShare": ("OriginalLocation", "AlternateLocation"),
     **dict.fromkeys(_DATABASES, ("OriginalLocation", "AlternateLocation")),
 }
 # What must be there for an alternate location; a dot leads into an object.
-_ASIDE = {
+_ALTERNATE = {
     "VM": ("targetVirtualMachineId", "targetResourceGroupId", "virtualNetworkId", "subnetId"),
     "AzureFileShare": ("targetDetails.name", "targetDetails.targetResourceId"),
     **dict.fromkeys(
@@ -53,23 +53,28 @@ _WORDS = {
 
 
 def mistake(asked: Json, item: Item, point: str, log: tuple[float, float] | None) -> str:
-    """Say what is wrong with a request; an empty string when nothing is.
+    """Return what is wrong with a request; an empty string if nothing is.
 
     :param asked: the request's properties.
     :param point: name of the recovery point in its address.
-    :param log: from when to when the logs of the item reach, if they do.
+    :param log: the first and the last moment that the item's logs cover; None without logs.
     """
     kind = str(asked.get("objectType"))
     if kind not in _TYPES[item.kind]:
         return f"objectType must be a restore request of this item: {', '.join(_TYPES[item.kind])}."
-    place = asked.get("recoveryType")
-    if place not in _PLACES[item.kind]:
-        return f"recoveryType {place!r} is none of {', '.join(_PLACES[item.kind])}."
+    location = asked.get("recoveryType")
+    if location not in _LOCATIONS[item.kind]:
+        return f"recoveryType {location!r} is none of {', '.join(_LOCATIONS[item.kind])}."
     if asked.get("recoveryPointId", point) != point:
         return f"recoveryPointId {asked['recoveryPointId']!r} is not the recovery point {point!r}."
-    needed = _ASIDE[item.kind] if place == "AlternateLocation" else ()
-    if item.kind == "VM" and not asked.get("identityBasedRestoreDetails"):
-        needed = (*needed, "storageAccountId")
+    return (
+        _wrong_files(asked, item)
+        or _missing(asked, item, str(location))
+        or _wrong_moment(asked, kind, point, log)
+    )
+
+
+def _wrong_files(asked: Json, item: Item) -> str:
     if item.kind == "AzureFileShare":
         for name, words in _WORDS.items():
             if asked.get(name) not in words:
@@ -78,9 +83,15 @@ def mistake(asked: Json, item: Item, point: str, log: tuple[float, float] | None
         specs = asked.get("restoreFileSpecs")
         if not isinstance(specs, list) or not specs or not all(map(_is_file, specs)):
             return "restoreFileSpecs must name paths and say of each whether it is a File or a Directory."
-    if missing := [name for name in needed if not _found(asked, name)]:
-        return f"{', '.join(missing)} must be given for recoveryType {place}."
-    return _wrong_moment(asked, kind, point, log)
+    return ""
+
+
+def _missing(asked: Json, item: Item, location: str) -> str:
+    needed = _ALTERNATE[item.kind] if location == "AlternateLocation" else ()
+    if item.kind == "VM" and not asked.get("identityBasedRestoreDetails"):
+        needed = (*needed, "storageAccountId")
+    missing = [name for name in needed if not _found(asked, name)]
+    return f"{', '.join(missing)} must be given for recoveryType {location}." if missing else ""
 
 
 def _wrong_moment(asked: Json, kind: str, point: str, log: tuple[float, float] | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from azure_backup_emulator.bodies.jobs import activity
 from azure_backup_emulator.bodies.times import NEVER, clock_duration, duration, moment
-from azure_backup_emulator.model.instances import CONFIGURED, DATA_SOURCES, BackupVault, Instance
+from azure_backup_emulator.model.instances import CONFIGURED, DATA_SOURCES, BackupVault, DataSource, Instance
 from azure_backup_emulator.model.jobs import Job, Json, Operation
 
 _TYPE = "Microsoft.DataProtection/backupVaults"
@@ -223,8 +223,6 @@ def job(of: Job, now: float, source: Instance, *, vault_path: str, full: bool) -
     until, asked = min(now, of.finish()[0]), bool(of.request)
     lasted = until - of.starts if ending else 0.0
     iso = full and "clock-duration" not in of.quirks
-    restores = of.operation == "Restore"
-    error_body = nested_error if "nested-errors" in of.quirks else error
     properties: Json = {
         "activityID": activity(of),
         "subscriptionId": source.vault.subscription,
@@ -238,8 +236,7 @@ def job(of: Job, now: float, source: Instance, *, vault_path: str, full: bool) -
         "dataSourceSetName": source.set_id.rpartition("/")[2] or None,
         "dataSourceName": source.source_name,
         "sourceDataStoreName": None,
-        "sourceDataStoreType": of.request.get("sourceDataStoreType", kind.store) if restores else None,
-        "destinationDataStoreName": kind.destination if ending and not restores else None,
+        **_job_stores(of, kind, ending),
         "progressEnabled": kind.progress,
         "etag": f"W/\"datetime'{moment(until).replace(':', '%3A')}'\"",
         "sourceSubscriptionID": source.vault.subscription,
@@ -253,11 +250,11 @@ def job(of: Job, now: float, source: Instance, *, vault_path: str, full: bool) -
         "restoreType": None,
         "isUserTriggered": asked,
         "rehydrationPriority": None,
-        "supportedActions": ["Cancellable" if kind.cancellable and not restores else ""] if asked else [],
+        "supportedActions": _job_actions(of, kind) if asked else [],
         "duration": duration(lasted) if iso else clock_duration(lasted).removesuffix(".0000000"),
         "progressUrl": None,
         "isCrossRegionRestore": None,
-        "errorDetails": [error_body(of.error)] if ending in ("Failed", "Cancelled") else None,
+        "errorDetails": _job_errors(of) if ending in ("Failed", "Cancelled") else None,
         "extendedInfo": _extended(of, now, ending) if full else None,
     }
     return {
@@ -266,6 +263,22 @@ def job(of: Job, now: float, source: Instance, *, vault_path: str, full: bool) -
         "name": of.id,
         "type": f"{_TYPE}/backupJobs",
     }
+
+
+def _job_stores(of: Job, kind: DataSource, ending: str | None) -> Json:
+    if of.operation == "Restore":
+        source, destination = of.request.get("sourceDataStoreType", kind.store), None
+    else:
+        source, destination = None, kind.destination if ending else None
+    return {"sourceDataStoreType": source, "destinationDataStoreName": destination}
+
+
+def _job_actions(of: Job, kind: DataSource) -> list[str]:
+    return ["Cancellable" if kind.cancellable and of.operation != "Restore" else ""]
+
+
+def _job_errors(of: Job) -> list[Json]:
+    return [nested_error(of.error) if "nested-errors" in of.quirks else error(of.error)]
 
 
 _INTERNAL = {
