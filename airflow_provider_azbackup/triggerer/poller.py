@@ -252,7 +252,7 @@ class Poller:
         :param until: Unix time of the last look, which may take a minute.
         :return: None when it is not to be found this way.
         """
-        subject = JobMatcher.of_machine(item)
+        subject = JobMatcher.of_vm(item)
         job = await self._seek(
             subject,
             first_pause=first_pause,

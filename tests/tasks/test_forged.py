@@ -76,11 +76,11 @@ EVENTS: dict[str, tuple[Callable[[Event], Any], str]] = {
     "an ARM id that is a number": (lambda e: e["job"].update(arm_id=1), "holds no job"),
     "a body with the name of another job": (
         lambda e: e["job"]["body"].update(name=NOBODYS),
-        f"its own JSON is of another job.*{NOBODYS}",
+        f"its JSON describes another job.*{NOBODYS}",
     ),
     "a body with the id of another vault": (
         lambda e: e["job"]["body"].update(id=e["job"]["body"]["id"].replace("demo-vault", "demo-vault-2")),
-        "its own JSON is of another vault",
+        "its JSON describes a job of another vault",
     ),
     "no body": (lambda e: e["job"].update(body=None), "holds no job"),
     "a body that is text": (lambda e: e["job"].update(body="Completed"), "holds no job"),
@@ -104,12 +104,12 @@ EVENTS: dict[str, tuple[Callable[[Event], Any], str]] = {
 }
 # Likewise; but the job sensor, which accepts any job of the vault, has nothing against these.
 EVENTS_OF_OTHERS: dict[str, tuple[Callable[[Event], Any], str]] = {
-    "the names of another VM": (lambda e: renamed(e, "vm-patched"), "it is of another VM.*vm-patched"),
+    "the names of another VM": (lambda e: renamed(e, "vm-patched"), "it belongs to another VM.*vm-patched"),
     "a VM of the same name in another group": (
         lambda e: properties(e).update(containerName="iaasvmcontainerv2;demo-vms-b;vm-good"),
-        "it is of another VM.*demo-vms-b",
+        "it belongs to another VM.*demo-vms-b",
     ),
-    "no container": (lambda e: properties(e).pop("containerName"), "it is of another VM.*nothing"),
+    "no container": (lambda e: properties(e).pop("containerName"), "it belongs to another VM.*nothing"),
     "a VM of another subscription": (
         lambda e: bag(e, VM_Subscription_ID=ELSEWHERE),
         f"a VM of another subscription.*{ELSEWHERE}",

@@ -1,7 +1,7 @@
 """Whether a job is the one that a gate waits for.
 
-Whatever named the job (Azure's answer to a request, a note of an earlier try, a list, a trigger's event, the
-author), it is compared here with what the task asks for, by what Azure says in the job itself.
+No matter what named the job (Azure's response to a request, a record of an earlier try, a list, a trigger's
+event or the author), what Azure reports about the job itself is compared with what the task asks for.
 
 Source: https://learn.microsoft.com/rest/api/backup/jobs/get
 """
@@ -22,7 +22,7 @@ from airflow_provider_azbackup.core.wire import Flow
 from airflow_provider_azbackup.exceptions import AzureBackupNotFoundError, AzureBackupWrongJobError
 
 Action: TypeAlias = Literal["backup", "log backup", "restore", "anything"]
-# What a task may wait for, and which jobs are that. Only the job sensor accepts any job. The backup of a log
+# What a task may wait for, and which jobs do that. Only the job sensor accepts any job. The backup of a log
 # cannot be restored by itself, so it counts only for a task that has asked for one.
 _ACTIONS: MappingProxyType[Action, Callable[[Job], bool]] = MappingProxyType(
     {
@@ -32,15 +32,15 @@ _ACTIONS: MappingProxyType[Action, Callable[[Job], bool]] = MappingProxyType(
         "anything": lambda job: True,
     }
 )
-# What the details of a VM's job call the subscription of the VM, since 2026.
+# The name of the VM's subscription in the details of its job, since 2026.
 _VM_SUBSCRIPTION = "vm subscription id"
 
 
 def check_ref(found: JobRef, expected: JobRef) -> None:
-    """Refuse a job that is not the one that is waited for, by its vault and its id.
+    """Reject a job whose vault or id is not that of the job that the task waits for.
 
     :param found: the job that was reported.
-    :param expected: the job that is waited for.
+    :param expected: the job that the task waits for.
     :raises AzureBackupWrongJobError: showing both.
     """
     if found.path.casefold() != expected.path.casefold():
@@ -59,16 +59,18 @@ def check_job(
     elsewhere: str = "",
     after: float = 0.0,
 ) -> Flow[None]:
-    """Refuse a job that is not what a gate waits for. Only shares and databases need a request for that.
+    """Reject a job that is not what a gate waits for. This needs a request only for shares and databases.
 
     :param job: the job, read by itself or from a list.
-    :param item: the item that it must be of; None where the task names the job and no item.
+    :param item: the item that it must belong to; None if the task names the job and no item.
     :param action: what the job must do.
-    :param source: the item as the author named it; a VM's ARM id is compared with the job's subscription.
-    :param elsewhere: a storage account that the job may carry instead of the item's own.
+    :param source: the item as the author named it. The subscription in a VM's ARM id is compared with the
+        job.
+    :param elsewhere: a storage account that the job may contain instead of the item's own.
     :param after: Unix time by Azure's clock before which it must not have begun; 0 for any time.
-    :raises AzureBackupWrongJobError: when it is another job; shows both sides.
-    :raises AzureBackupNotFoundError: when the vault does not protect the item.
+    :raises AzureBackupWrongJobError: if it is another job. The error shows what was expected and what was
+        found.
+    :raises AzureBackupNotFoundError: if the vault does not protect the item.
 
     Source: https://learn.microsoft.com/rest/api/backup/jobs/get
     """
@@ -85,46 +87,50 @@ def check_job(
     if item is None:
         return
     if job.ref.vault.path.casefold() != item.vault.path.casefold():
-        raise _wrong(job, "it is of another vault", item.vault.path, job.ref.vault.path)
+        raise _wrong(job, "it belongs to another vault", item.vault.path, job.ref.vault.path)
     if item.workload == "backupinstance":
         if job.owner.casefold() != item.path.casefold():
-            raise _wrong(job, "it is of another backup instance", item.path, job.owner)
+            raise _wrong(job, "it belongs to another backup instance", item.path, job.owner)
         return
     if item.workload == "vm":
         if not matching.is_of_vm(job, item):
-            raise _wrong(job, "it is of another VM", item.container.partition(";")[2], job.owner)
+            raise _wrong(job, "it belongs to another VM", item.container.partition(";")[2], job.owner)
         _check_subscription(job, source)
         return
     found = yield from _listed(item)
     if not matching.shows_names_of(job, found, elsewhere):
         if item.workload == "azurefileshare":
             expected = f"{item.container.rpartition(';')[2]}/{found.friendly_name}"
-            raise _wrong(job, "it is of another file share", expected, f"{job.owner}/{job.item}")
-        raise _wrong(job, "it is of another database", f"{found.friendly_name} [{found.server}]", job.item)
+            raise _wrong(job, "it belongs to another file share", expected, f"{job.owner}/{job.item}")
+        raise _wrong(
+            job, "it belongs to another database", f"{found.friendly_name} [{found.server}]", job.item
+        )
 
 
 def _check_body(job: Job) -> None:
-    """Refuse an answer or an event whose JSON is of another job than the one that it goes by."""
+    """Reject a response or an event whose JSON describes another job."""
     name, arm_id = job.body.get("name"), job.body.get("id")
     if isinstance(name, str) and name.casefold() != job.ref.job_id.casefold():
-        raise _wrong(job, "its own JSON is of another job", job.ref.job_id, name)
+        raise _wrong(job, "its JSON describes another job", job.ref.job_id, name)
     # An internal ring of Azure spells the provider in another way, so the names are compared.
     if isinstance(arm_id, str) and (found := match_vault(arm_id.partition("/backupJobs/")[0])):
         vault = job.ref.vault
         ours = (vault.subscription_id, vault.resource_group_name, vault.name)
         if tuple(map(str.casefold, found.groups())) != tuple(map(str.casefold, ours)):
-            raise _wrong(job, "its own JSON is of another vault", job.ref.vault.path, arm_id)
+            raise _wrong(job, "its JSON describes a job of another vault", job.ref.vault.path, arm_id)
 
 
 def _check_subscription(job: Job, source: str) -> None:
-    """Compare the subscription of a VM, which its names leave out, where both sides know it."""
+    """Compare the subscription of a VM, which its names do not contain, if both sides know it."""
     shown = next((value for name, value in job.details if name.casefold() == _VM_SUBSCRIPTION), "")
     if shown and (found := match_vm(source)) and found.group(1).casefold() != shown.casefold():
-        raise _wrong(job, "it is of a VM of another subscription", source, f"a VM of subscription {shown}")
+        raise _wrong(
+            job, "it belongs to a VM of another subscription", source, f"a VM of subscription {shown}"
+        )
 
 
 def _listed(item: ProtectedItem) -> Flow[FoundItem]:
-    """Return a share or a database with the names that its jobs carry."""
+    """Return a share or a database with the names that its jobs contain."""
     for found in (yield from matching.items_listed_with(item)):
         if found.item.path.casefold() == item.path.casefold():
             return found

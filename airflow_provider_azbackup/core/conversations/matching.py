@@ -1,4 +1,4 @@
-"""Tell whose job a job is: it names no protected item, only what that is called.
+"""Find out which protected item a job belongs to. A job does not contain the item's id, only its names.
 
 Source: https://learn.microsoft.com/rest/api/backup/jobs/get
 """
@@ -20,17 +20,17 @@ from airflow_provider_azbackup.core.rest.responses import FoundItem
 from airflow_provider_azbackup.core.wire import Flow, JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
 
-_WORTH = (Outcome.CANCELLED, Outcome.FAILED, Outcome.RUNNING, Outcome.WARNED, Outcome.SUCCEEDED)
+_RANKING = (Outcome.CANCELLED, Outcome.FAILED, Outcome.RUNNING, Outcome.WARNED, Outcome.SUCCEEDED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobMatcher:
-    """A protected item by what its jobs call it, in lower case.
+    """Recognises the jobs of one protected item by the names that they contain, in lower case.
 
     :param item: the protected item.
-    :param management: its backup management type; empty for a backup instance, whose jobs name it in full.
-    :param owner: its container or storage account; empty for a database, whose jobs do not tell.
-    :param names: what it is called; empty for a machine, which its container names in full.
+    :param management: its backup management type; empty for a backup instance, whose jobs contain its id.
+    :param owner: its container or storage account; empty for a database, whose jobs contain neither.
+    :param names: its names in jobs; empty for a VM, which is identified by its container.
     """
 
     item: ProtectedItem
@@ -39,8 +39,8 @@ class JobMatcher:
     names: tuple[str, ...] = ()
 
     @classmethod
-    def of_machine(cls, item: ProtectedItem) -> JobMatcher:
-        """Return what the jobs of a machine call it."""
+    def of_vm(cls, item: ProtectedItem) -> JobMatcher:
+        """Return the matcher for a VM."""
         return cls(item=item, management="AzureIaasVM", owner=item.container.partition(";")[2].casefold())
 
     def to_dict(self) -> JsonObject:
@@ -54,21 +54,21 @@ class JobMatcher:
 
     @property
     def key(self) -> str:
-        """What :func:`match_key` reads from a job of this item, and perhaps from others."""
-        return self.owner or _bare(self.names[0])
+        """What :func:`match_key` returns for the jobs of this item, and perhaps for jobs of other items."""
+        return self.owner or _bare_name(self.names[0])
 
     def matches(self, job: Job) -> bool:
         """Whether it is a job of this item and of no other."""
         return (
             self.management.casefold() in ("", job.backup_management_type.casefold())
-            and _may_be(job, self.item)
+            and _may_be_of_workload(job, self.item)
             and self.owner in ("", job.owner.casefold())
             and (not self.names or job.item.casefold() in self.names)
         )
 
 
 def match_key(body: JsonObject) -> str:
-    """Read from a job in a list what narrows down, at little cost, which item it is of."""
+    """Read from a job in a list, at little cost, a key that narrows down which item it belongs to."""
     with suppress(KeyError, TypeError, AttributeError):
         properties = body["properties"]
         owner = (
@@ -76,26 +76,26 @@ def match_key(body: JsonObject) -> str:
             or properties.get("storageAccountName")
             or properties.get("backupInstanceId")
         )
-        return str(owner or _bare(properties["entityFriendlyName"])).casefold()
+        return str(owner or _bare_name(properties["entityFriendlyName"])).casefold()
     return ""
 
 
-def _bare(name: str) -> str:
-    """Return the name of a database without its server and, as jobs of SAP ASE have it, its system."""
+def _bare_name(name: str) -> str:
+    """Return the name of a database without its server and, for SAP ASE, without its system."""
     return name.partition(" [")[0].rpartition(";")[2]
 
 
-def _may_be(job: Job, item: ProtectedItem) -> bool:
-    """Whether a job is of an item's kind; for some moments the job of a database does not show its kind."""
+def _may_be_of_workload(job: Job, item: ProtectedItem) -> bool:
+    """Whether a job has the workload of an item, or none yet, as in the first moments of a database's job."""
     return job.workload.casefold() in ("", item.workload)
 
 
 def names_in_jobs(found: FoundItem, *, with_server: bool = False) -> tuple[str, ...]:
-    """Return what the jobs of a share or a database call it, in lower case.
+    """Return the names of a share or a database in its jobs, in lower case.
 
-    SAP ASE puts the system before the name, as the item's own name does: ``ab4;orders [asevm]``.
+    SAP ASE puts the system before the name, like the item's own name: ``ab4;orders [asevm]``.
 
-    :param with_server: the names that no database of another server has.
+    :param with_server: return only the names that no database of another server has.
     """
     names = dict.fromkeys((found.friendly_name.casefold(), found.item.name.partition(";")[2].casefold()))
     server = f" [{found.server.casefold()}]"
@@ -103,9 +103,9 @@ def names_in_jobs(found: FoundItem, *, with_server: bool = False) -> tuple[str, 
 
 
 def items_listed_with(item: ProtectedItem) -> Flow[list[FoundItem]]:
-    """Return the protected items that a vault lists together with an item, which is one of them.
+    """Return the protected items that a vault lists together with an item, including the item itself.
 
-    :param item: of one of the kinds in :data:`~airflow_provider_azbackup.core.model.workloads.WORKLOADS`.
+    :param item: of one of the workloads in :data:`~airflow_provider_azbackup.core.model.workloads.WORKLOADS`.
     """
     first = requests.list_protected_items(item.vault, management_type_of(item.workload))
     pages = yield from all_pages(first)
@@ -113,19 +113,19 @@ def items_listed_with(item: ProtectedItem) -> Flow[list[FoundItem]]:
 
 
 def matcher_of(item: ProtectedItem) -> Flow[JobMatcher]:
-    """Return what the jobs of an item call it; for a machine nothing is read.
+    """Return the matcher for an item. For a VM or a backup instance, no request is sent.
 
-    :raises AzureBackupNotFoundError: when the vault does not protect it.
-    :raises AzureBackupConfigError: when another item has the same names, or the kind has no jobs of its own.
+    :raises AzureBackupNotFoundError: if the vault does not protect the item.
+    :raises AzureBackupConfigError: if another item has the same names, or if the workload is not known.
     """
     if item.workload == "vm":
-        return JobMatcher.of_machine(item)
+        return JobMatcher.of_vm(item)
     if isinstance(item, BackupInstance):
         return JobMatcher(item=item, owner=item.path.casefold())
     if item.workload not in WORKLOADS:
         raise AzureBackupConfigError(
-            f"{item.label!r} is of a kind whose jobs are not known; expected an item whose name starts with "
-            f"one of {', '.join(WORKLOADS)}"
+            f"the jobs of {item.label!r} cannot be recognised, because its workload is not known; "
+            f"expected an item whose name starts with one of {', '.join(WORKLOADS)}"
         )
     found = yield from items_listed_with(item)
     ours = next((each for each in found if each.item.path.casefold() == item.path.casefold()), None)
@@ -136,76 +136,76 @@ def matcher_of(item: ProtectedItem) -> Flow[JobMatcher]:
         owner = item.container.rpartition(";")[2].casefold()
         return JobMatcher(item=item, management=management, owner=owner, names=(name,))
     names = set(names_in_jobs(ours))
-    # A job names its kind, except in its first moments.
+    # A job contains its workload, except in its first moments.
     others = [each for each in found if each.item != ours.item and names.intersection(names_in_jobs(each))]
-    of_kind = [each for each in others if each.item.workload == item.workload]
-    if twins := [each for each in of_kind if each.server.casefold() == ours.server.casefold()]:
+    same_workload = [each for each in others if each.item.workload == item.workload]
+    if twins := [each for each in same_workload if each.server.casefold() == ours.server.casefold()]:
         raise AzureBackupConfigError(
-            f"the jobs of {_placed(item)} cannot be distinguished from those of "
-            f"{', '.join(_placed(each.item) for each in twins)}, which has the same name on a server of the "
-            f"same name; give a job id instead"
+            f"the jobs of {_with_container(item)} cannot be distinguished from those of "
+            f"{', '.join(_with_container(each.item) for each in twins)}, which has the same name on a server "
+            f"of the same name; give a job id instead"
         )
-    # For some moments a job shows the name without the server.
+    # In its first moments a job has the name without the server.
     return JobMatcher(item=item, management=management, names=names_in_jobs(ours, with_server=bool(others)))
 
 
-def _placed(item: ProtectedItem) -> str:
+def _with_container(item: ProtectedItem) -> str:
     return f"{item.label} in {item.container}"
 
 
 def proof_rank(job: Job) -> tuple[int, float]:
-    """Return what puts backups in order: how far one has come to proving something, then how new it is."""
-    return _WORTH.index(job.outcome), job.began
+    """Return a sort key for backups: how good a proof the backup is or may become, then how new it is."""
+    return _RANKING.index(job.outcome), job.began
 
 
 def best_backup(jobs: Sequence[Job]) -> Job | None:
-    """Return the backup that proves most, or may yet: the newest of those that have come furthest."""
+    """Return the backup with the highest :func:`proof_rank`; None if there is none."""
     return max(jobs, key=proof_rank, default=None)
 
 
 def first_backup(jobs: Sequence[Job]) -> Job | None:
-    """Return the backup that began first."""
+    """Return the backup that began first; None if there is none."""
     return min(jobs, key=lambda job: job.began, default=None)
 
 
 def is_of_vm(job: Job, item: ProtectedItem) -> bool:
-    """Whether it is the job of a machine: the one kind that a job names in full."""
+    """Whether a job belongs to a VM, which is the only workload that a job identifies completely."""
     return job.owner.casefold() == item.container.partition(";")[2].casefold()
 
 
 def shows_names_of(job: Job, found: FoundItem, elsewhere: str = "") -> bool:
-    """Whether the job of a share or a database carries the names of this item.
+    """Whether the job of a share or a database contains the names of this item.
 
-    :param elsewhere: a storage account that the job may carry instead of the share's own.
+    :param elsewhere: a storage account that the job may contain instead of the share's own.
     """
     if found.item.workload == "azurefileshare":
         account = found.item.container.rpartition(";")[2]
         accounts = {account.casefold(), elsewhere.casefold() or account.casefold()}
         return job.item.casefold() == found.friendly_name.casefold() and job.owner.casefold() in accounts
-    return _may_be(job, found.item) and job.item.casefold() in names_in_jobs(found)
+    return _may_be_of_workload(job, found.item) and job.item.casefold() in names_in_jobs(found)
 
 
-def backups_of(subject: JobMatcher, after: float, now: float) -> Flow[list[Job]]:
-    """Return the backups of an item that began since a moment, in the last 30 days at most.
+def backups_of(matcher: JobMatcher, after: float, now: float) -> Flow[list[Job]]:
+    """Return the backups of an item that began at ``after`` or later, but in the last 30 days.
 
     :param after: Unix time.
     :param now: Unix time.
     """
     window = requests.JobFilter(
-        backup_management_type=subject.management or None,
+        backup_management_type=matcher.management or None,
         started_after=requests.utc_datetime(max(after, now - requests.LONGEST_WINDOW) - requests.SLACK),
         started_before=requests.utc_datetime(now + requests.SLACK),
     )
-    vault = subject.item.vault
+    vault = matcher.item.vault
     jobs = yield from list_jobs(requests.list_jobs(vault, **window), vault, **window)
-    return [job for job in jobs if job.is_backup and subject.matches(job) and job.began >= after]
+    return [job for job in jobs if job.is_backup and matcher.matches(job) and job.began >= after]
 
 
 def item_of_job(vault: Vault, job: Job) -> Flow[ProtectedItem]:
     """Return the protected item of a job.
 
-    :raises AzureBackupNotFoundError: when the vault protects nothing of the job's names.
-    :raises AzureBackupConfigError: when it protects several that the job's names could mean.
+    :raises AzureBackupNotFoundError: if the vault protects nothing with the names in the job.
+    :raises AzureBackupConfigError: if it protects several items with these names.
     """
     if vault.is_backup_vault:
         return ProtectedItem.parse(job.owner)
@@ -214,7 +214,7 @@ def item_of_job(vault: Vault, job: Job) -> Flow[ProtectedItem]:
         return ProtectedItem(vault=vault, container=f"IaasVMContainer;{name}", name=f"VM;{name}")
     if job.backup_management_type.casefold() not in map(str.casefold, MANAGEMENT_TYPES):
         raise AzureBackupConfigError(
-            f"{job} is of management type {job.backup_management_type or 'unknown'}, whose items cannot be "
+            f"{job} has management type {job.backup_management_type or 'unknown'}, whose items cannot be "
             f"found by their jobs; expected one of {', '.join(MANAGEMENT_TYPES)}"
         )
     wanted = requests.ItemFilter(backup_management_type=job.backup_management_type, include_deleted=True)

@@ -1,9 +1,9 @@
-"""The recovery point that a backup has made.
+"""Find the recovery point that a backup has made.
 
 A job of a Backup vault names its recovery point. Any other job does not, so its recovery point is found by
-its time. Points and jobs carry different clocks: that of Azure, of the storage account, of the VM that runs
-SAP HANA. So the job's window is widened on both sides, and what lies in it is compared with the item's other
-jobs.
+time. The times of recovery points and jobs come from different clocks: those of Azure, of the storage
+account, or of the VM that runs SAP HANA. So the job's window is widened on both sides, and the recovery
+points in it are compared with the item's other jobs.
 
 Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
 """
@@ -32,9 +32,9 @@ from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.wire import Flow
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
 
-# Seconds in which a list of recovery points may still lack one that exists.
+# Seconds for which a new recovery point may be missing from the list.
 LISTING_LIMIT = 300.0
-# The pauses before the looks at that list, together a little longer than that.
+# Seconds before each read of that list; together they are a little longer.
 _PAUSES = (0.0, 5.0, 10.0, 20.0, *[30.0] * 9)
 # Seconds by which a recovery point may be earlier than the start of its job or later than its end. Recorded:
 # up to 202 s before (SAP HANA) and 12.5 s after (file shares).
@@ -42,27 +42,29 @@ BEFORE = 300.0
 AFTER = 60.0
 # A recovery point may give its time in whole seconds.
 _SECOND = 1.0
-# Kinds whose recovery points were always inside their jobs: 316 of 316 VMs, 29 of 29 SQL databases, 39 of 39
-# backup instances. Of any other kind one inside may be another job's all the same.
+# Workloads whose recovery points were always inside their jobs: 316 of 316 VMs, 29 of 29 SQL databases, 39 of
+# 39 backup instances. For any other workload, a recovery point inside a job may still belong to another job.
 _SAME_CLOCK = frozenset({"vm", "sqldatabase", "backupinstance"})
-# "6/19/2023 12:00:00 AM": always the American form; until 2026 always midnight.
+# For example "6/19/2023 12:00:00 AM". The form is always American, and until 2026 the time is always
+# midnight.
 _EXPIRY = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}) (\d{1,2}):(\d{2}):(\d{2}) ([AP])M")
-# More of a list than is needed does no harm: which end of a backup the window is about is not documented.
+# Seconds by which the window of a list is widened, because it is not documented whether it applies to the
+# start or the end of a backup.
 _MARGIN = 3600.0
-# Seconds before the job's start from which its item's other jobs are listed: a full backup may take hours.
-_BEFORE_IT = 24 * 3600.0
+# Seconds before the start of the job from which other jobs are listed: a full backup may take hours.
+_OTHER_JOBS_BEFORE = 24 * 3600.0
 
 
 def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flow[RecoveryPoint]:
-    """Return the recovery point of a backup; a list may show it some moments late.
+    """Return the recovery point of a backup, which a list may show some moments late.
 
     :param job: the backup, over or past its snapshot.
-    :param item: what it has backed up; None looks it up by the job's names.
+    :param item: what it has backed up; if None, it is looked up by the names in the job.
     :param now: Unix time.
-    :raises AzureBackupConfigError: for a job that makes no recovery point that can be listed: a restore, the
+    :raises AzureBackupConfigError: for a job without a recovery point that can be listed: a restore, the
         backup of a log, the backup of a MARS agent.
-    :raises AzureBackupNotFoundError: when no list shows it within :data:`LISTING_LIMIT` seconds, or when it
-        cannot be distinguished from those of the item's other jobs; lists them.
+    :raises AzureBackupNotFoundError: if no list shows it within :data:`LISTING_LIMIT` seconds, or if it
+        cannot be distinguished from those of the item's other jobs, which the error lists.
     """
     vault = job.ref.vault
     if not job.is_backup or not job.began:
@@ -73,39 +75,40 @@ def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flo
     if not vault.is_backup_vault and job.backup_management_type.casefold() not in listed:
         raise AzureBackupConfigError(
             f"require_recovery_point works for {', '.join(MANAGEMENT_TYPES)}, whose recovery points Azure "
-            f"lists; {job} is of {job.backup_management_type or 'no known management type'}. "
+            f"lists; {job} has management type {job.backup_management_type or 'unknown'}. "
             f"Drop require_recovery_point"
         )
-    heard, until = ResponseClock(now), now + LISTING_LIMIT
+    clock, until = ResponseClock(now), now + LISTING_LIMIT
     if item is None:
-        item = yield from heard.follow(
+        item = yield from clock.follow(
             retry_until(lambda: matching.item_of_job(vault, job), since=now, until=until)
         )
     if isinstance(item, BackupInstance):
-        named = _named(job)
-        if not named:  # a job from a list lacks it
-            look = retry_until(lambda: get_job(job.ref), since=now, until=until)
-            named = _named((yield from heard.follow(look)))
-        if named:
-            return (yield from heard.follow(_get(job, item, named, now)))
-    return (yield from heard.follow(_search(job, item, now)))
+        point_id = _recovery_point_id(job)
+        if not point_id:  # a job from a list lacks it
+            read = retry_until(lambda: get_job(job.ref), since=now, until=until)
+            point_id = _recovery_point_id((yield from clock.follow(read)))
+        if point_id:
+            return (yield from clock.follow(_get_named(job, item, point_id, now)))
+    return (yield from clock.follow(_search(job, item, now)))
 
 
-def _named(job: Job) -> str:
+def _recovery_point_id(job: Job) -> str:
+    """Return the id of the recovery point that a job names; empty if it names none."""
     return dict(job.details).get("recoveryPointID", "")
 
 
-def _get(job: Job, item: ProtectedItem, point_id: str, now: float) -> Flow[RecoveryPoint]:
+def _get_named(job: Job, item: ProtectedItem, point_id: str, now: float) -> Flow[RecoveryPoint]:
     """Return the recovery point that a job names."""
-    heard, until = ResponseClock(now), now + LISTING_LIMIT
+    clock, until = ResponseClock(now), now + LISTING_LIMIT
     for pause in _PAUSES:
-        look = retry_until(
+        read = retry_until(
             lambda: get_recovery_point(item, point_id), since=now, until=until, first_pause=pause
         )
         try:
-            point = yield from heard.follow(look)
+            point = yield from clock.follow(read)
         except AzureBackupNotFoundError:
-            if heard.at >= until:
+            if clock.at >= until:
                 break
             continue
         if point.time and not _may_have_made(job, point):
@@ -117,34 +120,34 @@ def _get(job: Job, item: ProtectedItem, point_id: str, now: float) -> Flow[Recov
 
 
 def _search(job: Job, item: ProtectedItem, now: float) -> Flow[RecoveryPoint]:
-    """Return the recovery point that lies in a job's window and belongs to no other job."""
-    heard, until = ResponseClock(now), now + LISTING_LIMIT
-    kind = _kind(job.backup_type)
+    """Return the recovery point that is in the window of a job and belongs to no other job."""
+    clock, until = ResponseClock(now), now + LISTING_LIMIT
+    backup_type = _restorable_as(job.backup_type)
     wanted = requests.RecoveryPointFilter(
         after=requests.utc_datetime(job.began - _MARGIN),
-        before=requests.utc_datetime((job.ended or heard.at) + _MARGIN),
+        before=requests.utc_datetime((job.ended or clock.at) + _MARGIN),
     )
-    if kind not in ("", "full"):
+    if backup_type not in ("", "full"):
         wanted["query_type"] = job.backup_type
     points: list[RecoveryPoint] = []
     others: list[Job] | None = None
     for pause in _PAUSES:
-        look = retry_until(
+        read = retry_until(
             lambda: list_recovery_points(item, **wanted), since=now, until=until, first_pause=pause
         )
-        found = yield from heard.follow(look)
-        points = [p for p in found if p.time and kind in ("", _kind(p.backup_type))]
+        found = yield from clock.follow(read)
+        points = [p for p in found if p.time and backup_type in ("", _restorable_as(p.backup_type))]
         inside = [point for point in points if _is_inside(job, point)]
         if len(inside) == 1 and item.workload in _SAME_CLOCK:
             return _complete(inside[0], job)
         if any(_may_have_made(job, point) for point in points):
             if others is None:
-                others = yield from heard.follow(
-                    retry_until(lambda: _other_backups(job, kind), since=now, until=until)
+                others = yield from clock.follow(
+                    retry_until(lambda: _other_backups(job, backup_type), since=now, until=until)
                 )
             if point := _assign(job, others, points):
                 return _complete(point, job)
-        if heard.at >= until:
+        if clock.at >= until:
             break
     shown = ", ".join(map(str, points)) or "none of that time"
     if others:
@@ -159,12 +162,12 @@ def _search(job: Job, item: ProtectedItem, now: float) -> Flow[RecoveryPoint]:
     )
 
 
-def _other_backups(job: Job, kind: str) -> Flow[list[Job]]:
-    """Return the other backups of the same item, and of the same type, whose recovery point may be near."""
+def _other_backups(job: Job, backup_type: str) -> Flow[list[Job]]:
+    """Return the other backups of the same item and type whose recovery points may be near."""
     vault = job.ref.vault
     window = requests.JobFilter(
         backup_management_type=job.backup_management_type or None,
-        started_after=requests.utc_datetime(job.began - _BEFORE_IT),
+        started_after=requests.utc_datetime(job.began - _OTHER_JOBS_BEFORE),
         started_before=requests.utc_datetime((job.ended or job.began) + _MARGIN),
     )
     jobs = yield from list_jobs(requests.list_jobs(vault, **window), vault, **window)
@@ -173,13 +176,13 @@ def _other_backups(job: Job, kind: str) -> Flow[list[Job]]:
         for each in jobs
         if each.ref.job_id.casefold() != job.ref.job_id.casefold()
         and each.is_backup
-        and _may_be_of_one_item(each, job)
-        and (not kind or _kind(each.backup_type) in ("", kind))
+        and _may_be_same_item(each, job)
+        and (not backup_type or _restorable_as(each.backup_type) in ("", backup_type))
     ]
 
 
-def _may_be_of_one_item(one: Job, other: Job) -> bool:
-    """Compare the names in two jobs; in doubt they are of one item, as a new job may leave out the server."""
+def _may_be_same_item(one: Job, other: Job) -> bool:
+    """Whether two jobs may belong to one item, judging by their names. A new job may lack the server."""
     names = [each.item.casefold().partition(" [") for each in (one, other)]
     owners = {each.owner.casefold() for each in (one, other)} - {""}
     servers = {server for _, _, server in names} - {""}
@@ -187,12 +190,12 @@ def _may_be_of_one_item(one: Job, other: Job) -> bool:
 
 
 def _assign(job: Job, others: Sequence[Job], points: Sequence[RecoveryPoint]) -> RecoveryPoint | None:
-    """Return the recovery point that only this job can have made; None when that is not clear."""
+    """Return the recovery point that only this job can have made; None if that is not clear."""
     jobs = [job, *others]
     alone = [p for p in points if [each for each in jobs if _may_have_made(each, p)] == [job]]
     if len(alone) == 1:
         return alone[0]
-    # Jobs and recovery points that overlap: as many of each, all by one clock, are in one order.
+    # If as many jobs as recovery points overlap, both have the same order, because each comes from one clock.
     group, theirs = [job], list[RecoveryPoint]()
     for _ in jobs:
         theirs = [p for p in points if any(_may_have_made(each, p) for each in group)]
@@ -200,8 +203,8 @@ def _assign(job: Job, others: Sequence[Job], points: Sequence[RecoveryPoint]) ->
     certain = all(each.outcome in (Outcome.SUCCEEDED, Outcome.WARNED) for each in group if each is not job)
     if not certain or len(group) != len(theirs):
         return None
-    place = sorted(group, key=attrgetter("began")).index(job)
-    return sorted(theirs, key=attrgetter("unix_time"))[place]
+    position = sorted(group, key=attrgetter("began")).index(job)
+    return sorted(theirs, key=attrgetter("unix_time"))[position]
 
 
 def _may_have_made(job: Job, point: RecoveryPoint) -> bool:
@@ -213,12 +216,12 @@ def _is_inside(job: Job, point: RecoveryPoint) -> bool:
 
 
 def _complete(point: RecoveryPoint, job: Job) -> RecoveryPoint:
-    """Add the expiry that a VM's job names: a list of recovery points may leave it out."""
+    """Add the expiry that a VM's job names, because a list of recovery points may lack it."""
     return replace(point, expiry=point.expiry or read_expiry(job))
 
 
 def read_expiry(job: Job) -> str | None:
-    """Read from a VM's job when its recovery point expires; None when it does not say."""
+    """Return when the recovery point of a VM's job expires, as the job says; None if it does not."""
     found = _EXPIRY.match(dict(job.details).get("Recovery Point Expiry Time in UTC", ""))
     if not found:
         return None
@@ -232,6 +235,6 @@ def read_expiry(job: Job) -> str | None:
     return at.isoformat()
 
 
-def _kind(backup_type: str) -> str:
-    """A copy-only backup leaves a full recovery point."""
+def _restorable_as(backup_type: str) -> str:
+    """Return a backup type in lower case. A copy-only backup makes a full recovery point."""
     return backup_type.casefold().replace("copyonly", "")

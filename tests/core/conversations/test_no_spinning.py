@@ -144,7 +144,7 @@ INTENT = BackupIntent(
 VALUES: dict[str, Any] = {
     **{"vault": VAULT, "item": ITEM, "instance": DISK, "ref": JOB, "job": a_job(), "failed": a_job()},
     **{"request": requests.get_job(JOB), "first": requests.list_jobs(VAULT), "name": "shop-vm", "body": BODY},
-    **{"intent": INTENT, "record": None, "subject": matching.JobMatcher.of_machine(ITEM)},
+    **{"intent": INTENT, "record": None, "matcher": matching.JobMatcher.of_vm(ITEM)},
     **{"save": lambda record: None, "log": lambda text: None, "on_read": lambda job, fault: None},
     **{"make": lambda: get_job(JOB), "flow": None, "now": START, "since": START, "after": START - 600},
     **{"until": START + 600, "deadline": START + 600, "seconds": 5.0, "poll_interval": 60.0},
