@@ -127,11 +127,6 @@ def with_backup_rule(instance: BackupInstance, body: JsonObject) -> Flow[JsonObj
     return requests.backup_rule_body(rules[0].name, tag)
 
 
-def get_operation(ref: OperationRef) -> Flow[Operation]:
-    """Return where an operation stands."""
-    return responses.read_operation(ref, (yield from ask(requests.get_operation(ref))))
-
-
 def wait_for_operation(ref: OperationRef, what: str = "backup") -> Flow[JobRef]:
     """Read the operation of an accepted backup or restore until it names its job.
 

@@ -23,7 +23,7 @@ export function drawHistory() {
   const sizes = draw("sizes", jobs, sizeOf, size, BYTES);
   byId("history-note").textContent =
     sizes < jobs.length
-      ? `Azure's list of jobs has no sizes. A size is known only if a task waited for the job, which is so for ${sizes} of these ${jobs.length}.`
+      ? `Azure's list of jobs has no sizes. A size is shown only for a job that a task waited for (${sizes} of ${jobs.length}).`
       : "";
 }
 

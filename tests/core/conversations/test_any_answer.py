@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_azbackup.core.conversations.items import get_source_id
 from airflow_provider_azbackup.core.conversations.jobs import cancel_job, get_job
-from airflow_provider_azbackup.core.conversations.operations import get_operation, trigger_backup
+from airflow_provider_azbackup.core.conversations.operations import trigger_backup, wait_for_operation
 from airflow_provider_azbackup.core.conversations.recovery_points import (
     get_recovery_point,
     list_recovery_points,
@@ -166,7 +166,7 @@ def test_any_text_is_a_job_or_an_error_and_proves_a_backup_only_by_the_word_comp
 def test_any_answer_to_anything_we_ask_is_a_value_or_one_of_our_errors(response: Response) -> None:
     for flow in (
         trigger_backup(ITEM, requests.backup_body(ITEM)),
-        get_operation(OPERATION),
+        wait_for_operation(OPERATION),
         get_job(JOB),
         cancel_job(JOB),
         probe(VAULT, "s"),
