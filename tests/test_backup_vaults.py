@@ -399,7 +399,11 @@ def test_azure_knows_no_such_request(azure: Emulator) -> None:
             "enable_compression of task 'backup': only Recovery Serv",
         ),
         ("instance", {"recovery_point_expiry": "2099-01-01"}, "recovery_point_expiry of task 'backup': only"),
-        ("machine", {"rule_name": "BackupDaily"}, "rule_name of task 'backup': only Backup vaults know that"),
+        (
+            "machine",
+            {"rule_name": "BackupDaily"},
+            "rule_name of task 'backup': only Backup vaults support that",
+        ),
         ("machine", {"retention_tag": "Weekly"}, "retention_tag of task 'backup': only Backup vaults know"),
     ],
 )

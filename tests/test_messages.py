@@ -292,7 +292,7 @@ MISTAKES: dict[str, tuple[Mistake, str, list[str]]] = {
     ),
     "word for a moment": (
         fresh(newer_than="yesterday"),
-        "newer_than 'yesterday' is not a moment",
+        "newer_than 'yesterday' is not a date and time",
         ["expected a datetime or ISO 8601"],
     ),
     "template for an interval": (

@@ -187,7 +187,7 @@ def test_the_gate_never_opens_on_an_event_it_cannot_read(azure: Emulator, event:
         ({"protected_item": "/subscriptions/s/resourceGroups/g"}, "neither a name nor the ARM id"),
         ({"protected_item": " "}, "neither a name nor the ARM id"),
         ({"protected_item": "vm", "backup_type": "Partial"}, "backup_type is 'Partial'"),
-        ({"protected_item": "vm", "recovery_point_expiry": "next week"}, "is not a moment"),
+        ({"protected_item": "vm", "recovery_point_expiry": "next week"}, "is not a date and time"),
         ({"protected_item": "vm", "poll_interval": 0}, "poll_interval of task 'backup' is 0"),
         ({"protected_item": "vm", "poll_interval": True}, "poll_interval of task 'backup' is True"),
         ({"protected_item": "vm", "timeout": -1}, "timeout of task 'backup' is -1"),

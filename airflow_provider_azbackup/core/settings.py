@@ -184,7 +184,7 @@ class Settings:
     ) -> Vault | None:
         """Return the vault a task means, its own arguments before the connection's; None when none is named.
 
-        :raises AzureBackupConfigError: when a vault is named in part, saying what is missing.
+        :raises AzureBackupConfigError: if a vault is named in part, saying what is missing.
         """
         parts = {
             "subscription_id": subscription_id or self.subscription_id,

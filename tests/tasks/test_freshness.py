@@ -396,7 +396,7 @@ def test_a_gate_stays_shut_when_the_data_is_deleted_while_it_waits(azure: Emulat
         ({"max_age": 0}, "max_age"),
         ({"newer_than": timedelta(seconds=-1)}, "a timedelta that is not negative"),
         ({"max_age": timedelta(seconds=-5)}, "max_age"),
-        ({"newer_than": "yesterday"}, "'yesterday' is not a moment"),
+        ({"newer_than": "yesterday"}, "'yesterday' is not a date and time"),
         ({"protected_item": " "}, "protected_item"),
         ({"min_tier": "InstantRP"}, "require_recovery_point=True"),
     ],

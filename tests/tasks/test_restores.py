@@ -561,7 +561,7 @@ def test_a_retry_keeps_the_deadline_of_the_first_start(azure: Emulator, clock: A
         ({"restore_to": DISKS, "request": {"objectType": "x"}}, "both of restore_to and request"),
         ({"restore_to": {"target": "moon"}}, "names the target 'moon'"),
         ({"restore_to": DISKS, "protected_item": ""}, "protected_item is neither .* Given: ''"),
-        ({"restore_to": DISKS, "as_of": "soon"}, "as_of 'soon' is not a moment"),
+        ({"restore_to": DISKS, "as_of": "soon"}, "as_of 'soon' is not a date and time"),
         ({"restore_to": DISKS, "point_in_time": "2026-01-01"}, "point_in_time is for databases"),
         ({"restore_to": DISKS, "recovery_point": "1", "as_of": "2026-01-01"}, "give one"),
         (
@@ -580,7 +580,7 @@ def test_what_can_be_no_restore_is_refused_when_the_dag_is_read(arguments: dict[
 def test_templates_are_checked_when_they_are_rendered(azure: Emulator) -> None:
     task = restore(as_of="{{ params.when }}")()
     task.as_of = "None"
-    with pytest.raises(AzureBackupConfigError, match="as_of 'None' is not a moment"):
+    with pytest.raises(AzureBackupConfigError, match="as_of 'None' is not a date and time"):
         task.execute(an_instance().context)
     assert posts(azure) == []
 

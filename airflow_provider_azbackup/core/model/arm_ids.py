@@ -18,24 +18,26 @@ BACKUP_VAULT_ID = (
     "/subscriptions/<id>/resourceGroups/<group>/providers/Microsoft.DataProtection/backupVaults/<name>"
 )
 INSTANCE_ID = f"{BACKUP_VAULT_ID}/backupInstances/<instance>"
-# The two kinds of vault: Recovery Services vaults, and the younger Backup vaults, which keep disks, blobs,
-# PostgreSQL and Kubernetes and are another service with other words.
+# The two types of vault: Recovery Services vaults, and the newer Backup vaults, which protect disks, blobs,
+# PostgreSQL and Kubernetes. They are separate services with different terms.
 RECOVERY_SERVICES = "RecoveryServices"
 DATA_PROTECTION = "DataProtection"
 VAULT_TYPES = (RECOVERY_SERVICES, DATA_PROTECTION)
-# Of a path: no control characters, and neither "." nor "..", which clients and servers take out of a path.
+# A part of a path: no control characters, and neither "." nor "..", which clients and servers remove.
 _SEGMENT = r"((?!\.{1,2}(?:/|\Z))[^/?#\s\x00-\x1f\x7f][^/?#\x00-\x1f\x7f]*)"
 _GROUP = rf"/subscriptions/{_SEGMENT}/resourceGroups/{_SEGMENT}/providers"
-# Azure's internal test rings answer as Microsoft.RecoveryServicesBVTD; casing differs from answer to answer.
+# Azure's internal test rings answer as Microsoft.RecoveryServicesBVTD. Upper and lower case differ between
+# responses.
 _VAULT = rf"{_GROUP}/Microsoft\.RecoveryServices\w*/vaults/{_SEGMENT}"
 _BACKUP_VAULT = rf"{_GROUP}/Microsoft\.DataProtection/backupVaults/{_SEGMENT}"
 _INSTANCE = rf"({_BACKUP_VAULT})/backupInstances/{_SEGMENT}"
 _ITEM = rf"(.+)/backupFabrics/Azure/protectionContainers/{_SEGMENT}/protectedItems/{_SEGMENT}"
 _JOB = rf"(.+)/backupJobs/{_SEGMENT}"
 _OPERATION = r"/(backupOperations|backupOperationResults|operationResults|operationsStatus|operationStatus)/"
-# The most characters of a wrong id that an error shows.
+# How many characters of a wrong id an error shows.
 LONGEST_SHOWN = 300
-# Not uuid.UUID(): it also takes braces, "urn:" and no dashes, which are not how Azure's answer names the job.
+# uuid.UUID() would also accept braces, "urn:" and missing dashes, which Azure does not use in the name of a
+# job.
 _GUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _VM = rf"{_GROUP}/Microsoft\.Compute/virtualMachines/{_SEGMENT}"
 _SHARE = (
@@ -46,19 +48,19 @@ _SHARE = (
 def decoded(arm_id: str) -> str:
     """Return an ARM id without percent-escapes: Microsoft's clients send ``%3B`` for ``;``.
 
-    :raises AzureBackupConfigError: when it is no text.
+    :raises AzureBackupConfigError: if it is not a string.
     """
     if not isinstance(arm_id, str):
         raise AzureBackupConfigError(f"{arm_id!r:.100} is no text; expected an ARM id, a GUID or a name")
     if "%" not in arm_id:
         return arm_id
-    from urllib.parse import unquote  # here, because most DAG files hold no such id
+    from urllib.parse import unquote  # imported here because most DAG files contain no such id
 
     return unquote(arm_id)
 
 
 def same_id(first: str, second: str) -> bool:
-    """Return whether two ARM ids name one resource: upper and lower case and percent-escapes do not count."""
+    """Return whether two ARM ids name one resource, regardless of case and percent-escapes."""
     return decoded(first).rstrip("/").casefold() == decoded(second).rstrip("/").casefold()
 
 
@@ -72,7 +74,7 @@ def match_vault(text: str) -> re.Match[str] | None:
 
 
 def vault_type_of(path: str) -> str:
-    """Return the type of the vault that a path is below, or about."""
+    """Return the type of the vault that a path belongs to."""
     return DATA_PROTECTION if "/microsoft.dataprotection/" in f"{path}/".casefold() else RECOVERY_SERVICES
 
 
@@ -107,15 +109,15 @@ def split_share_id(text: str) -> tuple[str, str] | None:
 
 
 def split_job_id(text: str) -> tuple[str | None, str]:
-    """Split a job's ARM id into the vault's ARM id and the GUID; a GUID comes without a vault.
+    """Split a job's ARM id into the vault's ARM id and the GUID. For a GUID alone, the vault is None.
 
-    :raises AzureBackupConfigError: when it is neither.
+    :raises AzureBackupConfigError: if the text is neither.
     """
     found = _match(_JOB, text)
     vault, job_id = found.groups() if found else (None, text)
     if re.fullmatch(_GUID, job_id, re.IGNORECASE) and (vault is None or match_vault(vault)):
         return vault, job_id
-    # Of a URL, the query is left out: Azure signs the address of an operation with it.
+    # The query of a URL is not shown, because it may contain the signature of an operation's address.
     shown = text.partition("?")[0]
     shown = repr(shown if len(shown) <= LONGEST_SHOWN else f"...{shown[-LONGEST_SHOWN:]}")
     if re.search(_OPERATION, text, re.IGNORECASE):
@@ -132,15 +134,15 @@ def split_job_id(text: str) -> tuple[str | None, str]:
 
 
 def is_path_segment(text: str) -> bool:
-    """Whether a text can be one part of a path, as it is."""
+    """Whether a text can be one part of a path without any change."""
     return bool(re.fullmatch(_SEGMENT, text))
 
 
 def infer_vault_type(vault_type: object, *texts: object) -> str | None:
-    """Return the type of vault that arguments tell before anything is read; None when they do not.
+    """Infer the type of vault from arguments, without a request; None if they do not determine it.
 
     :param vault_type: the argument of that name.
-    :param texts: arguments that may be ARM ids, which come before it.
+    :param texts: arguments that may be ARM ids, which take precedence.
     """
     for text in texts:
         if isinstance(text, str) and "/providers/microsoft." in text.casefold():

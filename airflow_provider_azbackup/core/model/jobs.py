@@ -25,7 +25,7 @@ from airflow_provider_azbackup.exceptions import (
 
 
 class Outcome(Enum):
-    """What a job has come to: the five words every decision of this package is made of."""
+    """How a job stands, in the five words on which every decision of this package is based."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -35,8 +35,8 @@ class Outcome(Enum):
 
 
 # Azure's status words, in lower case: seven of Recovery Services vaults, four more of Backup vaults. A word
-# that is not here is newer than this table: it must neither open the gate nor end a running backup, so it
-# counts as running until the deadline.
+# that is missing here is newer than this table. It must neither open the gate nor end the wait for a running
+# backup, so it counts as running until the deadline.
 OUTCOMES = MappingProxyType(
     {
         "inprogress": Outcome.RUNNING,
@@ -49,7 +49,8 @@ OUTCOMES = MappingProxyType(
         "successwithwarning": Outcome.WARNED,
         "failed": Outcome.FAILED,
         "cancelled": Outcome.CANCELLED,
-        # The zero of Azure's enumeration, never seen in traffic: no state of a job that can still succeed.
+        # The zero of Azure's enumeration, never seen in traffic. It is not a state of a job that can still
+        # succeed.
         "invalid": Outcome.FAILED,
     }
 )
@@ -73,7 +74,7 @@ class JobError:
 
     @property
     def is_cancellation(self) -> bool:
-        """Whether this error means that somebody cancelled the job."""
+        """Whether this error means that someone cancelled the job."""
         return self.title.casefold() == CANCELLED_ERROR.casefold() or self.code == _CANCELLED_CODE
 
     @property
@@ -132,7 +133,7 @@ class Job:
 
     @property
     def outcome(self) -> Outcome:
-        """What the job has come to. Whatever says it was cancelled proves no backup, warning or not."""
+        """How the job stands. If any of its errors says that it was cancelled, it proves no backup."""
         found = OUTCOMES.get(self.status.casefold(), Outcome.RUNNING)
         over_well = found in (Outcome.SUCCEEDED, Outcome.WARNED)
         return Outcome.CANCELLED if over_well and any(e.is_cancellation for e in self.errors) else found
@@ -185,17 +186,17 @@ class Job:
 
     @property
     def began(self) -> float:
-        """Unix time of its start by Azure's clock; 0 when Azure tells none."""
+        """Unix time of its start by Azure's clock; 0 if Azure does not report it."""
         return datetime.fromisoformat(self.start_time).timestamp() if self.start_time else 0.0
 
     @property
     def ended(self) -> float:
-        """Unix time of its end by Azure's clock; 0 when Azure tells none."""
+        """Unix time of its end by Azure's clock; 0 if Azure does not report it."""
         return datetime.fromisoformat(self.end_time).timestamp() if self.end_time else 0.0
 
     @property
     def size_bytes(self) -> int | None:
-        """How much was backed up or moved, where Azure tells it; a list of jobs does not."""
+        """How much was backed up or moved, if Azure reports it. A list of jobs does not."""
         for name, value in self.details:
             unit = _SIZES.get(name.casefold())
             if unit is not None and (found := _NUMBER.match(value)) and len(found[0]) <= _MOST_DIGITS:
@@ -204,12 +205,12 @@ class Job:
 
     @property
     def is_being_cancelled(self) -> bool:
-        """Whether somebody has asked for it to be cancelled and Azure is about it."""
+        """Whether Azure is cancelling it on request."""
         return self.status.casefold() == "cancelling"
 
     @property
     def obstacle(self) -> AzureBackupRefusedError | None:
-        """Why Azure did not carry it out for now: a busy item or a limit; None for any other end."""
+        """Why Azure did not carry it out for now: a busy item or a limit. None for any other outcome."""
         if self.outcome is not Outcome.FAILED:
             return None
         for error in self.errors:
@@ -229,9 +230,9 @@ class Job:
 
     @property
     def snapshot_taken(self) -> bool:
-        """Whether this backup of a machine goes on behind its snapshot, which can be restored from already.
+        """Whether this backup of a VM has taken its snapshot, from which it can be restored, and still runs.
 
-        Only while nothing speaks against it: not once it is being cancelled, nor in a state nobody knows.
+        It is False once the job is being cancelled, and in a state that is not known.
         """
         return (
             self.backup_management_type.casefold() == "azureiaasvm"
@@ -337,14 +338,14 @@ _SERVER = re.compile(r" \[([^\]]+)\]$")
 def is_proven(job: Job, *, accept_warnings: AcceptWarnings, wait_until: WaitUntil = "completion") -> bool:
     """Decide whether the end of ``job`` opens the gate: the one decision of operators, sensors and hooks.
 
-    :param job: how the job stood at the last look.
+    :param job: the job as last read.
     :param accept_warnings: which warnings to let pass; True is all, a collection holds the codes
         to accept.
     :param wait_until: ``snapshot`` lets a VM's backup pass that goes on after its snapshot. Of a job that is
         over the end counts all the same.
     :return: True when it opens, False when the job is still running.
-    :raises AzureBackupJobFailedError: when the job is over and proves no backup.
-    :raises AzureBackupConfigError: when ``accept_warnings`` is neither a boolean nor a collection of codes.
+    :raises AzureBackupJobFailedError: if the job is over and proves no backup.
+    :raises AzureBackupConfigError: if ``accept_warnings`` is neither a boolean nor a collection of codes.
     """
     accepted = read_warnings("accept_warnings", accept_warnings)
     if job.outcome is Outcome.SUCCEEDED:
@@ -369,7 +370,7 @@ def warning_codes(job: Job) -> list[str]:
 
 
 def _refusal(job: Job, accepted: bool | tuple[str, ...]) -> str:
-    """Say why the warnings of a job are not accepted; an empty string when all are."""
+    """Return why the warnings of a job are not accepted; an empty string if all are."""
     if accepted is True:
         return ""
     if not accepted:

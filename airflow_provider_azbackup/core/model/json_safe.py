@@ -1,8 +1,9 @@
-"""What may be written to Airflow's database: clean text of a limited length, and finite numbers.
+"""Make values safe to write to Airflow's database as JSON: clean text of a limited length, and finite
+numbers.
 
-Airflow keeps events, XComs and notes as JSON in its database. PostgreSQL refuses a NUL and half of a
-surrogate pair in it, and JSON has no word for a number that is not finite. One such value in a trigger's
-event ends the triggerer.
+Airflow keeps events, XComs and task state as JSON in its database. PostgreSQL rejects a NUL and half of a
+surrogate pair in it, and JSON cannot express a number that is not finite. One such value in a trigger's event
+stops the triggerer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-# In characters: the longest text that is read from one field of an answer, and the longest message of an
+# In characters: the longest text that is read from one field of a response, and the longest message of an
 # error.
 LONGEST_TEXT = 2_000
 LONGEST_MESSAGE = 10_000
@@ -23,12 +24,12 @@ _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """Return a text with U+FFFD in place of each character that cannot be written down."""
+    """Return a text with U+FFFD in place of each character that cannot be stored."""
     return _UNWRITABLE.sub("\ufffd", text)
 
 
 def cut(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Return a text of at most ``longest`` characters; one that was longer ends in an ellipsis."""
+    """Return a text of at most ``longest`` characters. One that was longer ends in an ellipsis."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 

@@ -15,8 +15,8 @@ from airflow_provider_azbackup.exceptions import AzureBackupError
 
 # The key of the XCom.
 PROGRESS = "backup_progress"
-# What is told anew whenever it changes; the rest changes with every look.
-_NEWS = ("job_id", "status", "phase", "percent", "bytes_done", "bytes_total", "fault", "waiting_for")
+# The fields whose change makes a report worth writing. The others change with every read.
+_REPORTED = ("job_id", "status", "phase", "percent", "bytes_done", "bytes_total", "fault", "waiting_for")
 _LONGEST_FAULT = 500
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = r"(\d{1,20}(?:\.\d{1,20})?)\s*([KMGT]?)Bs?"
@@ -32,27 +32,28 @@ def progress_report(
     waiting_for: str = "",
     waiting_until: float | None = None,
 ) -> JsonObject:
-    """Return how a job stands, as far as Azure tells; a list tells neither phase nor bytes.
+    """Return how far a job has come, as far as Azure reports it. A list of jobs reports neither phase nor
+    bytes.
 
-    :param job: as last seen; None before it was seen at all.
-    :param fault: why the last look failed, None when it did not.
-    :param at: Unix time of the last look.
+    :param job: the job as last read; None if it was never read.
+    :param fault: why the last read failed; None if it did not.
+    :param at: Unix time of the last read.
     :param waiting_for: what has to end before the task's own job can start; empty for the task's own job.
-    :param waiting_until: Unix time to which the task waits for that.
+    :param waiting_until: Unix time until which the task waits for that.
     """
-    told: dict[str, Any] = {"job_id": None, "status": None, "phase": "", "elapsed_seconds": None}
+    known: dict[str, Any] = {"job_id": None, "status": None, "phase": "", "elapsed_seconds": None}
     done, total, percent = None, None, None
     if job is not None:
         done, total = bytes_transferred(job)
         percent = percent_of(job)
-        told |= {
+        known |= {
             "job_id": job.ref.job_id,
             "status": job.status,
             "phase": next((task.name for task in job.tasks if task.is_running), ""),
             "elapsed_seconds": _elapsed(job, at),
         }
     return {
-        **told,
+        **known,
         "percent": percent,
         "bytes_done": done,
         "bytes_total": total,
@@ -64,8 +65,8 @@ def progress_report(
 
 
 def has_news(now: JsonObject, before: JsonObject | None) -> bool:
-    """Whether a report tells anything that the one before did not, but for the time that has passed."""
-    return before is None or any(now[name] != before[name] for name in _NEWS)
+    """Whether a report differs from the one before in more than the time that has passed."""
+    return before is None or any(now[name] != before[name] for name in _REPORTED)
 
 
 def bytes_transferred(job: Job) -> tuple[int | None, int | None]:

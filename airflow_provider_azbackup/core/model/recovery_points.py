@@ -1,7 +1,7 @@
 """Recovery points: what a backup makes, and whether one is good enough.
 
-One place decides. :meth:`RecoveryPoint.shortcoming` is asked by the gates, :attr:`RecoveryPoint.loss` and
-:attr:`RecoveryPoint.damage` by restores.
+Only this module decides that. :meth:`RecoveryPoint.shortcoming` is asked by the gates,
+:attr:`RecoveryPoint.loss` and :attr:`RecoveryPoint.damage` by restores.
 
 Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
 """
@@ -34,15 +34,15 @@ _LIKE = {
 }
 # A recovery point that lies only here has to be brought back first, which takes hours and its own request.
 _ARCHIVES = frozenset({"archivedrp", "archivestore"})
-# What Azure's scan for malware says of a recovery point, in lower case, and whether a gate accepts that.
-# Unknown, NotAvailable and no word at all mean that nothing was scanned, which is so wherever the scan is not
-# switched on: they are no verdict. A word that is not here is newer than this table and keeps the gate shut.
+# The results of Azure's scan for malware, in lower case, and whether a gate accepts them. Unknown,
+# NotAvailable and an empty text mean that nothing was scanned, because the scan is not switched on. A word
+# that is missing here is newer than this table and keeps the gate shut.
 THREATS = MappingProxyType(
     {"": True, "unknown": True, "notavailable": True, "healthy": True, "warning": False, "unhealthy": False}
 )
 # How many recovery points an error lists.
 MOST_LISTED = 10
-# What the bag of a VM's job calls the disks that the backup left out, in lower case.
+# The name, in lower case, under which a VM's job lists the disks that the backup left out.
 _EXCLUDED = "excluded disk(s)"
 
 
@@ -115,7 +115,7 @@ class RecoveryPoint:
 
     @property
     def loss(self) -> str:
-        """Why it can no longer be relied on to be there; an empty string when nothing says so."""
+        """Why it may be gone or unusable; an empty string if nothing says so."""
         if self.is_deleted:
             return "Azure has marked it as deleted"
         if self.is_expired:
@@ -126,7 +126,7 @@ class RecoveryPoint:
 
     @property
     def damage(self) -> str:
-        """Why Azure says that its content is incomplete or infected; an empty string when it does not."""
+        """Why its content is incomplete or infected, according to Azure; an empty string if it is not."""
         if self.state.casefold() == "partial":
             return "Azure marks it as partial: only some of what was to be backed up is in it"
         if self.state.casefold() not in ("", "completed"):
@@ -157,7 +157,7 @@ class RecoveryPoint:
         require_all_disks: bool = False,
         job: Job | None = None,
     ) -> str:
-        """Say why it is no proof, or less than is asked for; an empty string when it will do.
+        """Return why it is no proof, or less than was asked for; an empty string if it is good enough.
 
         :param min_consistency: a word of
             :data:`~airflow_provider_azbackup.core.model.workloads.CONSISTENCIES`.
@@ -206,7 +206,7 @@ class RecoveryPoint:
 
 
 def left_out(point: RecoveryPoint | None, job: Job | None = None) -> str:
-    """Say what a backup left out: disks of a VM, volumes of a cluster; an empty string for nothing known.
+    """Return what a backup left out: disks of a VM, volumes of a cluster. Empty if nothing is known.
 
     :param point: the recovery point, where one was read: it counts the disks of a VM.
     :param job: the backup; read by itself, not from a list, which holds neither its details nor its warnings.
@@ -240,8 +240,8 @@ def newest_sufficient(
 
     :param after: Unix time by Azure's clock.
     :param min_consistency: as in :meth:`RecoveryPoint.shortcoming`.
-    :param min_tier: likewise.
-    :param require_all_disks: likewise.
+    :param min_tier: as there.
+    :param require_all_disks: as there.
     """
     passed_over: list[str] = []
     for point in sorted(points, key=attrgetter("unix_time"), reverse=True):
@@ -269,7 +269,7 @@ def choose_recovery_point(
 
     :param as_of: a moment that it must not be younger than.
     :param from_archive: whether it may lie in the archive alone.
-    :raises AzureBackupNotFoundError: when there is none; lists those that are there.
+    :raises AzureBackupNotFoundError: if there is none; lists those that are there.
     """
     passed_over: list[str] = []
     for point in sorted(points, key=attrgetter("unix_time"), reverse=True):
@@ -293,7 +293,7 @@ def choose_restorable_range(
     """Return the entry whose logs reach a moment.
 
     :param what: what is kept of the item, in the error.
-    :raises AzureBackupNotFoundError: when none does; lists how far they reach.
+    :raises AzureBackupNotFoundError: if none does; lists how far they reach.
     """
     for point in points:
         if point.reaches(moment) and not (point.loss or point.damage):
@@ -306,7 +306,7 @@ def choose_restorable_range(
 
 
 def describe_recovery_points(points: Sequence[RecoveryPoint]) -> str:
-    """Say in a clause which recovery points there are, the newest first, and what is wrong with each."""
+    """Return a clause that lists recovery points, the newest first, and what is wrong with each."""
     known = sorted(points, key=lambda point: point.time or "", reverse=True)
     more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
     each = (f"{p}{f' ({p.loss or p.damage})' if p.loss or p.damage else ''}" for p in known[:MOST_LISTED])

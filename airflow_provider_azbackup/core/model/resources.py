@@ -1,4 +1,4 @@
-"""Names and paths: vault, protected item and job, read from what a DAG author wrote and back.
+"""Vaults, protected items, jobs and operations: read from ARM ids, and turned into paths.
 
 Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-backupazurevms
 """
@@ -41,17 +41,17 @@ class Vault:
     @property
     def path(self) -> str:
         """ARM id of the vault, the start of every path below it."""
-        kind = "backupVaults" if self.is_backup_vault else "vaults"
+        collection = "backupVaults" if self.is_backup_vault else "vaults"
         return (
             f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group_name}"
-            f"/providers/Microsoft.{self.vault_type}/{kind}/{self.name}"
+            f"/providers/Microsoft.{self.vault_type}/{collection}/{self.name}"
         )
 
     @classmethod
     def parse(cls, arm_id: str) -> Vault:
         """Read a vault's ARM id.
 
-        :raises AzureBackupConfigError: when it is not one.
+        :raises AzureBackupConfigError: if it is not one.
         """
         if not (found := match_vault(arm_id)):
             raise AzureBackupConfigError(
@@ -68,10 +68,9 @@ class Vault:
 
 @dataclass(frozen=True, kw_only=True)
 class ProtectedItem:
-    """One protected thing in a vault, named by its container and itself.
+    """One protected item of a vault, identified by its container and its name.
 
-    ``written_as`` is what the author of the DAG calls it, where that is known; it does not count in
-    comparisons.
+    ``written_as`` is the name that the author of the DAG wrote, if it is known. Comparisons ignore it.
     """
 
     vault: Vault
@@ -81,7 +80,7 @@ class ProtectedItem:
 
     @property
     def label(self) -> str:
-        """What messages call it: what the author calls it, or else its own name."""
+        """Its name in messages: the name that the author wrote, or else its own name."""
         return self.written_as or self.name
 
     @property
@@ -99,9 +98,9 @@ class ProtectedItem:
 
     @classmethod
     def parse(cls, arm_id: str) -> ProtectedItem:
-        """Read a protected item's ARM id; that of a backup instance gives a :class:`BackupInstance`.
+        """Read a protected item's ARM id. The ARM id of a backup instance gives a :class:`BackupInstance`.
 
-        :raises AzureBackupConfigError: when it is not one.
+        :raises AzureBackupConfigError: if it is not one.
         """
         if instance := split_instance_id(arm_id):
             return BackupInstance(vault=Vault.parse(instance[0]), name=instance[1])
@@ -115,14 +114,14 @@ class ProtectedItem:
 
     @classmethod
     def of_vm(cls, vault: Vault, vm_id: str) -> ProtectedItem | None:
-        """Name the item that protects a virtual machine, or None when ``vm_id`` is not a VM's ARM id.
+        """Return the item with the names of a virtual machine, or None if ``vm_id`` is not a VM's ARM id.
 
-        Only the names of Azure VMs can be built from known parts; all others must be looked up.
+        Only the names of items that protect VMs can be derived. All others must be looked up.
         """
         if not (found := match_vm(vm_id)):
             return None
-        _, group, machine = found.groups()
-        tail = f"iaasvmcontainerv2;{group};{machine}"
+        _, group, vm = found.groups()
+        tail = f"iaasvmcontainerv2;{group};{vm}"
         return cls(vault=vault, container=f"IaasVMContainer;{tail}", name=f"VM;{tail}")
 
 
@@ -142,7 +141,7 @@ class BackupInstance(ProtectedItem):
 
     @property
     def workload(self) -> str:
-        """``backupinstance``: the name does not tell what is backed up."""
+        """``backupinstance``, because the name does not contain the type of the data source."""
         return "backupinstance"
 
 
@@ -164,7 +163,7 @@ class JobRef:
 
         :param text: the GUID or the ARM id.
         :param vault: where a bare GUID belongs.
-        :raises AzureBackupConfigError: when it is neither, or a GUID comes without a vault.
+        :raises AzureBackupConfigError: if it is neither, or a GUID comes without a vault.
         """
         named, job_id = split_job_id(text)
         home = Vault.parse(named) if named else vault
@@ -183,10 +182,10 @@ class OperationRef:
     @property
     def path(self) -> str:
         """The vault's own URL of the operation, which works without the signature of Azure's answer."""
-        kind = "operationStatus" if self.vault.is_backup_vault else "backupOperations"
-        return f"{self.vault.path}/{kind}/{self.operation_id}"
+        collection = "operationStatus" if self.vault.is_backup_vault else "backupOperations"
+        return f"{self.vault.path}/{collection}/{self.operation_id}"
 
 
 def last_segment(url_or_id: str) -> str:
-    """Return what follows the last slash, without any query: all this package keeps of a signed URL."""
+    """Return what follows the last slash, without any query: the only part of a signed URL that is kept."""
     return url_or_id.partition("?")[0].rstrip("/").rpartition("/")[2]

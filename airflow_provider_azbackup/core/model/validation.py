@@ -31,12 +31,12 @@ from airflow_provider_azbackup.core.model.arm_ids import (
 from airflow_provider_azbackup.core.model.workloads import WORKLOADS
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
-# Who started a job: this task, as Azure's answer to its request says; somebody else, before this attempt; or
-# it was found in a list, and began after this attempt did.
+# Who started a job: this task, according to Azure's response to its request; someone else, before this
+# attempt; or it was found in a list and began after this attempt.
 StartedBy: TypeAlias = Literal["this task", "adopted", "found"]
-# What a wait is for: the end of the job, or the snapshot a machine's backup begins with.
+# What a task waits for: the end of the job, or the snapshot with which the backup of a VM begins.
 WaitUntil: TypeAlias = Literal["completion", "snapshot"]
-# Which warnings of a job are accepted: all, none, or those of Azure's error codes, by symbol or by number.
+# Which warnings of a job are accepted: all, none, or those with these error codes, by symbol or by number.
 AcceptWarnings: TypeAlias = bool | Collection[str | int]
 # What to do about a running job of the item that this task did not start.
 IfRunning: TypeAlias = Literal["wait", "adopt", "fail"]
@@ -46,11 +46,12 @@ END_OUTCOMES = ("succeeded", "warned", "failed", "cancelled")
 
 
 def did_you_mean(text: str, words: Collection[str]) -> str:
-    """Return ``" (did you mean 'word'?)"`` for the known word that is most like a text, or nothing.
+    """Return ``" (did you mean 'word'?)"`` with the most similar known word, or an empty string.
 
-    :param words: those that are known.
+    :param text: the unknown word.
+    :param words: the known words.
     """
-    from difflib import get_close_matches  # here, because it is needed for errors only
+    from difflib import get_close_matches  # imported here because only errors need it
 
     by_case = {word.casefold(): word for word in words}
     parts = [word for word in words if text and text.casefold() in word.casefold().split("_")]
@@ -59,7 +60,7 @@ def did_you_mean(text: str, words: Collection[str]) -> str:
 
 
 def most_similar_first(text: str, words: Collection[str]) -> list[str]:
-    """Return words in their order, but those that are most like a text before the others."""
+    """Return words in their order, but the ones that are most similar to a text first."""
     from difflib import get_close_matches  # as above
 
     by_case = {word.casefold(): word for word in words}
@@ -68,17 +69,17 @@ def most_similar_first(text: str, words: Collection[str]) -> list[str]:
 
 
 def check_word(name: str, value: object, words: Collection[str]) -> None:
-    """Refuse what is none of the words that an argument may be.
+    """Reject an argument that is not one of the known words.
 
     :param name: the argument, for the error.
-    :raises AzureBackupConfigError: naming the argument, what it is, and the words.
+    :raises AzureBackupConfigError: with the argument, its value and the known words.
     """
     if value not in words:
         raise unknown_word_error(name, value, words)
 
 
 def unknown_word_error(name: str, value: object, words: Collection[str]) -> AzureBackupConfigError:
-    """Return the error about an argument that is none of the words it may be; see :func:`check_word`."""
+    """Return the error about an argument that is not one of the known words; see :func:`check_word`."""
     return AzureBackupConfigError(
         f"{name} is {value!r}{did_you_mean(str(value), words)}; expected one of {', '.join(words)}"
         f"{_no_template(value)}"
@@ -86,17 +87,17 @@ def unknown_word_error(name: str, value: object, words: Collection[str]) -> Azur
 
 
 def _no_template(value: object) -> str:
-    """Return what an error adds where an argument that Airflow does not render is a template."""
+    """Return the end of an error about a template in an argument that Airflow does not render."""
     return ", not a template" if isinstance(value, str) and is_template(value) else ""
 
 
 def check_texts(where: str, **arguments: object) -> None:
-    """Refuse what is no text: a list or a dict would be turned into text that names nothing.
+    """Reject arguments that are not strings: a list or a dict would become a text that names nothing.
 
     :param where: what the arguments belong to, for the error, such as ``task 'backup'``.
-    :param arguments: by name; None passes, and so does what Airflow has yet to resolve: the output of another
-        task, an argument of a mapped task group, a function of the context.
-    :raises AzureBackupConfigError: naming the argument and what it is.
+    :param arguments: the arguments by name. None is accepted, and so is what Airflow resolves later: the
+        output of another task, an argument of a mapped task group, a function of the context.
+    :raises AzureBackupConfigError: with the argument and its value.
     """
     for name, value in arguments.items():
         if value is None or isinstance(value, str) or callable(getattr(value, "resolve", value)):
@@ -109,7 +110,7 @@ def check_texts(where: str, **arguments: object) -> None:
 
 
 def check_name(name: str, text: str) -> None:
-    """Refuse what cannot be one part of a path.
+    """Reject a name that cannot be one part of a path.
 
     :param name: the argument, for the error.
     :raises AzureBackupConfigError: for an empty name, "." and "..", and a slash or a control character in it.
@@ -122,7 +123,7 @@ def check_name(name: str, text: str) -> None:
 
 
 def shown_host(url: str) -> str:
-    """Return the scheme and host of an address, for errors: the rest may hold a secret.
+    """Return the scheme and host of an address, for errors: the rest may contain a secret.
 
     :param url: any text. If it does not begin with a host, "..." is returned.
     """
@@ -134,10 +135,10 @@ def shown_host(url: str) -> str:
 
 
 def check_region(name: str, text: str) -> None:
-    """Refuse what is not the name of a region.
+    """Reject a text that is not the name of a region.
 
     :param name: the argument, for the error.
-    :raises AzureBackupConfigError: saying what is expected.
+    :raises AzureBackupConfigError: with what is expected.
     """
     if not re.fullmatch(r"[A-Za-z0-9]{1,60}", text):
         raise AzureBackupConfigError(
@@ -146,9 +147,9 @@ def check_region(name: str, text: str) -> None:
 
 
 def check_item(text: str) -> None:
-    """Refuse what can be no protected item: nothing at all, or the ARM id of something else.
+    """Reject a text that cannot mean a protected item: an empty one, or the ARM id of something else.
 
-    :raises AzureBackupConfigError: saying what is expected.
+    :raises AzureBackupConfigError: with what is expected.
     """
     is_url = re.match(r"https?://", text, re.IGNORECASE)
     is_clean = not re.search(r"[\x00-\x1f\x7f]", decoded(text))
@@ -173,12 +174,12 @@ def check_item(text: str) -> None:
 
 
 def read_datetime(name: str, value: object, *, zone: tzinfo | None = UTC) -> datetime | None:
-    """Read a moment, as UTC; None for nothing.
+    """Return a date and time in UTC; None for None or an empty string.
 
     :param name: the argument, for the error.
     :param value: a datetime or ISO 8601 text.
-    :param zone: the time zone of a value that names none; None takes that of this computer.
-    :raises AzureBackupConfigError: when it is no moment.
+    :param zone: the time zone of a value without one; None is that of this computer.
+    :raises AzureBackupConfigError: if the value is not a date and time.
     """
     if value is None or value == "":
         return None
@@ -188,7 +189,8 @@ def read_datetime(name: str, value: object, *, zone: tzinfo | None = UTC) -> dat
         moment = None
     if not isinstance(moment, datetime):
         raise AzureBackupConfigError(
-            f"{name} {value!r} is not a moment; expected a datetime or ISO 8601, such as 2026-01-31T00:00:00Z"
+            f"{name} {value!r} is not a date and time; expected a datetime or ISO 8601 text, such as "
+            f"2026-01-31T00:00:00Z"
         )
     if moment.tzinfo is None and zone is not None:
         moment = moment.replace(tzinfo=zone)
@@ -198,7 +200,7 @@ def read_datetime(name: str, value: object, *, zone: tzinfo | None = UTC) -> dat
 def check_outcomes(outcomes: object) -> list[str]:
     """Return outcomes of backups in their usual order, each once.
 
-    :raises AzureBackupConfigError: when there is none, or one that no backup comes to.
+    :raises AzureBackupConfigError: if there is none, or one that no backup comes to.
     """
     given = list(outcomes) if isinstance(outcomes, list | tuple | set | frozenset) else [outcomes]
     if not given or not set(given) <= set(END_OUTCOMES):
@@ -207,7 +209,7 @@ def check_outcomes(outcomes: object) -> list[str]:
 
 
 def read_warnings(name: str, value: object) -> bool | tuple[str, ...]:
-    """Read which warnings are accepted: all, none, or those of these codes, in lower case.
+    """Return which warnings are accepted: all, none, or those with these codes, in lower case.
 
     :param name: the argument, for the error.
     :raises AzureBackupConfigError: for anything but a boolean or a collection of codes.
@@ -231,10 +233,10 @@ def read_interval(name: str, value: object) -> float:
 
     :param name: the argument, for the error.
     :param value: a number of seconds, or a timedelta.
-    :raises AzureBackupConfigError: naming the argument and what it is.
+    :raises AzureBackupConfigError: with the argument and its value.
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    # bool is a number to Python and a mistake to a person; NaN compares with nothing.
+    # To Python, a bool is a number; to a person, it is a mistake here. NaN fails every comparison.
     if not isinstance(seconds, bool) and isinstance(seconds, int | float) and 0 < seconds < float("inf"):
         return seconds
     raise AzureBackupConfigError(
@@ -243,17 +245,17 @@ def read_interval(name: str, value: object) -> float:
 
 
 def check_backup_type(text: str) -> None:
-    """Refuse a backup type that no workload knows.
+    """Reject a backup type that no workload has.
 
-    :raises AzureBackupConfigError: listing those that are known.
+    :raises AzureBackupConfigError: with the known types.
     """
     check_word("backup_type", text, sorted(set().union(*(types for _, types in WORKLOADS.values()))))
 
 
 def check_vault_type(text: str) -> None:
-    """Refuse what is no type of vault.
+    """Reject a text that is not a type of vault.
 
-    :raises AzureBackupConfigError: saying what is expected.
+    :raises AzureBackupConfigError: with what is expected.
     """
     check_word("vault_type", text, VAULT_TYPES)
 
@@ -264,11 +266,11 @@ def is_template(text: str) -> bool:
 
 
 def reject_template(name: str, value: object, *, owner: str) -> None:
-    """Refuse a template where Airflow renders none.
+    """Reject a template in an argument that Airflow does not render.
 
     :param name: the argument, for the error.
     :param owner: what it is an argument of, for the error.
-    :raises AzureBackupConfigError: naming the argument and what it is.
+    :raises AzureBackupConfigError: with the argument and its value.
     """
     if isinstance(value, str) and is_template(value):
         raise AzureBackupConfigError(
@@ -285,17 +287,18 @@ def check_vault_of(
     subscription_id: object = None,
     vault_type: object = None,
 ) -> None:
-    """Refuse an ARM id of another vault than the one that the other arguments name.
+    """Reject an ARM id whose vault is not the one that the other arguments name.
 
-    Text without a vault, such as a GUID, a friendly name or the ARM id of a VM, passes.
+    Text without a vault, such as a GUID, a friendly name or the ARM id of a VM, is accepted.
 
     :param name: the argument, for the error.
     :param text: its value.
-    :param vault_name: the vault, or a part of its name; None and templates are not compared.
-    :param resource_group_name: likewise.
-    :param subscription_id: likewise.
-    :param vault_type: likewise.
-    :raises AzureBackupConfigError: showing both.
+    :param vault_name: the vault. This and the following arguments are not compared if they are None or
+        templates.
+    :param resource_group_name: its resource group.
+    :param subscription_id: its subscription.
+    :param vault_type: its type.
+    :raises AzureBackupConfigError: with both vaults.
     """
     found = match_vault_above(text)
     if not found:
@@ -327,9 +330,9 @@ def check_vault_of(
 
 
 def cancel_unsupported(what: str) -> AzureBackupConfigError:
-    """Return the error to raise where a job of a Backup vault is to be cancelled.
+    """Return the error to raise if someone asks to cancel a job of a Backup vault.
 
-    :param what: what was asked for, and of what.
+    :param what: the argument, task or request that asks for it, with which the error begins.
     """
     return AzureBackupConfigError(
         f"{what} cannot work: Azure has no way to cancel a job of a Backup vault (Microsoft.DataProtection)"
@@ -337,18 +340,18 @@ def cancel_unsupported(what: str) -> AzureBackupConfigError:
 
 
 def check_vault_options(
-    kind: str | None, *, cancels: list[str], other_vaults: list[str], rules: list[str]
+    vault_type: str | None, *, cancels: list[str], other_vaults: list[str], rules: list[str]
 ) -> None:
-    """Refuse arguments that the kind of vault does not know.
+    """Reject arguments that a type of vault does not support.
 
-    :param kind: the vault's type; None when it is not known yet.
-    :param cancels: those given that ask for jobs to be cancelled.
-    :param other_vaults: those given that only Recovery Services vaults know.
-    :param rules: those given that only Backup vaults know.
-    :raises AzureBackupConfigError: naming them.
+    :param vault_type: the vault's type; None if it is not known yet.
+    :param cancels: the arguments given that ask for jobs to be cancelled.
+    :param other_vaults: the arguments given that only Recovery Services vaults support.
+    :param rules: the arguments given that only Backup vaults support.
+    :raises AzureBackupConfigError: with these arguments.
     """
-    if kind == DATA_PROTECTION and cancels:
+    if vault_type == DATA_PROTECTION and cancels:
         raise cancel_unsupported(" and ".join(cancels))
-    if wrong := {DATA_PROTECTION: other_vaults, RECOVERY_SERVICES: rules}.get(kind or "", []):
-        vaults = "Recovery Services vaults" if kind == DATA_PROTECTION else "Backup vaults"
-        raise AzureBackupConfigError(f"{' and '.join(wrong)}: only {vaults} know that")
+    if wrong := {DATA_PROTECTION: other_vaults, RECOVERY_SERVICES: rules}.get(vault_type or "", []):
+        vaults = "Recovery Services vaults" if vault_type == DATA_PROTECTION else "Backup vaults"
+        raise AzureBackupConfigError(f"{' and '.join(wrong)}: only {vaults} support that")

@@ -14,9 +14,9 @@ from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 VM = "IaasVMBackupRequest"
 SHARE = "AzureFileShareBackupRequest"
 WORKLOAD = "AzureWorkloadBackupRequest"
-# Kind of item (first part of its name): request type, and the backup types an on-demand backup of it knows.
-# SAP HANA runs Incremental backups by policy only. For SAP ASE Microsoft's clients refuse no type; these are
-# the ones that its policies have.
+# Workload (first part of an item's name): the type of request, and the backup types that an on-demand backup
+# can have. SAP HANA runs Incremental backups by policy only. For SAP ASE, Microsoft's clients accept any
+# type; these are the types that its policies have.
 WORKLOADS = MappingProxyType(
     {
         "vm": (VM, {"Full"}),
@@ -27,19 +27,19 @@ WORKLOADS = MappingProxyType(
         "sapasedatabase": (WORKLOAD, {"Full", "Differential", "Log"}),
     }
 )
-# Kinds of which a backup can be asked for with or without compression.
+# Workloads whose backups can be compressed on request.
 COMPRESSED = frozenset({"sqldatabase", "saphanadatabase", "saphanadbinstance"})
-# Backup types that jobs may have and that nobody can ask for.
+# Backup types of jobs that cannot be requested.
 SCHEDULED_TYPES = frozenset({"Incremental"})
-# What a Backup vault calls an AKS cluster, in lower case.
+# The type of an AKS cluster in a Backup vault, in lower case.
 AKS = "microsoft.containerservice/managedclusters"
-# The lists of a Recovery Services vault's items: one shows every kind of its management type.
+# The backup management types of a Recovery Services vault. Each has one list of items with all its workloads.
 MANAGEMENT_TYPES = ("AzureIaasVM", "AzureStorage", "AzureWorkload")
 _MANAGEMENT = MappingProxyType(dict(zip((VM, SHARE, WORKLOAD), MANAGEMENT_TYPES, strict=True)))
-# From the weakest up: how consistent the copy of a machine or a share is, and how far it is from there.
+# From the weakest up: how consistent the copy of a VM or a share is, and how far it is from the source.
 CONSISTENCIES = ("CrashConsistent", "FileSystemConsistent", "AppConsistent")
 TIERS = ("InstantRP", "HardenedRP")
-# Kinds of data, in lower case, whose recovery points never come into the vault, or not the on-demand ones.
+# Workloads, in lower case, whose recovery points never reach the vault, or whose on-demand ones never do.
 _NEVER_IN_VAULT = MappingProxyType(
     {"microsoft.compute/disks": "Azure keeps the recovery points of disks in the operational store only"}
 )
@@ -51,25 +51,25 @@ _NOT_ON_DEMAND = MappingProxyType(
 )
 
 
-def management_type_of(kind: str) -> str:
-    """Return the backup management type of a kind of item.
+def management_type_of(workload: str) -> str:
+    """Return the backup management type of a workload.
 
-    :param kind: a key of :data:`WORKLOADS`.
+    :param workload: a key of :data:`WORKLOADS`.
     """
-    return _MANAGEMENT[WORKLOADS[kind][0]]
+    return _MANAGEMENT[WORKLOADS[workload][0]]
 
 
-def check_min_tier(kind: str, name: str, min_tier: str | None, *, on_demand: bool) -> None:
-    """Refuse a tier that the recovery points of a kind of data never reach.
+def check_min_tier(workload: str, name: str, min_tier: str | None, *, on_demand: bool) -> None:
+    """Reject a tier that the recovery points of a workload never reach.
 
-    :param kind: in lower case: the first part of a protected item's name, or what a Backup vault calls a type
-        of data source.
-    :param name: what the item is called, for the error.
+    :param workload: in lower case: the first part of a protected item's name, or the type of a Backup vault's
+        data source.
+    :param name: the name of the item, for the error.
     :param min_tier: a word of :data:`TIERS`, or None.
-    :param on_demand: whether the recovery point is to be that of an on-demand backup.
-    :raises AzureBackupConfigError: saying why.
+    :param on_demand: whether the recovery point comes from an on-demand backup.
+    :raises AzureBackupConfigError: with the reason.
     """
-    reason = _NEVER_IN_VAULT.get(kind) or (_NOT_ON_DEMAND.get(kind) if on_demand else None)
+    reason = _NEVER_IN_VAULT.get(workload) or (_NOT_ON_DEMAND.get(workload) if on_demand else None)
     if min_tier == TIERS[-1] and reason:
         raise AzureBackupConfigError(
             f"min_tier={min_tier!r} can never be met by {name}: {reason}. "

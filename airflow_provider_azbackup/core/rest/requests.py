@@ -414,7 +414,7 @@ def list_recovery_points(item: ProtectedItem, **wanted: Unpack[RecoveryPointFilt
 
     A Backup vault lists all of them.
 
-    :raises AzureBackupConfigError: when one end of the window is given and not the other, which Microsoft's
+    :raises AzureBackupConfigError: if one end of the window is given and not the other, which Microsoft's
         own tools never do.
 
     Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
@@ -443,7 +443,7 @@ def backup_status(machine: str, region: str) -> Request:
 
     :param machine: its ARM id.
     :param region: its region, such as ``westeurope``.
-    :raises AzureBackupConfigError: when that cannot be the name of a region.
+    :raises AzureBackupConfigError: if that cannot be the name of a region.
 
     Source: https://learn.microsoft.com/rest/api/backup/backup-status/get
     """
@@ -492,7 +492,7 @@ def list_vaults(subscription_id: str, vault_type: str = RECOVERY_SERVICES) -> Re
 def next_page(response: Response, link: str) -> Request:
     """Follow a ``nextLink`` on the host that sent it, and on no other.
 
-    :raises AzureBackupTransientError: when the link names another host: a token must not go there.
+    :raises AzureBackupTransientError: if the link names another host: a token must not go there.
     """
     here = urlsplit(response.url)
     if _origin(link) != _origin(response.url):

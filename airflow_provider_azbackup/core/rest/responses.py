@@ -249,7 +249,7 @@ def read_operation_id(response: Response) -> str | None:
 def read_operation(ref: OperationRef, response: Response) -> Operation:
     """Read an operation's status.
 
-    :raises AzureBackupTransientError: when the body is not one.
+    :raises AzureBackupTransientError: if the body is not one.
     """
     body = _object(response)
     status = _text(body.get("status"))
@@ -282,7 +282,7 @@ def read_protection(response: Response) -> Protection:
 def read_data_source(response: Response) -> DataSource:
     """Read from a backup instance what it protects.
 
-    :raises AzureBackupTransientError: when the body does not name it.
+    :raises AzureBackupTransientError: if the body does not name it.
     """
     source = _dict(_dict(_object(response).get("properties")).get("dataSourceInfo"))
     found = DataSource(
@@ -316,7 +316,7 @@ def _default_tag(trigger: JsonObject) -> str:
 def read_job(ref: JobRef, response: Response) -> Job:
     """Read one job.
 
-    :raises AzureBackupTransientError: when the body is not a job, or another one than was asked for.
+    :raises AzureBackupTransientError: if the body is not a job, or another one than was asked for.
     """
     body = _object(response)
     job = parse_job(ref, body)
@@ -371,7 +371,7 @@ def parse_job(ref: JobRef, body: JsonObject) -> Job | None:
 def read_page(response: Response) -> Page:
     """Read one page of any list.
 
-    :raises AzureBackupTransientError: when the body is not a list.
+    :raises AzureBackupTransientError: if the body is not a list.
     """
     body = _object(response)
     if not isinstance(body.get("value"), list):
@@ -398,7 +398,7 @@ def read_item(item: ProtectedItem, response: Response) -> FoundItem:
     """Read one protected item.
 
     :param item: what was asked for.
-    :raises AzureBackupTransientError: when the body is not one.
+    :raises AzureBackupTransientError: if the body is not one.
     """
     body = _object(response)
     if not _dict(body.get("properties")):
@@ -451,7 +451,7 @@ def read_recovery_point(item: ProtectedItem, response: Response, point_id: str) 
     """Read one recovery point.
 
     :param point_id: the one that was asked for.
-    :raises AzureBackupTransientError: when the body is not a recovery point, or another one.
+    :raises AzureBackupTransientError: if the body is not a recovery point, or another one.
     """
     body = _object(response)
     if _name(body).casefold() != point_id.casefold():
@@ -475,7 +475,7 @@ def _ranges(value: Any) -> tuple[tuple[str, str], ...]:
 def read_source_id(response: Response) -> str:
     """Read from a protected item the ARM id of the VM or storage account that it protects.
 
-    :raises AzureBackupTransientError: when the body does not name it.
+    :raises AzureBackupTransientError: if the body does not name it.
     """
     properties = _dict(_object(response).get("properties"))
     if source_id := _text(properties.get("sourceResourceId") or properties.get("virtualMachineId")):
@@ -486,7 +486,7 @@ def read_source_id(response: Response) -> str:
 def read_region(response: Response) -> str:
     """Read a vault's region.
 
-    :raises AzureBackupTransientError: when the body does not name it.
+    :raises AzureBackupTransientError: if the body does not name it.
     """
     if region := _text(_object(response).get("location")):
         return region
@@ -559,7 +559,7 @@ def _count(value: Any) -> int | None:
 def read_backup_status(response: Response) -> BackupStatus:
     """Read which vault protects a machine.
 
-    :raises AzureBackupTransientError: when the body does not say.
+    :raises AzureBackupTransientError: if the body does not say.
     """
     body = _object(response)
     if not (status := _text(body.get("protectionStatus"))):

@@ -142,11 +142,11 @@ def test_the_request_for_a_backup_names_rule_and_tag() -> None:
 @pytest.mark.parametrize(
     ("item", "options", "words"),
     [
-        (DISK, {"backup_type": "Log"}, "backup_type 'Log': only Recovery Services vaults know that"),
+        (DISK, {"backup_type": "Log"}, "backup_type 'Log': only Recovery Services vaults support that"),
         (DISK, {"enable_compression": False}, "enable_compression: only Recovery Services vaults"),
         (DISK, {"recovery_point_expiry": datetime.now(UTC)}, "recovery_point_expiry: only Recovery"),
-        (older.ITEM, {"rule_name": "BackupDaily"}, "rule_name: only Backup vaults know that"),
-        (older.ITEM, {"retention_tag": "Weekly"}, "retention_tag: only Backup vaults know that"),
+        (older.ITEM, {"rule_name": "BackupDaily"}, "rule_name: only Backup vaults support that"),
+        (older.ITEM, {"retention_tag": "Weekly"}, "retention_tag: only Backup vaults support that"),
     ],
 )
 def test_what_the_other_type_of_vault_knows_is_refused(item: Any, options: Any, words: str) -> None:

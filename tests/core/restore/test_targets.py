@@ -427,8 +427,8 @@ def test_requests_are_those_of_microsofts_examples(name: str) -> None:
         (lambda: split_point_id("/subscriptions/1"), "'/subscriptions/1' is neither 'latest', nor the id"),
         (lambda: split_point_id(f"{ITEM.path}/recoveryPoints/"), "is neither 'latest'"),
         (lambda: split_point_id("x/recoveryPoints/7"), "is neither 'latest'"),
-        (lambda: read_datetime("as_of", "yesterday"), "as_of 'yesterday' is not a moment"),
-        (lambda: read_datetime("as_of", 5), "as_of 5 is not a moment"),
+        (lambda: read_datetime("as_of", "yesterday"), "as_of 'yesterday' is not a date and time"),
+        (lambda: read_datetime("as_of", 5), "as_of 5 is not a date and time"),
     ],
 )
 def test_what_can_be_no_target_no_request_and_no_moment_is_refused(make: Any, told: str) -> None:
@@ -460,8 +460,8 @@ RAW = {"objectType": "IaasVMRestoreRequest"}
             {"restore_to": original_database(), "as_of": "{{ ts }}", "point_in_time": MOMENT},
             "as_of and point_in_time are given",
         ),
-        ({"restore_to": TARGET, "as_of": "soon"}, "as_of 'soon' is not a moment"),
-        ({"restore_to": original_database(), "point_in_time": 12}, "point_in_time 12 is not a moment"),
+        ({"restore_to": TARGET, "as_of": "soon"}, "as_of 'soon' is not a date and time"),
+        ({"restore_to": original_database(), "point_in_time": 12}, "point_in_time 12 is not a date and time"),
         ({"restore_to": TARGET, "point_in_time": MOMENT}, "point_in_time is for databases.*'disks'"),
         ({"request": RAW, "point_in_time": MOMENT}, "a request brings its own pointInTime"),
     ],
