@@ -675,10 +675,10 @@ class AzureBackupEventTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire for each list with ended backups, where Airflow does not report which events it has stored."""
         await _loaded()
-        from airflow_provider_azbackup.triggerer.watches import Place, tell_alone
+        from airflow_provider_azbackup.triggerer.watches import WatchedVault, ends_without_sharing
 
         async with self._watching() as watch:
-            async for ended in tell_alone(Place(**self._where()), watch):
+            async for ended in ends_without_sharing(WatchedVault(**self._where()), watch):
                 yield TriggerEvent({"backups": json_safe(ended)})  # type: ignore[no-untyped-call]  # Airflow's own
 
     def shared_stream_key(self) -> Hashable | None:
@@ -699,12 +699,12 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         """Fire for each list with ended backups that are new to this watch."""
         await _loaded()
         async with self._watching() as watch:
-            async for shown in shared_stream:
-                if ended := await watch.tell(shown):
+            async for shared in shared_stream:
+                if ended := await watch.new_ends(shared):
                     yield TriggerEvent({"backups": json_safe(ended)})  # type: ignore[no-untyped-call]  # as above
 
     def _where(self) -> dict[str, Any]:
-        """Return what a :class:`~airflow_provider_azbackup.triggerer.watches.Place` is made of."""
+        """Return what a :class:`~airflow_provider_azbackup.triggerer.watches.WatchedVault` is made of."""
         item = self.protected_item or ""
         vault = (match_item(item) or ("", ""))[1] or (split_instance_id(item) or ("",))[0]
         return {
@@ -719,12 +719,12 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         }
 
     def _watching(self) -> AbstractAsyncContextManager[Watch]:
-        from airflow_provider_azbackup.triggerer.checkpoints import ledger_of
-        from airflow_provider_azbackup.triggerer.watches import Place, watching
+        from airflow_provider_azbackup.triggerer.checkpoints import store_of
+        from airflow_provider_azbackup.triggerer.watches import WatchedVault, watching
 
         return watching(
-            Place(**self._where()),
-            ledger_of(self),
+            WatchedVault(**self._where()),
+            store_of(self),
             outcomes=self.outcomes,
             protected_item=self.protected_item,
             log=self.log,

@@ -1,6 +1,6 @@
 """Where a watch keeps how far it has come: with the asset on Airflow 3.3, in a Variable on 3.0 to 3.2.
 
-The asset state store is Airflow's own place for that. Below 3.3 a trigger can keep nothing but Variables.
+The asset state store is Airflow's own place for that. Below 3.3 a trigger can save nothing but Variables.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ KEY = "azure_backup_events"
 _VARIABLE = "azure_backup_events_{}"
 
 
-class Ledger(Protocol):
-    """What keeps the mark of one watch; each method may raise whatever Airflow raises."""
+class CheckpointStore(Protocol):
+    """What keeps the checkpoint of one watch; each method may raise whatever Airflow raises."""
 
     async def load(self) -> Any:
         """Return what was kept last, None when there is nothing."""
 
-    async def keep(self, value: Any) -> None:
+    async def save(self, value: Any) -> None:
         """Keep a value of plain JSON in place of the last one."""
 
 
-class NoLedger:
+class NoStore:
     """Keeps nothing: Airflow below 3.0, or a trigger that no asset is watched with."""
 
     async def load(self) -> Any:
         """Return None."""
         return None
 
-    async def keep(self, value: Any) -> None:
+    async def save(self, value: Any) -> None:
         """Forget it."""
 
 
-class AssetLedger:
+class AssetStore:
     """Keeps it in the asset state store, Airflow 3.3 and later.
 
     :param stores: the trigger's own: one, unless several assets are watched with equal triggers, which
@@ -60,13 +60,13 @@ class AssetLedger:
                 return found
         return None
 
-    async def keep(self, value: Any) -> None:
+    async def save(self, value: Any) -> None:
         """Keep it with every asset."""
         for store in self._stores:
             await store.aset(KEY, value)
 
 
-class VariableLedger:
+class VariableStore:
     """Keeps it in an Airflow Variable, named by what is watched.
 
     :param path: class path of the trigger.
@@ -85,23 +85,23 @@ class VariableLedger:
         except (TypeError, ValueError):
             return None
 
-    async def keep(self, value: Any) -> None:
+    async def save(self, value: Any) -> None:
         """Write the Variable."""
         text = "How far a watch of Azure Backup has told the ends of backups; see the docs on events."
         await write_variable(self.name, json.dumps(value), text)
 
 
-def ledger_of(trigger: Any) -> Ledger:
-    """Return where a trigger can keep its mark, on the Airflow that runs it.
+def store_of(trigger: Any) -> CheckpointStore:
+    """Return where a trigger can save its checkpoint, on the Airflow that runs it.
 
     :param trigger: with ``serialize`` and, on Airflow 3.3, the ``asset_state_store`` that Airflow gave it.
     """
     if not IS_AIRFLOW_3:
-        return NoLedger()
+        return NoStore()
     if keeps_asset_states():
         accessors = getattr(trigger, "asset_state_store", None)
-        return AssetLedger(_single(accessors)) if accessors is not None else NoLedger()
-    return VariableLedger(*trigger.serialize())
+        return AssetStore(_single(accessors)) if accessors is not None else NoStore()
+    return VariableStore(*trigger.serialize())
 
 
 def _single(accessors: Any) -> list[Any]:

@@ -21,14 +21,15 @@ from airflow.providers.common.compat.sdk import Stats
 from airflow_provider_azbackup.core.conversations.jobs import OnRead, wait_for_job
 from airflow_provider_azbackup.core.conversations.matching import JobMatcher, best_backup, first_backup
 from airflow_provider_azbackup.core.polling.budget import Budget
-from airflow_provider_azbackup.core.polling.sweep import (
+from airflow_provider_azbackup.core.polling.vault_poll import VaultPoll
+from airflow_provider_azbackup.core.polling.waits import (
     SOONEST,
-    Follower,
+    BackupFinder,
+    FinderOptions,
+    JobAnswer,
+    JobWaiter,
     Listing,
-    Start,
-    Sweep,
-    Wanted,
-    Watcher,
+    VaultFollower,
 )
 from airflow_provider_azbackup.core.wire import RESPONSE_GRACE, Answer, NoResponse, Request, Response
 from airflow_provider_azbackup.exceptions import (
@@ -46,19 +47,19 @@ if TYPE_CHECKING:
 
 # Seconds that a last look, at a wait's deadline, may take when reads are scarce: a tenth of the wait, at most
 # this.
-_LATEST = 60.0
+_LONGEST_GRACE = 60.0
 # Seconds after which a wait hears even that there is no news: it says now and then that it is alive.
 _QUIET = 900.0
 # Lists that do not show the job of an accepted backup, until it is asked for by its operation.
-_ENOUGH = 3
+_MOST_MISSES = 3
 # The time Azure tells with its answers is in whole seconds.
 _SECOND = 2.0
 # Seconds until a poller that broke tries again.
-_MEND = 30.0
+_RETRY_PAUSE = 30.0
 log = logging.getLogger(__name__)
 
 
-class Named(TypedDict):
+class VaultName(TypedDict):
     """The parts of a vault's name; None takes the connection's."""
 
     vault_name: str | None
@@ -151,7 +152,7 @@ async def _by(
         # A try may take a moment, also where the deadline has passed already.
         news = shared.news
         either: list[asyncio.Future[Any]] = [opening, news]
-        await asyncio.wait(either, timeout=left + _LATEST, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, timeout=left + _LONGEST_GRACE, return_when=asyncio.FIRST_COMPLETED)
         if not (opening.done() or news.done()):
             raise AzureBackupTimeoutError(
                 f"the wait is over: {shared.fault or 'the connection was not read'}"
@@ -179,8 +180,8 @@ class _Queue:
 
 
 @dataclass
-class _Tended:
-    sweep: Sweep
+class _VaultLoop:
+    poll: VaultPoll
     task: asyncio.Task[None]
     wake: asyncio.Event
 
@@ -197,7 +198,7 @@ class Poller:
         self._hook = hook
         self._clock = clock
         self._queues = queues
-        self._vaults: dict[str, _Tended] = {}
+        self._vaults: dict[str, _VaultLoop] = {}
         self._waits = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -214,9 +215,9 @@ class Poller:
     ) -> Job:
         """Wait for a job with reads that all waits share."""
         self._waits += 1
-        tended = self._tend(ref.vault)
-        watcher = Watcher(ref, interval=poll_interval, since=since, whole=wait_until == "snapshot")
-        tended.sweep.add(watcher)
+        vault_loop = self._loop_of(ref.vault)
+        waiter = JobWaiter(ref, interval=poll_interval, since=since, needs_phases=wait_until == "snapshot")
+        vault_loop.poll.add(waiter)
         flow = wait_for_job(
             ref,
             poll_interval=poll_interval,
@@ -227,11 +228,13 @@ class Poller:
             wait_until=wait_until,
         )
         not_before = self._clock.now() + first_pause
-        grace = _last_look(deadline - since)
+        grace = _last_read(deadline - since)
         try:
             call, apart = next(flow), poll_interval
             while True:
-                call = flow.send(await self._look(tended, watcher, call, not_before, deadline, grace, apart))
+                call = flow.send(
+                    await self._next_answer(vault_loop, waiter, call, not_before, deadline, grace, apart)
+                )
                 # An earlier look than usual, the last one or one after a refusal, does not wait for a list.
                 apart = poll_interval if call.delay >= 0.85 * poll_interval else max(call.delay, SOONEST)
         except StopIteration as end:
@@ -239,8 +242,8 @@ class Poller:
             return job
         finally:
             self._waits -= 1
-            tended.sweep.remove(watcher)
-            self._leave(tended)
+            vault_loop.poll.remove(waiter)
+            self._leave(vault_loop)
 
     async def find_job(
         self, item: ProtectedItem, *, requested_at: float, first_pause: float, until: float
@@ -253,14 +256,14 @@ class Poller:
         :return: None when it is not to be found this way.
         """
         subject = JobMatcher.of_vm(item)
-        job = await self._seek(
+        job = await self._find(
             subject,
             first_pause=first_pause,
             until=until,
             after=requested_at - _SECOND,
             apart=2 * SOONEST,
             choose=first_backup,
-            misses=_ENOUGH,
+            misses=_MOST_MISSES,
         )
         return job.ref if job else None
 
@@ -284,7 +287,7 @@ class Poller:
         :return: the one that proves most, or may yet; None when there was none until the end.
         :raises AzureBackupError: when this identity may not list jobs.
         """
-        return await self._seek(
+        return await self._find(
             subject,
             first_pause=first_pause,
             until=until,
@@ -294,7 +297,7 @@ class Poller:
             known=known,
         )
 
-    def vault(self, **named: Unpack[Named]) -> Vault:
+    def vault(self, **named: Unpack[VaultName]) -> Vault:
         """Return the vault that is named, or the connection's.
 
         :raises AzureBackupConfigError: when neither names one.
@@ -315,35 +318,37 @@ class Poller:
         :param after: tells the Unix time, by Azure's clock, since which the jobs on the next list began.
         :raises AzureBackupError: when this identity may not list jobs.
         """
-        told: list[Listing | AzureBackupError] = []
+        latest: list[Listing | AzureBackupError] = []
         news = asyncio.Event()
 
-        def tell(listing: Listing | AzureBackupError) -> None:
-            told[:] = [listing]
+        def deliver(listing: Listing | AzureBackupError) -> None:
+            latest[:] = [listing]
             news.set()
 
-        tended = self._tend(vault)
-        follower = Follower(after=after(), due=self._clock.now(), apart=apart, tell=tell)
-        tended.sweep.starts.add(follower)
-        tended.wake.set()
+        vault_loop = self._loop_of(vault)
+        follower = VaultFollower(after=after(), due=self._clock.now(), apart=apart, deliver=deliver)
+        vault_loop.poll.readers.add(follower)
+        vault_loop.wake.set()
         try:
             while True:
                 await news.wait()
                 news.clear()
-                newest = told[-1]
+                newest = latest[-1]
                 if isinstance(newest, AzureBackupError):
                     raise newest
-                yield replace(newest, ahead=tended.sweep.ahead or 0.0)
+                yield replace(newest, ahead=vault_loop.poll.ahead or 0.0)
                 follower.after = after()
         finally:
-            tended.sweep.starts.discard(follower)
-            self._leave(tended)
+            vault_loop.poll.readers.discard(follower)
+            self._leave(vault_loop)
 
-    async def _seek(self, subject: JobMatcher, *, first_pause: float, **wanted: Unpack[Wanted]) -> Job | None:
+    async def _find(
+        self, subject: JobMatcher, *, first_pause: float, **wanted: Unpack[FinderOptions]
+    ) -> Job | None:
         loop, now = asyncio.get_running_loop(), self._clock.now()
         found: asyncio.Future[Job | None] = loop.create_future()
 
-        def tell(job: Job | AzureBackupError | None) -> None:
+        def deliver(job: Job | AzureBackupError | None) -> None:
             if found.done():
                 return
             if isinstance(job, AzureBackupError):
@@ -351,18 +356,18 @@ class Poller:
             else:
                 found.set_result(job)
 
-        tended = self._tend(subject.item.vault)
-        start = Start(subject, due=now + first_pause, tell=tell, **wanted)
-        tended.sweep.starts.add(start)
-        tended.wake.set()
+        vault_loop = self._loop_of(subject.item.vault)
+        finder = BackupFinder(subject, due=now + first_pause, deliver=deliver, **wanted)
+        vault_loop.poll.readers.add(finder)
+        vault_loop.wake.set()
         left = wanted["until"] - now
-        timer = loop.call_later(max(first_pause, left) + _last_look(left), tell, None)
+        timer = loop.call_later(max(first_pause, left) + _last_read(left), deliver, None)
         try:
             return await found
         finally:
             timer.cancel()
-            tended.sweep.starts.discard(start)
-            self._leave(tended)
+            vault_loop.poll.readers.discard(finder)
+            self._leave(vault_loop)
 
     async def close(self) -> None:
         """End all reading and close client and credential."""
@@ -371,71 +376,71 @@ class Poller:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._hook.__aexit__()
 
-    async def _look(
+    async def _next_answer(
         self,
-        tended: _Tended,
-        watcher: Watcher,
+        vault_loop: _VaultLoop,
+        waiter: JobWaiter,
         call: Request,
         not_before: float,
         deadline: float,
         grace: float,
         apart: float,
-    ) -> Answer:
+    ) -> JobAnswer:
         loop, now = asyncio.get_running_loop(), self._clock.now()
-        answered: asyncio.Future[Answer] = loop.create_future()
+        answered: asyncio.Future[JobAnswer] = loop.create_future()
 
-        def tell(answer: Answer) -> None:
+        def deliver(answer: JobAnswer) -> None:
             if not answered.done():
                 answered.set_result(answer)
 
         def give_up() -> None:
-            watcher.drop()
-            tell(NoResponse(reason="no read of jobs was to be had in time", at=self._clock.now()))
+            waiter.withdraw()
+            deliver(NoResponse(reason="no read of jobs was to be had in time", at=self._clock.now()))
 
         due = now + call.delay
         quiet_until = min(deadline, now + _QUIET)
         not_before = min(max(now, not_before), due)
-        watcher.ask(
-            tell, not_before=not_before, due=due, quiet_until=quiet_until, latest=deadline, apart=apart
+        waiter.ask(
+            deliver, not_before=not_before, due=due, quiet_until=quiet_until, latest=deadline, apart=apart
         )
-        tended.wake.set()
+        vault_loop.wake.set()
         timer = loop.call_later(max(0.0, deadline - now) + grace, give_up)
         try:
             return await answered
         finally:
             timer.cancel()
 
-    def _leave(self, tended: _Tended) -> None:
+    def _leave(self, vault_loop: _VaultLoop) -> None:
         """End the reading of a vault that nobody asks about any more."""
-        if not (tended.sweep.watchers or tended.sweep.starts):
-            tended.task.cancel()
-            self._vaults.pop(_key(tended.sweep.vault), None)
-        tended.wake.set()
+        if not (vault_loop.poll.waiters or vault_loop.poll.readers):
+            vault_loop.task.cancel()
+            self._vaults.pop(_key(vault_loop.poll.vault), None)
+        vault_loop.wake.set()
 
-    def _tend(self, vault: Vault) -> _Tended:
+    def _loop_of(self, vault: Vault) -> _VaultLoop:
         if _key(vault) not in self._vaults:
-            sweep, wake = Sweep(vault, self._clock.now()), asyncio.Event()
-            task = asyncio.get_running_loop().create_task(self._serve(sweep, wake), context=Context())
+            poll, wake = VaultPoll(vault, self._clock.now()), asyncio.Event()
+            task = asyncio.get_running_loop().create_task(self._serve(poll, wake), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            self._vaults[_key(vault)] = _Tended(sweep, task, wake)
+            self._vaults[_key(vault)] = _VaultLoop(poll, task, wake)
         return self._vaults[_key(vault)]
 
-    async def _serve(self, sweep: Sweep, wake: asyncio.Event) -> None:
+    async def _serve(self, poll: VaultPoll, wake: asyncio.Event) -> None:
         with clocks.running_on(self._clock):
             while True:
                 try:
-                    await self._rest(sweep, wake)
-                    await self._play(sweep)
+                    await self._rest(poll, wake)
+                    await self._play(poll)
                 except Exception as error:  # whatever it is, no wait may end or hang for it
-                    log.exception("Reading the jobs of vault %s failed", sweep.vault.name)
+                    log.exception("Reading the jobs of vault %s failed", poll.vault.name)
                     reason = f"reading jobs failed: {type(error).__name__}: {error}"
-                    await _spread(sweep.fail(NoResponse(reason=reason, at=self._clock.now())))
-                    await self._clock.pause(_MEND)
+                    await _in_turns(poll.fail(NoResponse(reason=reason, at=self._clock.now())))
+                    await self._clock.pause(_RETRY_PAUSE)
 
-    async def _rest(self, sweep: Sweep, wake: asyncio.Event) -> None:
+    async def _rest(self, poll: VaultPoll, wake: asyncio.Event) -> None:
         """Let time pass until a read is due; a new question may be due earlier."""
-        while (seconds := sweep.due() - self._clock.now()) > 0:
+        while (seconds := poll.due() - self._clock.now()) > 0:
             wake.clear()
             waits: list[asyncio.Task[object]] = [asyncio.create_task(wake.wait())]
             if seconds < math.inf:
@@ -447,19 +452,19 @@ class Poller:
                     wait.cancel()
                 await asyncio.gather(*waits, return_exceptions=True)
 
-    async def _play(self, sweep: Sweep) -> None:
-        """Make one turn of a sweep; the right to read comes first, so that it asks as things stand then."""
-        queue = self._queue(sweep.vault)
+    async def _play(self, poll: VaultPoll) -> None:
+        """Make one turn of a poll; the right to read comes first, so that it asks as things stand then."""
+        queue = self._queue(poll.vault)
         async with queue.turn:
             await self._wait_for(queue.budget)
             now = self._clock.now()
             Stats.gauge("azure_backup.waits", self._waits)
-            Stats.timing("azure_backup.lag", timedelta(seconds=max(0.0, now - sweep.due())))
-            flow = sweep.turn(now)
+            Stats.timing("azure_backup.lag", timedelta(seconds=max(0.0, now - poll.due())))
+            flow = poll.turn(now)
             if not (call := next(flow, None)):
                 return
             queue.budget.spend(now)
-        answer: Answer | None = await self._read(queue, sweep, call)
+        answer: Answer | None = await self._read(queue, poll, call)
         with suppress(StopIteration):
             while True:
                 following = flow.send(answer)
@@ -470,27 +475,27 @@ class Poller:
                 async with queue.turn:
                     await self._wait_for(queue.budget)
                     queue.budget.spend(self._clock.now())
-                answer = await self._read(queue, sweep, following)
+                answer = await self._read(queue, poll, following)
 
     async def _wait_for(self, budget: Budget) -> None:
         while (seconds := budget.ready_at(self._clock.now()) - self._clock.now()) > 0:
             await self._clock.pause(seconds)
 
-    async def _read(self, queue: _Queue, sweep: Sweep, call: Request) -> Answer:
+    async def _read(self, queue: _Queue, poll: VaultPoll, call: Request) -> Answer:
         answer = await self._hook.read(call)
         Stats.incr("azure_backup.job_reads")
         if isinstance(answer, Response):
-            queue.budget.hear(answer, _key(sweep.vault))
+            queue.budget.hear(answer, _key(poll.vault))
             Stats.gauge("azure_backup.job_reads_left", queue.budget.left)
             if answer.status == 429:
                 Stats.incr("azure_backup.throttled")
-                await self._tell_of_throttling(queue, answer)
+                await self._report_throttling(queue, answer)
         return answer
 
-    async def _tell_of_throttling(self, queue: _Queue, answer: Response) -> None:
-        for tended in [*self._vaults.values()]:
-            if self._queue(tended.sweep.vault) is queue:
-                await _spread(tended.sweep.fail(answer))
+    async def _report_throttling(self, queue: _Queue, answer: Response) -> None:
+        for vault_loop in [*self._vaults.values()]:
+            if self._queue(vault_loop.poll.vault) is queue:
+                await _in_turns(vault_loop.poll.fail(answer))
 
     def _queue(self, vault: Vault) -> _Queue:
         settings = self._hook.settings
@@ -501,15 +506,15 @@ class Poller:
         return self._queues[key]
 
 
-async def _spread(telling: Iterable[object]) -> None:
+async def _in_turns(deliveries: Iterable[object]) -> None:
     """Tell many waits of something, some at a time."""
-    for _ in telling:
+    for _ in deliveries:
         await asyncio.sleep(0)
 
 
-def _last_look(wait: float) -> float:
+def _last_read(wait: float) -> float:
     """Return the seconds after its deadline in which a wait of so many seconds still takes an answer."""
-    return min(_LATEST, max(RESPONSE_GRACE, wait / 10))
+    return min(_LONGEST_GRACE, max(RESPONSE_GRACE, wait / 10))
 
 
 def _key(vault: Vault) -> str:

@@ -1,4 +1,4 @@
-"""The one stream of lists that all watches on a vault share, on an Airflow that tells what it has stored.
+"""The one stream of lists that all watches on a vault share, on an Airflow that reports what it has stored.
 
 Apart from the watches, as Airflow below 3.3 has nothing to import here.
 """
@@ -14,26 +14,26 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
 if TYPE_CHECKING:
-    from airflow_provider_azbackup.triggerer.watches import Shown
+    from airflow_provider_azbackup.triggerer.watches import SharedList
 
 
 class Stream(SharedStreamProducer):
     """Lists the jobs of a vault for all watches on it.
 
-    :param where: what a :class:`~airflow_provider_azbackup.triggerer.watches.Place` is made of.
+    :param where: what a :class:`~airflow_provider_azbackup.triggerer.watches.WatchedVault` is made of.
     """
 
     def __init__(self, where: dict[str, Any]) -> None:
         self._where = where
 
-    async def open_stream(self) -> AsyncIterator[tuple[Shown, Shown]]:
+    async def open_stream(self) -> AsyncIterator[tuple[SharedList, SharedList]]:
         """Yield each list, twice: for the watches, and to come back when their events are stored."""
         await asyncio.to_thread(import_module, "airflow_provider_azbackup.triggerer.watches")
-        from airflow_provider_azbackup.triggerer.watches import Place, follow
+        from airflow_provider_azbackup.triggerer.watches import WatchedVault, follow
 
-        async with aclosing(follow(Place(**self._where))) as lists:
-            async for shown in lists:
-                yield shown, shown
+        async with aclosing(follow(WatchedVault(**self._where))) as lists:
+            async for shared in lists:
+                yield shared, shared
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
         """Have the watches write down how far they have come with lists whose events are stored.
@@ -43,4 +43,4 @@ class Stream(SharedStreamProducer):
         """
         for item in batch:
             if not item.outcome.failed:
-                await item.broker_payload.settle()
+                await item.broker_payload.save()

@@ -162,7 +162,7 @@ class _Asset(dict[str, Any]):
 
 async def watch(azure: Any) -> dict[str, Any]:
     """Watch the ends of an item's backups, and return what is kept of that once one was told and one runs."""
-    ledger = import_module(f"{PACKAGE}.triggerer.checkpoints")
+    stores = import_module(f"{PACKAGE}.triggerer.checkpoints")
     kind = import_module(f"{PACKAGE}.triggers").AzureBackupEventTrigger
     azure.start_job("fleet-06", seconds=SPEED)
     azure.start_job("fleet-06", ending="Never")
@@ -179,8 +179,8 @@ async def watch(azure: Any) -> dict[str, Any]:
     path, arguments = trigger.serialize()
     return {
         "trigger": [path, arguments],
-        "variable": ledger.VariableLedger(path, arguments).name,
-        "mark": kept[ledger.KEY],
+        "variable": stores.VariableStore(path, arguments).name,
+        "checkpoint": kept[stores.KEY],
     }
 
 

@@ -20,12 +20,12 @@ from airflow.triggers.base import BaseTrigger
 from airflow_provider_azbackup import exceptions as errors
 from airflow_provider_azbackup import triggers
 from airflow_provider_azbackup.core.model.progress import PROGRESS
-from airflow_provider_azbackup.core.polling.end_marks import Mark
+from airflow_provider_azbackup.core.polling.checkpoint import Checkpoint
 from airflow_provider_azbackup.core.start.intent import StartRecord
 from airflow_provider_azbackup.operators import AzureBackupOperator
 from airflow_provider_azbackup.runtime.compat import IS_AIRFLOW_3
 from airflow_provider_azbackup.tasks.state import KEY
-from airflow_provider_azbackup.triggerer.checkpoints import VariableLedger
+from airflow_provider_azbackup.triggerer.checkpoints import VariableStore
 from azure_backup_emulator import Emulator
 from dev.release.upgrades import CASES, RECORDS, WATCH, make
 from tests.support.tasks import Store, TaskInstance, run
@@ -97,13 +97,13 @@ def test_a_watch_goes_on_where_it_was(left: dict[str, Any]) -> None:
     path_now, arguments_now = rebuilt(path, arguments).serialize()
     assert path_now == path
     assert {name: arguments_now.get(name) for name in arguments} == arguments
-    mark = Mark.from_dict(left["mark"])
-    assert mark is not None
-    assert mark.told
-    assert mark.running
-    assert {name: mark.to_dict().get(name) for name in left["mark"]} == left["mark"]
+    checkpoint = Checkpoint.from_dict(left["checkpoint"])
+    assert checkpoint is not None
+    assert checkpoint.reported
+    assert checkpoint.running
+    assert {name: checkpoint.to_dict().get(name) for name in left["checkpoint"]} == left["checkpoint"]
     # Below Airflow 3.3 it lies in a Variable whose name is made of the arguments.
-    assert VariableLedger(path_now, arguments_now).name == left["variable"]
+    assert VariableStore(path_now, arguments_now).name == left["variable"]
 
 
 def test_a_watch_was_recorded() -> None:

@@ -18,8 +18,8 @@ from airflow.triggers.base import BaseTrigger
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
 from airflow_provider_azbackup.core.model.validation import END_OUTCOMES
-from airflow_provider_azbackup.core.polling.end_marks import Mark
-from airflow_provider_azbackup.core.polling.sweep import Listing
+from airflow_provider_azbackup.core.polling.checkpoint import Checkpoint
+from airflow_provider_azbackup.core.polling.waits import Listing
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from airflow_provider_azbackup.triggers import AzureBackupEventTrigger
 from azure_backup_emulator import Emulator
@@ -33,12 +33,12 @@ from airflow.sdk.exceptions import ErrorType  # noqa: E402  # likewise
 from airflow.sdk.execution_time import comms, task_runner  # noqa: E402  # likewise
 from airflow.sdk.execution_time.context import AssetStateStoreAccessors  # noqa: E402  # likewise
 
-from airflow_provider_azbackup.triggerer.checkpoints import VariableLedger  # noqa: E402  # likewise
+from airflow_provider_azbackup.triggerer.checkpoints import VariableStore  # noqa: E402  # likewise
 from airflow_provider_azbackup.triggerer.watches import (  # noqa: E402  # likewise
-    Place,
-    Shown,
+    SharedList,
     Watch,
-    tell_alone,
+    WatchedVault,
+    ends_without_sharing,
     watching,
 )
 from tests.support.virtual import hang_up, settle  # noqa: E402  # likewise
@@ -246,7 +246,7 @@ def test_a_kill_behind_the_storing_repeats_what_nobody_could_note_and_says_so(
     assert all(times <= 1 + again[job_id] for job_id, times in told.items())
 
 
-class SlowLedger:
+class SlowStore:
     """Keeps the last value that it is done with; each takes its own time."""
 
     def __init__(self) -> None:
@@ -256,7 +256,7 @@ class SlowLedger:
     async def load(self) -> Any:
         return self.value
 
-    async def keep(self, value: Any) -> None:
+    async def save(self, value: Any) -> None:
         slow, self.slow = self.slow, False
         await asyncio.sleep(0.05 if slow else 0)
         self.value = value
@@ -276,23 +276,23 @@ def test_what_is_noted_of_one_list_is_not_lost_to_what_is_noted_of_another() -> 
             end_time=moments[1],
         )
 
-    def shown(when: float, *jobs: Job) -> Shown:
-        return Shown(listing=Listing(jobs=jobs, after=0.0, at=when))
+    def shared(when: float, *jobs: Job) -> SharedList:
+        return SharedList(listing=Listing(jobs=jobs, after=0.0, at=when))
 
     async def main() -> Any:
-        ledger = SlowLedger()
-        ledger.value = Mark.begin(at).to_dict()
-        watch = Watch(ledger, outcomes=[Outcome.SUCCEEDED], subject=None, log=logging.getLogger())
+        store = SlowStore()
+        store.value = Checkpoint.begin(at).to_dict()
+        watch = Watch(store, outcomes=[Outcome.SUCCEEDED], subject=None, log=logging.getLogger())
         await watch.load()
-        first, second = shown(at + 10, ended("a", at + 5)), shown(at + 20, ended("b", at + 15))
-        assert len(await watch.tell(first)) == 1
-        ledger.slow = True
+        first, second = shared(at + 10, ended("a", at + 5)), shared(at + 20, ended("b", at + 15))
+        assert len(await watch.new_ends(first)) == 1
+        store.slow = True
         # Airflow says that it has stored the first when the second is just sent off.
-        await asyncio.gather(first.settle(), watch.tell(second))
-        return ledger.value
+        await asyncio.gather(first.save(), watch.new_ends(second))
+        return store.value
 
     kept = asyncio.run(main())
-    assert (list(kept["told"]), kept["sent"]) == (["a"], ["b"])
+    assert (list(kept["reported"]), kept["sent"]) == (["a"], ["b"])
 
 
 # What an event says, and of what
@@ -434,15 +434,15 @@ def test_a_mark_that_nobody_can_read_lets_the_watch_begin_anew(azure: Emulator, 
 
 def test_below_airflow_3_3_a_variable_keeps_the_place(azure: Emulator, clock: Any, airflow: Airflow) -> None:
     trigger = AzureBackupEventTrigger()
-    ledger = VariableLedger(*trigger.serialize())
+    store = VariableStore(*trigger.serialize())
     told: Counter[str] = Counter()
 
     async def life(count: int) -> None:
-        place = Place(**trigger._where())
+        place = WatchedVault(**trigger._where())
         async with watching(
-            place, ledger, outcomes=trigger.outcomes, protected_item=None, log=trigger.log
+            place, store, outcomes=trigger.outcomes, protected_item=None, log=trigger.log
         ) as watch:
-            lists = tell_alone(place, watch)
+            lists = ends_without_sharing(place, watch)
             while len(told) < count:
                 told.update(end["job_id"] for end in await anext(lists))
             await lists.aclose()
@@ -458,8 +458,7 @@ def test_below_airflow_3_3_a_variable_keeps_the_place(azure: Emulator, clock: An
     assert sum(told.values()) <= 12
     assert len(airflow.variables) == 1
     assert (
-        VariableLedger(*AzureBackupEventTrigger(outcomes=["failed"]).serialize()).name
-        not in airflow.variables
+        VariableStore(*AzureBackupEventTrigger(outcomes=["failed"]).serialize()).name not in airflow.variables
     )
 
 

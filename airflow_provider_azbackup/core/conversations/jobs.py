@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
 from typing import Unpack
 
 from airflow_provider_azbackup.core.conversations.retry import (
@@ -20,7 +20,7 @@ from airflow_provider_azbackup.core.model.resources import JobRef, Vault
 from airflow_provider_azbackup.core.model.validation import WaitUntil, cancel_unsupported
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.requests import is_between
-from airflow_provider_azbackup.core.wire import RESPONSE_GRACE, Flow, Request
+from airflow_provider_azbackup.core.wire import RESPONSE_GRACE, Answer, Flow, Request
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupError,
@@ -31,6 +31,14 @@ from airflow_provider_azbackup.exceptions import (
 
 # What is called after each read of a job: with the job as last seen, and with the fault if there was one.
 OnRead = Callable[[Job | None, AzureBackupError | None], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedJob:
+    """A job as a list of its vault shows it, and the Unix time of that list."""
+
+    job: Job
+    at: float
 
 
 def get_job(ref: JobRef) -> Flow[Job]:
@@ -72,8 +80,10 @@ def wait_for_job(
     on_read: OnRead,
     first_pause: float = 0.0,
     wait_until: WaitUntil = "completion",
-) -> Flow[Job]:
+) -> Generator[Request, Answer | ListedJob, Job]:
     """Read a job until it is over, and return it, no matter how it ended.
+
+    Each request may also be answered with the job as a list of the vault shows it.
 
     Throttling, server errors and missing responses are retried until the deadline. A 401, 403 or 404 that
     lasts ends the wait within a minute.
@@ -95,7 +105,10 @@ def wait_for_job(
     while True:
         answer = yield request.delayed(pause)
         try:
-            job = responses.read_job(ref, accepted(answer, request, 200))
+            if isinstance(answer, ListedJob):
+                job = answer.job
+            else:
+                job = responses.read_job(ref, accepted(answer, request, 200))
             patience.record_success()
         except AzureBackupError as error:
             patience.record_failure(error, answer.at)

@@ -25,7 +25,7 @@ from airflow_provider_azbackup.core.model.resources import (
     Vault,
 )
 from airflow_provider_azbackup.core.model.validation import IfRunning, check_item
-from airflow_provider_azbackup.core.polling.sweep import Sweep, Watcher
+from airflow_provider_azbackup.core.polling.vault_poll import JobWaiter, VaultPoll
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.start.intent import BackupIntent, StartRecord
@@ -553,29 +553,29 @@ def test_an_instance_that_is_not_protected_leaves_no_note_behind() -> None:
     assert kept[-1] is None
 
 
-# The shared poller's sweep
+# The poll of a vault
 
 
 class Waits:
     """Waits on jobs of the vault, and what they were told."""
 
     def __init__(self, *job_ids: str) -> None:
-        self.sweep = Sweep(VAULT, START)
+        self.poll = VaultPoll(VAULT, START)
         self.told: dict[str, Answer] = {}
-        self.watchers = [
-            Watcher(JobRef(vault=VAULT, job_id=name), interval=60.0, since=START) for name in job_ids
+        self.waiters = [
+            JobWaiter(JobRef(vault=VAULT, job_id=name), interval=60.0, since=START) for name in job_ids
         ]
-        for watcher in self.watchers:
-            self.sweep.add(watcher)
+        for waiter in self.waiters:
+            self.poll.add(waiter)
 
     def ask(self, at: float) -> None:
-        for watcher in self.watchers:
-            name = watcher.ref.job_id
-            watcher.ask(lambda answer, name=name: self.told.__setitem__(name, answer), not_before=at, due=at)
+        for waiter in self.waiters:
+            name = waiter.ref.job_id
+            waiter.ask(lambda answer, name=name: self.told.__setitem__(name, answer), not_before=at, due=at)
 
     def play(self, at: float, *answers: Response) -> list[Request]:
         """Make one turn; the calls that were made."""
-        flow, made, left = self.sweep.turn(at), [], [*answers]
+        flow, made, left = self.poll.turn(at), [], [*answers]
         try:
             step = next(flow)
             while True:
@@ -623,7 +623,7 @@ def test_a_list_that_lacks_jobs_is_not_read_twice_as_one_of_running_jobs_would_b
     for turn in range(12):
         at = START + 60 * turn
         waits.ask(at)
-        flow, made = waits.sweep.turn(at), list[str]()
+        flow, made = waits.poll.turn(at), list[str]()
         step = next(flow, None)
         while step is not None:
             made.append(step.path)
@@ -643,7 +643,7 @@ def test_a_list_that_never_ends_is_left_after_five_hundred_pages() -> None:
     waits = Waits("a", "b")
     waits.ask(START)
     links = iter(range(10_000))
-    flow, asked = waits.sweep.turn(START), 0
+    flow, asked = waits.poll.turn(START), 0
     step = next(flow, None)
     while step is not None or asked == 0:
         asked += 1

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_azbackup.core.conversations.jobs import ListedJob
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
-from airflow_provider_azbackup.core.polling.sweep import Sweep, Watcher
+from airflow_provider_azbackup.core.polling.vault_poll import JobWaiter, VaultPoll
 from airflow_provider_azbackup.core.wire import Answer, NoResponse, Request, Response
 from airflow_provider_azbackup.exceptions import AzureBackupTimeoutError
 from tests.support.virtual import HOUR, START, Azure, LoopClock, poller, run, wait_for
@@ -52,24 +53,24 @@ class Waits:
     """Waits on one vault, and what they were told."""
 
     def __init__(self, *job_ids: str) -> None:
-        self.sweep = Sweep(VAULT, START)
+        self.poll = VaultPoll(VAULT, START)
         self.told: dict[str, Answer] = {}
-        self.watchers = {
-            name: Watcher(JobRef(vault=VAULT, job_id=name), interval=60.0, since=START) for name in job_ids
+        self.waiters = {
+            name: JobWaiter(JobRef(vault=VAULT, job_id=name), interval=60.0, since=START) for name in job_ids
         }
-        for watcher in self.watchers.values():
-            self.sweep.add(watcher)
+        for waiter in self.waiters.values():
+            self.poll.add(waiter)
 
     def ask(self, at: float, due: float | None = None) -> None:
-        for name, watcher in self.watchers.items():
-            watcher.ask(self._teller(name), not_before=at, due=at if due is None else due)
+        for name, waiter in self.waiters.items():
+            waiter.ask(self._teller(name), not_before=at, due=at if due is None else due)
 
     def _teller(self, name: str) -> Any:
         return lambda answer: self.told.__setitem__(name, answer)
 
     def play(self, at: float, *answers: Answer) -> list[Request]:
         """Make one turn; the calls that were made."""
-        flow, calls, left = self.sweep.turn(at), [], [*answers]
+        flow, calls, left = self.poll.turn(at), [], [*answers]
         try:
             step = next(flow)
             while True:
@@ -88,17 +89,19 @@ def test_news_is_told_at_once_and_no_news_when_it_is_due() -> None:
     assert waits.told.keys() == {"a", "b"}
     waits.told.clear()
     waits.ask(START, due=START + 100)
-    waits.sweep._listed_at = START - 100  # as if another wait had been due
-    waits.watchers["a"].due = START + 50
+    waits.poll._listed_at = START - 100  # as if another wait had been due
+    waits.waiters["a"].due = START + 50
     waits.play(START + 50, page(job("a"), job("b", "Completed"), at=START + 50))
     assert waits.told.keys() == {"a", "b"}
-    assert '"Completed"' in waits.told["b"].text  # type: ignore[union-attr]
+    listed = waits.told["b"]
+    assert isinstance(listed, ListedJob)
+    assert (listed.job.status, listed.at) == ("Completed", START + 50)
 
 
 def test_no_answer_comes_before_it_is_wanted() -> None:
     waits = Waits("a", "b")
     waits.ask(START)
-    waits.watchers["a"].not_before = START + 30
+    waits.waiters["a"].not_before = START + 30
     waits.play(START, page(job("a", "Completed"), job("b"), at=START))
     assert waits.told.keys() == {"b"}
 
@@ -106,15 +109,15 @@ def test_no_answer_comes_before_it_is_wanted() -> None:
 def test_who_no_longer_asks_hears_nothing() -> None:
     waits = Waits("a", "b")
     waits.ask(START)
-    waits.sweep.remove(waits.watchers["a"])
-    waits.sweep.add(Watcher(JobRef(vault=VAULT, job_id="c"), interval=60.0, since=START))
+    waits.poll.remove(waits.waiters["a"])
+    waits.poll.add(JobWaiter(JobRef(vault=VAULT, job_id="c"), interval=60.0, since=START))
     waits.play(START, page(job("a", "Completed"), job("b"), at=START))
     assert waits.told.keys() == {"b"}
 
 
 def test_a_sweep_without_questions_is_never_due_and_asks_nothing() -> None:
     waits = Waits("a", "b")
-    assert waits.sweep.due() == float("inf")
+    assert waits.poll.due() == float("inf")
     assert waits.play(START) == []
 
 
@@ -123,7 +126,7 @@ def test_a_page_of_thousands_of_jobs_is_read_in_short_steps() -> None:
     names = [f"00000000-0000-4000-8000-{number:012}" for number in range(1000)]
     waits = Waits(*names)
     waits.ask(START)
-    flow = waits.sweep.turn(START)
+    flow = waits.poll.turn(START)
     step, told = next(flow), [0]
     sent: Answer | None = page(*(job(name) for name in names), at=START)
     while True:
