@@ -112,6 +112,8 @@ class StartBaseOperator(JobBaseOperator):
 
     protected_item: str | None
     job_id: str | None = None
+    # How old a backup may be that makes another one unnecessary; for operators that know such a thing.
+    unless_fresh: timedelta | None = None
 
     def __init__(
         self,
@@ -303,7 +305,8 @@ class StartBaseOperator(JobBaseOperator):
                 intent = self._intent(context, hook, task_state, attempt_began, since)
                 since = intent.now if since is None else since
                 self._check_time(intent, since, context)
-                if found := self._fresh_enough(context, hook, task_state, intent):
+                found = self.unless_fresh and self._fresh_enough(context, hook, task_state, intent)
+                if found:
                     return found
                 started = hook.start_or_adopt(
                     intent,
@@ -320,7 +323,7 @@ class StartBaseOperator(JobBaseOperator):
         self, context: Context, hook: TaskHook, task_state: TaskState, intent: Intent
     ) -> str | None:
         """Return the id of a job that makes another one unnecessary; None when there is none."""
-        return None
+        raise NotImplementedError
 
     def _go_on(self, context: Context, hook: TaskHook, started: StartedJob, since: float) -> str:
         if started.recovery_point:
