@@ -1,24 +1,24 @@
 # Two commands matter: `make demo` and `make test`. Both need git, Python 3.11 or later and a package index, nothing else.
 #
 #   make demo            the example DAGs on a real Airflow against the emulator; stays up until Ctrl-C
-#   make demo EXIT=1     the same, then ends: status 0 only if every DAG did what it must (so does CI=true)
-#       SPEED=120            how many emulated seconds pass in a real one
-#       PORT=8080            the port of Airflow's UI; a free one if not given
-#       FLEET=200            how many machines the fleet has; 20 if not given
+#   make demo EXIT=1     the same, then ends with status 0 only if every DAG did what it should (also with CI=true)
+#       SPEED=120            how many emulated seconds pass in one real second
+#       PORT=8080            the port of Airflow's UI; a free one by default
+#       FLEET=200            how many VMs the fleet has; 20 by default
 #   make test            everything: unit, emulator, Microsoft's client, end to end on Airflow 3.3 and four before it,
 #                        Airflow's UI where there is Chromium (apt-get install chromium fonts-dejavu-core)
-#   make screenshots     remakes docs/images from a real Airflow; needs Chromium and pngquant
-#   make az-cli          Microsoft's `az backup` against the emulator, beside what our hook reads; not in make test
-#   make matrix          tests on every Airflow from 2.11 to 3.3 and each Python on the PATH, into docs/compatibility.md
-#   make dist            wheel and sdist into dist/, built twice and compared, and looked at by twine
-#   make docs            the documentation as a site, into build/site
+#   make screenshots     takes the pictures in docs/images again; needs Chromium and pngquant
+#   make az-cli          Microsoft's `az backup` against the emulator, compared with our hook; not in make test
+#   make matrix          tests on every Airflow from 2.11 to 3.3 with each Python on the PATH; writes docs/compatibility.md
+#   make dist            wheel and sdist in dist/, built twice and compared, then checked by twine
+#   make docs            the documentation as a site, in build/site
 #   make lint            ruff, mypy, layers, spelling, scripts, workflows and files, as in .pre-commit-config.yaml; JavaScript
-#   make lock            remakes requirements/*.txt (UPGRADE=1 takes the newest of everything)
-#   make bench           reads, delay, CPU and memory of many waits, ours and others', into docs/performance.md
-#   make fleet           WAITS=1000 gates on a real triggerer that is killed halfway; then what a takeover by itself costs
+#   make lock            resolves requirements/*.txt again (UPGRADE=1 takes the newest of everything)
+#   make bench           reads, delay, CPU and memory of many waits, ours and others'; writes docs/performance.md
+#   make fleet           WAITS=1000 gates on a real triggerer that is killed halfway; then the cost of a takeover alone
 #   make distributed     examples, chaos set and WAITS=1000 gates on two Celery workers and two triggerers
-#   make bench-imports   what importing our modules costs, beside other providers'
-#   make clean           removes what these commands made in this directory
+#   make bench-imports   the time that importing our modules takes, compared with other providers
+#   make clean           removes what these commands have created in this directory
 
 SHELL := /bin/sh
 BIN := .venv/bin
@@ -27,15 +27,15 @@ BIN := .venv/bin
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$python" && break; done)
 
-# An interpreter is never downloaded, and a warning about hard links across file systems helps nobody.
+# Never download an interpreter, and do not warn about hard links across file systems.
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE := copy
-# Every Airflow process would compile our modules anew.
+# With it, every Airflow process would compile our modules again.
 export PYTHONDONTWRITEBYTECODE :=
 # EXIT and CI reach the demo through the environment; `exec` lets a signal to make reach it as well.
 export EXIT CI
 
-# An environment that happens to be active is left alone.
+# Ignore an environment that happens to be active.
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
 .PHONY: demo test matrix dist docs lint lock bench fleet distributed bench-imports screenshots az-cli clean
@@ -88,8 +88,8 @@ lock: $(BIN)/uv
 clean:
 	rm -rf .venv .venv-az .venv-docs .venv-distributed .venv-releases build dist dev/lint/node_modules tests/emulator/js/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .nox
 
-# The files installed are the files locked, or nothing is installed at all; the two packages are linked, not copied.
-# They are compiled once: where PYTHONDONTWRITEBYTECODE is set, each process of a test would compile Airflow anew, for 6 s.
+# Only the locked files are installed, checked by their hashes. The two packages are linked, not copied. The files are
+# compiled here, because with PYTHONDONTWRITEBYTECODE each process of a test would compile Airflow again, for 6 s.
 .venv/%.installed: requirements/%.txt pyproject.toml emulator/pyproject.toml $(BIN)/uv
 	@echo "Installing requirements/$*.txt into .venv"
 	@$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/$*.txt
@@ -102,14 +102,14 @@ clean:
 	@npm ci --prefix $* --silent --no-audit --no-fund
 	@touch $@
 
-# azure-cli pins a hundred packages to versions of its own, so it gets an environment of its own.
+# azure-cli pins the versions of a hundred packages, so it needs an environment of its own.
 .venv-az/installed: requirements/az-cli.txt $(BIN)/uv
 	@echo "Installing requirements/az-cli.txt into .venv-az"
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-az
 	@$(BIN)/uv pip install --quiet --python .venv-az/bin/python --require-hashes -r requirements/az-cli.txt
 	@touch $@
 
-# Celery stays out of the environment of the tests: nothing of this package needs it.
+# Celery stays out of the environment of the tests, because this package does not need it.
 .venv-distributed/installed: requirements/distributed.txt pyproject.toml emulator/pyproject.toml $(BIN)/uv
 	@echo "Installing requirements/distributed.txt into .venv-distributed"
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-distributed
@@ -117,7 +117,7 @@ clean:
 	@$(BIN)/uv pip install --quiet --python .venv-distributed/bin/python --no-deps --no-build-isolation -e . -e ./emulator
 	@touch $@
 
-# The site needs none of what the package needs: its reference is read, not imported.
+# The site does not need the package's dependencies, because its reference is read without imports.
 .venv-docs/installed: requirements/docs.txt $(BIN)/uv
 	@echo "Installing requirements/docs.txt into .venv-docs"
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-docs

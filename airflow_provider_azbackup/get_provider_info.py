@@ -20,7 +20,7 @@ def _choice(label: str, description: str, *values: str) -> dict[str, Any]:
     return {"label": label, "description": description, "schema": schema}
 
 
-# What people set in the form. Other keys of the extra, such as `job_read_share`, are in the README.
+# What people set in a form. docs/connections.md has the other keys of the extra, such as `job_read_share`.
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "tenant_id": _text("Tenant ID", "Microsoft Entra tenant of the service principal."),
     "subscription_id": _text("Subscription ID", "Azure subscription of the vault."),

@@ -22,7 +22,7 @@ airflow_fastapi = pytest.importorskip("airflow.api_fastapi.app", reason="the pag
 if not hasattr(pytest.importorskip("airflow.plugins_manager").AirflowPlugin, "external_views"):
     pytest.skip("the page is for Airflow 3.1+", allow_module_level=True)
 
-from airflow import settings as airflow_settings  # noqa: E402  # behind the check above, as all below
+from airflow import settings as airflow_settings  # noqa: E402  # after the check above, as all below
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity  # noqa: E402
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager  # noqa: E402
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser  # noqa: E402
@@ -142,7 +142,7 @@ def routes(page: Page) -> list[str]:
 # Who may see what
 
 
-def test_every_route_wants_a_user_of_airflow(page: Page, azure: Emulator) -> None:
+def test_every_route_needs_a_user_of_airflow(page: Page, azure: Emulator) -> None:
     assert len(routes(page)) == 7
     assert len(page.app.routes) == 7, "what is mounted has no permission of its own"
     for path in routes(page):
@@ -153,14 +153,14 @@ def test_every_route_wants_a_user_of_airflow(page: Page, azure: Emulator) -> Non
     assert azure.requests == []
 
 
-def test_a_token_may_come_in_the_header_as_well(page: Page) -> None:
+def test_a_token_in_the_header_is_accepted_too(page: Page) -> None:
     user = SimpleAuthManagerUser(username="admin", role="admin")
     token = airflow_fastapi.get_auth_manager().generate_jwt(user)
     answer = TestClient(page.app).get("/api/connections", headers={"authorization": f"Bearer {token}"})
     assert [each["id"] for each in answer.json()["connections"]] == [CONN]
 
 
-def test_a_viewer_sees_no_connection_and_makes_azure_read_nothing(page: Page, azure: Emulator) -> None:
+def test_a_viewer_sees_no_connection_and_causes_no_request_to_azure(page: Page, azure: Emulator) -> None:
     assert page.json("/api/connections", "viewer") == {"connections": []}
     assert page.get(JOBS, "viewer").status_code == 403
     assert azure.requests == []
@@ -168,7 +168,7 @@ def test_a_viewer_sees_no_connection_and_makes_azure_read_nothing(page: Page, az
 
 
 @pytest.mark.parametrize("role", ["op", "admin"])
-def test_who_may_read_the_connection_sees_its_vault(page: Page, azure: Emulator, role: str) -> None:
+def test_a_user_who_may_read_the_connection_sees_its_vault(page: Page, azure: Emulator, role: str) -> None:
     job_id = azure.start_job("vm-good", seconds=60)
     assert page.json("/api/connections", role)["connections"] == [
         {"id": CONN, "vault": "demo-vault", "fault": ""}
@@ -180,7 +180,7 @@ def test_who_may_read_the_connection_sees_its_vault(page: Page, azure: Emulator,
     assert found["jobs_portal"].startswith("https://portal.azure.com/#@")
 
 
-def test_a_connection_of_another_type_is_not_tried_on_azure(
+def test_a_connection_of_another_type_is_never_used_with_azure(
     page: Page, azure: Emulator, connect: Callable[..., None]
 ) -> None:
     connect({**azure.connection(), "conn_type": "http"}, "other")
@@ -189,7 +189,7 @@ def test_a_connection_of_another_type_is_not_tried_on_azure(
     assert azure.requests == []
 
 
-def test_a_connection_is_found_as_a_uri_and_by_name_as_well(
+def test_connections_given_as_a_uri_or_by_name_are_found_too(
     page: Page, azure: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_BY_URI", "azure-backup://id:secret@/?vault_name=v")
@@ -231,7 +231,7 @@ def test_the_page_sends_nothing_to_a_host_that_the_deployment_does_not_list(
 # What it costs
 
 
-def test_ten_people_cost_one_list(page: Page, azure: Emulator) -> None:
+def test_ten_visitors_cost_one_list(page: Page, azure: Emulator) -> None:
     azure.start_job("vm-good", seconds=60)
     # Each with the clock of this test.
     looks = [copy_context() for _ in range(10)]
@@ -255,7 +255,7 @@ def test_the_next_list_comes_when_it_is_due_and_shows_what_is_new(
     assert [job["outcome"] for job in page.vault()["jobs"]] == ["succeeded"]
 
 
-def test_an_hour_of_looking_costs_no_more_reads_than_waits_leave_to_people(
+def test_an_hour_on_the_page_costs_no_more_reads_than_tasks_leave(
     page: Page, azure: Emulator, clock: WaitingClock
 ) -> None:
     azure.configure(page_size=2)
@@ -277,18 +277,18 @@ def test_two_connections_with_one_credential_share_what_was_read(
     assert lists(azure) == 1
 
 
-def test_who_knows_the_client_id_alone_does_not_see_what_others_have_read(
+def test_a_client_id_without_its_secret_does_not_show_what_others_have_read(
     page: Page, azure: Emulator, connect: Callable[..., None]
 ) -> None:
     azure.start_job("vm-good", seconds=60)
     connect({**azure.connection(), "password": "guessed"}, "intruder")
     assert len(page.vault()["jobs"]) == 1
-    told = page.vault(path="/api/connections/intruder/vault")
-    assert (told["jobs"], told["overdue"], told["items"], told["read_at"]) == ([], [], 0, None)
-    assert "AADSTS7000215" in told["fault"]
+    shown = page.vault(path="/api/connections/intruder/vault")
+    assert (shown["jobs"], shown["overdue"], shown["items"], shown["read_at"]) == ([], [], 0, None)
+    assert "AADSTS7000215" in shown["fault"]
 
 
-def test_a_vault_that_nobody_looks_at_slows_no_other(
+def test_a_vault_without_visitors_does_not_slow_down_the_others(
     page: Page, azure: Emulator, clock: WaitingClock, connect: Callable[..., None]
 ) -> None:
     azure.configure(page_size=1)
@@ -305,7 +305,7 @@ def test_a_vault_that_nobody_looks_at_slows_no_other(
     assert page.vault()["next_at"] == clock.now + 180
 
 
-def test_when_azure_grants_no_more_the_page_shows_what_it_has_and_asks_no_more(
+def test_when_the_quota_is_used_up_the_page_shows_what_it_has_and_sends_no_request(
     page: Page, azure: Emulator, clock: WaitingClock
 ) -> None:
     azure.start_job("vm-good", seconds=60)
@@ -328,12 +328,12 @@ def test_when_azure_grants_no_more_the_page_shows_what_it_has_and_asks_no_more(
     assert lists(azure) == 3
 
 
-def test_a_right_that_is_missing_is_named(page: Page, azure: Emulator, connect: Callable[..., None]) -> None:
+def test_a_missing_right_is_named(page: Page, azure: Emulator, connect: Callable[..., None]) -> None:
     connect(azure.connection("nobody"))
     assert "Microsoft.RecoveryServices" in page.vault()["fault"]
 
 
-def test_a_thousand_jobs_are_answered_at_once(page: Page, azure: Emulator) -> None:
+def test_a_thousand_jobs_come_in_one_response(page: Page, azure: Emulator) -> None:
     azure.configure(page_size=200)
     for number in range(1000):
         azure.start_job(f"fleet-{number % 20 + 1:02}", seconds=60)
@@ -343,7 +343,7 @@ def test_a_thousand_jobs_are_answered_at_once(page: Page, azure: Emulator) -> No
     assert time.perf_counter() - began < 0.5
 
 
-def test_what_is_overdue_goes_by_what_the_vault_protects(
+def test_the_overdue_items_are_protected_items_of_the_vault(
     page: Page, azure: Emulator, clock: WaitingClock
 ) -> None:
     azure.start_job("vm-good", seconds=60)
@@ -411,7 +411,7 @@ def link_of(job_id: str, vault: str | None = None) -> str:
 RUN_1 = "run_id=manual__2026-01-01T00:00:01%2B00:00&task_id=backup"
 
 
-def test_gates_are_shown_of_dags_that_the_user_may_read(
+def test_only_gates_of_dags_that_the_user_may_read_are_shown(
     page: Page, azure: Emulator, records: Records
 ) -> None:
     job_id = azure.start_job("vm-good", seconds=60)
@@ -426,7 +426,7 @@ def test_gates_are_shown_of_dags_that_the_user_may_read(
     assert {gate["dag_id"] for gate in page.json("/api/gates", "viewer")["gates"]} == {"nightly"}
 
 
-def test_gates_of_one_dag_show_no_other(page: Page, azure: Emulator, records: Records) -> None:
+def test_gates_of_one_dag_are_those_of_no_other(page: Page, azure: Emulator, records: Records) -> None:
     job_id = azure.start_job("vm-good", seconds=60)
     for dag_id in ("nightly", "other", "payroll"):
         records.task(dag_id, azure_backup_job_url=link_of(job_id))
@@ -470,7 +470,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("job", HOSTILE.values(), ids=[*HOSTILE])
-def test_whatever_a_task_pushes_as_its_job_is_read_with_its_type_and_length_checked(
+def test_the_types_and_lengths_of_a_pushed_job_are_checked(
     page: Page, azure: Emulator, records: Records, job: Any
 ) -> None:
     known, job_id = {outcome.value for outcome in Outcome}, azure.start_job("vm-good")
@@ -505,7 +505,7 @@ def test_whatever_a_task_pushes_as_its_job_is_read_with_its_type_and_length_chec
         "x" * 9_000,
     ],
 )
-def test_whatever_a_task_pushes_as_its_link_is_no_gate_unless_it_names_a_job(
+def test_a_pushed_link_is_a_gate_only_if_it_names_a_job(
     page: Page, azure: Emulator, records: Records, link: Any
 ) -> None:
     records.task("nightly", azure_backup_job_url=link)
@@ -526,14 +526,12 @@ def test_whatever_a_task_pushes_as_its_link_is_no_gate_unless_it_names_a_job(
         *(f"{JOBS}?within={hours}" for hours in ("nan", "inf", "1e999", 10**30, 0, -1, "")),
     ],
 )
-def test_a_question_that_cannot_be_one_is_refused_and_no_fault_of_the_server(
-    page: Page, azure: Emulator, path: str
-) -> None:
+def test_an_invalid_query_is_rejected_without_a_server_error(page: Page, azure: Emulator, path: str) -> None:
     assert page.get(path).status_code == 422
     assert azure.requests == []
 
 
-def test_the_newest_gates_are_shown_and_that_there_are_more(
+def test_the_newest_gates_are_shown_with_a_note_that_there_are_more(
     page: Page, azure: Emulator, records: Records
 ) -> None:
     link = link_of(azure.start_job("vm-good", seconds=60))
@@ -574,7 +572,7 @@ def test_an_old_gate_is_not_shown(page: Page, azure: Emulator, records: Records)
     assert page.json("/api/gates")["gates"] == []
 
 
-def test_the_tab_shows_a_job_that_is_over_without_asking_azure(
+def test_the_tab_shows_a_finished_job_without_a_request_to_azure(
     page: Page, azure: Emulator, records: Records
 ) -> None:
     job_id = azure.start_job("vm-good", seconds=60)
@@ -589,14 +587,14 @@ def test_the_tab_shows_a_job_that_is_over_without_asking_azure(
     assert lists(azure) == 0
 
 
-def test_the_tab_of_a_dag_that_the_user_may_not_read_is_refused(page: Page, records: Records) -> None:
+def test_the_tab_of_a_dag_that_the_user_may_not_read_is_forbidden(page: Page, records: Records) -> None:
     records.task("payroll", azure_backup_job_url="https://portal.azure.com/")
     assert page.get(f"/api/dags/payroll/task?{RUN_1}", "viewer").status_code == 403
     # Nor does another Dag's name in the query help.
     assert page.get(f"/api/dags/payroll/task?{RUN_1}&dag_id=nightly", "viewer").status_code == 403
 
 
-def test_the_tab_looks_at_a_running_job_once_a_minute_for_who_may_read_the_connection(
+def test_the_tab_reads_a_running_job_once_a_minute_if_the_user_may_read_the_connection(
     page: Page, azure: Emulator, records: Records, clock: WaitingClock
 ) -> None:
     job_id = azure.start_job("vm-good", seconds=3600)
@@ -628,7 +626,7 @@ def test_the_tab_looks_at_a_running_job_once_a_minute_for_who_may_read_the_conne
     assert looks() == 2
 
 
-def test_the_tab_looks_through_a_connection_to_another_vault_of_the_subscription(
+def test_the_tab_may_use_a_connection_to_another_vault_of_the_subscription(
     page: Page, azure: Emulator, records: Records
 ) -> None:
     job_id = azure.start_job("vm-elsewhere", seconds=3600)
@@ -637,7 +635,7 @@ def test_the_tab_looks_through_a_connection_to_another_vault_of_the_subscription
     assert (shown["item"], shown["vault"], shown["status"]) == ("vm-elsewhere", "demo-vault-2", "InProgress")
 
 
-def test_a_job_that_cannot_be_read_is_asked_for_once_a_minute(
+def test_a_job_that_cannot_be_read_is_tried_once_a_minute(
     page: Page, azure: Emulator, records: Records, clock: WaitingClock
 ) -> None:
     job_id = azure.start_job("vm-good", seconds=3600)
@@ -650,7 +648,7 @@ def test_a_job_that_cannot_be_read_is_asked_for_once_a_minute(
     assert len([each for each in azure.requests if each["path"].endswith(job_id)]) == 2
 
 
-def test_a_task_that_is_none_of_ours_has_no_job(page: Page, azure: Emulator, records: Records) -> None:
+def test_a_task_of_another_provider_has_no_job(page: Page, azure: Emulator, records: Records) -> None:
     records.task("nightly", job={"item": "somebody else's"}, job_id="42")
     assert page.json(f"/api/dags/nightly/task?{RUN_1}") == {"job": None}
     assert page.json("/api/dags/nightly/task?run_id=no&task_id=no") == {"job": None}
@@ -683,7 +681,7 @@ def test_a_job_of_a_backup_vault_has_its_own_page_in_the_portal(
 
 
 @pytest.mark.parametrize("listed", [False, True])
-def test_a_portal_is_linked_to_when_the_deployment_lists_it(
+def test_links_lead_to_a_custom_portal_only_if_the_deployment_lists_it(
     page: Page,
     azure: Emulator,
     records: Records,
@@ -718,7 +716,7 @@ def test_text_from_azure_stays_text(page: Page, azure: Emulator) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_every_answer_forbids_what_the_page_does_not_need(page: Page) -> None:
+def test_the_headers_of_every_response_forbid_what_the_page_does_not_need(page: Page) -> None:
     answers = [page.get(path, role) for path in (*routes(page), "/nowhere") for role in ("admin", None)]
     for answer in answers:
         assert HEADERS.items() <= dict(answer.headers).items(), answer.url
@@ -727,13 +725,13 @@ def test_every_answer_forbids_what_the_page_does_not_need(page: Page) -> None:
     assert "unsafe" not in policy and "http" not in policy and "*" not in policy
 
 
-def test_what_is_about_azure_is_kept_by_no_cache(page: Page) -> None:
+def test_data_from_azure_is_never_cached(page: Page) -> None:
     assert page.get(JOBS).headers["cache-control"] == "no-store"
     assert page.get("/").headers["cache-control"] == "no-store"
     assert page.get("/assets/page.js").headers["cache-control"].startswith("private")
 
 
-def test_the_page_makes_no_markup_of_text_and_needs_nobody_else(page: Page) -> None:
+def test_the_scripts_never_parse_text_as_markup_and_load_nothing_from_other_hosts(page: Page) -> None:
     scripts = "".join(path.read_text() for path in STATIC.glob("*.js"))
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|Function\(", scripts)
     for name in ("index.html", "task.html"):
@@ -750,7 +748,7 @@ def test_the_page_makes_no_markup_of_text_and_needs_nobody_else(page: Page) -> N
         assert all(version == __version__ and (STATIC / name).exists() for name, version in imported)
 
 
-def test_a_table_of_the_page_knows_no_word_that_every_object_of_javascript_has() -> None:
+def test_tables_of_the_scripts_do_not_inherit_names_from_javascript() -> None:
     scripts = "".join(path.read_text() for path in STATIC.glob("*.js"))
     tables = dict(re.findall(r"const (\w+) = \{\s*(__proto__: null)?", scripts))
     looked_up = {name for name in re.findall(r"\b(\w+)\[[a-zA-Z]", scripts) if name in tables}
@@ -763,37 +761,37 @@ def test_no_other_file_is_served(page: Page, name: str) -> None:
     assert page.get(f"/assets/{name}").status_code == 404
 
 
-def test_no_answer_holds_a_secret(
+def test_no_response_contains_a_secret(
     page: Page, azure: Emulator, connect: Callable[..., None], records: Records
 ) -> None:
     records.task("nightly", azure_backup_job_url=link_of(azure.start_job("vm-good", seconds=60)))
     secret = "a-secret-that-entra-refuses"
     connect({**azure.connection(), "password": secret}, "refused")
     page.vault()
-    told = [page.get(f"{path}?{RUN_1}").text for path in routes(page)]
-    told.append(json.dumps(page.vault(path="/api/connections/refused/vault")))
-    assert "AADSTS7000215" in told[-1]
-    whole = "".join(told)
+    shown = [page.get(f"{path}?{RUN_1}").text for path in routes(page)]
+    shown.append(json.dumps(page.vault(path="/api/connections/refused/vault")))
+    assert "AADSTS7000215" in shown[-1]
+    whole = "".join(shown)
     assert secret not in whole
     assert azure.connection()["password"] not in whole
     assert "eyJ" not in whole
 
 
-def test_the_token_for_azure_goes_to_no_host_that_a_list_names(page: Page, azure: Emulator) -> None:
+def test_the_token_is_not_sent_to_a_host_named_in_a_next_link(page: Page, azure: Emulator) -> None:
     azure.start_job("vm-good", seconds=60)
     with socket.create_server(("127.0.0.1", 0)) as elsewhere:
         azure.fault(path="/backupJobs", next_link=f"https://127.0.0.1:{elsewhere.getsockname()[1]}/")
-        told = page.vault()
+        shown = page.vault()
         elsewhere.setblocking(False)
         with pytest.raises(BlockingIOError):
             elsewhere.accept()
-    assert "not followed" in told["fault"]
-    assert told["read_at"] is None
+    assert "not followed" in shown["fault"]
+    assert shown["read_at"] is None
 
 
-def test_what_is_vendored_is_what_its_provenance_says() -> None:
-    told = (STATIC / "uplot" / "PROVENANCE.md").read_text()
-    sums = dict(re.findall(r"^    ([0-9a-f]{64})  (\S+)$", told, re.MULTILINE))
+def test_the_vendored_files_have_the_checksums_of_their_provenance() -> None:
+    provenance = (STATIC / "uplot" / "PROVENANCE.md").read_text()
+    sums = dict(re.findall(r"^    ([0-9a-f]{64})  (\S+)$", provenance, re.MULTILINE))
     assert len(sums) == 3
     for digest, name in sums.items():
         assert hashlib.sha256((STATIC / "uplot" / name).read_bytes()).hexdigest() == digest, name
@@ -821,14 +819,12 @@ class From31:
         (From31, {"show_page", "show_tab"}, []),
     ],
 )
-def test_views_are_shown_where_airflow_has_a_place_for_them(
-    plugins: type, off: set[str], shown: list[str]
-) -> None:
+def test_views_are_shown_where_airflow_supports_them(plugins: type, off: set[str], shown: list[str]) -> None:
     found = plugin.views(plugins, lambda option: option not in off)
     assert [view["destination"] for view in found] == shown
 
 
-def test_airflow_serves_the_page_by_the_plugin(page: Page) -> None:
+def test_the_links_of_the_plugin_lead_to_routes_of_the_page(page: Page) -> None:
     (served,) = plugin.AzureBackupPlugin.fastapi_apps
     assert served["url_prefix"] == "/azure-backup"
     assert TestClient(served["app"]).get("/api/connections").status_code == 401

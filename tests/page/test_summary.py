@@ -48,26 +48,26 @@ def test_an_item_is_overdue_when_its_last_good_backup_is_too_old() -> None:
 
 
 @pytest.mark.parametrize("status", ["Failed", "CompletedWithWarnings", "Cancelled"])
-def test_a_backup_that_ended_otherwise_makes_nothing_good(status: str) -> None:
+def test_a_backup_that_ended_otherwise_does_not_count(status: str) -> None:
     assert late([ITEM], [replace(DONE, status=status)], DONE.began + HOUR) == [("shop-vm", "no_backup")]
 
 
-def test_an_item_that_no_job_of_the_week_is_of_is_judged_by_its_last_recovery_point() -> None:
+def test_an_item_without_a_job_this_week_is_judged_by_its_last_recovery_point() -> None:
     pointed = replace(ITEM, last_recovery_point=DONE.start_time)
     assert late([pointed], [], DONE.began + 25 * HOUR) == []
     assert late([pointed, ITEM], [], DONE.began + 27 * HOUR) == [("shop-vm", "no_backup")] * 2
 
 
 @pytest.mark.parametrize("state", ["ProtectionStopped", "BackupsSuspended", "SoftDeleted"])
-def test_nothing_is_expected_of_an_item_that_is_not_protected_any_more(state: str) -> None:
+def test_no_backup_is_expected_of_an_item_that_is_no_longer_protected(state: str) -> None:
     assert late([replace(ITEM, state=state)], [], DONE.began) == []
 
 
-def test_an_overdue_item_whose_backup_runs_says_so() -> None:
+def test_an_overdue_item_with_a_running_backup_is_marked_as_such() -> None:
     assert late([ITEM], [RUNNING], RUNNING.began + HOUR) == [("shop-vm", "running")]
 
 
-def test_a_job_that_runs_twice_as_long_as_any_of_its_item_did_is_told_of() -> None:
+def test_a_job_that_runs_twice_as_long_as_any_other_of_its_item_is_late() -> None:
     before = replace(DONE, start_time="2026-02-02T01:00:00+00:00")
     jobs, usual = [RUNNING, before], before.duration_seconds or 0.0
     assert late([ITEM], jobs, RUNNING.began + 2 * usual - 60) == []
@@ -166,7 +166,7 @@ def listing(last: int, now: float) -> tuple[int, summary.Listed]:
         return number, end.value
 
 
-def test_a_list_is_read_to_its_end_and_no_further_than_it_may_cost() -> None:
+def test_a_list_is_read_to_its_end_or_to_the_limit_of_pages() -> None:
     now = DONE.began + HOUR
     assert listing(3, now) == (3, listing(3, now)[1])
     assert (len(listing(3, now)[1].jobs), listing(3, now)[1].cut) == (3, False)
@@ -174,7 +174,7 @@ def test_a_list_is_read_to_its_end_and_no_further_than_it_may_cost() -> None:
     assert (reads, len(found.jobs), found.cut) == (summary.MOST_PAGES, summary.MOST_PAGES, True)
 
 
-def test_what_is_older_than_a_week_is_left_out_unless_it_runs() -> None:
+def test_jobs_older_than_a_week_are_left_out_unless_they_run() -> None:
     flow = summary.list_week(VAULT, RUNNING.began + summary.WEEK + HOUR)
     next(flow)
     with pytest.raises(StopIteration) as end:
