@@ -55,7 +55,7 @@ dist: .venv/test.installed
 # The JavaScript is linted where npm is installed, as it is in CI.
 lint: .venv/test.installed $(if $(shell command -v npm),dev/lint/node_modules/installed)
 	$(BIN)/pre-commit run --all-files --show-diff-on-failure
-	$(if $(shell command -v npm),dev/lint/node_modules/.bin/biome lint --config-path=dev/lint airflow_provider_azbackup/page,\
+	$(if $(shell command -v npm),dev/lint/node_modules/.bin/biome lint --config-path=dev/lint airflow_provider_azbackup/page tests/emulator/js,\
 		@echo "npm is not installed, so the JavaScript is not linted")
 
 bench: .venv/test.installed
