@@ -1,10 +1,10 @@
-"""A small Azure Backup on this machine: real HTTPS, real sign-in, emulated vaults.
+"""Azure Backup's REST API on your own computer, with HTTPS, sign-in and emulated vaults.
 
 It is what Azurite is for storage: tests, demos and DAG authors send their requests to it instead of Azure. It
 imports nothing of ``airflow-provider-azbackup`` and shares no constants with it, so that a misspelt word in
 one of the two fails a test.
 
-Use :class:`Emulator` from Python, or ``python -m azure_backup_emulator`` from a shell.
+Use :class:`Emulator` from Python, or ``azure-backup-emulator`` from a shell.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    # aiohttp and cryptography cost a fifth of a second; who only imports the package does not pay for them.
+    # Importing aiohttp and cryptography takes a fifth of a second, so it waits until the class is used.
     if name == "Emulator":
         from azure_backup_emulator.server import Emulator
 

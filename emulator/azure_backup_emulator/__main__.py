@@ -1,4 +1,4 @@
-"""Azure Backup's REST API on this machine. Runs until Ctrl-C or SIGTERM."""
+"""Azure Backup's REST API on your own computer. The command runs until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -20,18 +20,30 @@ from azure_backup_emulator.tls import write_whole
 def main() -> None:
     """Start the emulator, print how to reach it, and stop on a signal.
 
-    What cannot be started is one line on standard error, and exit status 2.
+    If it cannot start, it prints one line to standard error and exits with status 2.
     """
     parser = argparse.ArgumentParser(prog="azure-backup-emulator", description=__doc__)
-    parser.add_argument("--port", type=_port, default=8443, help="on loopback; 0 takes a free one")
-    parser.add_argument("--speed", type=float, default=60.0, help="emulated seconds per second")
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=8443,
+        help="port on the loopback interface (default: 8443); 0 takes a free one",
+    )
+    parser.add_argument(
+        "--speed", type=float, default=60.0, help="emulated seconds in one real second (default: 60)"
+    )
     parser.add_argument(
         "--directory",
         type=Path,
-        help="where ca.pem, connection.json and state.db go; one that was used before is continued",
+        help="directory for ca.pem, connection.json and state.db; an emulator that is started again on it "
+        "continues where it stopped (default: a temporary one)",
     )
-    parser.add_argument("--seed", type=Path, help="a JSON file of changes to the seed")
-    parser.add_argument("--vault-read-budget", type=int, help="job reads an emulated hour, 150 at first")
+    parser.add_argument(
+        "--seed", type=Path, help="JSON file with vaults and items in place of the default ones"
+    )
+    parser.add_argument(
+        "--vault-read-budget", type=int, help="reads of jobs allowed in an emulated hour (default: 150)"
+    )
     options = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -52,9 +64,9 @@ def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
         write_whole(path, json.dumps(azure.connection()).encode())
         print(f"Azure Backup emulator at {azure.url} (help: {azure.url}/_emulator)")
         print(f"certificate authority: {azure.ca_bundle}")
-        # What is printed ends up in logs; the secret stays in its file.
+        # The output may end up in a log, so the secret is only in the file.
         print(f'export AIRFLOW_CONN_AZURE_BACKUP_DEFAULT="$(cat {shlex.quote(str(path))})"')
-        # For the page in Airflow's UI and for the connection test.
+        # The provider's page in Airflow's UI and its connection test need this.
         print(f"export AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS={urlsplit(azure.url).netloc}", flush=True)
         stop.wait()
 

@@ -1,4 +1,4 @@
-"""The Azure that exists at start: one tenant, one subscription, vaults of both types, four principals."""
+"""What exists at the start: one tenant, one subscription, vaults of both types, four principals."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ OPERATOR_ACTIONS = (
     "Microsoft.DataProtection/backupVaults/backupInstances/validateRestore/action",
     "Microsoft.DataProtection/backupVaults/backupInstances/findRestorableTimeRanges/action",
 )
-# Neither role lists it; whoever waits for jobs of a Backup vault needs a role of their own besides.
+# Neither role contains it. A principal that waits for jobs of a Backup vault needs a custom role as well.
 BACKUP_VAULT_JOBS = "Microsoft.DataProtection/backupVaults/backupJobs/read"
 
 _VM_IS_OFF = {
@@ -60,7 +60,7 @@ _VM_IS_OFF = {
 }
 
 
-# Of a VM that is protected in a vault of the emulated subscription, and lives in this one.
+# The subscription of a VM whose vault is in the emulated subscription.
 OTHER_SUBSCRIPTION = "00000000-0000-0000-0000-00000000d3b0"
 
 
@@ -69,11 +69,11 @@ def _machine(name: str, *, group: str = "demo-vms", vault: str = "demo-vault", *
 
 
 def fleet(machines: int) -> list[dict[str, Any]]:
-    """Machines of a policy of their own."""
+    """Return VMs that share the policy ``fleet``."""
     return [{**_machine(f"fleet-{number:02}"), "policy": "fleet"} for number in range(1, machines + 1)]
 
 
-# Of a Backup vault's job; the code is recorded, of a job that ran for more than a day.
+# The error of a Backup vault's job that ran for more than a day, as recorded.
 _TIMED_OUT = {
     "code": "MOSJobTimedOutError",
     "message": "Job took very long time and got timed out",
@@ -125,7 +125,7 @@ DEFAULT: Mapping[str, Any] = {
         {**_machine("vm-abroad", group="abroad-vms"), "subscription": OTHER_SUBSCRIPTION},
     ],
     "backup_vaults": [{"name": "demo-backup-vault", "group": "demo-rg"}],
-    # By name: the kind of data source, and the backup rules with the tags that each knows, its own first.
+    # By name: the kind of data source, and each backup rule with its retention tags, the default tag first.
     "backup_policies": {
         "disk-policy": {"kind": "Disk", "rules": {"BackupHourly": ["Default"]}},
         "pg-policy": {"kind": "PostgreSQL", "rules": {"BackupWeekly": ["Default", "Weekly"]}},
@@ -139,7 +139,7 @@ DEFAULT: Mapping[str, Any] = {
         "mysql-policy": {"kind": "MySQLFlexible", "rules": {"BackupWeekly": ["Default"]}},
         "san-policy": {"kind": "ElasticSan", "rules": {"BackupDaily": ["Default"]}},
         "adls-policy": {"kind": "ADLS", "rules": {"BackupDaily": ["Default"]}},
-        # Operational backup of blobs goes on all the time: there is no rule to run.
+        # Operational backup of blobs is continuous, so there is no rule to run.
         "continuous-policy": {"kind": "Blob", "rules": {}},
     },
     "backup_instances": [
@@ -164,7 +164,7 @@ DEFAULT: Mapping[str, Any] = {
         ),
         _instance("ADLS", "demoadls", "adls-policy", parent="demoadls"),
     ],
-    # A principal without a secret gets one made at start.
+    # A principal without a secret gets a generated one.
     "principals": {
         "operator": {
             "client_id": "a0000000-0000-0000-0000-000000000001",
@@ -177,7 +177,7 @@ DEFAULT: Mapping[str, Any] = {
         },
         "nobody": {"client_id": "a0000000-0000-0000-0000-000000000004", "actions": []},
     },
-    # The principal a token request without client id gets at the managed identity endpoint.
+    # The principal of a request to the managed identity endpoint that names no client id.
     "managed_identity": "operator",
 }
 
@@ -224,13 +224,13 @@ class _Someone(TypedDict):
 
 
 class SeededPrincipal(_Someone, total=False):
-    """Someone who can sign in, and the actions that are granted; ``*`` stands for any text in them."""
+    """Someone who can sign in, and the granted actions, in which ``*`` stands for any text."""
 
     secret: str
 
 
 class Seed(TypedDict):
-    """All that a seed may change."""
+    """Everything that a seed can change."""
 
     tenant_id: str
     subscription_id: str
@@ -245,9 +245,9 @@ class Seed(TypedDict):
 
 
 def read(changes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Put changes in place of what is there by default, key by key.
+    """Replace the keys of the default seed that are given.
 
-    :raises ValueError: if a key is unknown, a value does not fit, or a name leads to nothing.
+    :raises ValueError: if a key is unknown, a value has the wrong type, or a name refers to nothing.
     """
     known(changes, Seed.__annotations__, "seed")
     fitting(Seed, changes, "seed")

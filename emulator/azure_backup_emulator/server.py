@@ -1,4 +1,6 @@
-"""The emulator on a socket: aiohttp over TLS, on loopback only, in a thread of its own."""
+"""The emulator as an HTTPS server. aiohttp runs in its own thread and listens on the loopback interface
+only.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +37,15 @@ LARGEST_BODY = 2**20
 
 def _discreet(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    # aiohttp logs what it cannot read of a request: the Authorization header, when that is the broken line.
+    # aiohttp logs the line of a request that it cannot parse, which can be the Authorization header.
     if isinstance(error, HttpProcessingError):
         record.exc_info = None
-    # And a body that breaks off or is no chunks, which is answered already.
+    # It also logs a body that breaks off or is badly chunked, which has been answered already.
     return not isinstance(error, web.RequestPayloadError)
 
 
-# The names by which a client on this computer calls it. A web page can let a name of its own lead to
-# 127.0.0.1 (DNS rebinding); the browser then sends that name.
+# The host names that a client on this computer uses. A web page can make a name of its own resolve to
+# 127.0.0.1 (DNS rebinding), and the browser then sends that name.
 _HERE = r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
 HOST, ORIGIN = re.compile(_HERE, re.IGNORECASE), re.compile(f"https?://{_HERE}", re.IGNORECASE)
 LOGGER = logging.getLogger(__name__)
@@ -53,12 +55,13 @@ LOGGER.addFilter(_discreet)
 class Emulator:
     """A running emulator, as a context manager.
 
-    :param clock: Unix time as the vaults see it. A test hands in one it moves by hand.
-    :param speed: every emulated duration, and the hour of the job read budget, is divided by this.
-    :param port: 0 takes a free one. There is no host: it listens on loopback only.
-    :param directory: where ``ca.pem`` goes, and ``state.db``: an emulator started again on it, also after
-        a kill, goes on with the same jobs, plans, faults, requests, secrets, tokens and certificate. A
-        temporary one, removed at the end, when left out.
+    :param clock: returns Unix time as the vaults see it. A test can pass a clock that it moves itself.
+    :param speed: emulated seconds per real second. Every duration, and the hour of the job-read quota, is
+        divided by it.
+    :param port: port on the loopback interface; 0 takes a free one.
+    :param directory: directory for ``ca.pem`` and ``state.db``. An emulator that is started again on it, even
+        after a kill, continues with the same jobs, plans, faults, requests, secrets, tokens and certificate.
+        Default: a temporary directory that is removed at the end.
     :param seed: changes to ``seed.DEFAULT``, key by key.
     """
 
@@ -74,7 +77,7 @@ class Emulator:
         self.service = Service(clock=clock, speed=speed, seed=seed)
         self.port = port
         self._temporary = directory is None
-        # Made when it starts: an emulator that never does leaves nothing behind.
+        # The directory is created on start, so an emulator that is never started leaves no files.
         self.directory = (
             directory or Path(tempfile.gettempdir(), f"azbackup-emulator-{uuid.uuid4()}")
         ).resolve()
@@ -83,7 +86,7 @@ class Emulator:
         self._stop: asyncio.Event | None = None
 
     def __enter__(self) -> Emulator:
-        # Keys go here, for their owner's eyes alone.
+        # Private keys are stored here, so only the owner may read the directory.
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ExitStack() as undo:
             undo.callback(self._leave)
@@ -118,7 +121,7 @@ class Emulator:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def _trust(self) -> ssl.SSLContext:
-        """The certificates that were here before, or new ones."""
+        """Return a TLS context with the certificate of the directory, or with a new one."""
         service = self.service
         for name in service.identity.principals:
             if self._certificate(name).exists():
@@ -130,7 +133,7 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """Where everything is: Resource Manager, sign-in and control."""
+        """The address of Resource Manager, of sign-in and of the control endpoint."""
         return f"https://localhost:{self.port}"
 
     @property
@@ -139,7 +142,13 @@ class Emulator:
         return str(self.directory / "ca.pem")
 
     def connection(self, principal: str = "operator", **extra: Any) -> Json:
-        """An Airflow connection of a principal; ``json.dumps`` makes it an ``AIRFLOW_CONN_...`` variable."""
+        """Return the Airflow connection of a principal. Its ``json.dumps`` is the value of
+        ``AIRFLOW_CONN_...``.
+
+        :param principal: name of a principal of the seed.
+        :param extra: further keys for the connection's extra.
+        :raises ValueError: if there is no such principal.
+        """
         one_of("principal", principal, self.service.identity.principals)
         who = self.service.identity.principals[principal]
         vault = self.service.world.vaults[0]
@@ -160,20 +169,22 @@ class Emulator:
         }
 
     def certificate(self, principal: str = "operator") -> str:
-        """Register a new certificate for a principal; the path of the file that holds it and its key."""
+        """Register a new certificate for a principal; return the path of a PEM file with the certificate
+        and its key.
+        """
         path = self._certificate(principal)
         self.service.identity.public_keys[principal] = tls.client_certificate(path, principal)
         return str(path)
 
     def federated_token_file(self, principal: str = "operator") -> str:
-        """The path of a token file as Kubernetes projects it for a workload identity."""
+        """Write a token as Kubernetes projects it for a workload identity; return the path of the file."""
         path = self.directory / f"{principal}.token"
         token = self.service.identity.federated(self.service.identity.principals[principal])
         tls.write_whole(path, token.encode())
         return str(path)
 
     def managed_identity(self) -> dict[str, str]:
-        """The environment variables of an App Service whose managed identity this emulator serves."""
+        """Return the environment variables with which App Service offers a managed identity."""
         return {
             "IDENTITY_ENDPOINT": f"{self.url}/msi/token",
             "IDENTITY_HEADER": self.service.identity.identity_header,
@@ -182,11 +193,11 @@ class Emulator:
     def plan(
         self, item_name: str, *, ending: str = "Completed", seconds: float | None = None, **more: Any
     ) -> None:
-        """Decide how the next and later jobs of an item go.
+        """Decide how the next jobs of an item run and end.
 
         :param item_name: friendly name (all items that share it), native name or ARM id.
         :param ending: Completed, Failed, Cancelled, CompletedWithWarnings, CancelledInTransfer or Never.
-        :param seconds: how long they last, in emulated seconds.
+        :param seconds: how long they last, in emulated seconds. Default: the median of recorded jobs.
         :param more: ``error``, ``operation``, ``validation``, ``operation_seconds``, ``busy``,
             ``busy_error``, ``cancel``, ``cancel_seconds``, ``visible_after``, ``quirks``, ``point``: see
             ``jobs.Plan``.
@@ -205,17 +216,17 @@ class Emulator:
         point: Mapping[str, Any] | None = None,
         error: Mapping[str, Any] | None = None,
     ) -> str:
-        """Start somebody else's job of an item, as a policy or the portal does, and return its id.
+        """Start a job of an item as a policy or the portal does, and return its id.
 
-        :param operation: ``Backup``, ``Restore`` or any other of Azure's, such as ``DeleteBackupData``,
+        :param operation: ``Backup``, ``Restore`` or another operation of Azure, such as ``DeleteBackupData``,
             ``DisableBackup`` or ``ConfigureBackup``; in a Backup vault also ``Tiering:Backup``.
         :param ending: as in :meth:`plan`.
         :param seconds: how long it lasts, in emulated seconds.
         :param backup_type: of a database: ``Full`` (the default), ``Differential``, ``Log``, ...; of a HANA
             instance ``SnapshotFull``.
-        :param ago: how many emulated seconds ago it began. It may have ended since.
-        :param point: what is special about its recovery point, in place of what is planned: fields of
-            ``jobs.Point``.
+        :param ago: how many emulated seconds ago it began. It may already have ended.
+        :param point: what is special about its recovery point, as fields of ``jobs.Point``. They replace the
+            plan's.
         :param error: the error of a job that does not end well.
         """
         return self.service.start_job(
@@ -230,7 +241,7 @@ class Emulator:
         )
 
     def change_point(self, job_id: str, **facts: Any) -> None:
-        """Change what is special about the recovery point that a job has made or will make.
+        """Change what is special about the recovery point of a job, which may not exist yet.
 
         :param facts: fields of ``jobs.Point``: ``partial``, ``soft_deleted``, ``expires``, ``threat``,
             ``tiers``, ``disks``, ``excluded``, ``before_start``, ``after_end``, ``vaulted_after``.
@@ -245,53 +256,61 @@ class Emulator:
         deleted_ago: float | None = None,
         seconds: float | None = None,
     ) -> None:
-        """Put the protection of an item into another state; without arguments, back into the usual one.
+        """Put the protection of an item into a state. Without a state, the item is protected again.
 
         :param item_name: as in :meth:`plan`.
         :param state: ``ProtectionStopped`` and the like; of a backup instance ``UpdatingProtection``,
             ``ProtectionError``, ``SoftDeleted``, ...
-        :param deleted_ago: how many emulated seconds ago its data was deleted. It is kept for 14 days, and
-            the item stays in lists. Azure calls the state of such an item ``ProtectionStopped``.
-        :param seconds: for how many emulated seconds it is in that state; None for good.
+        :param deleted_ago: how many emulated seconds ago its data was deleted. The data is kept for 14
+        days, and lists still show the item. Azure calls the state of such an item ``ProtectionStopped``.
+        :param seconds: how many emulated seconds the state lasts; None means that it does not end.
         """
         self.service.protect(item_name, state=state, deleted_ago=deleted_ago, seconds=seconds)
 
     def set_status(self, job_id: str, status: str | None) -> None:
-        """Pin a job to any status word, also an invented one; None lets it go on."""
+        """Fix the status of a job to any word, known or invented. None lets the job continue."""
         self.service.set_status(job_id, status)
 
     def fault(self, **spec: Any) -> str:
-        """Let coming requests meet trouble: one, unless ``times`` says otherwise; see ``faults.Fault``."""
+        """Disturb the next matching request, or the next ``times`` ones, and return the fault's id.
+
+        :param spec: fields of ``faults.Fault``.
+        :raises ValueError: if a field is unknown or its value is not valid.
+        """
         return self.service.add_fault(**spec)
 
     def clear_faults(self) -> None:
-        """Put no fault in force any more."""
+        """Remove all faults."""
         self.service.clear_faults()
 
     def configure(self, **settings: Any) -> None:
         """Change settings until the next reset.
 
-        :param settings: ``token_lifetime`` (seconds), ``job_read_budget``, ``page_size``, ``quirks``, and
-            ``clock_skew``: seconds that Azure's clock (job times, ``Date``) is ahead of the one handed in.
-            ``newest_api_version``: a date such as ``2025-02-01``; any newer version is answered with 400
-            NoRegisteredProviderFound, as by a cloud that is older. None knows all.
-            ``expired_secrets``: names of principals whose client secret has expired.
+        :param settings: ``token_lifetime`` in seconds; ``job_read_budget``, reads of jobs in an emulated
+        hour; ``page_size``; ``quirks``, which then apply to all jobs; ``clock_skew``, the seconds by which
+            Azure's clock (job times, ``Date``) is ahead of ``clock``; ``newest_api_version``, a date such as
+            ``2025-02-01``: a request with a newer version gets 400 NoRegisteredProviderFound, as from an
+            older cloud, and None accepts all versions; ``expired_secrets``, the names of principals whose
+            client
+            secret has expired.
         """
         self.service.configure(**settings)
 
     @property
     def requests(self) -> list[Json]:
-        """What was asked so far, oldest first, without tokens and bodies."""
+        """All requests so far, oldest first, without tokens and bodies."""
         return self.service.requests()
 
     def count(
         self, method: str | None = None, path_contains: str | None = None, status: int | None = None
     ) -> int:
-        """How many requests had this method, this in their path (ignoring case), and this status."""
+        """Return how many requests had this method, this text in their path (ignoring case), and this
+        status.
+        """
         return len(self.service.requests(method=method, path_contains=path_contains, status=status))
 
     def reset(self) -> None:
-        """Back to the state at start; addresses, secrets and tokens stay valid."""
+        """Return to the state at the start. Addresses, secrets and tokens stay valid."""
         self.service.reset()
 
     async def _serve(
@@ -316,7 +335,7 @@ class Emulator:
         server = runner.server
         transports = [each.transport for each in server.connections] if server else []
         await runner.cleanup()
-        # A TLS goodbye waits for the client's; one that keeps its connection would hold us for 30 s.
+        # Closing TLS waits for the client, so a client that keeps its connection would delay the end by 30 s.
         for transport in filter(None, transports):
             transport.abort()
         await asyncio.sleep(0.01)
@@ -355,7 +374,7 @@ class Emulator:
     async def _answer_with_fault(
         self, fault: Fault, request: Request, http: web.Request
     ) -> Response | web.StreamResponse:
-        # A client that gives up during the wait ends this task; what was processed stays so.
+        # A client that gives up during the wait cancels this task. What was processed stays processed.
         done = self.service.answer(request) if fault.processed else None
         if fault.latency:
             await asyncio.sleep(fault.latency)
@@ -367,11 +386,11 @@ class Emulator:
             return await _truncated(http, answer)
         if fault.next_link and isinstance(answer.body, dict) and "value" in answer.body:
             answer.body["nextLink"] = f"{fault.next_link.rstrip('/')}{request.path}?$skipToken=elsewhere"
-        return self.service.trouble(fault, request) if fault.replaces else answer
+        return self.service.fault_response(fault, request) if fault.replaces else answer
 
 
 def _foreign(request: web.Request) -> str:
-    """Why a request is not answered: it calls another host, or a page of another site sends it."""
+    """Return why a request is refused (another host name, a page of another site), or an empty string."""
     hosts, origin = request.headers.getall("Host", []), request.headers.get("Origin")
     if len(hosts) != 1 or not HOST.fullmatch(hosts[0]):
         return f"The emulator answers to localhost, 127.0.0.1 and [::1] only, not to Host {_clean(hosts)}."
@@ -381,12 +400,12 @@ def _foreign(request: web.Request) -> str:
 
 
 def _clean(text: object) -> str:
-    """Text in which bytes that were no UTF-8 are question marks, so that it can be encoded again."""
+    """Replace what was not UTF-8 by question marks, so that the text can be encoded again."""
     return str(text).encode(errors="replace").decode()
 
 
 def _response(answer: Response) -> web.Response:
-    # Some say what the client has sent; a header can hold less than JSON can.
+    # Some headers repeat what the client sent in JSON, which allows more characters than a header.
     answer.headers = {name: re.sub(r"[^ -~]", "?", value) for name, value in answer.headers.items()}
     if answer.body is None:
         response = web.Response(status=answer.status, headers=answer.headers)
@@ -400,7 +419,7 @@ def _response(answer: Response) -> web.Response:
 
 
 def _drop(request: web.Request, *, hard: bool) -> None:
-    """End the connection; ``hard`` sends a reset, as a dying gateway does, instead of a goodbye."""
+    """End the connection; with ``hard`` by a TCP reset, as a gateway that dies does."""
     transport = request.transport
     if transport is None:
         return
@@ -413,7 +432,7 @@ def _drop(request: web.Request, *, hard: bool) -> None:
 
 
 async def _truncated(request: web.Request, answer: Response) -> web.StreamResponse:
-    """Half of the body under headers that promise the whole."""
+    """Send half of the body after headers that announce all of it."""
     whole = _response(answer)
     data = whole.body if isinstance(whole.body, bytes) else b""
     response = web.StreamResponse(status=answer.status, headers=whole.headers)
@@ -425,7 +444,7 @@ async def _truncated(request: web.Request, answer: Response) -> web.StreamRespon
 
 
 def _loopback(port: int) -> list[socket.socket]:
-    """Listening sockets on 127.0.0.1 and, where there is one, ::1, with the same port."""
+    """Return listening sockets on 127.0.0.1 and, if IPv6 is available, on the same port of ::1."""
     for _ in range(20):
         first = _bound(socket.AF_INET, "127.0.0.1", port)
         try:

@@ -1,12 +1,12 @@
-"""Every request in, every answer out: sign-in, Resource Manager and the control endpoint, on one host.
+"""Sign-in, Resource Manager and the control endpoint on one host.
 
-The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodies and answers are JSON::
+Tests and demos use the control endpoint, ``/_emulator``. Requests and responses are JSON::
 
     GET  /_emulator              this text
     GET  /_emulator/state        clock, settings, faults and jobs as they stand
-    GET  /_emulator/requests     what was asked so far: method, path, query, status, at, client_request_id,
-                                 user_agent, principal, number; never a token or a body. Status null: never
-                                 answered. ?method=POST&path_contains=/backup&status=202 narrows it down
+    GET  /_emulator/requests     the requests so far: method, path, query, status, at, client_request_id,
+                                 user_agent, principal, number; never a token or a body. A status of null
+                                 means no response. Filter: ?method=POST&path_contains=/backup&status=202
     POST /_emulator/plan         {"item": "vm-good", "ending": "Failed", "seconds": 60, ...}
                                  ending     Completed, Failed, Cancelled, CompletedWithWarnings,
                                             CancelledInTransfer or Never
@@ -14,11 +14,11 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                  operation  Succeeded, Failed, InProgress (for ever), NoProperties or JobIds
                                  validation of a restore in a Backup vault: Succeeded, Failed or InProgress
                                  operation_seconds   how long the operation is InProgress
-                                 busy       job, operation or conflict: who refuses a second backup or restore
-                                            while one runs; null: nobody
+                                 busy       job, operation or conflict: how a second backup or restore is
+                                            refused while one runs; null does not refuse it
                                  busy_error          code and message of that refusal
                                  visible_after       how long lists do not show the job yet
-                                 consistency         of a machine's recovery point: AppConsistent,
+                                 consistency         of a VM's recovery point: AppConsistent,
                                             FileSystemConsistent, CrashConsistent
                                  cancel     accepted, declined (400) or ignored; cancel_seconds
                                  quirks     integer-actions, v2-job-types, negative-duration,
@@ -31,24 +31,24 @@ The control endpoint, ``/_emulator``, is for tests, demos and the curious. Bodie
                                             tiers, disks, excluded, before_start, after_end, vaulted_after
     POST /_emulator/start_job    {"item": "vm-good", "operation": "Backup", "ending": "Failed", "seconds": 60,
                                  "backup_type": "Log", "ago": 3600, "point": {"partial": true}}
-                                 operation  any of Azure's: DeleteBackupData, Tiering:Backup, ...
+                                 operation  any operation of Azure: DeleteBackupData, Tiering:Backup, ...
     POST /_emulator/change_point {"job_id": "...", "threat": "UnHealthy"}
     POST /_emulator/protect      {"item": "vm-good", "state": "ProtectionStopped", "deleted_ago": 3600,
                                  "seconds": 600}
                                  without state and deleted_ago, the item is protected again
-    POST /_emulator/set_status   {"job_id": "...", "status": "Hibernating"}   null lets the job go on
+    POST /_emulator/set_status   {"job_id": "...", "status": "Hibernating"}   null lets the job continue
     POST /_emulator/fault        {"path": "/backupJobs/", "times": 2, "status": 503, "retry_after": 1}
                                  who: method, times (null: until cleared), after, path: text, in which
                                  .* . [...] ^ $ | mean what they mean in a regular expression
                                  what: status with code, message, retry_after; latency; reset; truncate; html;
                                  empty; garbage; expire_token; claims; redirect; next_link
                                  processed: the request takes effect, its answer is late, lost or replaced
-    POST /_emulator/clear        forget the faults
+    POST /_emulator/clear        remove all faults
     POST /_emulator/configure    {"token_lifetime": 60, "job_read_budget": 150, "page_size": 9, "quirks": [],
                                  "clock_skew": -90,   seconds Azure's clock is ahead; set before the first job
-                                 "newest_api_version": "2025-02-01",   newer ones are answered with 400
+                                 "newest_api_version": "2025-02-01",   newer ones get 400
                                  "expired_secrets": ["reader"]}   principals whose secret has expired
-    POST /_emulator/reset        back to the state at start
+    POST /_emulator/reset        return to the state at the start
 """
 
 from __future__ import annotations
@@ -111,13 +111,13 @@ class Service:
         self._begin()
 
     def clock(self) -> float:
-        """Unix time as the vaults see it now."""
+        """Return Unix time as the vaults see it now."""
         return self._clock() + self.skew
 
     def keep(self, path: Path) -> None:
-        """Go on from what a file holds, and write every change to it before its answer leaves.
+        """Continue with the state in a file, and write every change to it before the response is sent.
 
-        :raises OSError: if another emulator has the file open, or another release has written it.
+        :raises OSError: if another emulator has the file open, or another release wrote it.
         """
         with self.lock:
             self.store = FileStore(path)
@@ -131,7 +131,7 @@ class Service:
                 ) from error
 
     def close(self) -> None:
-        """Let go of the file; it is for the next emulator."""
+        """Close the file, so that another emulator can open it."""
         with self.lock:
             self.store.close()
 
@@ -145,7 +145,7 @@ class Service:
         self.configure(**self.store.all("setting"))
 
     def reset(self) -> None:
-        """Back to the seed: no jobs, no faults, full budgets, no memory of requests. Tokens stay valid."""
+        """Return to the seed: no jobs, no faults, full quotas, no recorded requests. Tokens stay valid."""
         with self.lock:
             self.store.clear()
             self.identity.revoked.clear()
@@ -154,8 +154,7 @@ class Service:
     def configure(self, **settings: Any) -> None:
         """Change the settings that :meth:`Emulator.configure` names.
 
-        The skew puts Azure's clock so many seconds ahead of the one handed in, below 0 behind it. Set it
-        before the first job: to a job that runs, it is a jump in time.
+        Set the clock skew before the first job, because to a running job it is a jump in time.
         """
         places: Mapping[str, tuple[object, str]] = {
             "token_lifetime": (self.identity, "lifetime"),
@@ -190,7 +189,7 @@ class Service:
         point: Mapping[str, Any] | None = None,
         error: Mapping[str, Any] | None = None,
     ) -> str:
-        """Start somebody else's job, as a policy does, and return its id; see ``Emulator.start_job``."""
+        """Start a job as a policy does, and return its id; see ``Emulator.start_job``."""
         with self.lock:
             found = self.world.named(item)
             if len(found) > 1:
@@ -223,26 +222,26 @@ class Service:
             self.world.protect(item, state, deleted_at, until)
 
     def plan(self, item: str, **changes: Any) -> None:
-        """Decide how the coming jobs of an item go; see ``jobs.Plan``."""
+        """Decide how the next jobs of an item run and end; see ``jobs.Plan``."""
         with self.lock:
             self.world.plan(item, **changes)
 
     def set_status(self, job_id: str, status: str | None) -> None:
-        """Pin a job to a status word, known or invented; None lets it go on."""
+        """Fix the status of a job to a word, known or invented; None lets the job continue."""
         with self.lock:
             job = self.world.jobs[job_id]
             job.pinned = None if status is None else (status, self.clock())
             self.world.keep(job)
 
     def add_fault(self, **spec: Any) -> str:
-        """Put a fault in force and return its id; see ``faults.Fault``."""
+        """Add a fault and return its id; see ``faults.Fault``."""
         with self.lock:
             return self.faults.add(made(Fault, spec, "fault"))
 
     # Requests
 
     def remember(self, request: Request) -> Json:
-        """Note a request before it is answered; its status stays None if it never is."""
+        """Record a request before it is answered. Its status stays None if it never is."""
         entry: Json = {
             "method": request.method,
             "path": request.path,
@@ -258,7 +257,7 @@ class Service:
         return entry
 
     def answered(self, entry: Json, status: int) -> None:
-        """Note what a request is answered with."""
+        """Record the status with which a request was answered."""
         with self.lock:
             entry["status"] = status
             self.log.keep(entry)
@@ -270,7 +269,7 @@ class Service:
             return None
 
     def fault_for(self, request: Request, target: str) -> Fault | None:
-        """The fault that befalls a request, if any."""
+        """Return the fault that applies to a request, if any."""
         with self.lock:
             fault = self.faults.take(request.method, target)
             if fault and fault.claims and self._answers_challenge(request):
@@ -316,8 +315,8 @@ class Service:
             return Response(status=status, body=body)
         return None
 
-    def trouble(self, fault: Fault, request: Request) -> Response:
-        """The answer of a fault that replaces the real one."""
+    def fault_response(self, fault: Fault, request: Request) -> Response:
+        """Return the response of a fault, which replaces the real one."""
         headers = {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
         if fault.claims:
             answer = _refusal(self.identity.claims_challenge())
@@ -357,7 +356,7 @@ class Service:
     # The control endpoint
 
     def control(self, request: Request) -> Response:
-        """Answer ``/_emulator``; a mistake in what is asked for is a 400 with the reason."""
+        """Answer a request to ``/_emulator``; a mistake in it gets 400 and the reason."""
         command = COMMANDS.get((request.method, request.path.removeprefix(CONTROL).strip("/")))
         if command is None:
             return Response(
@@ -377,21 +376,21 @@ class Service:
         return Response(body=found, headers=headers)
 
     def help(self) -> bytes:
-        """What the control endpoint can do."""
+        """Return a description of the control endpoint."""
         return (__doc__ or "").encode()
 
     def clear_faults(self) -> None:
-        """Put no fault in force any more."""
+        """Remove all faults."""
         with self.lock:
             self.faults.clear()
 
     def requests(self, **wanted: Any) -> list[Json]:
-        """What was asked so far, oldest first; see ``Log.find``."""
+        """Return the requests so far, oldest first; see ``Log.find``."""
         with self.lock:
             return self.log.find(**wanted)
 
     def state(self) -> Json:
-        """Clock, settings, faults and jobs as they stand."""
+        """Return the clock, the settings, the faults and the jobs."""
         with self.lock:
             now = self.clock()
             jobs: Sequence[Json] = [

@@ -1,4 +1,6 @@
-"""Certificates made at start: an authority that users trust, and one leaf for the loopback names."""
+"""Certificates made at the start: an authority that clients trust, and a certificate for the loopback
+names.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
 def new() -> str:
-    """A certificate for localhost, 127.0.0.1 and ::1, its key and its authority, in one PEM text."""
+    """Return a certificate for localhost, 127.0.0.1 and ::1, its key and its authority as one PEM text."""
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = _name("Azure Backup emulator CA")
     usage = {"digital_signature": True, "content_commitment": False, "key_encipherment": False}
@@ -54,13 +56,13 @@ def new() -> str:
 
 
 def is_good(pem: str) -> bool:
-    """Whether a text of ``new`` is one, and lasts another day."""
+    """Return whether a PEM text of ``new`` is valid for another day."""
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     return bool(pem) and x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc > tomorrow
 
 
 def server_context(directory: Path, pem: str) -> ssl.SSLContext:
-    """A TLS context with a text of ``new``; its authority is written to ``directory/ca.pem``."""
+    """Return a TLS context for a PEM text of ``new``, and write its authority to ``directory/ca.pem``."""
     _, ca = x509.load_pem_x509_certificates(pem.encode())
     write_whole(directory / "ca.pem", _pem(ca), mode=0o644)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -72,7 +74,7 @@ def server_context(directory: Path, pem: str) -> ssl.SSLContext:
 
 
 def client_certificate(path: Path, name: str) -> rsa.RSAPublicKey:
-    """Write a certificate and its key for a service principal; the public key is what a tenant registers."""
+    """Write a certificate and its key for a service principal, and return the public key."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     certificate = _builder(_name(name), _name(name), key.public_key()).sign(key, hashes.SHA256())
     write_whole(path, _pem(certificate) + _key_pem(key))
@@ -80,7 +82,7 @@ def client_certificate(path: Path, name: str) -> rsa.RSAPublicKey:
 
 
 def public_key(path: Path) -> rsa.RSAPublicKey:
-    """The public key of a file that ``client_certificate`` wrote."""
+    """Return the public key of a file that ``client_certificate`` wrote."""
     key = x509.load_pem_x509_certificate(path.read_bytes()).public_key()
     if not isinstance(key, rsa.RSAPublicKey):
         raise ValueError(f"the certificate in {path} has no RSA key")
@@ -114,7 +116,7 @@ def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
 
 
 def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file so that who reads it, even after a kill, finds all of it or what was there before."""
+    """Write a file so that a reader, even after a kill, finds the whole new content or the old content."""
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)
     part.touch(mode=mode, exist_ok=False)

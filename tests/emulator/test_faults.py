@@ -59,7 +59,7 @@ def test_code_and_message_can_be_given(azure: Emulator, client: Client) -> None:
     assert client.get(JOBS).json() == {"error": {"code": "UserErrorX", "message": "Because."}}
 
 
-def test_a_fault_befalls_only_what_it_matches_and_as_often_as_told(azure: Emulator, client: Client) -> None:
+def test_a_fault_applies_to_what_it_matches_as_often_as_it_says(azure: Emulator, client: Client) -> None:
     azure.fault(method="GET", path=r"backupjobs\?", after=1, times=2, status=503)
     assert [client.get(JOBS).status_code for _ in range(5)] == [200, 503, 503, 200, 200]
     azure.fault(method="POST", status=500, times=None)

@@ -62,7 +62,7 @@ def test_it_signs_in_lists_items_starts_a_backup_and_follows_it_to_its_recovery_
     assert (seen["accepted"], seen["jobType"]) == (202, "AzureIaaSVMJob")
     here = [item for item in fast.service.world.items if item.vault.name == "demo-vault"]
     assert seen["items"] == len(here)
-    # A busy machine can miss the moment in which the job runs.
+    # A busy computer can miss the moment in which the job runs.
     assert seen["statuses"][-1:] == statuses[-1:] and set(seen["statuses"]) <= set(statuses)
     assert (seen["errors"], seen["points"]) == (errors, points)
     assert seen["tasks"] == ["Take Snapshot", "Transfer data to vault", "Validate Backup"]

@@ -1,4 +1,4 @@
-"""What the service takes for a restore, what it refuses, and how it tells of a database's logs."""
+"""What the service takes for a restore, what it refuses, and how it shows a database's logs."""
 
 from __future__ import annotations
 

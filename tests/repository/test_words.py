@@ -58,7 +58,7 @@ def test_a_page_uses_plain_words(page: str) -> None:
     assert wrong(prose(page)) == [], WORDS
 
 
-@pytest.mark.parametrize("path", ["README.md"])
+@pytest.mark.parametrize("path", ["README.md", "emulator/README.md"])
 def test_a_readme_uses_plain_words(path: str) -> None:
     assert wrong(re.sub(BLOCK, "", (ROOT / path).read_text())) == [], WORDS
 
@@ -74,7 +74,7 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
-@pytest.mark.parametrize("folder", ["example_dags"])
+@pytest.mark.parametrize("folder", ["example_dags", "emulator/azure_backup_emulator"])
 def test_the_code_uses_plain_words(folder: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}: {each}"

@@ -1,4 +1,4 @@
-"""What a restore request of a Backup vault must hold before the service takes it.
+"""The checks of a restore request of a Backup vault, before the service accepts it.
 
 Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/trigger-restore
 """
@@ -11,7 +11,7 @@ from typing import Any
 from azure_backup_emulator.model.jobs import Json
 
 STORES = ("VaultStore", "OperationalStore", "ArchiveStore", "SnapshotStore")
-# How far back the blobs of an account under operational backup can be taken.
+# How far back the blobs of an account with operational backup can be restored.
 KEPT_SECONDS = 30 * 24 * 3600.0
 
 BY_TIME = "AzureBackupRecoveryTimeBasedRestoreRequest"
@@ -27,7 +27,7 @@ _TARGETS: Mapping[str, tuple[str, ...]] = {
     "ElasticSan": (_WHOLE,),
     "ADLS": (_WHOLE, _ITEMS),
 }
-# Of the items to restore: what names them, and the fields each must have.
+# How a request can name the items to restore, and the fields that each form needs.
 _RANGES = {"RangeBasedItemLevelRestoreCriteria": ("minMatchingValue", "maxMatchingValue")}
 _PATHS = {"ItemPathBasedRestoreCriteria": ("itemPath", "isPathRelativeToBackupItem")}
 _CLUSTER = {
@@ -41,7 +41,7 @@ _CLUSTER = {
 
 
 def mistake(asked: Json, kind: str) -> str:
-    """Say what is wrong with a request, whatever is there to be restored; an empty string when nothing is.
+    """Return what is wrong with a request, no matter what can be restored; an empty string if nothing is.
 
     :param kind: of the data source.
     """
@@ -85,7 +85,7 @@ def _missing(found: Any, names: tuple[str, ...]) -> list[str]:
 
 
 def destination(target: Json) -> str | None:
-    """Where a target leads: the ARM id of a resource, whose field clients case in two ways, or an address."""
+    """Return the ARM id of the target resource, whose key clients write in two ways, or an address."""
     resource, details = (_object(target.get(name)) for name in ("datasourceInfo", "targetDetails"))
     found = resource.get("resourceID") or resource.get("resourceId") or details.get("url")
     return found if isinstance(found, str) else None

@@ -1,4 +1,4 @@
-"""The routes of a Backup vault: a handler each, and the table that names the right each needs."""
+"""The REST operations of Backup vaults: a handler for each, and the table of routes and rights."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ def get_policy(call: Call) -> Response:
 
 
 def back_up(call: Call) -> Response:
-    """Azure's codes for what is wrong with such a request are not published; these are the emulator's own."""
+    """Start a backup. Azure does not publish its error codes for such requests, so these are the emulator's
+    own.
+    """
     item = _instance(call)
     options = call.request.json().get("backupRuleOptions")
     if not isinstance(options, dict) or not isinstance(options.get("triggerOption"), dict):
@@ -104,7 +106,7 @@ def back_up(call: Call) -> Response:
 
 
 def _accepted(call: Call, operation: Operation) -> Response:
-    """202 with the two addresses of an operation, plain as recorded."""
+    """Return a 202 with the two addresses of an operation, unsigned as recorded."""
     name, version = bodies.operation_name(operation.id), call.request.query["api-version"]
     vault, base = _vault(call), call.request.base
     location = (
@@ -138,7 +140,7 @@ def get_vault_operation(call: Call) -> Response:
 
 
 def get_operation_result(call: Call) -> Response:
-    """What the ``Location`` of a 202 leads to: 202 while the operation runs, then the job that it made."""
+    """Answer the ``Location`` of a 202: with 202 while the operation runs, then with its job."""
     operation = _operation(call)
     status = call.request.path.replace("/operationResults/", "/operationStatus/")
     version = call.request.query["api-version"]
@@ -167,7 +169,7 @@ def _job_body(call: Call, job: Job, *, full: bool) -> Json:
 
 
 def list_jobs(call: Call) -> Response:
-    """All there are, oldest first: what was recorded was in no order, and could not be narrowed down."""
+    """List all jobs, oldest first. The recorded lists had no order and could not be filtered."""
     vault = _vault(call)
     found = [
         job
@@ -184,7 +186,7 @@ def get_job(call: Call) -> Response:
 
 
 def _points(call: Call, item: Instance) -> list[Job]:
-    """The backups of an instance that left a recovery point, the newest first."""
+    """Return the backups of an instance that made a recovery point, newest first."""
     good = ("Completed", "CompletedWithWarnings")
     return [job for job in reversed(call.history(item)) if job.ended(call.now) in good]
 
@@ -205,13 +207,13 @@ def get_point(call: Call) -> Response:
 
 
 def _reach(call: Call, item: Instance) -> tuple[float, float] | None:
-    """From when to when blobs can be taken back; None where there is no operational backup of blobs."""
+    """Return the first and the last moment that blobs can be restored to; None without operational backup."""
     goes_on = item.kind == "Blob" and not call.world.policies[item.policy]["rules"]
     return (call.now - restores.KEPT_SECONDS, call.now) if goes_on else None
 
 
 def find_ranges(call: Call) -> Response:
-    """Say to which moments an instance can be taken back; of what has recovery points, to none."""
+    """List the time ranges that an instance can be restored to. Instances with recovery points have none."""
     item = _instance(call)
     if call.request.json().get("sourceDataStoreType") not in restores.STORES:
         raise _refused("UserErrorInvalidRequest", "sourceDataStoreType is needed.")
@@ -219,7 +221,7 @@ def find_ranges(call: Call) -> Response:
 
 
 def _restore_request(call: Call, item: Instance, asked: object) -> Json:
-    """Check a restore request as far as the emulator understands it; return what a job keeps of it."""
+    """Check a restore request, and return what its job keeps of it."""
     if not isinstance(asked, dict):
         raise _refused("UserErrorInvalidRequest", "A restore request with restoreTargetInfo is needed.")
     if wrong := restores.mistake(asked, item.kind):
@@ -253,7 +255,7 @@ def _restore_request(call: Call, item: Instance, asked: object) -> Json:
 
 
 def validate_restore(call: Call) -> Response:
-    """Say by an operation whether a restore would work; it makes no job, and fails inside a 200."""
+    """Validate a restore by an operation, which makes no job and reports a failure inside a 200."""
     item, world = _instance(call), call.world
     plan = world.plans[item.path]
     failed = None
@@ -301,7 +303,7 @@ def _route(
 
 
 _VAULTS, _INSTANCES = "backupVaults", "backupVaults/backupInstances"
-# What is left to read begins at the numbers that were recorded. There is no way to cancel a job.
+# The quotas are as recorded. Jobs cannot be cancelled.
 DATA_PROTECTION = (
     _route("GET", rf"{SUB}{PROVIDER}/backupVaults", f"{_VAULTS}/read", list_vaults),
     _route("GET", rf"{GROUP}{PROVIDER}/backupVaults", f"{_VAULTS}/read", list_vaults),

@@ -1,4 +1,4 @@
-"""Trouble on demand: what a matching request meets instead of, or after, its answer."""
+"""Faults on demand: what happens to matching requests instead of, or after, their normal response."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ _LONGEST_PATTERN = 500
 
 @lru_cache
 def searcher(path: str) -> re.Pattern[str]:
-    """Compile the ``path`` of a fault; ``match`` of what is returned searches a text.
+    """Compile the ``path`` of a fault. Use ``match`` of the result to search a text.
 
-    A regular expression can take hours on a text that is made for it. This one looks for its pieces one after
-    the other and never goes back, so its time grows with the length of the text alone.
+    A regular expression can take hours on a hostile text. This one looks for its pieces one after the other
+    and never backtracks, so its time grows only with the length of the text.
 
     :raises ValueError: if the pattern is too long, or repeats anything but ``.*``.
     """
@@ -78,27 +78,28 @@ def searcher(path: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One kind of trouble and the requests it befalls.
+    """A fault, and the requests that it applies to.
 
     :param method: only requests of this method.
     :param path: a pattern searched for in the decoded ``path?query``, ignoring case: plain text, in which
         ``.*``, ``.``, ``[...]``, ``^``, ``$``, ``|`` and the backslash mean what they mean in a regular
         expression. Left out, it is any request to the Resource Manager, and none to the sign-in endpoints.
-    :param times: how many requests meet it; None is all until cleared.
-    :param after: how many matching requests pass first.
-    :param latency: real seconds before anything else happens; alone, the normal answer follows.
-    :param processed: the request takes effect first, before any ``latency``, and only its answer is late,
-        lost or replaced. Without, a client that gives up during the ``latency`` was not heard.
-    :param status: answer with this status; ``code``, ``message`` and ``retry_after`` (seconds) go with it.
+    :param times: how many requests it applies to; None means all until it is cleared.
+    :param after: how many matching requests are answered normally first.
+    :param latency: real seconds before anything else happens. If nothing else is given, the normal response
+        follows.
+    :param processed: the request takes effect before the ``latency``, and only its response is late, lost or
+        replaced. Otherwise the request of a client that gives up during the ``latency`` has no effect.
+    :param status: respond with this status, and with ``code``, ``message`` and ``retry_after`` (seconds).
     :param reset: drop the connection.
-    :param truncate: break the answer off in the middle of its body.
-    :param html: answer with a proxy's HTML page, of ``status`` or 502.
-    :param empty: answer with an empty body, of ``status`` or 200.
-    :param garbage: answer with this text under ``application/json``, of ``status`` or 200.
-    :param expire_token: answer 401 ExpiredAuthenticationToken, and refuse that token from then on.
-    :param claims: answer a claims challenge until the token was asked for with claims.
-    :param redirect: answer 307 to this URL's host.
-    :param next_link: let the answer's ``nextLink`` point to this URL's host.
+    :param truncate: end the response in the middle of its body.
+    :param html: respond with a proxy's HTML page and ``status`` or 502.
+    :param empty: respond with an empty body and ``status`` or 200.
+    :param garbage: respond with this text as ``application/json`` and ``status`` or 200.
+    :param expire_token: respond with 401 ExpiredAuthenticationToken, and refuse that token from then on.
+    :param claims: respond with a claims challenge until the client has requested a token with claims.
+    :param redirect: respond with 307 to the host of this URL.
+    :param next_link: let ``nextLink`` of the response point to the host of this URL.
     """
 
     method: str | None = None
@@ -146,12 +147,12 @@ class Fault:
         if not any(kinds):
             raise ValueError("a fault needs something to happen: a status, latency, reset, ...")
 
-    def befalls(self, method: str, target: str) -> bool:
+    def matches(self, method: str, target: str) -> bool:
         return (self.method or method).upper() == method and searcher(self.path).match(target) is not None
 
     @property
     def waits_for_answer(self) -> bool:
-        """Whether the request is served before the trouble begins."""
+        """Whether the request is processed before the fault takes effect."""
         return self.processed or self.truncate or self.next_link is not None or self.only_latency
 
     @property
@@ -160,7 +161,7 @@ class Fault:
 
     @property
     def replaces(self) -> bool:
-        """Whether another answer takes the place of the real one."""
+        """Whether another response replaces the real one."""
         return (
             bool(self.status or self.html or self.empty or self.garbage is not None or self.redirect)
             or self.expire_token
@@ -169,7 +170,7 @@ class Fault:
 
 
 class Faults:
-    """The faults in force, in the order they were added; the first that matches a request befalls it."""
+    """The active faults in the order they were added. The first one that matches a request applies."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -194,9 +195,11 @@ class Faults:
         self._store.put("fault", fault.id, {**vars(fault), "seen": seen})
 
     def take(self, method: str, target: str) -> Fault | None:
-        """The fault for a request, if one is due; every fault looked at until then counts the request."""
+        """Return the fault for a request, if any. Every fault that is checked before it counts the request,
+        too.
+        """
         for fault in self.known.values():
-            if not fault.befalls(method, target):
+            if not fault.matches(method, target):
                 continue
             self._count(fault, self.seen[fault.id] + 1)
             turn = self.seen[fault.id] - fault.after

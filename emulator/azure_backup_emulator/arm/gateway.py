@@ -1,4 +1,4 @@
-"""Azure Resource Manager in front of the model: who asks, may they, is there budget left, what they named.
+"""Azure Resource Manager: checks the caller, the rights and the quota, and looks up what a request names.
 
 Nothing here knows a socket. A :class:`Request` goes in; a :class:`Response` or a ``RefusalError`` comes out.
 """
@@ -54,7 +54,7 @@ class Request:
 
 @dataclass(kw_only=True)
 class Response:
-    """A response; ``body`` is JSON to be, None is no body at all."""
+    """A response. ``body`` becomes JSON; None means no body."""
 
     status: int = 200
     body: Any = None
@@ -80,9 +80,9 @@ class Budget:
 
 @dataclass(frozen=True)
 class Route:
-    """A method, a path, the action its right is called, and who answers.
+    """A method, a path, the action that the caller needs, and the handler.
 
-    An empty action is nobody's right to give: everyone who signed in may ask what they can see.
+    An empty action needs no right: everyone who is signed in may list what they can see.
     """
 
     method: str
@@ -94,7 +94,7 @@ class Route:
 
 
 class Arm:
-    """The gateway: who asks, may they, is there budget left, and which handler answers."""
+    """The gateway, which finds the handler of a request."""
 
     def __init__(
         self, routes: Sequence[Route], world: World, clock: Callable[[], float], job_read_budget: int
@@ -126,7 +126,7 @@ class Arm:
         )
 
     def _check_version(self, request: Request) -> None:
-        """Refuse a version that this cloud does not know yet."""
+        """Refuse an api-version that is newer than the cloud."""
         version, newest = request.query["api-version"], self.newest_api_version
         if newest is None or version[:10] <= newest:
             return
@@ -160,9 +160,9 @@ class Arm:
         return answer
 
     def spend(self, action: str, method: str, allowed: int = 1100) -> dict[str, str]:
-        """Count one request, and tell the caller what is left; the 151st job read of an hour is refused.
+        """Count one request, and return a header with what is left. The 151st job read of an hour is refused.
 
-        Only job reads were ever recorded throttled by the service; other actions just count down.
+        The service was only recorded throttling job reads. Other quotas are only counted down.
         """
         now, window = self.clock(), HOUR / self.world.speed
         jobs = action.lower() == JOBS_READ.lower()
@@ -187,14 +187,14 @@ class Arm:
         return {f"x-ms-ratelimit-remaining-{name}": str(max(0, left))}
 
 
-# A term of a filter. What has matched is never given back, so the time grows only with the text's length.
+# A term of a filter. The pattern never backtracks, so its time grows only with the length of the text.
 _TERM = re.compile(
     r"(?P<key>\w++)\s++eq\s++(?:'(?P<quoted>(?:[^']|'')*+)'|(?P<plain>[^'\s]++))(?:\s++and\s++(?=\w)|\Z)"
 )
 
 
 class Call:
-    """One request on its way through a handler: what the path names, looked up."""
+    """A request in a handler, with look-ups of what its path names."""
 
     def __init__(
         self,
@@ -217,7 +217,10 @@ class Call:
         )
 
     def need(self, action: str) -> None:
-        """Refuse the caller who lacks a right."""
+        """Refuse a caller without a right.
+
+        :raises RefusalError: with 403.
+        """
         principal = self.principal
         if not principal.may(action):
             raise RefusalError(
@@ -288,14 +291,16 @@ class Call:
         raise not_found(f"The recovery point '{self.parts['point']}' was not found.")
 
     def log(self, item: Item) -> tuple[float, float] | None:
-        """From when to when the logs of a database reach: from its first full backup on."""
+        """Return the first and the last moment that a database's logs cover; they begin with its first full
+        backup.
+        """
         done = [each for each in self.history(item) if each.snapshot_taken(self.now)]
         starts = [each.point_at for each in done if each.backup_type == "Full"]
         ends = [each.point_at for each in done if each.backup_type == "Log"]
         return (starts[0], ends[-1]) if starts and ends and starts[0] < ends[-1] else None
 
     def filters(self, *known: str) -> dict[str, str]:
-        """``$filter`` as a table; only ``eq`` and ``and``, as every known client sends it."""
+        """Return ``$filter`` as a table. Clients send only ``eq`` and ``and``, so nothing else is known."""
         text = self.request.query.get("$filter", "").strip()
         found, at = {}, 0
         while at < len(text):
@@ -307,7 +312,7 @@ class Call:
         return found
 
     def page(self, values: Sequence[T], body: Callable[[T], Json], name: Callable[[T], str]) -> Response:
-        """One page, with a ``nextLink`` when there is more. The token names the last value seen.
+        """Return one page, with a ``nextLink`` if there is more. Its token names the last value of the page.
 
         :param body: makes the body of one value; it is called for the values of this page only.
         :param name: returns the unique name of a value.
@@ -329,7 +334,7 @@ class Call:
         return Response(body=page)
 
     def accepted(self, operation: Operation, path: str, status: str, version: str | None = None) -> Response:
-        """202 with the two signed addresses of an operation."""
+        """Return a 202 with the two signed addresses of an operation."""
         mine = self.request.query["api-version"]
         return Response(
             status=202,
@@ -341,11 +346,13 @@ class Call:
         )
 
     def retry_after(self) -> str:
-        """A minute, as recorded; an emulated one."""
+        """Return one emulated minute in real seconds; a minute was recorded."""
         return str(max(1, math.ceil(60 / self.world.speed)))
 
     def _signed(self, path: str, version: str) -> str:
-        """An operation address of about 3.5 KB: certificate and signatures are filler of the real length."""
+        """Return an operation's address of about 3.5 KB. Certificate and signatures are filler of the real
+        length.
+        """
         ticks = int(self.now * 10_000_000) + 621_355_968_000_000_000
         c, s, h = (_filler(f"{part}{path}", size) for part, size in (("c", 1950), ("s", 256), ("h", 32)))
         return f"{self.request.base}{path}?api-version={version}&t={ticks}&c={c}&s={s}&h={h}"
@@ -356,7 +363,9 @@ def _filler(seed: str, size: int) -> str:
 
 
 def trace_headers(request: Request, now: float) -> dict[str, str]:
-    """The headers every recorded answer carries: Azure's own time, and the ids a support request needs."""
+    """Return the headers of every recorded response: Azure's time, and the ids that a support request
+    needs.
+    """
     identity = str(uuid.uuid4())
     found = {
         "Date": formatdate(now, usegmt=True),

@@ -1,7 +1,7 @@
-"""Microsoft Entra ID as far as a service principal or a managed identity meets it, and who may do what.
+"""Microsoft Entra ID for service principals and managed identities, and the rights of each.
 
-Tokens live in real time whatever clock the vaults follow: the credentials that cache them look at a real
-clock too.
+Tokens expire in real time, no matter which clock the vaults use, because the credentials that cache them
+use the real clock, too.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ def _covered(action: str, allowed: tuple[str, ...]) -> bool:
 
 
 class Identity:
-    """The tenant: principals, the tokens they get, and the check of a token.
+    """The tenant: principals, their tokens, and the check of a token.
 
     :param clock: real Unix time.
-    :param store: keeps the one key that all tokens and secrets come from, so that both outlive a restart.
+    :param store: keeps the key from which all tokens and secrets are derived, so that they survive a restart.
     """
 
     def __init__(self, seed: Mapping[str, Any], clock: Callable[[], float], store: Store) -> None:
@@ -115,7 +115,7 @@ class Identity:
             raise _refuse(
                 400, "invalid_scope", 1002012, f"The provided value for scope {scope} is not valid."
             )
-        # A client that merely can answer challenges sends claims too (xms_cc), but no nbf.
+        # A client that can answer challenges always sends claims (xms_cc). Only an answer contains nbf.
         answers = '"nbf"' in form.get("claims", "")
         token = self.token(principal, scope.removesuffix("/.default"), answers_challenge=answers)
         lasts = int(self.lifetime)
@@ -213,19 +213,22 @@ class Identity:
         )
 
     def federated(self, principal: Principal) -> str:
-        """An assertion as a Kubernetes cluster would project it for a workload identity."""
+        """Return an assertion as a Kubernetes cluster projects it for a workload identity."""
         now = int(self.clock())
         return self._sign({"sub": principal.name, "aud": "api://AzureADTokenExchange", "exp": now + 86400})
 
     def check(self, authorization: str, base: str) -> tuple[Principal, Json]:
-        """Who sends a request, from its Authorization header, or the 401 that ARM answers."""
+        """Return the sender of a request and the claims of its token.
+
+        :raises RefusalError: with the 401 of Azure Resource Manager.
+        """
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise self.refusal(
                 "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing."
             )
         try:
-            # Claims of somebody else's making are not even read.
+            # Claims of a token that was not issued here are not read.
             claims = _decode(token.split(".")[1]) if self._signed(token) else {}
             principal = self.by_client_id(claims["appid"])
         except (IndexError, KeyError, ValueError):
@@ -243,7 +246,7 @@ class Identity:
         return principal, claims
 
     def expired(self, claims: Json) -> RefusalError:
-        """The 401 for a token past its time."""
+        """Return the 401 for an expired token."""
         now = self.clock()
         expiry = moment(min(claims["exp"], now))
         return self.refusal(
@@ -260,7 +263,7 @@ class Identity:
         return RefusalError(status=401, code=code, message=message, headers=headers)
 
     def claims_challenge(self) -> RefusalError:
-        """The 401 of continuous access evaluation: come back with a token issued from now on."""
+        """Return the 401 of continuous access evaluation, which demands a token issued from now on."""
         wanted = {"access_token": {"nbf": {"essential": True, "value": str(int(self.clock()))}}}
         challenge = f'Bearer authorization_uri="https://login.windows.net/{self.tenant}", '
         challenge += f'error="insufficient_claims", claims="{_b64(json.dumps(wanted).encode())}"'
@@ -282,7 +285,7 @@ class Identity:
         return hmac.compare_digest(signature.encode(), self._signature(head).encode())
 
     def discovery(self, tenant: str, base: str) -> Json:
-        """The openid-configuration of the tenant, with every endpoint on this server."""
+        """Return the tenant's openid-configuration, with every endpoint on this server."""
         self.check_tenant(tenant)
         here = f"{base}/{tenant}"
         return {
@@ -297,7 +300,7 @@ class Identity:
 
 
 def instance_discovery(tenant_path: str, base: str) -> Json:
-    """The answer to ``/common/discovery/instance``: this host is its own and only alias."""
+    """Return the response of ``/common/discovery/instance``: this host is its own and only alias."""
     host = base.partition("//")[2]
     return {
         "tenant_discovery_endpoint": f"{base}/{tenant_path}/v2.0/.well-known/openid-configuration",

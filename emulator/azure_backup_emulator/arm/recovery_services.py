@@ -1,4 +1,4 @@
-"""The routes of a Recovery Services vault: a handler each, and the table that names the right each needs."""
+"""The REST operations of Recovery Services vaults: a handler for each, and the table of routes and rights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BACKUP_TYPES = (
 
 
 def list_subscriptions(call: Call) -> Response:
-    """Those in which the caller may do anything at all: what `az login` asks for first."""
+    """List the subscriptions in which the caller has any right, which is the first request of `az login`."""
     world = call.world
     seen = [item_bodies.subscription(world.subscription, world.tenant)] if call.principal.actions else []
     return Response(body={"value": seen, "count": {"type": "Total", "value": len(seen)}})
@@ -47,7 +47,7 @@ def get_vault(call: Call) -> Response:
 
 
 def list_guards(call: Call) -> Response:
-    """No vault here has a Resource Guard; `az backup restore` asks before it starts anything."""
+    """List no Resource Guards. `az backup restore` asks for them before it starts anything."""
     call.vault()
     return Response(body={"value": []})
 
@@ -89,7 +89,7 @@ def get_item(call: Call) -> Response:
 
 
 def _policies(call: Call) -> dict[str, list[Item]]:
-    """The items of each policy of a vault, by the name of the policy in lower case."""
+    """Return the items of each policy of a vault, by the policy's name in lower case."""
     found: dict[str, list[Item]] = {}
     for item in call.items():
         found.setdefault(item.policy.lower(), []).append(item)
@@ -97,7 +97,7 @@ def _policies(call: Call) -> dict[str, list[Item]]:
 
 
 def list_policies(call: Call) -> Response:
-    """The policies that items of the vault have. One that no item has is not known to the emulator."""
+    """List the policies of the vault's items. The emulator knows no other policies."""
     wanted = call.filters("backupManagementType", "workloadType", "fabricName", "name")
     found = [
         items
@@ -151,7 +151,9 @@ def back_up(call: Call) -> Response:
 
 
 def _refuse_unprotected(call: Call, item: Item) -> None:
-    """Azure's codes for a backup of what is not protected any more are not published; these are our own."""
+    """Refuse a backup of an unprotected item. Azure does not publish its codes, so these are the emulator's
+    own.
+    """
     protection = call.world.protection_of(item, call.now)
     if protection.deleted_at is not None:
         raise RefusalError(
@@ -184,7 +186,7 @@ def get_operation(call: Call) -> Response:
 
 
 def item_operation_result(call: Call) -> Response:
-    """202 while the operation runs, then 204: never a job id, as recorded."""
+    """Return 202 while the operation runs and then 204, never with a job id, as recorded."""
     operation = call.operation()
     running = call.now < operation.ready or operation.ending == "InProgress"
     answer = call.accepted(operation, call.item().path, "operationsStatus")
@@ -199,7 +201,7 @@ def vault_operation_result(call: Call) -> Response:
 
 
 def _jobs_wanted(call: Call) -> tuple[dict[str, str], float, float]:
-    """What a filter of jobs names, and from when to when they begin."""
+    """Return the filter of a list of jobs, and the time window in which the jobs start."""
     wanted = call.filters("status", "operation", "backupManagementType", "jobId", "startTime", "endTime")
     first = _window(wanted.get("startTime"), -math.inf)
     return wanted, first, _window(wanted.get("endTime"), math.inf)
@@ -223,7 +225,7 @@ def list_jobs(call: Call) -> Response:
 
 
 def _window(text: str | None, default: float) -> float:
-    """A bound of the time window, ``2016-06-21 11:17:42 PM``: a 12-hour clock, English, UTC."""
+    """Return a bound of a time window such as ``2016-06-21 11:17:42 PM``: 12-hour clock, English, UTC."""
     if text is None:
         return default
     match = re.fullmatch(r"(\d{4}-\d\d-\d\d) (0\d|1[0-2]):(\d\d:\d\d) (AM|PM)", text)
@@ -245,7 +247,7 @@ def get_job(call: Call) -> Response:
 
 
 def export_jobs(call: Call) -> Response:
-    """Accept an export. The file that its result names does not exist: there is no emulated storage."""
+    """Accept an export. The file that its result names does not exist, because storage is not emulated."""
     vault = call.vault()
     _jobs_wanted(call)
     operation = call.world.add_operation(call.now, Plan(), ending="NoProperties")
@@ -267,7 +269,7 @@ def cancel_job(call: Call) -> Response:
     job = call.job()
     operation = call.world.cancel(job, call.now)
     path = f"{job.item.vault.path}/backupJobs/{job.id}"
-    # A fixed preview version, whatever was asked for: recorded.
+    # The recorded address has this preview version, no matter which one the request has.
     return call.accepted(operation, path, "operationsStatus", "2019-05-13-preview")
 
 
@@ -302,7 +304,7 @@ def list_points(call: Call) -> Response:
     return call.page([*jobs, *([None] if log else [])], body, lambda job: job.id if job else "log")
 
 
-# What a list of a database's recovery points shows, by what it is asked for.
+# The backup types that a list of a database's recovery points contains, by restorePointQueryType.
 _SNAPSHOTS = ("SnapshotFull", "SnapshotCopyOnlyFull")
 _ALL = ("Full", "Differential", "Incremental", "CopyOnlyFull", *_SNAPSHOTS)
 QUERY_TYPES: Mapping[str, Sequence[str]] = {
@@ -378,7 +380,7 @@ ITEM = (
 )
 OPERATION = r"(?P<operation>[^/]+)"
 _ITEMS = "vaults/backupFabrics/protectionContainers/protectedItems"
-# What the restore of a VM needs besides its own right: without it, the answer was seen to be 403.
+# The restore of a VM also needs these rights. Without them a 403 was recorded.
 _RESTORES_VM = (f"{gateway.RECOVERY_SERVICES}/{_ITEMS}/read", f"{gateway.RECOVERY_SERVICES}/vaults/read")
 
 
@@ -386,7 +388,7 @@ def _route(method: str, path: str, action: str, handler: Callable[[Call], Respon
     return Route(method, re.compile(path + "/?", re.IGNORECASE), action, handler)
 
 
-# Recovery Services vaults. Another kind of vault brings a table of its own and is added to ROUTES.
+# Each type of vault has its own table, which is added to ROUTES.
 RECOVERY_SERVICES = (
     _route("GET", "/subscriptions", "", list_subscriptions),
     _route("GET", rf"{SUB}/providers/Microsoft\.RecoveryServices/vaults", "vaults/read", list_vaults),

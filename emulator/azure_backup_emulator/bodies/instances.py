@@ -1,6 +1,6 @@
 """Backup vaults, their instances, policies, jobs, operations and recovery points as the service writes them.
 
-What is not there is an explicit null, as recorded, but for an instance and an operation, which leave it out.
+A missing value is an explicit null, as recorded. Only instances and operations leave it out.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from azure_backup_emulator.model.instances import CONFIGURED, DATA_SOURCES, Back
 from azure_backup_emulator.model.jobs import Job, Json, Operation
 
 _TYPE = "Microsoft.DataProtection/backupVaults"
-# A job that ends well or not, in the words of older api-versions.
+# Status words of older api-versions.
 _OLDER = {"InProgress": "Started", "Completed": "Success", "CompletedWithWarnings": "SuccessWithWarning"}
 
 
 def operation_name(identity: str) -> str:
-    """An operation's id as callers see it: two GUIDs in base64, with its padding."""
+    """Return the operation id that callers see: two GUIDs in base64, with padding."""
     first = hashlib.sha256(identity.encode()).hexdigest()
     guid = f"{first[:8]}-{first[8:12]}-{first[12:16]}-{first[16:20]}-{first[20:32]}"
     return base64.b64encode(f"{guid};{identity}".encode()).decode()
 
 
 def operation_identity(name: str) -> str:
-    """The operation that a caller means; an empty string for what is no name of one."""
+    """Return the id inside a name of ``operation_name``; an empty string if the text is not such a name."""
     try:
         return base64.b64decode(name, validate=True).decode().partition(";")[2].lower()
     except ValueError:
@@ -56,7 +56,7 @@ def _policy_path(of: BackupVault | Instance, name: str) -> str:
     return f"{home.path}/backupPolicies/{name}"
 
 
-# Protection is configured all the same in these states; what is wrong stands in the other field.
+# In these states the protection is still configured, and another field shows the state.
 _STILL_CONFIGURED = (
     "ProtectionError",
     "UpdatingProtection",
@@ -190,7 +190,7 @@ def _retention_rule(tag: str, store: Json) -> Json:
 
 
 def ranges(of: Instance, reach: tuple[float, float] | None) -> Json:
-    """To which stretches of time an instance can be taken back."""
+    """Return the time ranges that an instance can be restored to."""
     found = []
     if reach:
         first, last = map(moment, reach)
@@ -289,7 +289,7 @@ _INTERNAL = {
 
 
 def error(planned: Mapping[str, Any] | None) -> Json:
-    """An error as a job carries it: one planned, in the words of either type of vault, or a recorded one."""
+    """Return the error of a job: the planned one, in the form of either type of vault, or a recorded one."""
     found = dict(planned or _INTERNAL)
     if "errorTitle" in found:
         found = {
@@ -312,7 +312,7 @@ def error(planned: Mapping[str, Any] | None) -> Json:
 
 
 def nested_error(planned: Mapping[str, Any] | None) -> Json:
-    """The same error as the cause of another one, as recorded of a database server."""
+    """Return the error as the cause of another one, as recorded for a database server."""
     outer = {
         "code": "DataSourceServerError",
         "message": "The operation has failed because of an error of the server.",
@@ -376,7 +376,7 @@ def _source_point(of: Job) -> Json:
 
 
 def operation(of: Operation, now: float, path: str) -> Json:
-    """An operation's status: ``Inprogress`` with a small p, and failures inside a 200.
+    """Return the status of an operation: ``Inprogress`` with a small p, and failures inside a 200.
 
     :param path: the operation's own.
     """
@@ -398,7 +398,7 @@ def operation(of: Operation, now: float, path: str) -> Json:
 
 
 def job_name(of: Operation) -> Json:
-    """What an operation has come to: the ARM id of its job, or no id when it makes none."""
+    """Return the result of an operation: the ARM id of its job, if it makes one."""
     kind = {"objectType": "OperationJobExtendedInfo"}
     if of.job is None or of.ending == "NoProperties":
         return kind
@@ -411,7 +411,7 @@ def job_name(of: Operation) -> Json:
 
 
 def facing(code: str, message: str) -> Json:
-    """An error envelope with what a person should do about it."""
+    """Return an error with a recommended action."""
     info = {
         "message": message,
         "recommendedAction": ["Check the message and try again."],
@@ -430,7 +430,7 @@ def point_name(of: Job) -> str:
 
 
 def stores(of: Job, source: Instance, now: float) -> dict[str, tuple[str, float]]:
-    """The stores that a point lies in, each with its state and since when."""
+    """Return the stores of a recovery point, each with its state and the time it was made there."""
     made = of.point_at
     if of.point.tiers:
         return {store: (state, made) for store, state in of.point.tiers.items()}

@@ -15,7 +15,7 @@ _ITEM_TYPE = "Microsoft.RecoveryServices/vaults/backupFabrics/protectionContaine
 
 
 def subscription(identity: str, tenant: str) -> Json:
-    """A subscription as https://learn.microsoft.com/rest/api/resources/subscriptions/list shows it."""
+    """Return a subscription as https://learn.microsoft.com/rest/api/resources/subscriptions/list shows it."""
     policies = {
         "locationPlacementId": "Public_2014-09-01",
         "quotaId": "PayAsYouGo_2014-09-01",
@@ -440,7 +440,7 @@ _POINT = {"AzureIaasVM": _vm_point, "AzureStorage": _storage_point, "AzureWorklo
 
 
 def backup_status(of: Item | None, machine: str, group: str) -> Json:
-    """Which vault protects a machine; an unprotected one still gets the names it would have."""
+    """Return which vault protects a VM. An unprotected VM gets the names that it would have."""
     names: Json = {
         "fabricName": "Azure",
         "containerName": f"iaasvmcontainer;iaasvmcontainerv2;{group};{machine}",

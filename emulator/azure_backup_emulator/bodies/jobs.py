@@ -1,4 +1,4 @@
-"""Jobs and operations as the recorded service writes them, each kind of protected item in its own way."""
+"""Jobs and operations as the recorded service writes them, with the differences between kinds of items."""
 
 from __future__ import annotations
 
@@ -133,13 +133,12 @@ def _duration(of: Job, seconds: float, ending: str | None) -> str:
 
 
 def _shows_actions(of: Job) -> bool:
-    # Recorded: absent from configuration jobs and from most file share backups, there on everything else,
-    # finished or not.
+    # Recorded on all jobs, finished or not, except configuration jobs and most backups of file shares.
     return of.operation == "Restore" or (of.operation == "Backup" and of.item.kind != "AzureFileShare")
 
 
 def _settled(of: Job, now: float) -> bool:
-    """Whether a workload job has begun in earnest; before, it has neither task nor workload type."""
+    """Return whether a workload job shows its task and its workload type, which it does not at first."""
     tasks = of.tasks(now)
     return not tasks or any(status != "NotStarted" for _, status, _, _ in tasks)
 
@@ -333,7 +332,7 @@ _EXTENDED = {
 
 
 def export(of: Operation, now: float) -> Json:
-    """What has become of an export of jobs: the address of a file and the signature that opens it."""
+    """Return the result of an export of jobs: the address of a file and its signature."""
     found: Json = {"objectType": "ExportJobsOperationResultInfo"}
     if now >= of.ready:
         blob = f"https://emulated.blob.core.windows.net/reportcontainer/exportjobsreport{of.id}"
@@ -344,7 +343,7 @@ def export(of: Operation, now: float) -> Json:
 
 
 def operation(of: Operation, now: float) -> Json:
-    """An operation's status: where the job id comes from."""
+    """Return the status of an operation, which contains the job id."""
     body: Json = {
         "id": of.id,
         "name": of.id,

@@ -1,4 +1,4 @@
-"""Moments and durations as the recorded service prints them."""
+"""Moments and durations as the recorded service writes them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def moment(at: float) -> str:
 
 
 def read_moment(text: object) -> float:
-    """Read a date and time of a client, in UTC unless it says otherwise, as Unix time.
+    """Return a client's date and time as Unix time. Without a time zone it is UTC.
 
-    :raises ValueError: if it is none.
+    :raises ValueError: if the text is not a date and time.
     """
     try:
         when = datetime.fromisoformat(str(text))
         return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
-    except OverflowError as error:  # its offset leads out of the calendar
+    except OverflowError as error:  # its offset leads to a date that cannot be represented
         raise ValueError(str(error)) from None
 
 

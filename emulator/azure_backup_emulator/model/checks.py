@@ -9,7 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 T = TypeVar("T")
-# About thirty years in seconds: with more, a moment would leave the calendar.
+# About thirty years in seconds. A larger number could lead to a date that cannot be represented.
 LARGEST = 1e9
 _WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", NoneType: "null"}
 
@@ -20,10 +20,10 @@ def _hints(shape: Any) -> Mapping[str, Any]:
 
 
 def made(shape: type[T], given: Mapping[str, Any], what: str) -> T:
-    """Make a dataclass of values from outside.
+    """Return a dataclass made of values from outside.
 
-    :param what: what they describe, for the error.
-    :raises ValueError: if there are unknown keys, or a value does not fit its field.
+    :param what: what the values describe, for the error.
+    :raises ValueError: if a key is unknown, or a value has the wrong type.
     """
     known(given, shape.__annotations__, what)
     fitting(shape, given, what)
@@ -33,7 +33,7 @@ def made(shape: type[T], given: Mapping[str, Any], what: str) -> T:
 def known(given: object, names: Mapping[str, Any] | Sequence[str], what: str) -> None:
     """Refuse unknown keys.
 
-    :raises ValueError: with the close matches of each unknown key, and all that there are.
+    :raises ValueError: for the first unknown key, with the closest known key and all known keys.
     """
     if not isinstance(given, Mapping):
         raise ValueError(f"{what} must be an object with keys, not {_short(given)}")
@@ -47,7 +47,7 @@ def known(given: object, names: Mapping[str, Any] | Sequence[str], what: str) ->
 def fitting(shape: Any, given: Mapping[str, Any], what: str) -> None:
     """Compare values with the types of a class's fields, or of a function's parameters.
 
-    :raises ValueError: if one does not fit. Numbers must be finite, and not above a thousand million.
+    :raises ValueError: if one has the wrong type. Numbers must be finite and at most a thousand million.
     """
     for name, hint in _hints(shape).items():
         if name in given:
@@ -55,10 +55,10 @@ def fitting(shape: Any, given: Mapping[str, Any], what: str) -> None:
 
 
 def fit(value: Any, hint: Any, what: str) -> None:
-    """Compare one value with a type, and what it holds with the types inside.
+    """Compare a value with a type, and its content with the types inside.
 
     :param hint: a type as annotations write it, or a ``TypedDict``.
-    :raises ValueError: if it does not fit.
+    :raises ValueError: if it has the wrong type.
     """
     either = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     found = next((each for each in either if _fits(value, each)), None)
@@ -81,7 +81,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind is Any:
         return True
     if kind is str:
-        # Half of a character cannot be sent or kept.
+        # A lone surrogate cannot be encoded.
         return isinstance(value, str) and not any("\ud800" <= each <= "\udfff" for each in value)
     if kind in (int, float):
         number = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)

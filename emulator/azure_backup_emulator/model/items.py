@@ -42,7 +42,7 @@ class Workload:
     named_after: float = 0.0  # seconds in which a job shows no task, workload type or server yet
     operation_failed: Mapping[str, str] | None = None  # the error of an operation that fails, if its own
     policy: str = ""  # the name of the policy of an item that is seeded without one
-    backup_type: str = "Full"  # of a backup that nobody has named a type of
+    backup_type: str = "Full"  # of a backup whose request names no type
     database: Database | None = None
 
 
@@ -110,7 +110,7 @@ WORKLOADS: Mapping[str, Workload] = {
             points="AzureWorkloadSAPHana",
         ),
     ),
-    # Its snapshots were not recorded; what they take is a guess.
+    # Its snapshots were not recorded, so their duration is a guess.
     "SAPHanaDBInstance": Workload(
         management="AzureWorkload",
         item_type="SAPHanaDBInstance",
@@ -167,7 +167,7 @@ class Vault:
         )
 
 
-SOFT_DELETED_DAYS = 14  # for so long the data of a deleted item is kept
+SOFT_DELETED_DAYS = 14  # how long the data of a deleted item is kept
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""Jobs and operations as functions of time, and the plans that decide how they go.
+"""Jobs and operations as functions of time, and the plans that decide how they run and end.
 
-A job stores when it started, how long it lasts and how it ends; what it looks like at a moment is computed
-from that. Durations are emulated seconds divided by the emulator's speed, moments are Unix time.
+A job stores when it started, how long it lasts and how it ends. What it looks like at a moment is computed
+from that. Durations are emulated seconds divided by the emulator's speed, and moments are Unix time.
 """
 
 from __future__ import annotations
@@ -120,21 +120,21 @@ def in_real_seconds(point: Mapping[str, Any], speed: float) -> Json:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How the coming backups and restores of an item go.
+    """How the next backups and restores of an item run and end.
 
     :param ending: a word of ``ENDINGS``.
     :param seconds: how long the job lasts, in emulated seconds; None is the workload's median.
     :param error: the ``errorDetails`` entry of a job that does not end well; None is a recorded one.
-    :param operation: how the operation behind the trigger ends, a word of ``OPERATION_ENDINGS``.
+    :param operation: how the operation of the trigger ends, a word of ``OPERATION_ENDINGS``.
     :param validation: how the validation of a restore ends, in a Backup vault: a word of ``VALIDATIONS``.
     :param operation_seconds: how long that operation stays InProgress, in emulated seconds.
-    :param busy: how a backup or restore asked for while another of the item runs is refused, a word of
-        ``BUSY``; None refuses nothing, and both run.
-    :param busy_error: ``code`` and ``message`` with which it is refused; None is a running backup's.
-    :param visible_after: for how long lists do not show the job yet, in emulated seconds.
-    :param cancel: what a cancel request meets, a word of ``CANCEL``.
+    :param busy: how a backup or restore is refused while another one of the item runs, a word of ``BUSY``;
+        None does not refuse it, and both run.
+    :param busy_error: ``code`` and ``message`` of the refusal; None takes those of a running backup.
+    :param visible_after: after how many emulated seconds lists show the job.
+    :param cancel: how a cancel request is answered, a word of ``CANCEL``.
     :param cancel_seconds: how long the job stays Cancelling, in emulated seconds.
-    :param consistency: of the recovery point that the backup of a machine makes, a word of ``CONSISTENCIES``.
+    :param consistency: consistency of the recovery point of a VM, a word of ``CONSISTENCIES``.
     :param quirks: words of ``QUIRKS``, each a shape Azure was recorded to answer with.
     :param point: what is special about the recovery point: fields of ``Point``.
     """
@@ -168,7 +168,7 @@ class Plan:
 
 @dataclass(kw_only=True)
 class Job:
-    """One job. What it lasts and ``..._lasts``, ``..._after`` are real seconds: speed is divided out."""
+    """One job. ``lasts``, ``..._lasts`` and ``..._after`` are real seconds, already divided by the speed."""
 
     id: str
     item: Item
@@ -223,13 +223,13 @@ class Job:
                 phases = (*phases[:-2], replace(phases[-2], ends=1.0))
             elif self.ending not in ("Completed", "Never"):
                 phases = (*phases[:-2], replace(phases[-2], ends=1.0), replace(phases[-1], begins=math.inf))
-        # A backup that fails does so in its first task; the later ones never start.
+        # A backup fails in its first task, and the later tasks never start.
         if self.ending == "Failed" and self.cancelled_at is None and len(phases) > 1:
             return (replace(phases[0], ends=1.0), *(replace(each, begins=math.inf) for each in phases[1:]))
         return phases
 
     def finish(self) -> tuple[float, str]:
-        """When the job ends, and in which way (a word of ``ENDINGS``)."""
+        """Return when the job ends, and how (a word of ``ENDINGS``)."""
         if self.pinned:
             word, moment = self.pinned
             return (moment, word) if word in ENDINGS else (math.inf, "Never")
@@ -241,7 +241,7 @@ class Job:
         return self.cancelled_at + self.cancel_lasts, "CancelledInTransfer" if in_transfer else "Cancelled"
 
     def ended(self, now: float) -> str | None:
-        """The way the job ended, or None while it has not."""
+        """Return how the job ended (a word of ``ENDINGS``), or None while it runs."""
         moment, ending = self.finish()
         return ending if now >= moment else None
 
@@ -254,7 +254,7 @@ class Job:
         return "InProgress" if self.cancelled_at is None else "Cancelling"
 
     def tasks(self, now: float) -> list[tuple[str, str, float | None, float | None]]:
-        """Name, status, begin and end of each task; None for a moment that has not come."""
+        """Return name, status, begin and end of each task; a moment in the future is None."""
         finish, ending = self.finish()
         return [self._task(phase, now, finish, ending) for phase in self.phases]
 
@@ -270,20 +270,20 @@ class Job:
         return phase.task, "Completed" if ends < finish else ENDINGS[ending].task, begins, min(ends, finish)
 
     def share_done(self, now: float) -> float:
-        """How much of the transfer is done, from 0 to 1. A job that never ends stops at 0.99."""
+        """Return how much of the transfer is done, from 0 to 1. A job that never ends stops at 0.99."""
         transfer = next((phase for phase in self.phases if phase.task.startswith("Transfer")), Phase(task=""))
         begins, lasts = transfer.begins, transfer.ends - transfer.begins
         done = ((min(now, self.finish()[0]) - self.starts) / max(self.lasts, 1e-9) - begins) / lasts
         return max(0.0, min(done, 1.0 if self.ended(now) else 0.99))
 
     def snapshot_taken(self, now: float) -> bool:
-        """Whether the job's recovery point exists: after the first task, whatever happens to the second."""
+        """Return whether the recovery point exists: after the first task, even if the second one fails."""
         return self.category == "Backup" and any(task[1] == "Completed" for task in self.tasks(now)[:1])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """What a 202 names: it ends when the job exists, and tells the job's id."""
+    """What a 202 response refers to. It ends when the job exists, and then contains the job's id."""
 
     id: str
     starts: float

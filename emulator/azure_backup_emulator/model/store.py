@@ -1,7 +1,7 @@
-"""What outlives a kill: every change of the emulated Azure, in one file, before its answer leaves.
+"""The state that survives a kill: every change is written to one file before its response is sent.
 
-A write reaches the operating system and not the disk: a killed process loses nothing, a machine without power
-may. What a kill tore in the middle, SQLite undoes when the file is opened again.
+A write reaches the operating system but not the disk. A killed process loses nothing, but a power failure
+may. SQLite undoes a write that a kill interrupted when the file is opened again.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-LASTING = "lasting"  # keys and certificates: what a reset leaves alone
+LASTING = "lasting"  # keys and certificates, which a reset keeps
 REMEMBERED = 20_000
 
 
 class Store:
-    """Keeps nothing beyond the process: what an emulator without a directory of its own has for a store."""
+    """A store that keeps nothing, for an emulator without a directory."""
 
     def put(self, kind: str, key: str, value: Any) -> None:
-        """Keep a JSON value in place of what the key had."""
+        """Store a JSON value, replacing the old value of the key."""
 
     def all(self, kind: str) -> dict[str, Any]:
-        """What is kept of a kind, by key, oldest key first."""
+        """Return the stored values of a kind by key, oldest key first."""
         return {}
 
     def drop(self, kind: str, key: str | None = None) -> None:
-        """Forget a key, or a whole kind."""
+        """Delete a key, or all keys of a kind."""
 
     def clear(self) -> None:
-        """Forget all but what lasts."""
+        """Delete everything except keys and certificates."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
     def lasting(self, key: str, make: Callable[[], str], good: Callable[[str], bool] = bool) -> str:
-        """The secret that was kept, if there is a good one, else a new one."""
+        """Return the stored secret if it is good, otherwise a new one, which is stored."""
         kept: str = self.all(LASTING).get(key, "")
         if not good(kept):
             kept = make()
@@ -46,14 +46,14 @@ class Store:
 
 
 class FileStore(Store):
-    """Facts in a SQLite file, readable by its owner alone. Calls must not overlap.
+    """Values in a SQLite file that only its owner can read. Calls must not overlap.
 
-    :raises OSError: if another emulator has the file open, or it is no such file.
+    :raises OSError: if another emulator has the file open, or it is not such a file.
     """
 
     def __init__(self, path: Path) -> None:
         path.touch(mode=0o600)
-        path.chmod(0o600)  # it may have been there, as a copy that anybody may read
+        path.chmod(0o600)  # it may be a copy that others can read
         self._base = sqlite3.connect(path, timeout=1, isolation_level=None, check_same_thread=False)
         try:
             for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = OFF"):
@@ -88,7 +88,7 @@ class FileStore(Store):
 class Log:
     """The last 20,000 reads and the last 20,000 other requests.
 
-    Apart, because tests count backups, and polling must not push them out.
+    They are kept apart, because tests count backups and polling must not push them out.
     """
 
     def __init__(self, store: Store) -> None:
@@ -100,7 +100,7 @@ class Log:
             self._number = max(self._number, entry["number"])
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Note a request, and number it."""
+        """Record a request, and number it."""
         self._number += 1
         entry["number"] = self._number
         book = self._books[entry["method"] == "GET"]
@@ -110,13 +110,15 @@ class Log:
             self._store.drop("request", str(book.popleft()["number"]))
 
     def keep(self, entry: dict[str, Any]) -> None:
-        """Write down what has become of a request."""
+        """Store a request as it is now."""
         self._store.put("request", str(entry["number"]), entry)
 
     def find(
         self, method: str | None = None, path_contains: str | None = None, status: int | str | None = None
     ) -> list[dict[str, Any]]:
-        """Copies of the requests of this method, with this in their path and this status, oldest first."""
+        """Return copies of the requests with this method, this text in their path and this status, oldest
+        first.
+        """
         found = [
             dict(entry)
             for book in self._books.values()

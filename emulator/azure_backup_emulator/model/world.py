@@ -1,4 +1,4 @@
-"""What the emulated service knows and does. No timers, no threads, no sleeping: who asks brings the time."""
+"""What the emulated service knows and does. It has no timers and no threads; the caller passes the time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BACKUP_RUNS = {
     "code": "UserErrorBackupOperationInProgress",
     "message": "Unable to initiate backup as another backup operation is currently in progress.",
 }
-BUSY_ERROR_CODE = 400020  # Azure's titles are published, this number is the emulator's own
+BUSY_ERROR_CODE = 400020  # Azure publishes its titles; this number is the emulator's own
 OPERATION_FAILED = {
     "code": "UserErrorGuestAgentStatusUnavailable",
     "message": "VM agent unable to communicate with Azure Backup.",
@@ -43,7 +43,7 @@ class RefusalError(Exception):
     code: str
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    more: Mapping[str, Any] = field(default_factory=dict)  # of the error, beside code and message
+    more: Mapping[str, Any] = field(default_factory=dict)  # further keys of the error
 
 
 def _own(seeded: Mapping[str, Any]) -> Json:
@@ -54,10 +54,10 @@ def _own(seeded: Mapping[str, Any]) -> Json:
 
 
 class Inventory:
-    """What there is at the start. It is made once; a reset goes back to it.
+    """What exists at the start. A reset returns to it.
 
     :param seed: what ``seed.read`` returns.
-    :raises ValueError: if two items are one, or a plan is not one.
+    :raises ValueError: if two items have one ARM id, or a plan is not valid.
     """
 
     def __init__(self, seed: Mapping[str, Any]) -> None:
@@ -90,11 +90,14 @@ class Inventory:
         self.protection[item.path] = Protection(state=seeded.get("state", ""))
 
     def at(self, path: str) -> Item | None:
-        """The item of an ARM id in any case."""
+        """Return the item of an ARM id, ignoring case."""
         return next(iter(self._named.get(path.lower(), ())), None)
 
     def named(self, name: str) -> list[Item]:
-        """The items of a friendly name, a native name or an ARM id; at least one."""
+        """Return the items with a friendly name, a native name or an ARM id.
+
+        :raises KeyError: if there is none.
+        """
         found = self._named.get(name.lower())
         if not found:
             raise KeyError(f"no protected item {name!r}; there are {sorted({i.name for i in self.items})}")
@@ -106,7 +109,7 @@ class World:
 
     :param inventory: what there is at the start.
     :param speed: emulated seconds per second of the clock.
-    :param store: where jobs, operations and plans are kept; what it holds is there from the start.
+    :param store: keeps jobs, operations and plans. What it contains exists from the start.
     """
 
     def __init__(self, inventory: Inventory, speed: float, store: Store) -> None:
@@ -124,7 +127,7 @@ class World:
         self.page_size = 200
 
     def _load(self, items: Mapping[str, Item]) -> None:
-        """Go on from what is kept; an item that is seeded no more takes its jobs with it."""
+        """Continue with the stored state. Jobs of items that the seed no longer has are dropped."""
         for path, kept in self.store.all("plan").items():
             if path in items:
                 self.plans[path] = Plan(**kept)
@@ -139,7 +142,7 @@ class World:
             self.operations[name] = Operation(**{**kept, "job": self.jobs.get(kept["job"])})
 
     def keep(self, job: Job) -> None:
-        """Remember a job as it is now."""
+        """Store a job as it is now."""
         if job.id not in self.jobs:
             self._add_job(job)
         self.store.put("job", job.id, {**vars(job), "item": job.item.path})
@@ -153,20 +156,20 @@ class World:
         return self._jobs_of.get(item.path, ())
 
     def plan(self, name: str, **changes: Any) -> None:
-        """Decide how the coming jobs of an item go; of all of them where several share the name."""
+        """Decide how the next jobs of all items with a name run and end."""
         for item in self.named(name):
             self.plans[item.path] = made(Plan, changes, "plan")
             self.store.put("plan", item.path, vars(self.plans[item.path]))
 
     def protect(self, name: str, state: str, deleted_at: float | None, until: float | None = None) -> None:
-        """Change the protection of an item; of all of them where several share the name."""
+        """Change the protection of all items with a name."""
         for item in self.named(name):
             found = Protection(state=state, deleted_at=deleted_at, until=until)
             self.protection[item.path] = found
             self.store.put("protection", item.path, vars(found))
 
     def protection_of(self, item: Item, now: float) -> Protection:
-        """How an item is protected at a moment."""
+        """Return how an item is protected at a moment."""
         found = self.protection[item.path]
         return found if found.until is None or now < found.until else Protection()
 
@@ -220,7 +223,7 @@ class World:
         return job
 
     def back_up(self, item: Item, now: float, **request: Any) -> Operation:
-        """Do what a backup request asks: usually a job, and an operation that will name it."""
+        """Start a backup, and return the operation that will name its job."""
         plan = self.plans[item.path]
         if refused := self.refused(item, now, "Backup"):
             return refused
@@ -233,9 +236,10 @@ class World:
         )
 
     def refused(self, item: Item, now: float, category: str) -> Operation | None:
-        """The operation that refuses a request because another job of its kind runs.
+        """Return the operation that refuses a request because another job of its kind runs, if the plan
+        says so.
 
-        :raises RefusalError: where the answer refuses it.
+        :raises RefusalError: if the response refuses it.
         """
         plan = self.plans[item.path]
         refusal = plan.busy_error or BACKUP_RUNS
@@ -247,7 +251,7 @@ class World:
         return None
 
     def refused_job(self, item: Item, now: float, category: str) -> Json:
-        """What is special about a job that fails because another one of its kind runs."""
+        """Return the fields of a job that fails because another one of its kind runs."""
         plan = self.plans[item.path]
         refusal = plan.busy_error or BACKUP_RUNS
         if plan.busy != "job" or not self.running(item, now, category):
@@ -261,7 +265,7 @@ class World:
         return {"ending": "Failed", "seconds": BUSY_SECONDS, "error": details, "refused": True}
 
     def restore(self, item: Item, now: float, request: Json) -> Operation:
-        """Start a restore; since 2021 its job has the operation's id."""
+        """Start a restore. Since 2021 its job has the operation's id."""
         plan = self.plans[item.path]
         if plan.operation == "Failed":
             return self.add_operation(now, plan, ending="Failed", error=dict(OPERATION_FAILED))
@@ -273,7 +277,7 @@ class World:
         return self.add_operation(now, plan, id=identity, ending=plan.operation, job=job)
 
     def add_operation(self, now: float, plan: Plan, **values: Any) -> Operation:
-        """Remember an operation so that it can be asked for; it is ready after the plan's seconds for it."""
+        """Store an operation. It is ready after ``operation_seconds`` of the plan."""
         ready = now + plan.operation_seconds / self.speed
         operation = Operation(starts=now, ready=ready, **{"id": str(uuid.uuid4()), **values})
         self.operations[operation.id] = operation
@@ -282,7 +286,7 @@ class World:
         return operation
 
     def cancel(self, job: Job, now: float) -> Operation:
-        """Ask a job to stop. Azure's codes for a refusal are not published; these are the emulator's own."""
+        """Cancel a job. Azure does not publish its codes for a refusal, so these are the emulator's own."""
         if job.operation not in ("Backup", "Restore"):
             raise RefusalError(
                 status=400,
