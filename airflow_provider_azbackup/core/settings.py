@@ -1,4 +1,4 @@
-"""What a connection says, checked and made complete: cloud, endpoint, identity, vault.
+"""The settings of a connection, checked and completed: cloud, endpoint, identity, vault.
 
 Source of the clouds: https://learn.microsoft.com/azure/azure-government/documentation-government-developer-guide,
 azure-core's AzureClouds, and azure-cli for AzureBleuCloud.
@@ -25,15 +25,16 @@ from airflow_provider_azbackup.core.model.validation import check_vault_type, di
 from airflow_provider_azbackup.core.rest.requests import API_VERSION, API_VERSIONS
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
-# The part of the reads of jobs that Azure grants to a subscription which waits may use: the rest is people's.
+# Share of Azure's job-read quota of a subscription that deferred tasks may use. The rest is left for people
+# and other tools.
 JOB_READ_SHARE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cloud:
-    """Where one Azure cloud lives. The token scope is not always the endpoint's host.
+    """The addresses of one Azure cloud. The host of the token scope is not always that of the endpoint.
 
-    ``portal`` is empty where no public page names it; the connection can.
+    ``portal`` is empty if no public page names it. The connection can.
     """
 
     endpoint: str
@@ -71,7 +72,7 @@ CLOUDS = MappingProxyType(
     }
 )
 
-# Our names first, then those of the Azure connections people already have.
+# Our names first, then those of connections of type azure that people already have.
 EXTRAS = MappingProxyType(
     {
         "tenant_id": ("tenant_id", "tenantId"),
@@ -99,7 +100,7 @@ _KEYS = ("key_path", "key_json")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A connection in plain values; the secret stays out of ``repr``."""
+    """A connection as plain values. Secrets are not part of its ``repr``."""
 
     conn_id: str
     credential: str
@@ -131,14 +132,14 @@ class Settings:
     ) -> Settings:
         """Read a connection of type ``azure_backup``, or of ``azure`` as it is.
 
-        :param conn_id: named in every complaint.
+        :param conn_id: its id, for errors.
         :param conn_type: as Airflow read it.
         :param login: client id of a service principal.
         :param password: its secret, or the password of the certificate.
         :param extra: the connection's extra, already parsed.
-        :raises AzureBackupConfigError: naming the field, what it holds and what it should hold.
+        :raises AzureBackupConfigError: with the field, its value and what was expected.
         """
-        _check_kind(conn_id, conn_type, extra)
+        _check_type_and_keys(conn_id, conn_type, extra)
         given = {name: _first(extra, names) for name, names in EXTRAS.items()}
         cloud_name = given["cloud_environment"] or "AzurePublicCloud"
         if cloud_name not in CLOUDS:
@@ -170,9 +171,9 @@ class Settings:
         )
 
     def version_of(self, path: str) -> str:
-        """Return the api-version to ask for a path with: the connection's is for its own type of vault."""
-        kind = vault_type_of(path)
-        return self.api_version if kind == self.vault_type else API_VERSIONS[kind]
+        """Return the api-version for a path. That of the connection applies to its own type of vault only."""
+        vault_type = vault_type_of(path)
+        return self.api_version if vault_type == self.vault_type else API_VERSIONS[vault_type]
 
     def vault(
         self,
@@ -182,9 +183,9 @@ class Settings:
         vault_name: str | None,
         vault_type: str | None = None,
     ) -> Vault | None:
-        """Return the vault a task means, its own arguments before the connection's; None when none is named.
+        """Return the vault that a task means; None if none is named. Arguments of the task take precedence.
 
-        :raises AzureBackupConfigError: if a vault is named in part, saying what is missing.
+        :raises AzureBackupConfigError: if a vault is named only in part; the error says what is missing.
         """
         parts = {
             "subscription_id": subscription_id or self.subscription_id,
@@ -198,20 +199,20 @@ class Settings:
                 f"vault {parts['vault_name']!r} is named without {' and '.join(missing)}; "
                 f"give it to the task or in the extra of connection {self.conn_id!r}"
             )
-        # Through the parser, so that a name with a slash or a blank is told here and not by a 404.
-        kind = vault_type or self.vault_type
-        check_vault_type(kind)
+        # The parser finds a name with a slash or a blank, which would otherwise end in a 404.
+        vault_type = vault_type or self.vault_type
+        check_vault_type(vault_type)
         whole = Vault(
             subscription_id=parts["subscription_id"],
             resource_group_name=parts["resource_group_name"],
             name=parts["vault_name"],
-            vault_type=kind,
+            vault_type=vault_type,
         )
         return Vault.parse(whole.path)
 
     @property
     def identity(self) -> tuple[tuple[str, str], ...]:
-        """Who asks, without the secret: waits of the same identity share what Azure grants it."""
+        """The identity, without its secret: tasks with the same identity share what Azure grants it."""
         public = {"tenant_id", "client_id", "certificate_path"}
         who = [(name, value) for name, value in self.credential_arguments.items() if name in public]
         return (("credential", self.credential), *sorted(who))
@@ -233,7 +234,7 @@ class Settings:
         return portal_link(self.portal, self.tenant_id, arm_id) if self.portal else ""
 
 
-# Seen in public links to jobs of Backup vaults; the ARM id of the job follows, percent-encoded.
+# Taken from public links to jobs of Backup vaults. The percent-encoded ARM id of the job follows.
 JOB_PAGE = "#view/Microsoft_Azure_DataProtection/JobDetailsBlade/jobId/"
 
 
@@ -245,17 +246,17 @@ def portal_link(portal: str, tenant_id: str, arm_id: str) -> str:
     """
     if "/backupJobs/" in arm_id and vault_type_of(arm_id) == DATA_PROTECTION:
         return f"{portal}/{JOB_PAGE}{quote(arm_id, safe='')}"
-    # Quoted, so that a tenant cannot name another page of the portal.
+    # It is quoted so that a tenant cannot lead to another page of the portal.
     return f"{portal}/#@{quote(tenant_id, safe='')}/resource{arm_id}"
 
 
-def _check_kind(conn_id: str, conn_type: str | None, extra: Mapping[str, Any]) -> None:
-    """Refuse a connection of another type, and keys that nothing reads: each is likely to be a mistake.
+def _check_type_and_keys(conn_id: str, conn_type: str | None, extra: Mapping[str, Any]) -> None:
+    """Reject a connection of another type, and unknown keys, which are probably mistakes.
 
-    A connection of type ``azure`` is shared with other providers, whose keys it may hold.
+    A connection of type ``azure`` is shared with other providers and may contain their keys.
     """
     if not conn_type:
-        # Airflow reads no underscore in the scheme of a URI, and drops type, login and password.
+        # Airflow does not accept an underscore in the scheme of a URI, and drops type, login and password.
         raise AzureBackupConfigError(
             f"connection {conn_id!r} has no type. A URI must begin with azure-backup://, with a dash, "
             f"because Airflow loses the login and the password of one that begins with azure_backup://; "
@@ -281,7 +282,7 @@ def _check_kind(conn_id: str, conn_type: str | None, extra: Mapping[str, Any]) -
 def _check_identities(
     conn_id: str, login: str, password: str, given: Mapping[str, str], extra: Mapping[str, Any]
 ) -> None:
-    """Refuse a connection that names more than one identity, or one that is not read: none is ignored."""
+    """Reject a connection that names more than one identity, or one that is not supported."""
     if keys := [name for name in _KEYS if _first(extra, (name,))]:
         raise AzureBackupConfigError(
             f"connection {conn_id!r} has {' and '.join(keys)} in its extra, which this package does not "
@@ -295,7 +296,7 @@ def _check_identities(
         "password (client secret)": not certificate and password,
         "workload_identity_tenant_id": federated,
         "managed_identity_client_id": managed and not federated,
-        # Certificate, secret and workload identity are of the client that the login names.
+        # Certificate, secret and workload identity belong to the client that the login names.
         "login (client id)": managed and login not in ("", managed),
     }
     several = [name for name, value in named.items() if value]
@@ -308,7 +309,7 @@ def _check_identities(
 def _credential(
     conn_id: str, login: str, password: str, given: Mapping[str, str]
 ) -> tuple[str, dict[str, str]]:
-    """Choose the class of azure-identity, sync and async alike, and its arguments, by what is given."""
+    """Return the name of the azure-identity class, the same for sync and async, and its arguments."""
     tenant = given["tenant_id"]
     managed = given["managed_identity_client_id"]
     federated = given["workload_identity_tenant_id"]
@@ -316,9 +317,9 @@ def _credential(
     if certificate or password:
         wanted = {"login (client id)": login, "tenant_id": tenant}
         if missing := [name for name, value in wanted.items() if not value]:
-            kind = "certificate_path" if certificate else "password (client secret)"
+            secret = "certificate_path" if certificate else "password (client secret)"
             raise AzureBackupConfigError(
-                f"connection {conn_id!r} has {kind} without {' and '.join(missing)}; a service principal "
+                f"connection {conn_id!r} has {secret} without {' and '.join(missing)}; a service principal "
                 f"needs all"
             )
         who = {"tenant_id": tenant, "client_id": login}
@@ -363,14 +364,14 @@ def _short(key: str) -> str:
     return key.rpartition("__")[2] if key.startswith("extra__") else key
 
 
-# A name, an IPv4 or an IPv6 address, with or without a port. Anything else may be a secret that was pasted.
+# A name, an IPv4 or an IPv6 address, with or without a port. Anything else may be a secret pasted by mistake.
 HOST = re.compile(r"([\w.-]+|\[[0-9a-f:.]+\])(:\d+)?", re.IGNORECASE | re.ASCII)
 
 
 def _safe_url(conn_id: str, name: str, url: str) -> str:
     try:
         parts = urlsplit(url if "//" in url else f"https://{url}")
-        # Reading the port checks it.
+        # Reading the port also checks it.
         usable = HOST.fullmatch(parts.netloc) and parts.port != 0 and parts.scheme in ("https", "http")
         usable = usable and url.isprintable()  # urlsplit takes tabs and line breaks out, also of a host
     except ValueError:
@@ -408,7 +409,8 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-# What an error may show of a word or a number: what is longer, or mixes letters and digits, may be a secret.
+# The words and numbers that an error may show. Anything longer, or a mix of letters and digits, may be a
+# secret.
 _SHOWN = re.compile(r"[A-Za-z_ -]{0,40}|[\d.,%-]{1,12}")
 
 

@@ -1,6 +1,7 @@
-"""What an error about a request says: the cause and what to do about it first, the path of the request last.
+"""The text of an error about a request: first the cause and what to do about it, last the path of the
+request.
 
-Where Airflow shows an error in short, that is its first 75 characters, and a path has up to 300.
+Where Airflow shortens an error, it shows the first 75 characters, and a path has up to 300.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ _VAULT = re.compile(
     r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)/providers/[^/]+"
     r"/(?P<kind>vaults|backupVaults)/(?P<vault>[^/]+)"
 )
-# What Azure Resource Manager does not find, by its code, before it asks Azure Backup. ResourceNotFound may be
-# said of anything below a vault, too.
+# What Azure Resource Manager did not find, by its code, before it asked Azure Backup. ResourceNotFound may
+# also be about anything below a vault.
 _OUTSIDE = MappingProxyType(
     {
         "SubscriptionNotFound": "subscription {subscription!r} is not known; correct subscription_id in the "
@@ -26,7 +27,8 @@ _OUTSIDE = MappingProxyType(
         "resource_group_name, subscription_id or vault_type in the task or in the connection.",
     }
 )
-# What a path may ask for below its vault, the most exact form first, and what it means that it is not there.
+# What a path may ask for below its vault, the most specific pattern first, and what it means if that is
+# missing.
 _INSIDE = (
     (
         r"/backupJobs/(?P<name>[^/]+)",
@@ -53,12 +55,12 @@ _ACTION = re.compile(r"perform action '([^']+)'")
 
 
 def refusal_text(request: Request, status: int, code: str | None, message: str) -> str:
-    """Return the text of the error that an answer stands for.
+    """Return the text of the error to raise for a response.
 
     :param request: the request.
-    :param status: HTTP status of the answer.
-    :param code: Azure's code; None where the answer has none, which may not be Azure's then.
-    :param message: Azure's words.
+    :param status: HTTP status of the response.
+    :param code: Azure's code; None if the response has none, so that it may come from a proxy.
+    :param message: Azure's message.
     """
     hint = _hint(request.path, status, code, message)
     return (

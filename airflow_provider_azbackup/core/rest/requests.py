@@ -34,23 +34,24 @@ from airflow_provider_azbackup.core.wire import JsonObject, Request, Response
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupTransientError
 
 # The version whose published specification this package was written against; bodies and paths have been
-# the same from 2016-12-01 on, so a connection may name another one. Each type of vault counts its own.
+# the same from 2016-12-01 on, so a connection may name another one. Each type of vault has its own versions.
 # Microsoft's newest clients (2026-10-01 and 2026-06-01) send the same requests and read the same fields, but
 # for the threat status of a recovery point. So the default stays: every cloud knows it, while a version that
-# a national cloud does not know yet would fail every request. What needs a newer one names it in its call.
+# a national cloud does not know yet would fail every request. A request that needs a newer one names it.
 API_VERSION = "2024-04-01"
 API_VERSIONS = MappingProxyType({RECOVERY_SERVICES: API_VERSION, DATA_PROTECTION: "2024-04-01"})
-# From here on a recovery point says what the scan for malware has found; older versions write a 0.
+# From this version on, a recovery point contains the result of the scan for malware; older versions write a
+# 0.
 RECOVERY_POINT_API_VERSION = "2026-07-01"
 
-# Clocks differ by minutes, and Azure tells the time of its answers in seconds.
+# Seconds. Clocks differ by minutes, and the time of Azure's responses is in whole seconds.
 SLACK = 600.0
 # Microsoft's own tools never ask for the jobs of more than 30 days.
 LONGEST_WINDOW = 30 * 24 * 3600.0 - 2 * SLACK
 
 
 class ItemFilter(TypedDict, total=False):
-    """What a list of protected items can be narrowed by; upper and lower case are one.
+    """What a list of protected items can be narrowed by, in upper or lower case.
 
     ``backup_management_type`` is ``AzureIaasVM``, ``AzureStorage`` or ``AzureWorkload``; ``policy`` the name
     of a backup policy; ``state`` one or several of ``Protected``, ``IRPending`` (never backed up),
@@ -65,7 +66,7 @@ class ItemFilter(TypedDict, total=False):
 
 
 class BackupOptions(TypedDict, total=False):
-    """What a DAG author may say about an on-demand backup.
+    """The options of an on-demand backup.
 
     ``backup_type`` and ``enable_compression`` are for SQL and SAP HANA; anything else takes ``Full``, the
     default, and no compression setting. ``recovery_point_expiry`` is when Azure may delete the recovery
@@ -114,7 +115,7 @@ class RecoveryPointFilter(TypedDict, total=False):
     query_type: str | None
 
 
-# The words of a Recovery Services vault; those of a Backup vault are free text in its specification.
+# The words of a Recovery Services vault. In the specification of Backup vaults, they are free text.
 STATUSES = ("InProgress", "Completed", "Failed", "CompletedWithWarnings", "Cancelled", "Cancelling")
 OPERATIONS = (
     "Register",
@@ -128,7 +129,7 @@ OPERATIONS = (
     "Undelete",
     "UpdateCustomerManagedKey",
 )
-# Whose jobs a vault lists, though it lists the items of few of them.
+# Management types whose jobs a vault lists, although it does not list their items.
 _SERVERS = ("MAB", "DPM", "AzureBackupServer", "AzureSql", "DefaultBackup")
 _JOB_WORDS = MappingProxyType(
     {
@@ -167,12 +168,12 @@ _POINT_WORDS = MappingProxyType(
 
 
 def check_keywords(method: str, given: Collection[str], known: type) -> None:
-    """Refuse keywords that a method does not know: a misspelt one would silently mean the default.
+    """Reject keywords that a method does not have: a misspelt one would silently mean the default.
 
     :param method: for the error.
     :param given: the keywords.
-    :param known: the class of this module, or of ``restores``, that lists them.
-    :raises AzureBackupConfigError: naming the keyword and those that are known.
+    :param known: the class that lists the keywords of the method.
+    :raises AzureBackupConfigError: with the unknown keyword and the known ones.
     """
     words = list(known.__annotations__)
     if unknown := [name for name in given if name not in words]:
@@ -183,7 +184,7 @@ def check_keywords(method: str, given: Collection[str], known: type) -> None:
 
 
 def normalize_job_filter(vault: Vault, wanted: JobFilter) -> JobFilter:
-    """Return what a list of jobs is narrowed by, in Azure's own spelling.
+    """Return the filter of a list of jobs in Azure's own spelling.
 
     :raises AzureBackupConfigError: for a word that Azure does not know.
     """
@@ -191,22 +192,22 @@ def normalize_job_filter(vault: Vault, wanted: JobFilter) -> JobFilter:
 
 
 def normalize_item_filter(vault: Vault, wanted: ItemFilter) -> ItemFilter:
-    """Return what a list of protected items is narrowed by, in Azure's own spelling.
+    """Return the filter of a list of protected items in Azure's own spelling.
 
     :raises AzureBackupConfigError: for a word that Azure does not know.
     """
     if not vault.is_backup_vault:
         return cast(ItemFilter, _spelled(wanted, _ITEM_WORDS))
-    if kind := wanted.get("backup_management_type"):
+    if management_type := wanted.get("backup_management_type"):
         raise AzureBackupConfigError(
-            f"backup_management_type {kind!r} is for Recovery Services vaults, and {vault.name} is a Backup "
-            f"vault; drop it"
+            f"backup_management_type {management_type!r} is for Recovery Services vaults, and {vault.name} "
+            f"is a Backup vault; drop it"
         )
     return wanted
 
 
 def normalize_recovery_point_filter(vault: Vault, wanted: RecoveryPointFilter) -> RecoveryPointFilter:
-    """Return what a list of recovery points is narrowed by, in Azure's own spelling.
+    """Return the filter of a list of recovery points in Azure's own spelling.
 
     :raises AzureBackupConfigError: for a word that Azure does not know.
     """
@@ -243,11 +244,11 @@ def _word(name: str, value: object, known: Collection[str]) -> str:
 def backup_body(item: ProtectedItem, **options: Unpack[BackupOptions]) -> JsonObject:
     """Return the body that asks for an on-demand backup.
 
-    That for a backup instance without a rule's name is not complete: its policy has yet to be read.
+    The body for a backup instance is incomplete if no rule is named: the policy must be read then.
 
-    :param item: what to back up; its name tells the workload.
+    :param item: what to back up.
     :param options: see :class:`BackupOptions`.
-    :raises AzureBackupConfigError: for a workload or a combination that Azure does not take.
+    :raises AzureBackupConfigError: for a workload or a combination that Azure does not accept.
 
     Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-backupazurevms
     """
@@ -291,7 +292,7 @@ def backup_body(item: ProtectedItem, **options: Unpack[BackupOptions]) -> JsonOb
 
 
 def trigger_restore(item: ProtectedItem, point_id: str, body: JsonObject) -> Request:
-    """Start a restore; the answer names an operation. Not idempotent: there is no client token.
+    """Start a restore. The response names an operation. The request is not idempotent.
 
     Source: https://learn.microsoft.com/rest/api/backup/restores/trigger
     """
@@ -299,7 +300,7 @@ def trigger_restore(item: ProtectedItem, point_id: str, body: JsonObject) -> Req
 
 
 def validate_restore(instance: BackupInstance, request: JsonObject) -> Request:
-    """Ask whether a restore of a backup instance would work; the answer names an operation. Starts nothing.
+    """Ask whether a restore of a backup instance would work. The response names an operation.
 
     Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/validate-for-restore
     """
@@ -308,7 +309,7 @@ def validate_restore(instance: BackupInstance, request: JsonObject) -> Request:
 
 
 def restore_instance(instance: BackupInstance, request: JsonObject) -> Request:
-    """Start a restore of a backup instance; the answer names an operation. Not idempotent.
+    """Start a restore of a backup instance. The response names an operation. The request is not idempotent.
 
     Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/trigger-restore
     """
@@ -316,7 +317,7 @@ def restore_instance(instance: BackupInstance, request: JsonObject) -> Request:
 
 
 def find_restorable_ranges(instance: BackupInstance) -> Request:
-    """Ask for the stretches of time that a backup instance can be taken back to. Starts nothing.
+    """Ask for the ranges of time to which a backup instance can be restored. Nothing is started.
 
     Source: https://learn.microsoft.com/rest/api/dataprotection/restorable-time-ranges/find
     """
@@ -328,7 +329,7 @@ def backup_rule_body(rule_name: str, retention_tag: str | None) -> JsonObject:
     """Return the body that asks for a backup of a backup instance by a rule of its policy.
 
     :param rule_name: the rule.
-    :param retention_tag: how long to keep it; without one Azure takes the rule's own.
+    :param retention_tag: the tag that determines how long it is kept; None takes the tag of the rule.
 
     Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/adhoc-backup
     """
@@ -339,18 +340,18 @@ def backup_rule_body(rule_name: str, retention_tag: str | None) -> JsonObject:
 def get_policy(instance: BackupInstance, policy_id: str) -> Request:
     """Read a policy of a Backup vault.
 
-    :param policy_id: its ARM id; only its name is taken, so that no answer leads out of the vault.
+    :param policy_id: its ARM id. Only the name in it is used, so that no response can lead out of the vault.
     """
     return Request(method="GET", path=f"{instance.vault.path}/backupPolicies/{last_segment(policy_id)}")
 
 
 def trigger_backup(item: ProtectedItem, body: JsonObject) -> Request:
-    """Start an on-demand backup; the answer names an operation. Not idempotent: there is no client token."""
+    """Start an on-demand backup. The response names an operation. The request is not idempotent."""
     return Request(method="POST", path=f"{item.path}/backup", body=body)
 
 
 def get_operation(ref: OperationRef) -> Request:
-    """Ask what became of an operation, at the vault's own URL rather than the signed one of the answer."""
+    """Ask for an operation, at the vault's own URL rather than the signed one in the response."""
     return Request(method="GET", path=ref.path)
 
 
@@ -363,9 +364,9 @@ def get_job(ref: JobRef) -> Request:
 
 
 def cancel_job(ref: JobRef) -> Request:
-    """Ask Azure to cancel a job; the answer only says that it will be tried.
+    """Ask Azure to cancel a job. The response only says that Azure will try.
 
-    :raises AzureBackupConfigError: for a job of a Backup vault, which nobody can cancel.
+    :raises AzureBackupConfigError: for a job of a Backup vault, which Azure cannot cancel.
     """
     if ref.vault.is_backup_vault:
         raise cancel_unsupported(f"to cancel job {ref.job_id} of vault {ref.vault.name}")
@@ -373,9 +374,9 @@ def cancel_job(ref: JobRef) -> Request:
 
 
 def list_jobs(vault: Vault, **wanted: Unpack[JobFilter]) -> Request:
-    """List the jobs of a vault, newest first as far as seen, narrowed as :class:`JobFilter` says.
+    """List the jobs of a vault, narrowed by :class:`JobFilter`. The newest came first in all responses seen.
 
-    A Backup vault lists all it has, in no order that was seen.
+    A Backup vault lists all its jobs, in no particular order.
     """
     if vault.is_backup_vault:
         return Request(method="GET", path=f"{vault.path}/backupJobs")
@@ -393,7 +394,7 @@ def list_jobs(vault: Vault, **wanted: Unpack[JobFilter]) -> Request:
 
 
 def list_protected_items(vault: Vault, backup_management_type: str) -> Request:
-    """List the protected items of one management type in a vault: of ``AzureWorkload`` databases of any kind.
+    """List the protected items of one management type in a vault: for ``AzureWorkload``, all databases.
 
     Source: https://learn.microsoft.com/rest/api/backup/backup-protected-items/list
     """
@@ -410,12 +411,12 @@ def list_instances(vault: Vault) -> Request:
 
 
 def list_recovery_points(item: ProtectedItem, **wanted: Unpack[RecoveryPointFilter]) -> Request:
-    """List the recovery points of an item, newest first as far as seen.
+    """List the recovery points of an item. The newest came first in all responses seen.
 
     A Backup vault lists all of them.
 
-    :raises AzureBackupConfigError: if one end of the window is given and not the other, which Microsoft's
-        own tools never do.
+    :raises AzureBackupConfigError: if only one end of the window is given, which Microsoft's own tools never
+        do.
 
     Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
     """
@@ -438,21 +439,21 @@ def list_recovery_points(item: ProtectedItem, **wanted: Unpack[RecoveryPointFilt
     )
 
 
-def backup_status(machine: str, region: str) -> Request:
-    """Ask which vault protects a virtual machine, in whatever vault that is.
+def backup_status(vm_id: str, region: str) -> Request:
+    """Ask which vault protects a virtual machine.
 
-    :param machine: its ARM id.
+    :param vm_id: its ARM id.
     :param region: its region, such as ``westeurope``.
-    :raises AzureBackupConfigError: if that cannot be the name of a region.
+    :raises AzureBackupConfigError: if the region cannot be the name of one.
 
     Source: https://learn.microsoft.com/rest/api/backup/backup-status/get
     """
     check_region("region", region)
-    subscription = machine.split("/")[2]
+    subscription = vm_id.split("/")[2]
     return Request(
         method="POST",
         path=f"/subscriptions/{subscription}/providers/Microsoft.RecoveryServices/locations/{region}/backupStatus",
-        body={"resourceType": "VM", "resourceId": machine},
+        body={"resourceType": "VM", "resourceId": vm_id},
     )
 
 
@@ -482,17 +483,17 @@ def get_vault(vault: Vault) -> Request:
 
 
 def list_vaults(subscription_id: str, vault_type: str = RECOVERY_SERVICES) -> Request:
-    """List the vaults of a subscription: the cheap call of a connection without a vault."""
-    kind = "backupVaults" if vault_type == DATA_PROTECTION else "vaults"
+    """List the vaults of a subscription, for the test of a connection without a vault."""
+    collection = "backupVaults" if vault_type == DATA_PROTECTION else "vaults"
     return Request(
-        method="GET", path=f"/subscriptions/{subscription_id}/providers/Microsoft.{vault_type}/{kind}"
+        method="GET", path=f"/subscriptions/{subscription_id}/providers/Microsoft.{vault_type}/{collection}"
     )
 
 
 def next_page(response: Response, link: str) -> Request:
     """Follow a ``nextLink`` on the host that sent it, and on no other.
 
-    :raises AzureBackupTransientError: if the link names another host: a token must not go there.
+    :raises AzureBackupTransientError: if the link names another host, which must not receive the token.
     """
     here = urlsplit(response.url)
     if _origin(link) != _origin(response.url):
@@ -506,7 +507,7 @@ def next_page(response: Response, link: str) -> Request:
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None] | None:
-    """Return scheme, host and port, or None for what is no URL; Azure may or may not write the port 443."""
+    """Return scheme, host and port, or None if it is not a URL. Azure may or may not write the port 443."""
     try:
         parts = urlsplit(url)
         return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)

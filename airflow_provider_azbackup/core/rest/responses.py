@@ -1,7 +1,8 @@
-"""One reader for each answer: Azure's JSON goes in, a frozen value comes out, or an error that says why not.
+"""One reader for each response: Azure's JSON goes in; a frozen value comes out, or an error that says why
+not.
 
-Readers take every quirk seen in real traffic: other casing, V2 job types, integer ``actionsInfo``, the year
-0001, negative and ``d.hh:mm:ss`` durations, bodies that are empty or no JSON at all.
+Readers accept every quirk that was seen in real traffic: other casing, V2 job types, integer ``actionsInfo``,
+the year 0001, negative and ``d.hh:mm:ss`` durations, bodies that are empty or not JSON at all.
 
 Source: https://learn.microsoft.com/rest/api/backup/
 """
@@ -54,7 +55,7 @@ _ISO_DURATION = re.compile(
     r"(?P<sign>-)?P(?:(?P<d>\d+)D)?(?:T(?:(?P<h>\d+)H)?(?:(?P<m>\d+)M)?(?:(?P<s>\d+(?:\.\d+)?)S)?)?"
 )
 _NET_DURATION = re.compile(r"(?P<sign>-)?(?:(?P<d>\d+)\.)?(?P<h>\d+):(?P<m>\d+):(?P<s>\d+(?:\.\d+)?)")
-# 0001 and 2001-01-01 are how two parts of the service say "never".
+# Two parts of the service write 0001 and 2001-01-01 for "never".
 _NEVER = ("0001-", "2001-01-01T00:00:00")
 # States in which no backup of an item is made, of both types of vault.
 _STOPPED = re.compile(r"stopped|suspended|paused", re.IGNORECASE)
@@ -76,22 +77,24 @@ _POINT_TYPES = (
 )
 _POINT_STATES = ("Completed", "Partial")
 _THREAT_WORDS = ("Unknown", "Healthy", "UnHealthy", "Warning", "NotAvailable")
-# Threats that somebody has dealt with, in lower case.
+# States of threats that someone has dealt with, in lower case.
 _THREATS_OVER = frozenset({"resolved", "ignored"})
 
 # Escapes in JSON that stand for characters which cannot be written down.
 _ESCAPES = re.compile(r"\\u(?:00[01789]|d[89a-f])", re.IGNORECASE)
-# The values of an answer that are read, in one go on an event loop: 1,000 protected items have 60,000.
+# The most values of a response that are read, because they are read at once on an event loop. 1,000 protected
+# items have 60,000.
 _MOST_VALUES = 200_000
-# The longest id of an operation that is believed: an id must not be cut.
+# The longest id of an operation that is accepted, because an id must not be cut.
 _LONGEST_ID = 500
-# The most digits of a whole number, the years of a moment, and the seconds of a duration (a century) that
-# are read. What is beyond is unknown: it would overflow in the first computation.
+# The most digits of a whole number, the years of a time, and the seconds of a duration (a century) that are
+# read. Anything beyond counts as unknown, because it would overflow in the first computation.
 _MOST_DIGITS = 30
 _YEARS = range(1970, 9999)
 _LONGEST_DURATION = 100 * 366 * 86_400.0
 
-# How an operation ends. Any other word is newer than this table and says nothing about the backup yet.
+# The final states of an operation. Any other word is newer than this table and means nothing for the backup
+# yet.
 _OPERATION_ENDS = frozenset({"succeeded", "failed", "canceled", "cancelled", "invalid"})
 
 
@@ -107,7 +110,7 @@ class Operation:
 
     @property
     def is_running(self) -> bool:
-        """Whether Azure still works on it; so does a word we do not know."""
+        """Whether Azure still works on it. An unknown word counts as running."""
         return self.status.casefold() not in _OPERATION_ENDS
 
     @property
@@ -141,7 +144,7 @@ class FoundItem:
     def answers_to(self, name: str) -> bool:
         """Whether a person could mean this item by ``name``.
 
-        That is its friendly name, for a database also with its server (``payroll [sqlvm]``), or its own.
+        This is its friendly name, for a database also with its server (``payroll [sqlvm]``), or its own name.
         """
         friendly = self.friendly_name.casefold()
         shown = f"{friendly} [{self.server.casefold()}]"
@@ -149,7 +152,7 @@ class FoundItem:
 
     @property
     def trouble(self) -> str:
-        """Why no new backup of it is made, for a message; empty when nothing is known to stop one."""
+        """Why no new backup of it is made, for an error; empty if nothing is known to prevent one."""
         if self.is_deleted:
             when = f"is purged at {self.purged_at}" if self.purged_at else "is purged later"
             return f"its backup data is soft-deleted and {when}"
@@ -162,7 +165,7 @@ class FoundItem:
 
 @dataclass(frozen=True, kw_only=True)
 class BackupStatus:
-    """Whether and where a machine is protected; ``item`` and ``policy`` only where it is."""
+    """Whether and where a VM is protected. ``item`` is None and ``policy`` empty if it is not."""
 
     item: ProtectedItem | None
     policy: str = ""
@@ -178,7 +181,7 @@ class Protection:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """What a backup instance protects: its ARM id, what a Backup vault calls its type, and its region."""
+    """What a backup instance protects: its ARM id, its type in the Backup vault, and its region."""
 
     resource_id: str
     source_type: str
@@ -234,9 +237,9 @@ def raise_for_status(response: Response, request: Request, *accepted: int) -> No
 
 
 def read_operation_id(response: Response) -> str | None:
-    """Read the operation id from a 202: the last segment of its URLs, whose signed query is dropped.
+    """Read the operation id from a 202: the last segment of its URLs, without their signed query.
 
-    A Backup vault's ends in ``==``, which may come percent-encoded.
+    The id of a Backup vault's operation ends in ``==``, which may be percent-encoded.
     """
     for header in ("azure-asyncoperation", "location"):
         operation_id = unquote(last_segment(response.headers.get(header, "")))
@@ -272,7 +275,7 @@ def read_protection(response: Response) -> Protection:
     """Read from a backup instance whether and by which policy it is protected."""
     properties = _dict(_object(response).get("properties"))
     return Protection(
-        # The second word is the first one's predecessor; an answer may hold either.
+        # The second field is the predecessor of the first. A response may contain either.
         state=_text(properties.get("currentProtectionState"))
         or _text(_dict(properties.get("protectionStatus")).get("status")),
         policy_id=_text(_dict(properties.get("policyInfo")).get("policyId")),
@@ -296,7 +299,7 @@ def read_data_source(response: Response) -> DataSource:
 
 
 def read_rules(response: Response) -> list[BackupRule]:
-    """Read the backup rules of a Backup vault's policy; its retention rules are left out."""
+    """Read the backup rules of a Backup vault's policy, without its retention rules."""
     properties = _dict(_object(response).get("properties"))
     return [
         BackupRule(name=_text(rule.get("name")), tag=_default_tag(_dict(rule.get("trigger"))))
@@ -316,7 +319,7 @@ def _default_tag(trigger: JsonObject) -> str:
 def read_job(ref: JobRef, response: Response) -> Job:
     """Read one job.
 
-    :raises AzureBackupTransientError: if the body is not a job, or another one than was asked for.
+    :raises AzureBackupTransientError: if the body is not a job, or is another job.
     """
     body = _object(response)
     job = parse_job(ref, body)
@@ -326,18 +329,18 @@ def read_job(ref: JobRef, response: Response) -> Job:
 
 
 def read_jobs(vault: Vault, page: Page) -> list[Job]:
-    """Read the jobs of one page of a list; an entry that is no job is left out."""
+    """Read the jobs of one page of a list. An entry that is not a job is left out."""
     jobs = (parse_job(JobRef(vault=vault, job_id=_name(body)), body) for body in page.values)
     return [job for job in jobs if job is not None and job.ref.job_id]
 
 
 def parse_job(ref: JobRef, body: JsonObject) -> Job | None:
-    """Read a job from Azure's JSON, or None when it holds no status word.
+    """Read a job from Azure's JSON; None if it contains no status.
 
-    Both types of vault have the same envelope; what is in it, a Backup vault names otherwise.
+    Both types of vault use the same envelope, but a Backup vault has other names for its content.
 
     :param ref: the job as it was asked for; the id in the body may be cased differently.
-    :param body: the whole resource, as Azure or a trigger's event holds it.
+    :param body: the whole resource, from Azure or from a trigger's event.
     """
     body = _pick(body, _JOB)
     properties = _dict(body.get("properties"))
@@ -378,14 +381,14 @@ def read_page(response: Response) -> Page:
         raise _unreadable(response, "a list")
     return Page(
         values=tuple(_dicts(body["value"])),
-        # It is followed or it is not; it must not be cut.
+        # The link must not be cut.
         next_link=body["nextLink"] if isinstance(body.get("nextLink"), str) else None,
         at=_azure_time(response),
     )
 
 
 def read_items(page: Page) -> list[FoundItem]:
-    """Read the protected items of one page; what has an id of another shape is left out."""
+    """Read the protected items of one page. An entry whose id has another shape is left out."""
     found = []
     for body in page.values:
         # The names come from the id: containerName of a VM lacks its prefix, and vaultId is a URL.
@@ -460,7 +463,7 @@ def read_recovery_point(item: ProtectedItem, response: Response, point_id: str) 
 
 
 def read_ranges(item: ProtectedItem, response: Response) -> RecoveryPoint:
-    """Read to which stretches of time an item can be taken back, as one entry that stands for all of them."""
+    """Read the ranges of time to which an item can be restored, as one entry with all of them."""
     properties = _dict(_object(response).get("properties"))
     return RecoveryPoint(item=item, point_id="", ranges=_ranges(properties.get("restorableTimeRanges")))
 
@@ -499,14 +502,14 @@ def _point(item: ProtectedItem, body: JsonObject, at: float) -> RecoveryPoint:
     disks = _dict(properties.get("recoveryPointDiskConfiguration"))
     is_partial = _flag(properties.get("isPartialRP")) or _flag(lasting.get("isPartialRP"))
     # Of a disk or a database in a Backup vault the same field says Full or Incremental.
-    kind, is_instance = properties.get("recoveryPointType"), item.vault.is_backup_vault
+    point_type, is_instance = properties.get("recoveryPointType"), item.vault.is_backup_vault
     return RecoveryPoint(
         item=item,
         point_id=_name(body),
         # Databases spell both fields in their own way.
         time=read_time(properties.get("recoveryPointTime") or properties.get("recoveryPointTimeInUTC")),
-        consistency="" if is_instance else _text(kind),
-        backup_type=_word(properties.get("type"), _POINT_TYPES) or (_text(kind) if is_instance else ""),
+        consistency="" if is_instance else _text(point_type),
+        backup_type=_word(properties.get("type"), _POINT_TYPES) or (_text(point_type) if is_instance else ""),
         tiers=tuple(
             (
                 _word(tier.get("type"), _TIER_WORDS),
@@ -541,14 +544,14 @@ def _azure_time(response: Response) -> float:
 
 
 def _word(value: Any, words: tuple[str, ...]) -> str:
-    """Return a word of an enumeration, which may be written as its number."""
+    """Return a word of an enumeration, which Azure may write as a number."""
     text = _text(value)
     numbered = dict(zip(map(str, range(len(words))), words, strict=True))
     return numbered.get(text, text)
 
 
 def _flag(value: Any) -> bool:
-    """Read a yes or no. Whatever is not clearly a no is a yes: the flags read here speak against a backup."""
+    """Read a flag. Anything but a clear no is a yes, because these flags speak against a backup."""
     return _text(value).casefold() not in ("", "false", "0")
 
 
@@ -557,14 +560,14 @@ def _count(value: Any) -> int | None:
 
 
 def read_backup_status(response: Response) -> BackupStatus:
-    """Read which vault protects a machine.
+    """Read which vault protects a VM.
 
-    :raises AzureBackupTransientError: if the body does not say.
+    :raises AzureBackupTransientError: if the body does not contain that.
     """
     body = _object(response)
     if not (status := _text(body.get("protectionStatus"))):
         raise _unreadable(response, "a protection status")
-    # What is not protected is told the names it would have, without a vault.
+    # For a VM that is not protected, Azure returns the names that its item would have, without a vault.
     if status.casefold() == "notprotected" or not (vault := _text(body.get("vaultId"))):
         return BackupStatus(item=None)
     item = ProtectedItem(
@@ -578,7 +581,7 @@ def read_backup_status(response: Response) -> BackupStatus:
 def read_time(value: Any) -> str | None:
     """Read a timestamp with up to seven digits of a second, as ISO 8601 in UTC.
 
-    None for Azure's "never", and for a moment so far away that computations with it overflow.
+    None for Azure's "never", and for a time so distant that computations with it overflow.
     """
     text = _text(value)
     if not text or text.startswith(_NEVER):
@@ -607,8 +610,8 @@ def read_duration(value: Any) -> float | None:
     return 0.0 if found["sign"] else total
 
 
-# What is read of a job, and nothing else of it is kept: it goes through Airflow's database. None is a text or
-# a number, a list holds entries of one form, ANY is whatever texts and numbers there are.
+# What is read and kept of a job, which goes through Airflow's database. None stands for a text or a number, a
+# list for entries of one form, ANY for any texts and numbers.
 _ANY = "any"
 _ERROR: JsonObject = {
     **dict.fromkeys(("errorCode", "errorTitle", "code", "errorString", "message")),
@@ -638,7 +641,7 @@ _JOB: JsonObject = {
 
 
 def _pick(value: Any, form: Any) -> Any:
-    """Return the part of an answer that has a form, its texts and lists cut."""
+    """Return the part of a response that matches a form, with its texts and lists cut."""
     if form is None:
         return cut(value) if isinstance(value, str) else None if isinstance(value, dict | list) else value
     if form is _ANY:
@@ -684,7 +687,7 @@ def _warnings(extended: JsonObject) -> list[JsonObject]:
 
 
 def _details(extended: JsonObject) -> JsonObject:
-    """Return what a job tells of itself beyond its state: sizes, names, the recovery point that it made."""
+    """Return what a job contains beyond its state: sizes, names, the recovery point that it made."""
     moved = extended.get("dataTransferredInBytes")
     if moved is None:  # a database server's restore has it in its phases
         phases = [_dict(each.get("additionalDetails")) for each in _dicts(extended.get("subTasks"))]
@@ -717,20 +720,20 @@ def _error_of(response: Response) -> tuple[str | None, str]:
     error = _dict(body.get("error"))
     if not error:  # cross-region operations: {"ErrorCode": .., "Message": {"Value": ..}}
         error = {"code": body.get("ErrorCode"), "message": _dict(body.get("Message")).get("Value")}
-    # A proxy's page: its first words say more than nothing.
+    # This may be the page of a proxy, whose first words are better than nothing.
     message = _text(error.get("message")) or " ".join(response.text.split())[:200]
     return _text(error.get("code")) or None, message + _advice(error)
 
 
 def _advice(error: JsonObject) -> str:
-    """Return what a Backup vault recommends about an error, behind a blank; nothing when it does not."""
+    """Return a Backup vault's recommendation about an error, after a blank; empty if there is none."""
     facing = [_dict(each.get("info")) for each in _dicts(error.get("additionalInfo"))]
     texts = [_text(text).strip() for info in facing for text in _list(info.get("recommendedAction"))]
     return cut(f" Recommended: {' '.join(filter(None, texts))}") if any(texts) else ""
 
 
 def _json(response: Response) -> Any:
-    """Return what an answer holds, None when it is not JSON or has too many values to be read in one go.
+    """Return the content of a response; None if it is not JSON or has too many values to be read at once.
 
     A number that is not finite is read as null.
     """
@@ -744,7 +747,7 @@ def _json(response: Response) -> Any:
 
 
 def _no_number(word: str) -> None:
-    """Refuse ``NaN``, ``Infinity`` and ``-Infinity``, which Python takes for JSON."""
+    """Replace ``NaN``, ``Infinity`` and ``-Infinity``, which Python accepts as JSON, with None."""
 
 
 def _float(digits: str) -> float | None:
@@ -803,7 +806,7 @@ def _dicts(value: Any) -> list[JsonObject]:
 
 
 def _first(body: JsonObject, *names: str) -> str:
-    """Return the first text there is under one of the names that two services have for a thing."""
+    """Return the first text under one of the names that the two services use for one field."""
     return next((text for text in (_text(body.get(name)) for name in names) if text), "")
 
 

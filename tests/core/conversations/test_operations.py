@@ -1,4 +1,4 @@
-"""Starting, following, cancelling: conversations that end within minutes. Waiting is in test_waiting.py."""
+"""Starting, following, cancelling: conversations that end within minutes. Waiting is in test_jobs.py."""
 
 from __future__ import annotations
 
