@@ -49,6 +49,11 @@ def slowness() -> float:
     return max(1.0, _sample() / REFERENCE) * max(1.0, load / _cores())
 
 
+def stretch(most: float = 3.0) -> float:
+    """Return :func:`slowness`, but no more than ``most``: for a time that is waited for in every run."""
+    return min(slowness(), most)
+
+
 @cache
 def _sample() -> float:
     """Return the CPU seconds that a fixed piece of work takes on this machine, whatever else runs there."""

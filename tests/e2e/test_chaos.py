@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from dev.stack.airflow_api import FINISHED
-from dev.stack.pace import Limit, slowness
+from dev.stack.pace import Limit, slowness, stretch
 from dev.stack.stack import SECOND, Stack
 from tests.e2e.azure import Azure
 from tests.e2e.chaos import FOR_EVER, Case, Chaos, Condition, Story, after
@@ -56,7 +56,7 @@ def posting(dag_id: str, *, seconds: float) -> Story:
     """A worker has asked for a backup, Azure has started it, and the answer is on its way."""
 
     def story(case: Case) -> Iterator[Condition]:
-        case.fault(path=".*/backup$", method="POST", latency=seconds * slowness(), processed=True)
+        case.fault(path=".*/backup$", method="POST", latency=seconds * stretch(), processed=True)
         case.begin(dag_id)
         yield lambda: case.state == "running" and bool(case.jobs)
 
@@ -70,7 +70,7 @@ def accepted(dag_id: str, *, seconds: float, at_most: bool = False) -> Story:
     """
 
     def story(case: Case) -> Iterator[Condition]:
-        pending = seconds * (1 if at_most else slowness())
+        pending = seconds * (1 if at_most else stretch())
         case.plan(**FOR_EVER, operation_seconds=pending * case.azure.speed)
         case.begin(dag_id)
         yield (

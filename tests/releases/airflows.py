@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +17,9 @@ from dev.stack.pace import Limit
 from dev.stack.stack import ONE_MACHINE, PARTS, PASSWORD, PROCESSES, USER, Stack, StackError, program
 
 SETTINGS = {
+    # No file changes, and reading it again and again takes time from the others.
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+    "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "3600",
     # What happened to a task while it runs is noticed after seconds, not after half a minute.
     "AIRFLOW__SCHEDULER__LOCAL_TASK_JOB_HEARTBEAT_SEC": "3",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
@@ -113,6 +116,11 @@ class OldStack(Stack):
             time.sleep(0.5)
         raise StackError(f"Airflow {self.release} is not healthy after {limit}: {seen}")
 
+    def clear_all(self, tasks: Sequence[Task]) -> None:
+        """Have tasks of one run and all behind them run again."""
+        for task in tasks:
+            self.clear(task)
+
     def log_text(self, task_id: str) -> str:
         """Return all that workers and triggerers wrote into the logs of a task, try after try."""
         files = sorted(
@@ -142,6 +150,8 @@ class Airflow2(OldStack):
         settings = {
             "AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.default",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            # Two minutes, unless told, in which a busy machine may not have started it.
+            "AIRFLOW__WEBSERVER__WEB_SERVER_MASTER_TIMEOUT": "1200",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
         }
         super().__init__(release, dags=dags, home=home, env={**settings, **env}, ended=ended)
@@ -172,7 +182,8 @@ class Airflow2(OldStack):
     def set_state(self, task: Task, state: str) -> None:
         self.call("PATCH", task.path, {"new_state": state, "dry_run": False})
 
-    def clear(self, task: Task, *, downstream: bool = True) -> None:
+    def clear_all(self, tasks: Sequence[Task]) -> None:
         # Not by REST as the others: what 2.11 answers there with 200 leaves a running task as it is.
-        also = ("--downstream",) if downstream else ()
-        self.cli("tasks", "clear", "--yes", "--task-regex", f"^{task.task_id}$", *also, task.run.dag_id)
+        names = "|".join(task.task_id for task in tasks)
+        dag_id = tasks[0].run.dag_id
+        self.cli("tasks", "clear", "--yes", "--task-regex", f"^({names})$", "--downstream", dag_id)

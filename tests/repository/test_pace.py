@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from dev.stack.pace import Limit, slowness
+from dev.stack.pace import Limit, slowness, stretch
 
 
 def _load(monkeypatch: pytest.MonkeyPatch, of_each_core: float) -> None:
@@ -33,3 +33,8 @@ def test_a_limit_lasts_longer_while_the_machine_is_busy(monkeypatch: pytest.Monk
 def test_an_idle_machine_never_makes_a_limit_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     _load(monkeypatch, of_each_core=0)
     assert slowness() >= 1
+
+
+def test_what_every_run_waits_for_lasts_a_few_times_as_long_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    _load(monkeypatch, of_each_core=50)
+    assert stretch(2) == 2 < slowness()

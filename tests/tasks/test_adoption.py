@@ -19,6 +19,7 @@ from airflow_provider_azbackup.exceptions import (
 from airflow_provider_azbackup.operators import AzureBackupOperator
 from airflow_provider_azbackup.runtime import clock as clocks
 from azure_backup_emulator import Emulator
+from tests.support.pairs import pairwise
 from tests.support.tasks import Store, TaskInstance, run
 
 BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["in the worker", "deferred"])
@@ -194,9 +195,11 @@ def test_a_new_attempt_fails_while_a_backup_runs_where_the_author_says_so(
     assert posts(azure) == 1
 
 
-@BOTH
-@pytest.mark.parametrize("counted", [True, False], ids=["Clear counted", "Clear not counted"])
-@pytest.mark.parametrize("over", [True, False], ids=["after success", "while it runs"])
+@pairwise(
+    BOTH,
+    pytest.mark.parametrize("counted", [True, False], ids=["Clear counted", "Clear not counted"]),
+    pytest.mark.parametrize("over", [True, False], ids=["after success", "while it runs"]),
+)
 def test_a_clear_after_retries_were_lowered_takes_a_new_backup(
     azure: Emulator, clock: Any, deferrable: bool, counted: bool, over: bool
 ) -> None:
@@ -482,9 +485,11 @@ def test_without_a_word_from_the_store_nothing_is_started(azure: Emulator, call:
     assert posts(azure) == 0
 
 
-@AGAIN
-@pytest.mark.parametrize("version", [1, 99])
-@pytest.mark.parametrize("if_running", ["adopt", "wait", "fail"])
+@pairwise(
+    AGAIN,
+    pytest.mark.parametrize("version", [1, 99]),
+    pytest.mark.parametrize("if_running", ["adopt", "wait", "fail"]),
+)
 def test_a_note_of_another_release_is_not_understood_but_its_running_backup_is_seen(
     azure: Emulator, clock: Any, again: Any, if_running: IfRunning, version: int
 ) -> None:
@@ -571,9 +576,11 @@ LOSSES = pytest.mark.parametrize(
 )
 
 
-@LOSSES
-@pytest.mark.parametrize("deferrable", [False, True], ids=["in the worker", "deferred"])
-@pytest.mark.parametrize("processed", [True, False], ids=["heard", "not heard"])
+@pairwise(
+    LOSSES,
+    pytest.mark.parametrize("deferrable", [False, True], ids=["in the worker", "deferred"]),
+    pytest.mark.parametrize("processed", [True, False], ids=["heard", "not heard"]),
+)
 def test_a_request_whose_answer_is_lost_becomes_one_backup(
     azure: Emulator, loss: dict[str, Any], deferrable: bool, processed: bool
 ) -> None:
@@ -680,9 +687,11 @@ def a_stranger(azure: Emulator, form: str, seconds: float = 3600, **how: Any) ->
     return job_id
 
 
-@BOTH
-@FORMS
-@STORES
+@pairwise(
+    BOTH,
+    FORMS,
+    STORES,
+)
 def test_a_busy_item_makes_the_task_wait_for_the_backup_in_the_way(
     azure: Emulator, deferrable: bool, form: str, store: bool
 ) -> None:
@@ -694,9 +703,11 @@ def test_a_busy_item_makes_the_task_wait_for_the_backup_in_the_way(
     assert posts(azure) == 2
 
 
-@BOTH
-@FORMS
-@STORES
+@pairwise(
+    BOTH,
+    FORMS,
+    STORES,
+)
 def test_a_busy_item_makes_the_task_adopt_the_backup_in_the_way_where_the_author_says_so(
     azure: Emulator, deferrable: bool, form: str, store: bool
 ) -> None:
@@ -706,9 +717,11 @@ def test_a_busy_item_makes_the_task_adopt_the_backup_in_the_way_where_the_author
     assert posts(azure) == 1
 
 
-@BOTH
-@FORMS
-@STORES
+@pairwise(
+    BOTH,
+    FORMS,
+    STORES,
+)
 def test_a_busy_item_fails_the_task_where_the_author_says_so(
     azure: Emulator, clock: Any, deferrable: bool, form: str, store: bool
 ) -> None:
@@ -723,9 +736,11 @@ def test_a_busy_item_fails_the_task_where_the_author_says_so(
     assert posts(azure) == 2
 
 
-@BOTH
-@pytest.mark.parametrize("hours", [0.005, 5, 80], ids=["18 seconds", "5 hours", "80 hours"])
-@pytest.mark.parametrize("wait_until", ["completion", "snapshot"])
+@pairwise(
+    BOTH,
+    pytest.mark.parametrize("hours", [0.005, 5, 80], ids=["18 seconds", "5 hours", "80 hours"]),
+    pytest.mark.parametrize("wait_until", ["completion", "snapshot"]),
+)
 def test_a_policys_backup_that_began_before_the_task_is_never_the_tasks(
     azure: Emulator, clock: Any, deferrable: bool, hours: float, wait_until: WaitUntil
 ) -> None:

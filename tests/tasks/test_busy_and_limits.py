@@ -22,6 +22,7 @@ from airflow_provider_azbackup.operators import AzureBackupOperator, AzureBackup
 from airflow_provider_azbackup.restore_to import original_share
 from airflow_provider_azbackup.runtime.compat import IS_AIRFLOW_3
 from azure_backup_emulator import Emulator
+from tests.support.pairs import pairwise
 from tests.support.tasks import Store, TaskInstance, run
 
 BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["in the worker", "deferred"])
@@ -109,9 +110,11 @@ def posts(azure: Emulator) -> int:
     return azure.count("POST", "/backup")
 
 
-@BOTH
-@FORMS
-@EACH
+@pairwise(
+    BOTH,
+    FORMS,
+    EACH,
+)
 def test_a_busy_code_of_any_workload_is_waited_for_wherever_it_stands(
     azure: Emulator,
     clock: Any,
@@ -339,9 +342,11 @@ def test_a_job_that_fails_with_any_other_code_fails_the_task(azure: Emulator, it
     assert posts(azure) == 1
 
 
-@BOTH
-@pytest.mark.parametrize("state", ["UpdatingProtection", "ConfiguringProtection"])
-@pytest.mark.parametrize("if_running", ["wait", "fail"])
+@pairwise(
+    BOTH,
+    pytest.mark.parametrize("state", ["UpdatingProtection", "ConfiguringProtection"]),
+    pytest.mark.parametrize("if_running", ["wait", "fail"]),
+)
 def test_an_instance_whose_protection_changes_is_waited_for(
     azure: Emulator, clock: Any, state: str, if_running: str, deferrable: bool
 ) -> None:
@@ -376,9 +381,13 @@ def test_of_an_instance_in_any_other_state_azure_is_asked_and_its_answer_passed_
     assert posts(azure) == 1
 
 
-@BOTH
-@FORMS
-@pytest.mark.parametrize("code", ["UserErrorDTSDestLocked", "UserErrorAnotherRestoreInProgressOnSameTarget"])
+@pairwise(
+    BOTH,
+    FORMS,
+    pytest.mark.parametrize(
+        "code", ["UserErrorDTSDestLocked", "UserErrorAnotherRestoreInProgressOnSameTarget"]
+    ),
+)
 def test_a_restore_that_another_one_holds_up_waits_or_fails_as_busy(
     azure: Emulator, code: str, form: str, deferrable: bool
 ) -> None:
