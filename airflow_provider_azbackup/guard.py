@@ -1,8 +1,9 @@
-"""Guard risky tasks: a backup before them, and if one of them fails, the way back.
+"""Guard risky tasks: take a backup before them, and restore it if one of them fails.
 
-A ``with`` block reads as what it is: these tasks, and no others, run after the backup. It is made of
-Airflow's own setup and teardown, so that clearing a guarded task takes a new backup first, and nothing else
-of a DAG has to know. A decorator would guard one task; what is risky is mostly several, in their own order.
+The tasks of a ``with`` block, and no others, run after the backup. The block is made of Airflow's own setup
+and teardown, so that clearing a guarded task takes a new backup first, and the rest of the DAG stays as it
+is. It is no decorator, because a decorator would guard one task, and what is risky is mostly several tasks in
+an order of their own.
 
 Source: https://airflow.apache.org/docs/apache-airflow/stable/howto/setup-and-teardown.html
 """
@@ -105,14 +106,17 @@ def backed_up(
     there; the run counts as failed all the same. If the backup fails, nothing is run and nothing restored.
     In a mapped task group, each map index has a backup of its own and is restored on its own.
 
-    :param protected_item: what is backed up, named as for the operators.
+    :param protected_item: what to back up: the ARM id of the protected item, the ARM id of the virtual
+        machine or of the file share, or a friendly name.
     :param restore_to: a restore target, made by a function of :mod:`airflow_provider_azbackup.restore_to`;
         None restores nothing.
-    :param group_id: of the task group, with tasks ``backup`` and ``restore``.
-    :param arguments: of both operators: ``deferrable``, ``poll_interval``, ``timeout``, ``vault_name``, ...;
-        of the backup alone: ``backup_type``, ``min_consistency``, ...
-    :return: the backup's operator.
-    :raises AzureBackupConfigError: as the operators do, and for ``wait_for_completion=False``.
+    :param group_id: id of the task group, which has the tasks ``backup`` and ``restore``. Default:
+        ``backed_up``.
+    :param arguments: arguments of both operators, such as ``deferrable``, ``poll_interval``, ``timeout`` and
+        ``vault_name``, and arguments of the backup alone, such as ``backup_type`` and ``min_consistency``.
+    :return: the operator of the backup.
+    :raises AzureBackupConfigError: for wrong arguments, as the operators raise it, and for
+        ``wait_for_completion=False``.
     """
     if not arguments.get("wait_for_completion", True):
         raise AzureBackupConfigError(

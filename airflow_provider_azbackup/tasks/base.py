@@ -99,7 +99,7 @@ class AzureBackupBaseOperator(BaseOperator):
         self._required: frozenset[str] = self.required_fields
 
     def check_arguments(self) -> None:
-        """Refuse wrong template fields when the DAG is parsed, as far as they are no templates.
+        """Refuse wrong template fields when the DAG is parsed. Templates are left for later.
 
         A class calls this once, at the end of its constructor. Constructors themselves only store template
         fields, as Airflow asks for, because Airflow renders them later.
@@ -197,7 +197,7 @@ class JobBaseOperator(AzureBackupBaseOperator):
         return "anything"
 
     def check_resumes(self, context: Context) -> None:
-        """Refuse a deferrable operator inside another task: Airflow would resume that one, and fail.
+        """Refuse a deferrable operator inside another task, which Airflow could not resume.
 
         :raises AzureBackupConfigError: before anything is started.
         """
@@ -213,7 +213,7 @@ class JobBaseOperator(AzureBackupBaseOperator):
         )
 
     def announce(self, context: Context, hook: TaskHook, ref: JobRef) -> None:
-        """Push the job id and the portal links, before any wait: they are read while the task is deferred."""
+        """Push the job id and the portal links before any wait, so that they can be read meanwhile."""
         for key, value in (
             ("job_id", ref.job_id),
             (AzureBackupJobLink.key, hook.settings.portal_link(ref.path)),
@@ -279,7 +279,7 @@ class JobBaseOperator(AzureBackupBaseOperator):
         )
 
     def say_who_waits(self, first_pause: float) -> None:
-        """Log that the triggerer waits from now on: where none is running, nothing else would be logged.
+        """Log that the triggerer waits, because without a running triggerer nothing else would be logged.
 
         :param first_pause: seconds until its first look.
         """
@@ -294,7 +294,7 @@ class JobBaseOperator(AzureBackupBaseOperator):
         return timedelta(seconds=max(0.0, deadline - clock.current().now()) + _BACKSTOP)
 
     def is_stale(self, context: Context, try_number: int | None) -> bool:
-        """Whether a resume is an earlier try's: Airflow before 3.1.1 hands its event to the next try as well.
+        """Whether a resume belongs to an earlier try: Airflow before 3.1.1 also hands its event to the next.
 
         Such a try has to begin at its beginning; apache/airflow issue 56704.
         """
@@ -313,7 +313,7 @@ class JobBaseOperator(AzureBackupBaseOperator):
         attempt_began: float | None = None,
         handed: dict[str, Any] | None = None,
     ) -> bool:
-        """Push the facts of a job that is waited for no longer and decide whether it opens the gate.
+        """Push the facts of a job after the wait for it, and decide whether it opens the gate.
 
         :param protected_item: what it must be of; None where the task names only the job.
         :param elsewhere: a storage account that the job may carry instead of the item's own.
@@ -435,7 +435,7 @@ class JobBaseOperator(AzureBackupBaseOperator):
     def overdue(
         self, context: Context, error: AzureBackupError, fate: str = "It goes on in Azure"
     ) -> NoReturn:
-        """Say what a job was doing when the wait for it ended, and what became of it.
+        """Report what a job was doing when the wait for it ended, and what became of it.
 
         :raises AzureBackupTimeoutError: always.
         """

@@ -1,4 +1,4 @@
-"""Cancel the job of a task that a person ended while a worker held it."""
+"""Cancel the job of a task that a person ended while it ran in a worker."""
 
 from __future__ import annotations
 
