@@ -20,7 +20,7 @@ from airflow_provider_azbackup.page import summary
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 VAULT = Vault(subscription_id="11111111-2222-3333-4444-555555555555", resource_group_name="rg", name="night")
-MACHINE = ProtectedItem(
+VM = ProtectedItem(
     vault=VAULT, container="IaasVMContainer;iaasvmcontainerv2;apps-rg;shop-vm", name="VM;shop-vm"
 )
 HOUR = 3600.0
@@ -34,7 +34,7 @@ def sample(name: str) -> Job:
 
 
 DONE, RUNNING = sample("job_completed"), sample("job_running")
-ITEM = FoundItem(item=MACHINE, friendly_name="shop-vm", state="Protected")
+ITEM = FoundItem(item=VM, friendly_name="shop-vm", state="Protected")
 
 
 def late(items: list[FoundItem], jobs: list[Job], now: float) -> list[tuple[str, str]]:
@@ -74,7 +74,7 @@ def test_a_job_that_runs_twice_as_long_as_any_other_of_its_item_is_late() -> Non
     assert late([], jobs, RUNNING.began + 2 * usual + HOUR) == [("shop-vm", "long")]
 
 
-def machine(number: int) -> tuple[FoundItem, Job]:
+def virtual_machine(number: int) -> tuple[FoundItem, Job]:
     name = f"vm-{number}"
     container = f"iaasvmcontainerv2;apps-rg;{name}"
     item = ProtectedItem(vault=VAULT, container=f"IaasVMContainer;{container}", name=f"VM;{container}")
@@ -133,7 +133,7 @@ def calls_of(work: Callable[[], object]) -> int:
     return count
 
 
-@pytest.mark.parametrize("made", [machine, share, database, instance])
+@pytest.mark.parametrize("made", [virtual_machine, share, database, instance])
 def test_ten_times_the_items_and_jobs_take_ten_times_the_work(
     made: Callable[[int], tuple[FoundItem, Job]],
 ) -> None:
