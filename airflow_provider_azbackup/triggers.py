@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary
 
@@ -33,6 +32,7 @@ from airflow_provider_azbackup.runtime import clock
 from airflow_provider_azbackup.runtime.compat import (
     FINISHED,
     event_trigger_class,
+    runs_inline,
     shares_streams,
     state_limit,
     state_on_loop,
@@ -63,12 +63,34 @@ _PATIENCE = 10.0
 # A worker that has deferred its task takes some seconds to leave, more on a busy computer, and Airflow
 # (3.3.2) fails a task whose trigger fires before that: apache/airflow issues 66374 and 67287.
 LEAST_PAUSE = 15.0
+# The same in a dag.test(), where no worker has to leave.
+_INLINE_PAUSE = 1.0
 # How many seconds to wait for a list that names the job of an accepted backup: for an hour no reads may be
 # left.
 _FIND_LIMIT = 4000.0
 # Of what serialize() writes. It goes up with every change: workers and triggerers are upgraded one by one, so
 # a trigger may be rebuilt by an older release, or a newer one. See tests/repository/test_upgrades.py.
 VERSION = 1
+
+
+def _least_pause() -> float:
+    """Return the seconds before which no trigger fires."""
+    return _INLINE_PAUSE if runs_inline() else LEAST_PAUSE
+
+
+# What a wait needs and parsing a DAG file does not load. Airflow reads connections with the last one.
+_MODULES = (
+    "airflow_provider_azbackup.triggerer.poller",
+    "airflow_provider_azbackup.triggerer.progress",
+    "airflow_provider_azbackup.runtime.job_event",
+    "airflow_provider_azbackup.runtime.job_log",
+    "asgiref.sync",
+)
+
+
+def _load() -> None:
+    for name in _MODULES:
+        import_module(name)
 
 
 async def _loaded() -> None:
@@ -79,7 +101,7 @@ async def _loaded() -> None:
     """
     loop = asyncio.get_running_loop()
     if loop not in _LOADED:
-        load = loop.run_in_executor(None, import_module, "airflow_provider_azbackup.triggerer.poller")
+        load = loop.run_in_executor(None, _load)
         _LOADED[loop] = load, asyncio.Lock()
     loading, turn = _LOADED[loop]
     await asyncio.shield(loading)
@@ -87,7 +109,7 @@ async def _loaded() -> None:
         await asyncio.sleep(0)
 
 
-_LOADED: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[asyncio.Future[ModuleType], asyncio.Lock]] = (
+_LOADED: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[asyncio.Future[None], asyncio.Lock]] = (
     WeakKeyDictionary()
 )
 
@@ -320,7 +342,7 @@ class AzureBackupJobTrigger(_Watch):
         # Counted from the start of the wait: a restart need not wait again. However late it is, and however
         # long the pause, the last look comes at the deadline.
         pause = self.since + self.first_pause * random.uniform(1.0, 1.15) - now
-        pause = max(LEAST_PAUSE, min(pause, self.deadline - now))
+        pause = _INLINE_PAUSE if runs_inline() else max(LEAST_PAUSE, min(pause, self.deadline - now))
         return await poller.watch_job(
             JobRef.parse(self.job_id),
             poll_interval=self.poll_interval,
@@ -406,7 +428,7 @@ class AzureBackupFreshnessTrigger(_Watch):
             after=self.after,
             known=frozenset(self.known),
             poll_interval=self.poll_interval,
-            first_pause=LEAST_PAUSE,
+            first_pause=_least_pause(),
             until=self.deadline,
         )
         if job is None:
@@ -479,7 +501,7 @@ class AzureBackupTierTrigger(_Watch):
         from airflow_provider_azbackup.core.model.resources import JobRef
         from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
 
-        await clock.current().pause(LEAST_PAUSE)
+        await clock.current().pause(_least_pause())
         async with AzureBackupAsyncHook(self.azure_backup_conn_id) as hook:
             with suppress(AzureBackupError):  # the worker looks again, and says what it is
                 await hook.wait_for_tier(self.recovery_point, self.min_tier, deadline=self.deadline)
@@ -542,7 +564,7 @@ class AzureBackupStartTrigger(_Trigger):
                 ref = await poller.find_job(
                     ProtectedItem.parse(self.record["item"]),
                     requested_at=self.record["requested_at"],
-                    first_pause=LEAST_PAUSE,
+                    first_pause=_least_pause(),
                     until=min(self.deadline, now + _FIND_LIMIT),
                 )
         except Exception as error:  # the worker asks for the operation itself
@@ -581,7 +603,7 @@ class AzureBackupPauseTrigger(_Trigger):
         )
 
     async def _watch(self, join: Join, now: float) -> dict[str, Any]:
-        await clock.current().pause(max(LEAST_PAUSE, self.deadline - now))
+        await clock.current().pause(max(_least_pause(), self.deadline - now))
         return {"version": 1}
 
 

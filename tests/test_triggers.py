@@ -217,3 +217,19 @@ def test_no_request_for_a_backup_ever_comes_from_a_trigger(
 ) -> None:
     outcome()
     assert azure.count("POST", "/subscriptions/") == 0
+
+
+def test_inside_dag_test_the_first_look_comes_at_once(
+    azure: Emulator, clock: Any, arguments: dict[str, Any], outcome: Callable[..., Any]
+) -> None:
+    supervisor = pytest.importorskip("airflow.sdk.execution_time.supervisor")
+    if not hasattr(supervisor, "InProcessSupervisorComms"):
+        pytest.skip("this Airflow runs triggers of dag.test() without a supervisor")
+    clock.advance(700)  # the backup is over
+    before = clock()
+    with supervisor.set_supervisor_comms(supervisor.InProcessSupervisorComms(supervisor=None)):
+        assert outcome(since=before)["job"] is not None
+    assert clock() - before < 3
+    again = clock()
+    assert outcome(since=again)["job"] is not None
+    assert clock() - again >= 60

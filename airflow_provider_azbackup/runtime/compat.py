@@ -249,6 +249,18 @@ def _states_in_database(ti: Any, task_ids: Sequence[str], map_index: int | None)
 # --- what some releases have and others lack
 
 
+def runs_inline() -> bool:
+    """Return whether this is a ``dag.test()``, which runs tasks and triggers in one process.
+
+    It has neither a worker that has to leave nor a triggerer. Airflow puts a supervisor of its own for this
+    into the process; where a release has none, the answer is False.
+    """
+    supervisor = sys.modules.get("airflow.sdk.execution_time.supervisor")
+    runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
+    inline = getattr(supervisor, "InProcessSupervisorComms", None)
+    return inline is not None and isinstance(getattr(runner, "SUPERVISOR_COMMS", None), inline)
+
+
 def trigger_hears_of_kills() -> bool:
     """Whether Airflow calls ``on_kill`` of a trigger, as it does from 3.3 on, or only cancels its ``run``."""
     from airflow.triggers.base import BaseTrigger
