@@ -6,11 +6,12 @@
 #       PORT=8080            the port of Airflow's UI; a free one by default
 #       FLEET=200            how many VMs the fleet has; 20 by default
 #   make test            everything: unit, emulator, Microsoft's client, end to end on Airflow 3.3 and four before it,
-#                        Airflow's UI where there is Chromium (apt-get install chromium fonts-dejavu-core)
+#                        Airflow's UI where there is Chromium (apt-get install chromium fonts-dejavu-core), Microsoft's
+#                        JavaScript client where there is npm
 #   make screenshots     takes the pictures in docs/images again; needs Chromium and pngquant
 #   make az-cli          Microsoft's `az backup` against the emulator, compared with our hook; not in make test
 #   make matrix          tests on every Airflow from 2.11 to 3.3 with each Python on the PATH; writes docs/compatibility.md
-#   make dist            wheel and sdist in dist/, built twice and compared, then checked by twine
+#   make dist            wheels and sdists of both packages in dist/, built twice and compared, then checked by twine
 #   make docs            the documentation as a site, in build/site
 #   make lint            ruff, mypy, layers, spelling, scripts, workflows and files, as in .pre-commit-config.yaml; JavaScript
 #   make lock            resolves requirements/*.txt again (UPGRADE=1 takes the newest of everything)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import yaml
 
 from airflow_provider_azbackup import __version__
 from airflow_provider_azbackup.get_provider_info import get_provider_info
+from azure_backup_emulator import __main__ as command
 from azure_backup_emulator import __version__ as emulator_version
 from dev.release.releases import ALL, LOWEST_LIST, NEWEST, lock_file
 
@@ -48,6 +50,12 @@ def test_the_emulator_runs_on_the_same_pythons_under_the_same_licence() -> None:
     assert EMULATOR["requires-python"] == PROJECT["requires-python"]
     assert EMULATOR["license"] in PROJECT["license"]
     assert (ROOT / "emulator/LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_command_of_the_emulator_exists() -> None:
+    (entry,) = entry_points(group="console_scripts", name=EMULATOR["name"])
+    assert entry.load() is command.main
+    assert EMULATOR["scripts"] == {EMULATOR["name"]: entry.value}
 
 
 def test_both_packages_have_one_version_and_the_extra_takes_it() -> None:
