@@ -243,7 +243,7 @@ def test_a_plan_with_an_unknown_word_or_item_is_an_error(azure: Emulator) -> Non
         {"cancel": "?"},
         {"quirks": ["?"]},
     ):
-        with pytest.raises(ValueError, match="is none of"):
+        with pytest.raises(ValueError, match="is not one of"):
             azure.plan("vm-good", **mistake)
     with pytest.raises(KeyError, match="no protected item"):
         azure.plan("vm-unknown")

@@ -104,7 +104,7 @@ def test_a_port_in_use_is_said_at_once() -> None:
         (b"[]", "must hold an object"),
         (b'{"vault": []}', "seed: unknown key 'vault' (did you mean 'vaults'?)"),
         (b'{"vaults": []}', "vaults must name at least one vault"),
-        (b'{"principals": {}, "managed_identity": "x"}', "managed_identity 'x' is none of"),
+        (b'{"principals": {}, "managed_identity": "x"}', "managed_identity 'x' is not one of"),
     ],
 )
 def test_a_seed_that_cannot_be_used_is_one_line_and_no_traceback(

@@ -20,7 +20,7 @@ import yaml
 
 from airflow_provider_azbackup import __version__
 from airflow_provider_azbackup.get_provider_info import get_provider_info
-from azure_backup_emulator import __main__ as command
+from azure_backup_emulator import __main__ as emulator_command
 from azure_backup_emulator import __version__ as emulator_version
 from dev.release.releases import ALL, LOWEST_LIST, NEWEST, lock_file
 
@@ -54,7 +54,7 @@ def test_the_emulator_runs_on_the_same_pythons_under_the_same_licence() -> None:
 
 def test_the_command_of_the_emulator_exists() -> None:
     (entry,) = entry_points(group="console_scripts", name=EMULATOR["name"])
-    assert entry.load() is command.main
+    assert entry.load() is emulator_command.main
     assert EMULATOR["scripts"] == {EMULATOR["name"]: entry.value}
 
 

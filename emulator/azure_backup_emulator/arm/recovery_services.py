@@ -142,7 +142,7 @@ def back_up(call: Call) -> Response:
     if item.kind == "SAPHanaDBInstance" and "Snapshot" not in kind:
         raise invalid(f"backupType {kind!r} is not for an instance; expected SnapshotFull.")
     if workload.management == "AzureWorkload" and kind not in BACKUP_TYPES:
-        raise invalid(f"backupType {kind!r} is none of {', '.join(BACKUP_TYPES)}.")
+        raise invalid(f"backupType {kind!r} is not one of {', '.join(BACKUP_TYPES)}.")
     expiry = _expiry(call, asked.get("recoveryPointExpiryTimeInUTC"))
     if expiry is None and item.kind == "VM":
         expiry = call.now + 30 * 86400
@@ -285,7 +285,7 @@ def list_points(call: Call) -> Response:
     first, last = _window(wanted.get("startDate"), -math.inf), _window(wanted.get("endDate"), math.inf)
     query = wanted.get("restorePointQueryType", "")
     if query not in QUERY_TYPES:
-        raise invalid(f"restorePointQueryType {query!r} is none of {', '.join(QUERY_TYPES)}.")
+        raise invalid(f"restorePointQueryType {query!r} is not one of {', '.join(QUERY_TYPES)}.")
     jobs = [
         job
         for job in reversed(call.history(item))

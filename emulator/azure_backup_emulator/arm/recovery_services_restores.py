@@ -64,7 +64,7 @@ def mistake(asked: Json, item: Item, point: str, log: tuple[float, float] | None
         return f"objectType must be a restore request of this item: {', '.join(_TYPES[item.kind])}."
     location = asked.get("recoveryType")
     if location not in _LOCATIONS[item.kind]:
-        return f"recoveryType {location!r} is none of {', '.join(_LOCATIONS[item.kind])}."
+        return f"recoveryType {location!r} is not one of {', '.join(_LOCATIONS[item.kind])}."
     if asked.get("recoveryPointId", point) != point:
         return f"recoveryPointId {asked['recoveryPointId']!r} is not the recovery point {point!r}."
     return (
@@ -78,7 +78,7 @@ def _wrong_files(asked: Json, item: Item) -> str:
     if item.kind == "AzureFileShare":
         for name, words in _WORDS.items():
             if asked.get(name) not in words:
-                return f"{name} {asked.get(name)!r} is none of {', '.join(words)}."
+                return f"{name} {asked.get(name)!r} is not one of {', '.join(words)}."
     if asked.get("restoreRequestType") == "ItemLevelRestore":
         specs = asked.get("restoreFileSpecs")
         if not isinstance(specs, list) or not specs or not all(map(_is_file, specs)):

@@ -63,7 +63,7 @@ THREATS = (None, "Unknown", "Healthy", "UnHealthy", "Warning", "NotAvailable")
 
 def one_of(what: str, value: str | None, allowed: Sequence[str | None] | Mapping[str, Any]) -> None:
     if value not in allowed:
-        raise ValueError(f"{what} {value!r} is none of {', '.join(map(str, allowed))}")
+        raise ValueError(f"{what} {value!r} is not one of {', '.join(map(str, allowed))}")
 
 
 def older_vm_jobs(quirks: Sequence[str]) -> bool:
