@@ -1,4 +1,4 @@
-"""The sub-application behind the page. Every route that returns data checks a permission of Airflow's user.
+"""The sub-application of the page. Every route that returns data checks a permission of Airflow's user.
 
 =====================================  ==================================================================
 Route                                  Permission, in addition to access to Airflow's website

@@ -513,7 +513,7 @@ def _trusted(settings: Settings) -> ssl.SSLContext | None:
     except (OSError, ValueError) as error:
         raise AzureBackupConfigError(
             f"ca_bundle {settings.ca_bundle!r} in the extra of connection {settings.conn_id!r} cannot be "
-            f"read on this machine ({error}); expected a PEM file that every worker and triggerer can read"
+            f"read on this computer ({error}); expected a PEM file that every worker and triggerer can read"
         ) from None
 
 

@@ -111,7 +111,7 @@ class TaskHook(AzureBackupHook):
         """Refuse a job that is not what a gate waits for; return the item that it is of.
 
         :param job: the job, read by itself or from a list.
-        :param protected_item: as in :meth:`resolve_protected_item`; None where the task names only the job.
+        :param protected_item: as in ``AzureBackupHook.resolve_protected_item``, or None.
         :param action: ``backup``, ``log backup``, ``restore`` or ``anything``.
         :param elsewhere: a storage account that the job may carry instead of the item's own.
         :param after: Unix time by Azure's clock before which it must not have begun; 0 for any time.
@@ -128,9 +128,9 @@ class TaskHook(AzureBackupHook):
     def find_subject(self, protected_item: str, *, deadline: float) -> JobMatcher:
         """Find a protected item, and what its jobs call it.
 
-        :param protected_item: as in :meth:`resolve_protected_item`.
+        :param protected_item: as in ``AzureBackupHook.resolve_protected_item``.
         :param deadline: Unix time to which faults that may pass are waited out.
-        :raises AzureBackupConfigError: when jobs do not log it from another item.
+        :raises AzureBackupConfigError: when jobs do not distinguish it from another item.
         """
         now = clock.current().now()
         return self._play(retry.retry_until(lambda: self._subject(protected_item), since=now, until=deadline))
@@ -154,7 +154,7 @@ class TaskHook(AzureBackupHook):
 
         Costs one read for a backup instance, and none for anything else.
 
-        :param item: what is backed up, as :meth:`resolve_protected_item` returned it.
+        :param item: what is backed up, as ``AzureBackupHook.resolve_protected_item`` returned it.
         :param min_tier: ``InstantRP``, ``HardenedRP`` or None.
         :param on_demand: whether the recovery point is to be that of an on-demand backup.
         :param deadline: Unix time to which faults that may pass are waited out.

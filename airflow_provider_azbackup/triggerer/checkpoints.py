@@ -17,7 +17,7 @@ from airflow_provider_azbackup.runtime.compat import (
     write_variable,
 )
 
-# Renaming either would make every watch begin anew.
+# Renaming either would restart every watch.
 KEY = "azure_backup_events"
 _VARIABLE = "azure_backup_events_{}"
 
@@ -87,7 +87,7 @@ class VariableStore:
 
     async def save(self, value: Any) -> None:
         """Write the Variable."""
-        text = "How far a watch of Azure Backup has told the ends of backups; see the docs on events."
+        text = "How far a watch of Azure Backup has reported the ends of backups; see the docs on events."
         await write_variable(self.name, json.dumps(value), text)
 
 

@@ -37,9 +37,9 @@ class TriggererHook(AzureBackupAsyncHook):
     async def find_subject(self, protected_item: str, *, deadline: float) -> JobMatcher:
         """Find a protected item, and what its jobs call it.
 
-        :param protected_item: as in :meth:`AzureBackupHook.resolve_protected_item`.
+        :param protected_item: as in ``AzureBackupHook.resolve_protected_item``.
         :param deadline: Unix time to which faults that may pass are waited out.
-        :raises AzureBackupConfigError: when jobs do not tell it from another item.
+        :raises AzureBackupConfigError: when jobs do not distinguish it from another item.
         """
         now = clock.current().now()
         return await self._play(

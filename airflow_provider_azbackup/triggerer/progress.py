@@ -1,7 +1,7 @@
 """Show how far a deferred backup has come: the XCom ``backup_progress``, written from the triggerer.
 
 Airflow 3.0 and later. Nothing waits for it and nothing fails by it. One write goes out at a time, with a
-pause behind each, and of a task that is not written yet only the newest report: a thousand waits that hear
+pause after each, and of a task that is not written yet only the newest report: a thousand waits that hear
 news in one moment must not keep Airflow from anything else.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.wire import JsonObject
     from airflow_provider_azbackup.exceptions import AzureBackupError
 
-# Seconds behind each write.
+# Seconds after each write.
 _PAUSE = 0.1
 # Seconds after which a report without news is written, so that its last look is not too old.
 _HEARTBEAT = 1800.0

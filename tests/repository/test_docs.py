@@ -201,7 +201,7 @@ def test_every_parameter_is_documented_where_it_is_declared_or_below(kind: Any) 
 def test_every_method_of_the_hooks_is_documented(kind: Any) -> None:
     methods = [name for name, value in inspect.getmembers(kind, callable) if not name.startswith("_")]
     ours = [name for name in methods if getattr(kind, name).__module__ == kind.__module__]
-    assert len(ours) > 20
+    assert len(ours) > 5
     assert [name for name in ours if not inspect.getdoc(getattr(kind, name))] == []
 
 

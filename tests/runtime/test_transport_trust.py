@@ -375,7 +375,7 @@ def test_a_ca_bundle_that_holds_no_certificate_is_told_before_any_request(
 ) -> None:
     (tmp_path / "ca.pem").write_text("not a certificate")
     connect(azure.connection(ca_bundle=str(tmp_path / "ca.pem")))
-    with pytest.raises(AzureBackupConfigError, match="cannot be read on this machine"):
+    with pytest.raises(AzureBackupConfigError, match="cannot be read on this computer"):
         call("get_job", JOB)
     assert azure.requests == []
 

@@ -24,7 +24,7 @@ _LIMIT = re.compile(r"exceeded the limit of '(\d{1,9})'")
 
 
 class Budget:
-    """The reads that one identity has in one subscription, as Azure's answers tell: when is the next one due?
+    """The reads that one identity has in one subscription, by Azure's answers: when is the next one due?
 
     Azure says with each answer how many reads are left, to all together, until its window of time ends. A
     share is left to people and other tools; what remains is spread over the rest of the window. Two
@@ -45,7 +45,7 @@ class Budget:
         # It may have begun long ago, but not later than now: so it ends within the hour.
         self._window_began = at
         self._booked = at
-        # By whom it was told: two vaults may have counters of their own.
+        # Who reported it, because two vaults may have separate counters.
         self._left: dict[Hashable, float] = {}
         self._refilled: dict[Hashable, float] = {}
 

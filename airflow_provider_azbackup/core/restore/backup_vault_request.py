@@ -63,7 +63,7 @@ def instance_request(
 
 
 def _store(target: RestoreTarget, point: RecoveryPoint) -> str:
-    """Return where the recovery point is to be taken from: from beside the source where it lies there."""
+    """Return where the recovery point is to be taken from: next to the source if it is there."""
     lies_in = [store for store in _STORES if store in point.usable_tiers]
     if target["target"] != "cluster":
         return lies_in[0] if lies_in else _VAULT
@@ -86,7 +86,7 @@ def _disk(source: DataSource, target: RestoreTarget, region: str) -> JsonObject:
 
 def _blobs(source: DataSource, target: RestoreTarget, region: str) -> JsonObject:
     criteria = [
-        # "-0" comes behind all that begins with the name of the container and a slash.
+        # "-0" sorts after all that begins with the name of the container and a slash.
         *((name, f"{name}-0") for name in target["containers"]),
         *target["ranges"],
     ]
@@ -203,7 +203,7 @@ def _resource(source: DataSource, arm_id: str, region: str, kind: str = "Datasou
 
 
 def _type_of(arm_id: str) -> str:
-    """Return the type of resource that an ARM id is of: the provider, and every other word behind it."""
+    """Return the type of resource that an ARM id is of: the provider, and every second word after it."""
     provider, *words = re.split("/providers/", arm_id, flags=re.IGNORECASE)[-1].split("/")
     return "/".join((provider, *words[::2]))
 

@@ -270,7 +270,7 @@ class RestoreIntent(Intent):
     plan: RestorePlan
 
     noun: ClassVar[str] = "restore"
-    # Azure was never seen to refuse a restore beside another.
+    # Azure was never seen to refuse a restore while another one runs.
     may_start_unseen: ClassVar[bool] = False
 
     def is_kind_of(self, job: Job) -> bool:
@@ -279,7 +279,7 @@ class RestoreIntent(Intent):
 
     @property
     def fingerprint(self) -> str:
-        """What tells this restore from another one of the item."""
+        """What distinguishes this restore from another one of the item."""
         return self.plan.fingerprint
 
     @property

@@ -15,7 +15,7 @@ from airflow_provider_azbackup.core.wire import JsonObject
 
 
 def needs_source(target: RestoreTarget) -> bool:
-    """Return whether the request names what was backed up, which only Azure can tell."""
+    """Return whether the request names what was backed up, which only Azure knows."""
     return bool(target["target"] != "original_database")
 
 
@@ -35,11 +35,11 @@ def restore_request(
 ) -> JsonObject:
     """Return the body that asks for a restore.
 
-    :param item: what is restored; its name tells the workload.
+    :param item: what is restored; its name shows the workload.
     :param target: where to.
     :param point_id: id of the recovery point.
-    :param source_id: ARM id of the machine or the storage account that was backed up.
-    :param region: the vault's, for a machine whose target names none.
+    :param source_id: ARM id of the VM or the storage account that was backed up.
+    :param region: the vault's, for a VM whose target names none.
     :param point_in_time: the moment up to which a database's log is applied.
     :raises AzureBackupConfigError: for a target that is not for this workload.
     """

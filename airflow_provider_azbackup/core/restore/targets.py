@@ -53,7 +53,7 @@ def disks(
     region: str | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> RestoreTarget:
-    """Restore a machine's disks, and a template to make a machine of them; no machine is touched.
+    """Restore the disks of a VM, and a template for a VM with these disks. No VM is touched.
 
     :param storage_account_id: ARM id of the staging storage account, in the vault's region.
     :param resource_group_id: ARM id of the resource group the managed disks go to; without one they stay
@@ -86,9 +86,9 @@ def new_vm(
     region: str | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> RestoreTarget:
-    """Restore a machine as a new one beside the old.
+    """Restore a VM as a new VM. The old one is not touched.
 
-    :param vm_id: ARM id the new machine is to have: its name and its resource group.
+    :param vm_id: ARM id that the new VM is to have, which contains its name and its resource group.
     :param subnet_id: ARM id of the subnet it is to be in; names the virtual network, too.
     :param storage_account_id: as in :func:`disks`.
     :param region: as in :func:`disks`.
@@ -115,7 +115,7 @@ def original_vm(
     region: str | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> RestoreTarget:
-    """Replace the disks of the machine itself; Azure takes a backup of it first.
+    """Replace the disks of the VM itself. Azure takes a backup of it first.
 
     :param storage_account_id: as in :func:`disks`.
     :param luns: as in :func:`disks`.
@@ -227,8 +227,8 @@ def other_database(
     """Restore an SQL or SAP HANA database under another name, or on another server.
 
     :param database: ``<instance>/<database>`` for SQL, ``<system>/<database>`` for SAP HANA.
-    :param vm_id: ARM id of the machine it is to run on, registered in the same vault; default: its own.
-    :param container_id: ARM id of the server's protection container, where the machine does not tell it:
+    :param vm_id: ARM id of the VM that it is to run on, registered in the same vault; default: its own.
+    :param container_id: ARM id of the server's protection container, if the VM does not show it:
         in another vault, or an availability group.
     :param overwrite: whether a database of that name may be replaced.
     :param files: where SQL Server is to put the files, each a dict of ``mappingType`` (``Data`` or ``Log``),
@@ -435,7 +435,7 @@ def cluster(
     :param volumes: whether persistent volumes come with their data.
     :param cluster_resources: whether resources outside of namespaces are restored.
     :param staging_resource_group_id: ARM id of a resource group for what is brought back from the vault;
-        together with the next one it means the copy in the vault, without both that beside the cluster.
+        together with the next one it means the copy in the vault, without both, the copy next to the cluster.
     :param staging_storage_account_id: ARM id of a storage account, likewise.
     :param region: as in :func:`new_disk`.
     :param criteria: further fields of ``KubernetesClusterRestoreCriteria`` in Azure's own words, such as

@@ -72,7 +72,7 @@ class JobFinder(ResponseClock):
             self._attempt_began = self.at + self.ahead + _ROUNDING - since
 
     def azure_time(self) -> float:
-        """Return Azure's time at the last answer; not later than that when no answer told it."""
+        """Return Azure's time at the last answer; not later than that when no answer had it."""
         return self.at + (-SKEW if self.ahead is None else self.ahead)
 
     def running(self, until: float, pause: float = 0.0, *, any_type: bool = False) -> Flow[Job | None]:

@@ -27,7 +27,7 @@ _VERSION = 2
 
 @dataclass(frozen=True, kw_only=True)
 class StartRecord:
-    """What a try leaves behind for the next one, written before a request is sent and after each answer.
+    """What a try leaves for the next one, written before a request is sent and after each answer.
 
     :param item: ARM id of what is backed up or restored. A mapped task's index is only a position: items
         move.
@@ -39,7 +39,7 @@ class StartRecord:
     :param operation: id of the operation, once Azure named it.
     :param job: ARM id of the job, once Azure named it.
     :param started_by: who started the job.
-    :param fingerprint: what tells this intent from others of the item; see :class:`Intent`.
+    :param fingerprint: what distinguishes this intent from others of the item; see :class:`Intent`.
     :param recovery_point: facts of the recovery point that is restored from.
     """
 
@@ -100,7 +100,7 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class Intent:
-    """One job that somebody wants, however often a worker has to begin anew to get it.
+    """One job that somebody wants, however often a worker has to start again to get it.
 
     :param item: what it is of.
     :param attempt: as in :class:`StartRecord`.
@@ -133,7 +133,7 @@ class Intent:
 
     @property
     def fingerprint(self) -> str:
-        """What tells this intent from another one of the item; empty where all are alike."""
+        """What distinguishes this intent from another one of the item; empty where all are alike."""
         return ""
 
     @property

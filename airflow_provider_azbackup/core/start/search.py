@@ -1,7 +1,7 @@
 """One job for one intent: find the one that was started already, and start one only if there is none.
 
 Azure's requests for a backup and for a restore are not idempotent. So before each request, this module looks
-for what an earlier try left behind: its own record, and Azure's list of jobs. When it is unknown whether a
+for what an earlier try has left: its own record, and Azure's list of jobs. When it is unknown whether a
 request started a job, the module looks for that job. It never asks again before it has looked.
 
 A job counts as the task's own only if it began after the first try of this attempt did, by Azure's clock,
@@ -401,7 +401,7 @@ class _Start:
         self.fresh = fresh
         self.pause = 0.0
         # When nothing of ours can be running, a list that cannot be had now, because all reads are used up,
-        # does not hold up the first request: Azure refuses a second backup beside another one anyway.
+        # does not hold up the first request: Azure refuses a second backup while another one runs anyway.
         self.look_until = self.intent.now if fresh else self.intent.deadline
         self.busy_since = 0.0
         self.busy_pauses = chain((15.0,), repeat(60.0))
