@@ -52,7 +52,7 @@ _LONGEST_GRACE = 60.0
 _QUIET = 900.0
 # Lists that do not show the job of an accepted backup, until it is asked for by its operation.
 _MOST_MISSES = 3
-# The time Azure tells with its answers is in whole seconds.
+# The time in Azure's responses is in whole seconds.
 _SECOND = 2.0
 # Seconds until a poller that broke tries again.
 _RETRY_PAUSE = 30.0
@@ -123,7 +123,7 @@ class _Shared:
 
     @property
     def failed(self) -> bool:
-        """Whether the connection could not be opened; the next wait tries anew."""
+        """Whether the connection could not be opened; the next wait tries again."""
         task = self.opening
         return bool(task and task.done() and (task.cancelled() or task.exception()))
 
@@ -248,7 +248,7 @@ class Poller:
     async def find_job(
         self, item: ProtectedItem, *, requested_at: float, first_pause: float, until: float
     ) -> JobRef | None:
-        """Return the job of a machine's backup that Azure has accepted; lists answer this for all together.
+        """Return the job of a VM backup that Azure has accepted; lists answer this for all together.
 
         :param requested_at: Unix time by Azure's clock before it was asked for.
         :param first_pause: seconds to let pass before the first look.
@@ -315,7 +315,7 @@ class Poller:
         """Yield what lists of a vault show, the newest one when several have come; lists serve all who wait.
 
         :param apart: seconds between two lists.
-        :param after: tells the Unix time, by Azure's clock, since which the jobs on the next list began.
+        :param after: returns the Unix time, by Azure's clock, since which the jobs on the next list began.
         :raises AzureBackupError: when this identity may not list jobs.
         """
         latest: list[Listing | AzureBackupError] = []
@@ -507,7 +507,7 @@ class Poller:
 
 
 async def _in_turns(deliveries: Iterable[object]) -> None:
-    """Tell many waits of something, some at a time."""
+    """Call back many waits, some at a time."""
     for _ in deliveries:
         await asyncio.sleep(0)
 

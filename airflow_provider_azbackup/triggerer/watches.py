@@ -1,4 +1,4 @@
-"""Follow the backups of a vault and new_ends their ends, each once: what stands behind the event trigger.
+"""Follow the backups of a vault and new_ends their ends, each once: the work of the event trigger.
 
 Lists come from the poller, so that watches and waits on a vault share them. Where Airflow says which events
 it has stored (3.3), how far a watch has come is written down after that; elsewhere, a moment later.
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 class WatchedVault:
     """The vault that is followed, and how: watches with equal vaults share one stream of lists.
 
-    :param conn_id: the connection, read anew wherever the trigger runs.
+    :param conn_id: the connection, read again wherever the trigger runs.
     :param vault_id: its ARM id; "" for the vault that is named.
     :param vault_name: the vault, instead of the connection's.
     :param resource_group_name: its resource group, instead of the connection's.
@@ -90,10 +90,10 @@ class SharedList:
 
 
 class Watch:
-    """What one trigger tells, and has reported.
+    """What one trigger reports, and has reported.
 
     :param store: where it keeps that.
-    :param outcomes: the ends it tells.
+    :param outcomes: the outcomes that it reports.
     :param subject: the one item it is about; None is about all.
     :param log: the trigger's own.
     """
@@ -134,7 +134,7 @@ class Watch:
         return self._checkpoint.oldest if self._checkpoint else self._began - HEAD_START
 
     def take(self, listing: Listing) -> tuple[Checkpoint, list[Job]] | None:
-        """Return how far a list brings this watch, and what has ended anew; None when the list is too short.
+        """Return how far a list brings this watch, and what has newly ended; None when the list is too short.
 
         :param listing: of jobs since a moment, which must not be later than ``oldest``.
         """
@@ -144,7 +144,7 @@ class Watch:
         return advance(self._before(listing), ours, listing.at + listing.ahead)
 
     def wants(self, *outcomes: Outcome) -> bool:
-        """Whether this watch tells any of these ends."""
+        """Whether this watch reports any of these ends."""
         return not self._outcomes.isdisjoint(outcomes)
 
     async def new_ends(self, shared: SharedList) -> list[dict[str, Any]]:
@@ -204,7 +204,7 @@ async def watching(
 
     :param watched: see :class:`WatchedVault`.
     :param store: where it keeps how far it has come.
-    :param outcomes: the ends it tells.
+    :param outcomes: the outcomes that it reports.
     :param protected_item: the one item it is about.
     :param log: the trigger's own.
     """
@@ -250,7 +250,7 @@ async def follow(watched: WatchedVault) -> AsyncGenerator[SharedList, None]:
         except AzureBackupError as error:
             log.warning("The backups of a vault cannot be followed now: %s", error)
         except Exception:
-            # Airflow would begin the watch anew in a second, again and again.
+            # Airflow would restart the watch every second.
             log.exception("Following the backups of a vault failed")
         await clock.current().pause(_RETRY_PAUSE)
 

@@ -18,7 +18,7 @@ from airflow_provider_azbackup.core.wire import JsonObject
 
 # How long a job may hide from lists, or show once more as running when its end was reported.
 LAG = 3600.0
-# How long before a watch a backup may have begun whose end it tells.
+# How long before a watch a backup may have begun whose end it reports.
 HEAD_START = 24 * 3600.0
 _VERSION = 1
 
