@@ -68,9 +68,9 @@ def _machine(name: str, *, group: str = "demo-vms", vault: str = "demo-vault", *
     return {"kind": "VM", "name": name, "group": group, "vault": vault, "plan": plan}
 
 
-def fleet(machines: int) -> list[dict[str, Any]]:
+def fleet(vms: int) -> list[dict[str, Any]]:
     """Return VMs that share the policy ``fleet``."""
-    return [{**_machine(f"fleet-{number:02}"), "policy": "fleet"} for number in range(1, machines + 1)]
+    return [{**_machine(f"fleet-{number:02}"), "policy": "fleet"} for number in range(1, vms + 1)]
 
 
 # The error of a Backup vault's job that ran for more than a day, as recorded.
