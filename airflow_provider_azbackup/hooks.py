@@ -210,7 +210,7 @@ class _Target:
             poll_interval=poll_interval,
             deadline=deadline,
             since=clock.current().now(),
-            on_read=JobLog(log).report,
+            on_read=JobLog(getattr(self, "log", log)).report,
             wait_until=wait_until,
         )
 

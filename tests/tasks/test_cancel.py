@@ -215,9 +215,7 @@ def test_a_job_that_will_not_end_fails_the_task_when_its_time_is_up(
 ) -> None:
     azure.plan("vm-good", cancel="ignored")
     stubborn, began = azure.start_job("vm-good", ending="Never"), clock()
-    with pytest.raises(
-        AzureBackupTimeoutError, match=r"after 1800 s, the job is not: job .*InProgress"
-    ) as late:
+    with pytest.raises(AzureBackupTimeoutError, match=r"did not end within 1800 s: job .*InProgress") as late:
         cancel(stubborn, deferrable=deferrable, timeout=1800)
     assert clock() - began == pytest.approx(1800, abs=1)
     assert azure.count("POST", CANCEL) == 1
