@@ -324,7 +324,7 @@ def test_a_wait_ends_at_its_timeout_with_the_job_as_last_seen(
 ) -> None:
     job_id = azure.start_job("vm-good", ending="Never")
     began = clock()
-    with pytest.raises(AzureBackupTimeoutError, match=r"the job is not: job .*InProgress") as caught:
+    with pytest.raises(AzureBackupTimeoutError, match=r"did not end within .* s: job .*InProgress") as caught:
         call("wait_for_job", job_id, timeout=1000, poll_interval=300)
     assert clock() - began == pytest.approx(1000, abs=0.01)
     assert caught.value.job and caught.value.job["status"] == "InProgress"
