@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 # Seconds that a last look, at a wait's deadline, may take when reads are scarce: a tenth of the wait, at most
 # this.
 _LONGEST_GRACE = 60.0
-# Seconds after which a wait hears even that there is no news: it says now and then that it is alive.
+# Seconds after which a wait is given an answer without news, so that it can log that it is alive.
 _QUIET = 900.0
 # Lists that do not show the job of an accepted backup, until it is asked for by its operation.
 _MOST_MISSES = 3

@@ -280,7 +280,7 @@ def _oldest(watched: WatchedVault) -> float:
 async def _confirm_warned(
     poller: Poller, listing: Listing, watches: Iterable[Watch], patience: float
 ) -> Listing:
-    """Look up what a list says ended with warnings and is new to somebody: it may have been cancelled.
+    """Read the jobs that a list shows as ended with warnings and that are new: they may have been cancelled.
 
     What cannot be looked up in time stays as if it still ran, and is reported later.
     """

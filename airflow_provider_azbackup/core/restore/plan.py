@@ -1,4 +1,4 @@
-"""A restore as it was ordered: its recovery point is chosen and its request made only when it is to be sent.
+"""A planned restore: its recovery point is chosen and its request made only when it is about to be sent.
 
 Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-restoreazurevms
 """
@@ -120,8 +120,8 @@ class RestorePlan:
     @property
     def fingerprint(self) -> str:
         """A few letters that are others for any other plan."""
-        told = json.dumps(vars(self), sort_keys=True, default=str)
-        return sha256(told.encode()).hexdigest()[:16]
+        text = json.dumps(vars(self), sort_keys=True, default=str)
+        return sha256(text.encode()).hexdigest()[:16]
 
     @property
     def from_archive(self) -> bool:
@@ -262,7 +262,7 @@ def _patiently(make: Callable[[], Flow[T]], until: float | None) -> Flow[T]:
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreIntent(Intent):
-    """One restore that somebody wants.
+    """One restore that a task wants.
 
     :param plan: from which recovery point, and where to.
     """

@@ -356,7 +356,7 @@ def database_files(
     region: str | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> RestoreTarget:
-    """Restore PostgreSQL as files: dumps in a container of blobs, which somebody else makes databases of.
+    """Restore PostgreSQL as files: dumps in a blob container, from which you create databases yourself.
 
     The one way for a flexible server.
 

@@ -162,8 +162,8 @@ class JobFinder(ResponseClock):
             )
             self.recent_jobs = sum(job.began >= self.azure_time() - MINUTE for job in jobs)
             jobs = [job for job in jobs if job.began >= since and self.intent.is_kind_of(job)]
-            told = self.intent.item.workload in ("vm", "backupinstance")
-            names = () if told or not jobs else (yield from self.namesakes(until))
+            is_named = self.intent.item.workload in ("vm", "backupinstance")
+            names = () if is_named or not jobs else (yield from self.namesakes(until))
             verdicts = [(job, self.is_ours(job, names, any_type=any_type)) for job in jobs]
             found = [job for job, verdict in verdicts if verdict]
             unclear = [job for job, verdict in verdicts if verdict is None]

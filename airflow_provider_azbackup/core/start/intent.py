@@ -1,4 +1,4 @@
-"""One job that somebody wants: what it is, how it is asked for, and what is kept of it between tries.
+"""One job that a task wants: what it is, how it is asked for, and what is kept of it between tries.
 
 :class:`Intent` says what a task wants, :class:`StartRecord` what an earlier try has done about it.
 :mod:`~airflow_provider_azbackup.core.start.search` finds or starts the job.
@@ -156,7 +156,7 @@ class Intent:
 
 @dataclass(frozen=True, kw_only=True)
 class BackupIntent(Intent):
-    """One backup that somebody wants.
+    """One backup that a task wants.
 
     :param body: the request for it.
     """
