@@ -338,9 +338,9 @@ def test_a_thousand_jobs_come_in_one_response(page: Page, azure: Emulator) -> No
     for number in range(1000):
         azure.start_job(f"fleet-{number % 20 + 1:02}", seconds=60)
     assert len(page.vault()["jobs"]) == 1000
-    began = time.perf_counter()
+    began = time.process_time()  # not the clock on the wall: other work may take the processor
     assert len(page.json(JOBS)["jobs"]) == 1000
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 def test_the_overdue_items_are_protected_items_of_the_vault(

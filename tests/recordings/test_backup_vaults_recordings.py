@@ -189,8 +189,8 @@ def test_a_recorded_restore_is_validated_asked_for_and_followed_to_the_end_it_ha
     )
     answers = [instance, *found[at - 1 : at + 3], found[at + 4]]  # between them is another way to the same
     played = play(plan.restore(item, restore_to=target), *map(reply_of, answers))
-    posts = [call for call in played.calls if call.method == "POST"]
-    assert [call.path.rpartition("/")[2] for call in posts] == ["validateRestore", "restore"]
+    posts = [each for each in played.requests if each.method == "POST"]
+    assert [each.path.rpartition("/")[2] for each in posts] == ["validateRestore", "restore"]
     followed = play(wait_for_operation(played.result, "restore"), *map(reply_of, found[at + 5 : at + 7]))
     job = responses.read_job(followed.result, reply_of(found[-1]))
     assert (job.status, job.outcome, job.operation) == ("Completed", Outcome.SUCCEEDED, "Restore")

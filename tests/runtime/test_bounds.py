@@ -334,6 +334,6 @@ def test_a_long_pause_that_azure_asks_for_does_not_outrun_the_deadline() -> None
             retry_until(lambda: get_job(JOB), since=START, until=START + 600),
             UNSENT,
             then=busy,
-            calls=asked,
+            requests=asked,
         )
     assert sum(call.delay for call in asked) == pytest.approx(600)
