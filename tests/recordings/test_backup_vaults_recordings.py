@@ -183,12 +183,12 @@ def test_a_recorded_restore_is_validated_asked_for_and_followed_to_the_end_it_ha
     instance = next(each for each in found[1:at] if each["request"]["method"] == "GET")
     item = ProtectedItem.parse(urlsplit(instance["request"]["uri"]).path)
     target = found[at]["request"]["body"]["restoreRequestObject"]["restoreTargetInfo"]
-    target = new_database(
+    restore_to = new_database(
         database_id=target["datasourceInfo"]["resourceId"],
         secret_uri=target["datasourceAuthCredentials"]["secretStoreResource"]["uri"],
     )
     answers = [instance, *found[at - 1 : at + 3], found[at + 4]]  # between them is another way to the same
-    played = play(plan.restore(item, restore_to=target), *map(reply_of, answers))
+    played = play(plan.restore(item, restore_to=restore_to), *map(reply_of, answers))
     posts = [each for each in played.requests if each.method == "POST"]
     assert [each.path.rpartition("/")[2] for each in posts] == ["validateRestore", "restore"]
     followed = play(wait_for_operation(played.result, "restore"), *map(reply_of, found[at + 5 : at + 7]))
