@@ -8,6 +8,7 @@
 #   make test            everything: unit, emulator, Microsoft's client, end to end on Airflow 3.3 and four before it,
 #                        Airflow's UI where there is Chromium (apt-get install chromium fonts-dejavu-core), Microsoft's
 #                        JavaScript client where there is npm
+#   make coverage        branch coverage of the fast tests; fails below the share in pyproject.toml
 #   make screenshots     takes the pictures in docs/images again; needs Chromium and pngquant
 #   make az-cli          Microsoft's `az backup` against the emulator, compared with our hook; not in make test
 #   make matrix          tests on every Airflow from 2.11 to 3.3 with each Python on the PATH; writes docs/compatibility.md
@@ -39,13 +40,16 @@ export EXIT CI
 # Ignore an environment that happens to be active.
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: demo test matrix dist docs lint lock bench fleet distributed bench-imports screenshots az-cli clean
+.PHONY: demo test coverage matrix dist docs lint lock bench fleet distributed bench-imports screenshots az-cli clean
 
 demo: .venv/demo.installed
 	@exec $(BIN)/python -m dev.demo.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)') $(if $(FLEET),--machines '$(FLEET)')
 
 test: .venv/test.installed $(if $(shell command -v npm),tests/emulator/js/node_modules/installed)
 	@exec dev/test
+
+coverage: .venv/test.installed
+	@$(BIN)/python -m pytest -m "not e2e" -n auto --dist worksteal --cov --cov-report term
 
 matrix: .venv/test.installed
 	@$(BIN)/nox; seen=$$?; $(BIN)/python -m dev.release.matrix --write && exit $$seen
