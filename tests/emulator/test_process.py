@@ -50,12 +50,12 @@ def test_the_command_prints_a_connection_serves_and_stops_on_a_signal(tmp_path: 
         address = f"{connection['extra']['endpoint']}/_emulator/state"
         with urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
-        ).open(address, timeout=10) as reply:
+        ).open(address, timeout=120) as reply:
             state = json.load(reply)
         assert (state["job_read_budget"], state["speed"]) == (9, 7)
     finally:
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err) == (0, "stopped\n", "")
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(connection["extra"]["endpoint"].rpartition(":")[2]))) != 0

@@ -250,7 +250,7 @@ class Killable:
 
     def end(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
-        self.output += self.process.communicate(timeout=20)[0]
+        self.output += self.process.communicate(timeout=120)[0]
 
 
 @pytest.fixture
@@ -284,7 +284,7 @@ def test_a_kill_amid_backups_loses_none_that_was_accepted(
         "/protectedItems/VM;iaasvmcontainerv2;demo-vms;fleet-01"
     )
     base, version = f"https://localhost:{killable.port}", {"api-version": "2026-07-01"}
-    session.post(f"{base}/_emulator/configure", json={"job_read_budget": 7}, timeout=10)
+    session.post(f"{base}/_emulator/configure", json={"job_read_budget": 7}, timeout=120)
     accepted: list[str] = []
     sent = 0
     for round_ in range(4):
@@ -294,7 +294,7 @@ def test_a_kill_amid_backups_loses_none_that_was_accepted(
         try:
             while True:
                 sent += 1
-                reply = session.post(f"{base}{item}/backup", params=version, json=BODY, timeout=10)
+                reply = session.post(f"{base}{item}/backup", params=version, json=BODY, timeout=120)
                 accepted.append(reply.headers["Azure-AsyncOperation"].partition("?")[0].rpartition("/")[2])
         except requests.ConnectionError:
             pass
@@ -304,15 +304,15 @@ def test_a_kill_amid_backups_loses_none_that_was_accepted(
     assert len(accepted) > 4
     jobs = set()
     for operation in accepted:
-        body = session.get(f"{base}{VAULT}/backupOperations/{operation}", params=version, timeout=10).json()
+        body = session.get(f"{base}{VAULT}/backupOperations/{operation}", params=version, timeout=120).json()
         jobs.add(body["properties"]["jobId"])
     assert len(jobs) == len(accepted)
-    state = session.get(f"{base}/_emulator/state", timeout=10).json()
+    state = session.get(f"{base}/_emulator/state", timeout=120).json()
     assert jobs <= {job["id"] for job in state["jobs"]}
     assert len(state["jobs"]) <= sent
     assert state["job_read_budget"] == 7
     posts = {"method": "POST", "path_contains": "/backup"}
-    counted = session.get(f"{base}/_emulator/requests", params=posts, timeout=10).json()
+    counted = session.get(f"{base}/_emulator/requests", params=posts, timeout=120).json()
     # One that was cut off before it was read counts for nothing, as it does for Azure.
     assert sum(entry["status"] == 202 for entry in counted) >= len(accepted)
     assert len(state["jobs"]) <= len(counted) <= sent
@@ -325,7 +325,7 @@ def test_what_it_prints_holds_no_secret_and_no_token(killable: Killable, session
     assert _token(killable, session, "wrong-secret-1").status_code == 401
     headers = {"Authorization": f"Bearer {token}"}
     for path in (VAULT, f"{VAULT}/backupJobs?api-version=x&$skipToken=%ff", "/nowhere", "/_emulator/state"):
-        session.get(f"https://localhost:{killable.port}{path}", headers=headers, timeout=10)
+        session.get(f"https://localhost:{killable.port}{path}", headers=headers, timeout=120)
     trust = ssl.create_default_context(cafile=killable.directory / "ca.pem")
     with (
         socket.create_connection(("localhost", killable.port), timeout=5) as plain,

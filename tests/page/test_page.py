@@ -45,6 +45,7 @@ from airflow_provider_azbackup.page import gates  # noqa: E402
 from airflow_provider_azbackup.page import reads as page_reads  # noqa: E402
 from airflow_provider_azbackup.page.app import HEADERS, make_app  # noqa: E402
 from azure_backup_emulator import Emulator  # noqa: E402
+from dev.stack.pace import Limit  # noqa: E402
 from tests.conftest import WaitingClock  # noqa: E402
 
 STATIC = Path(page_reads.__file__).parent / "static"
@@ -109,17 +110,17 @@ class Page:
 
     def vault(self, role: str = "admin", path: str = JOBS) -> Any:
         """Return the answer about a vault once nothing is being read any more."""
-        until = time.monotonic() + 10
+        limit = Limit(30)
         while (found := self.json(path, role))["reading"]:
-            assert time.monotonic() < until
+            assert not limit.is_over
             time.sleep(0.02)
         return found
 
     def task(self, path: str) -> Any:
         """Return the answer about a task once Azure has been asked about its job."""
-        until = time.monotonic() + 10
+        limit = Limit(30)
         while "status" not in (found := self.json(path))["job"]:
-            assert time.monotonic() < until
+            assert not limit.is_over
             time.sleep(0.02)
         return found
 
@@ -619,9 +620,9 @@ def test_the_tab_reads_a_running_job_once_a_minute_if_the_user_may_read_the_conn
     assert looks() == 1
     clock.advance(61)
     page.json(f"/api/dags/nightly/task?{RUN_1}")
-    until = time.monotonic() + 10
+    limit = Limit(30)
     while looks() < 2:
-        assert time.monotonic() < until
+        assert not limit.is_over
         time.sleep(0.02)
     assert looks() == 2
 

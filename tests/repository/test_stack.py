@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 
 from dev.stack import preloaded
 from dev.stack.broker import Broker, BrokerError, server
+from dev.stack.pace import Limit
 from dev.stack.postgres import Postgres
 from dev.stack.stack import end
 
@@ -55,9 +55,9 @@ def is_running(pid: int) -> bool:
 
 def ends(pid: int) -> bool:
     """Whether a process that was killed is gone: the system takes some milliseconds to see to it."""
-    until = time.monotonic() + 10
-    while is_running(pid) and time.monotonic() < until:
-        os.sched_yield()
+    limit = Limit(30)
+    while is_running(pid) and not limit.is_over:
+        time.sleep(0.02)
     return not is_running(pid)
 
 
