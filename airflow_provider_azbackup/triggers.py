@@ -78,19 +78,17 @@ def _least_pause() -> float:
     return _INLINE_PAUSE if runs_inline() else LEAST_PAUSE
 
 
-# What a wait needs and parsing a DAG file does not load. Airflow reads connections with the last one.
-_MODULES = (
-    "airflow_provider_azbackup.triggerer.poller",
-    "airflow_provider_azbackup.triggerer.progress",
-    "airflow_provider_azbackup.runtime.job_event",
-    "airflow_provider_azbackup.runtime.job_log",
-    "asgiref.sync",
-)
+def _load() -> object:
+    """Return what a wait needs and parsing a DAG file does not load.
 
+    Airflow reads connections with the last one.
+    """
+    from asgiref import sync
 
-def _load() -> None:
-    for name in _MODULES:
-        import_module(name)
+    from airflow_provider_azbackup.runtime import job_event, job_log
+    from airflow_provider_azbackup.triggerer import poller, progress
+
+    return poller, progress, job_event, job_log, sync
 
 
 async def _loaded() -> None:
@@ -109,7 +107,7 @@ async def _loaded() -> None:
         await asyncio.sleep(0)
 
 
-_LOADED: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[asyncio.Future[None], asyncio.Lock]] = (
+_LOADED: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[asyncio.Future[object], asyncio.Lock]] = (
     WeakKeyDictionary()
 )
 
