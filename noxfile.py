@@ -26,29 +26,29 @@ nox.options.error_on_missing_interpreters = False
 
 # What reaches into Airflow: its base classes, its context, its XComs, its database, its supervisor.
 AIRFLOWS = (
-    "cancel",
-    "deadlines",
-    "example_dags",
-    "freshness",
-    "guard",
-    "kill",
-    "operators",
-    "provider_info",
-    "restores",
-    "retries",
-    "sensors",
-    "triggers",
-    "upgrades",
+    "tests/tasks/test_cancel.py",
+    "tests/tasks/test_deadlines.py",
+    "tests/repository/test_example_dags.py",
+    "tests/tasks/test_freshness.py",
+    "tests/test_guard.py",
+    "tests/tasks/test_kill.py",
+    "tests/test_operators.py",
+    "tests/test_provider_info.py",
+    "tests/tasks/test_restores.py",
+    "tests/test_retries.py",
+    "tests/test_sensors.py",
+    "tests/test_triggers.py",
+    "tests/repository/test_upgrades.py",
 )
 # What reaches into the Azure libraries and requests.
 LIBRARIES = (
-    "credentials",
-    "hooks",
-    "recordings",
-    "rotation",
-    "test_connection",
-    "transport",
-    "transport_trust",
+    "tests/runtime/test_credentials.py",
+    "tests/test_hooks.py",
+    "tests/recordings/test_recordings.py",
+    "tests/tasks/test_rotation.py",
+    "tests/runtime/test_test_connection.py",
+    "tests/runtime/test_transport.py",
+    "tests/runtime/test_transport_trust.py",
 )
 # The newest release on its triggerer; the others have tests/releases.
 NEWEST_STACK = ("tests/e2e/test_waiting.py", "tests/e2e/test_examples.py", "tests/e2e/test_installation.py")
@@ -78,7 +78,7 @@ def fast(session: nox.Session, airflow: str, dependencies: str) -> None:
         session.install("--quiet", *told)
     if lowest and airflow != NEWEST:  # which has providers beside it, for tests, that want more than we do
         session.run("uv", "pip", "check")
-    files = [f"tests/test_{each}.py" for each in (*AIRFLOWS, *(LIBRARIES if lowest else ()))]
+    files = [*AIRFLOWS, *(LIBRARIES if lowest else ())]
     if is_whole(airflow, python, dependencies):
         files = ["tests"]
     run(session, "python", path, "-n", "auto", "-m", "not e2e", *pytest_options(airflow), *files)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from importlib import import_module
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, get_args
 
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -34,7 +34,14 @@ from airflow_provider_azbackup.core.model.arm_ids import RECOVERY_SERVICES, infe
 from airflow_provider_azbackup.core.model.jobs import Job, is_proven
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef, ProtectedItem, Vault
-from airflow_provider_azbackup.core.model.validation import check_texts, check_vault_of, read_datetime
+from airflow_provider_azbackup.core.model.validation import (
+    WaitUntil,
+    check_texts,
+    check_vault_of,
+    check_word,
+    read_datetime,
+    read_warnings,
+)
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.rest.responses import BackupStatus, FoundItem
 from airflow_provider_azbackup.core.restore import plan
@@ -60,14 +67,12 @@ from airflow_provider_azbackup.runtime.job_log import JobLog
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
-    from airflow_provider_azbackup.core.model.validation import AcceptWarnings, WaitUntil
+    from airflow_provider_azbackup.core.model.validation import AcceptWarnings
     from airflow_provider_azbackup.core.wire import Flow
     from airflow_provider_azbackup.runtime.transport import AsyncDriver, SyncDriver
 
 T = TypeVar("T")
 DEFAULT_CONN_ID = "azure_backup_default"
-# Seconds in which faults that may pass are waited out when the item of a job that is over is looked up.
-_PATIENCE = 300.0
 # Seconds in which a connection that cannot be read is asked for again: a secrets backend that does not answer
 # looks to Airflow like a connection that is not there.
 _CONNECTION_PATIENCE = 300.0
@@ -424,8 +429,8 @@ class AzureBackupHook(_Target, BaseHook):
             that is being cancelled is only waited for.
         :param poll_interval: with ``wait``: seconds between two looks at the job.
         :param timeout: with ``wait``: seconds until the job must be over.
-        :param patience: seconds for which the request is repeated after faults that may pass. Asking twice
-            does no harm.
+        :param patience: without ``wait``: seconds for which the request is repeated after faults that may
+            pass. Asking twice does no harm. With ``wait``, it is repeated until ``timeout`` has passed.
         :return: with ``wait`` the job at its end, however it ended; else None.
         :raises AzureBackupRefusedError: when Azure declines and the job goes on.
         :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
@@ -438,7 +443,9 @@ class AzureBackupHook(_Target, BaseHook):
             return None
         now = clock.current().now()
         ref, deadline = self.job_ref(job_id), now + timeout
-        self._play(jobs.cancel_unless_over(ref, since=now, until=now + patience))
+        job = self._play(jobs.cancel_unless_over(ref, since=now, until=deadline))
+        if not job.is_running:
+            return job
         return self._play(self._watching(ref, poll_interval=poll_interval, deadline=deadline))
 
     def wait_for_job(
@@ -463,6 +470,8 @@ class AzureBackupHook(_Target, BaseHook):
         :raises AzureBackupJobFailedError: when the job is over and has not succeeded.
         :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
         """
+        check_word("wait_until", wait_until, get_args(WaitUntil))
+        read_warnings("accept_warnings", accept_warnings)
         deadline = clock.current().now() + timeout
         ref = self.job_ref(job_id)
         job = self._play(
@@ -495,7 +504,7 @@ class AzureBackupHook(_Target, BaseHook):
         return self._play(self._items(wanted))
 
     def last_backup(self, protected_item: str) -> Job | None:
-        """Return the newest backup of an item in 30 days, whatever it has come to; None when there is none.
+        """Return the newest backup of an item in 30 days, no matter how it ended; None when there is none.
 
         Costs a read of the vault's job list.
         """
@@ -789,7 +798,9 @@ class AzureBackupAsyncHook(_Target):
             return None
         now = clock.current().now()
         ref, deadline = self.job_ref(job_id), now + timeout
-        await self._play(jobs.cancel_unless_over(ref, since=now, until=now + patience))
+        job = await self._play(jobs.cancel_unless_over(ref, since=now, until=deadline))
+        if not job.is_running:
+            return job
         return await self._play(self._watching(ref, poll_interval=poll_interval, deadline=deadline))
 
     async def wait_for_job(
@@ -803,6 +814,8 @@ class AzureBackupAsyncHook(_Target):
         check: bool = True,
     ) -> Job:
         """Wait for a job, as :meth:`AzureBackupHook.wait_for_job` does."""
+        check_word("wait_until", wait_until, get_args(WaitUntil))
+        read_warnings("accept_warnings", accept_warnings)
         deadline = clock.current().now() + timeout
         ref = self.job_ref(job_id)
         job = await self._play(

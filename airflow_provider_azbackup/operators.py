@@ -328,7 +328,7 @@ class AzureBackupOperator(StartBaseOperator):
             ) as error:
                 self.log.info("%s does not make another backup unnecessary: %s", job, error)
                 continue
-            self.log.info("%s is fresh enough, so no other backup is asked for", job)
+            self.log.info("%s is fresh enough, so no other backup is requested", job)
             self.publish(context, job)
             return job.ref.job_id
         return None
@@ -337,7 +337,7 @@ class AzureBackupOperator(StartBaseOperator):
         """Refuse to ask of an item what its backups never are, before any is started."""
         if self.wait_until == "snapshot" and item.workload != "vm":
             raise AzureBackupConfigError(
-                f"wait_until='snapshot' is for virtual machines, and {item.label} is none; use 'completion'"
+                f"wait_until='snapshot' is for VMs, and {item.label} is not one; use 'completion'"
             )
         if self.min_consistency and item.workload not in ("vm", "azurefileshare"):
             raise AzureBackupConfigError(
@@ -665,7 +665,7 @@ class AzureBackupListProtectedItemsOperator(AzureBackupBaseOperator):
             f"Policies of its items: {_counted(policies, self.policy or '')}. "
             f"States: {_counted(states, self.state if isinstance(self.state, str) else '')}."
             f"{f' Items whose backup data is soft-deleted: {deleted}.' if deleted else ''} "
-            f"Give allow_empty=True if an empty list is right"
+            f"Give allow_empty=True if an empty list is acceptable"
         )
 
 

@@ -86,9 +86,9 @@ def _load() -> object:
     from asgiref import sync
 
     from airflow_provider_azbackup.runtime import job_event, job_log
-    from airflow_provider_azbackup.triggerer import poller, progress
+    from airflow_provider_azbackup.triggerer import checkpoints, poller, progress, watches
 
-    return poller, progress, job_event, job_log, sync
+    return poller, progress, watches, checkpoints, job_event, job_log, sync
 
 
 async def _loaded() -> None:
@@ -140,13 +140,13 @@ class _Trigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield the one event."""
-        await _loaded()
-        from airflow_provider_azbackup.triggerer.poller import joined
-
-        if self.cancel_on_kill:
-            warm_up(self.task_instance)
-        now = clock.current().now()
         try:
+            await _loaded()
+            from airflow_provider_azbackup.triggerer.poller import joined
+
+            if self.cancel_on_kill:
+                warm_up(self.task_instance)
+            now = clock.current().now()
             event = await self._watch(partial(joined, self.azure_backup_conn_id, deadline=self.deadline), now)
         except asyncio.CancelledError:
             if not trigger_hears_of_kills():  # then this is the only word of it

@@ -337,6 +337,23 @@ def test_watching_returns_the_job_however_it_ended(azure: Emulator, clock: Any) 
         assert hook.wait_for_job(job_id, timeout=600, check=False).outcome is Outcome.FAILED
 
 
+def test_cancelling_and_waiting_outlasts_a_busy_azure(azure: Emulator, call: Call) -> None:
+    azure.plan("vm-good", ending="Never", cancel_seconds=60)
+    job_id = azure.start_job("vm-good")
+    azure.fault(path="/backupJobs/", status=503, times=5)
+    assert call("cancel_job", job_id, wait=True, timeout=3600.0).outcome is Outcome.CANCELLED
+
+
+@pytest.mark.parametrize("wrong", [{"wait_until": "snaphot"}, {"accept_warnings": "True"}])
+def test_a_wait_rejects_a_wrong_word_before_any_request(
+    azure: Emulator, call: Call, wrong: dict[str, Any]
+) -> None:
+    job_id = azure.start_job("vm-good")
+    with pytest.raises(AzureBackupConfigError, match=next(iter(wrong))):
+        call("wait_for_job", job_id, timeout=60.0, **wrong)
+    assert azure.count("GET", "/backupJobs/") == 0
+
+
 def test_cancelling_can_wait_for_the_end(azure: Emulator, call: Call) -> None:
     job_id = azure.start_job("vm-good", seconds=36000)
     job = call("cancel_job", job_id, wait=True, timeout=3600.0)

@@ -348,7 +348,7 @@ class StartBaseOperator(JobBaseOperator):
 
         assert started.record is not None
         record, deadline = started.record.to_dict(), self.deadline(context, started.since)
-        self.log.info("Many backups begin now; the triggerer finds the jobs of all of them")
+        self.log.info("Many backups are starting, so the triggerer looks up their jobs together")
         self.defer(
             trigger=AzureBackupStartTrigger(
                 record=record,

@@ -1,4 +1,4 @@
-"""Follow the backups of a vault and new_ends their ends, each once: the work of the event trigger.
+"""Follow the backups of a vault and report their ends, each once: the work of the event trigger.
 
 Lists come from the poller, so that watches and waits on a vault share them. Where Airflow says which events
 it has stored (3.3), how far a watch has come is written down after that; elsewhere, a moment later.
@@ -187,7 +187,7 @@ _WATCHES: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[WatchedVault, set[Wa
 
 
 def watches_of(watched: WatchedVault) -> set[Watch]:
-    """Return the watches on a watched that run on this event loop."""
+    """Return the watches on a vault that run on this event loop."""
     return _WATCHES.setdefault(asyncio.get_running_loop(), {}).setdefault(watched, set())
 
 
@@ -272,7 +272,7 @@ def _vault(watched: WatchedVault, poller: Poller) -> Vault:
 
 
 def _oldest(watched: WatchedVault) -> float:
-    """Return since when the watches on a watched want to see jobs."""
+    """Return since when the watches on a vault want to see jobs."""
     now = clock.current().now()
     return min((watch.oldest for watch in watches_of(watched)), default=now)
 

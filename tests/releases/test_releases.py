@@ -59,8 +59,8 @@ WHOLE = ("2.11.2", "3.0.6") if "AZBACKUP_SAMPLE" in os.environ else tuple(RELEAS
 SAMPLE = ("failed-and-cancelled", "cleared", "restarted", "retried")
 CANCELLED = {"failed-and-cancelled", "passed-and-cancelled", "failed-in-worker", "overdue-and-cancelled"}
 # Of the fast tests, which take their time: a sample. `make matrix` runs more of them there.
-CHECKED = ("triggers", "provider_info", "upgrades")
-CHECKED_AT_BOTH_ENDS = ("operators", "sensors")
+CHECKED = ("tests/test_triggers.py", "tests/test_provider_info.py", "tests/repository/test_upgrades.py")
+CHECKED_AT_BOTH_ENDS = ("tests/test_operators.py", "tests/test_sensors.py")
 IN_TIME = {name for name in EXPECTED if not name.startswith("overdue")}
 IN_WORKER = {"failed-in-worker", "cleared-in-worker"}
 COMPLETED = {name for name, (state, _) in EXPECTED.items() if state == "success"} - CANCELLED
@@ -278,11 +278,13 @@ def check(release: str, story: Future[Story]) -> subprocess.CompletedProcess[str
     """Run a sample of the fast tests of what Airflow runs of ours in the environment of a release."""
     story.exception()  # it only has to be over
     oldest, *_, newest = RELEASES
-    names = (*CHECKED, *(CHECKED_AT_BOTH_ENDS if release in (oldest, newest) else ()))
+    files = (*CHECKED, *(CHECKED_AT_BOTH_ENDS if release in (oldest, newest) else ()))
     return subprocess.run(
-        [str(environment(release)), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        + pytest_options(release)
-        + [f"tests/test_{name}.py" for name in names],
+        [
+            *(str(environment(release)), "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+            *pytest_options(release),
+            *files,
+        ],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

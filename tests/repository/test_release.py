@@ -179,3 +179,10 @@ def test_what_else_the_registry_names_can_be_imported() -> None:
     for entry in REGISTRY["other"]:
         module, _, name = entry["module"].rpartition(".")
         assert getattr(import_module(module), name)
+
+
+def test_the_sessions_of_nox_name_files_that_exist() -> None:
+    import noxfile  # here: only this test needs nox
+
+    named = (*noxfile.AIRFLOWS, *noxfile.LIBRARIES, *noxfile.NEWEST_STACK)
+    assert [name for name in named if not (ROOT / name).is_file()] == []

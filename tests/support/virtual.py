@@ -217,7 +217,7 @@ class Azure:
         if fault and (fault.reset or fault.truncate):
             return NoResponse(reason="the connection broke", at=now)
         if fault and fault.replaces:
-            answer = service.trouble(fault, ask)
+            answer = service.fault_response(fault, ask)
         else:
             # As Service.answer does, but for the token.
             service.identity.check = lambda *_: (principal, {})  # type: ignore[method-assign]  # tokens are others' tests

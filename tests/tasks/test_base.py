@@ -56,6 +56,21 @@ def test_default_args_of_the_dag_reach_inherited_arguments(
     assert set(AzureBackupBaseOperator.template_fields) <= set(task.template_fields)
 
 
+class Ticketed(AzureBackupOperator):
+    """What a user may write: Airflow's usual way to add a template field."""
+
+    template_fields = (*AzureBackupOperator.template_fields, "ticket")
+
+    def __init__(self, *, ticket: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.ticket = ticket
+
+
+def test_a_subclass_may_add_a_template_field_of_its_own() -> None:
+    task = Ticketed(task_id="t", protected_item="vm-good", ticket="{{ params.ticket }}")
+    assert "ticket" in task.template_fields
+
+
 @pytest.mark.usefixtures("dag")
 def test_inherited_arguments_can_be_mapped_and_given_to_all_mapped_tasks() -> None:
     over_items = AzureBackupOperator.partial(task_id="items", vault_name="v", min_tier="InstantRP")

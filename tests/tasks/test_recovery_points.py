@@ -242,7 +242,7 @@ def test_other_jobs_have_no_snapshot_and_are_waited_for_to_their_end(azure: Emul
 
 @pytest.mark.parametrize("item", ["documents", "payroll"])
 def test_an_item_without_snapshots_is_refused_before_anything_is_started(azure: Emulator, item: str) -> None:
-    with pytest.raises(AzureBackupConfigError, match="is for virtual machines"):
+    with pytest.raises(AzureBackupConfigError, match="is for VMs"):
         back_up(item, wait_until="snapshot")
     assert not azure.count("POST", "/subscriptions/")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, NotRequired, TypeAlias, TypedDict, Unpack
 
 from airflow_provider_azbackup.core.conversations.jobs import ListedJob
@@ -109,7 +109,7 @@ class JobWaiter:
             return
         self.look_up_at = math.inf
         if undecided or job.status != self._status or at >= max(self.due, self._quiet_until):
-            self.answer(at, ListedJob(job=job, at=at))
+            self.answer(at, ListedJob(job=replace(job, ref=self.ref), at=at))
             self._status = "" if self._deliver else job.status
         elif at >= self.due:
             self.due, self.apart = min(at + self.interval, self._quiet_until), self.interval

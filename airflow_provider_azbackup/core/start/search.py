@@ -199,7 +199,7 @@ class _Search(JobFinder):
                     return None
                 job, ref = found, found.ref
             if flaw := (yield from self._flaw(job, record if same else None)):
-                self.log(f"What an earlier try noted is not believed, because {flaw}: {job}")
+                self.log(f"Ignoring the record of an earlier try, because {flaw}: {job}")
                 self._attempt_began = intent.attempt_began
                 return None
             if not job.is_being_cancelled or intent.if_running == "wait":
@@ -214,7 +214,9 @@ class _Search(JobFinder):
             return self.meet(job, whose)
         if job.is_running or (same and self._is_proven(job)):
             self.save(replace(record, job=ref.path))
-            self.log(f"This task has started it before, so no {intent.noun} is asked for: {job}")
+            self.log(
+                f"This task started this job in an earlier try, so no other {intent.noun} is requested: {job}"
+            )
             return StartedJob(
                 ref=ref,
                 since=record.since,
@@ -290,7 +292,7 @@ class _Search(JobFinder):
                 if young
                 else f"{self.attempt_began - job.began:.0f} s before this attempt"
             )
-            self.log(f"There is a {what}, {when}, so no other is asked for: {job}")
+            self.log(f"There is a {what}, {when}, so no other is requested: {job}")
             started_by: StartedBy = "found" if young else "adopted"
             self.save(
                 StartRecord(
@@ -511,7 +513,7 @@ class _Start:
         search, noun = self.search, self.intent.noun
         assert self.asked and self.doubt
         self.unconfirmed += 1
-        search.log(f"{self.doubt} Looking for {SETTLED:g} s whether it was")
+        search.log(f"{self.doubt} Checking the job list for {SETTLED:g} s to find out")
         self.asked = replace(self.asked, attempt_began=search.attempt_began)
         found = yield from search.find_lost(self.asked, self.doubt)
         if found:

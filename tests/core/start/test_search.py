@@ -837,7 +837,7 @@ def test_a_note_that_cannot_be_of_this_attempts_backup_is_not_believed(flaw: str
     azure, this = Azure(looks=[answered(200, job)]), a_try()
     assert this.secure(azure, record).ref == NEW_JOB
     assert len(azure.asked("posts")) == 1
-    assert "not believed" in this.told[0]
+    assert "Ignoring the record" in this.told[0]
     assert why in this.told[0]
 
 
