@@ -189,6 +189,10 @@ class _Trigger(BaseTrigger):
                     return
                 async with AzureBackupAsyncHook(self.azure_backup_conn_id) as hook:
                     job_id = await self._job(hook)
+                    if state == "success" and await _is_over(hook, job_id):
+                        # Another triggerer has seen its end, and this one was only late to hear of it.
+                        self.log.info("Task is %s, and job %s is over", state, job_id)
+                        return
                     await hook.cancel_job(job_id, patience=_PATIENCE)
             self.log.info("Task is %s: asked Azure to cancel job %s", state, job_id)
         except AzureBackupTransientError as error:
@@ -198,6 +202,13 @@ class _Trigger(BaseTrigger):
         except Exception as error:
             # Airflow shows no traceback of what fails here; whatever it is, the job is left alone.
             self.log.exception("The job goes on in Azure: %s", type(error).__name__)
+
+
+async def _is_over(hook: AzureBackupAsyncHook, job_id: str) -> bool:
+    """Return whether a job is known to be over; one read, because a person may wait for the cancellation."""
+    with suppress(AzureBackupError):
+        return not (await hook.get_job(job_id)).is_running
+    return False
 
 
 class _Aside:

@@ -269,6 +269,17 @@ def test_only_a_task_that_a_person_ended_has_its_backup_cancelled(
     assert asked == {("nightly", "monday", "backup", -1)}
 
 
+def test_a_job_whose_end_another_triggerer_has_seen_is_not_cancelled(
+    azure: Emulator, supervisor: Supervisor, triggerer: Triggerer
+) -> None:
+    """A triggerer that stood still hears late that its task has succeeded, and Airflow calls on_kill then."""
+    supervisor.state = "success"
+    (job_id,) = azure.service.world.jobs
+    azure.set_status(job_id, "Completed")
+    triggerer.kill()
+    assert azure.count("POST", CANCEL) == 0
+
+
 @WHERE
 @pytest.mark.parametrize("state", STATES)
 def test_nothing_is_cancelled_unless_cancel_on_kill_asks_for_it(
