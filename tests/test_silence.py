@@ -31,7 +31,7 @@ SHARE = original_share(copy_options="Overwrite")
     ("method", "arguments", "given", "hint"),
     [
         ("trigger_backup", ["payroll"], {"backup_typ": "CopyOnlyFull"}, "backup_type"),
-        ("restore", ["documents"], {"restore_to": SHARE, "asof": "2026-01-01"}, "as_of"),
+        ("trigger_restore", ["documents"], {"restore_to": SHARE, "asof": "2026-01-01"}, "as_of"),
         ("list_jobs", [], {"statuss": "Failed"}, "status"),
         ("list_protected_items", [], {"polcy": "fleet"}, "policy"),
         ("list_recovery_points", ["vm-good"], {"befor": None}, "before"),

@@ -687,7 +687,7 @@ def test_both_hooks_validate_restore_and_name_the_operation(
     azure: Emulator, call: Callable[..., Any]
 ) -> None:
     path = azure.service.world.named("disk-good")[0].path
-    operation = call("restore", path, restore_to=TARGETS["disk"][1])
+    operation = call("trigger_restore", path, restore_to=TARGETS["disk"][1])
     ref = call("wait_for_operation", operation, "restore")
     assert ref.path == f"{azure.service.world.backup_vaults[0].path}/backupJobs/{restores(azure)[0].id}"
     assert asked(azure) == ["validateRestore", "restore"]
@@ -697,7 +697,7 @@ def test_both_hooks_say_that_nothing_was_restored(azure: Emulator, call: Callabl
     azure.plan("disk-good", validation="Failed")
     path = azure.service.world.named("disk-good")[0].path
     with pytest.raises(AzureBackupRefusedError, match="nothing was restored"):
-        call("restore", path, restore_to=TARGETS["disk"][1])
+        call("trigger_restore", path, restore_to=TARGETS["disk"][1])
     assert asked(azure) == ["validateRestore"]
 
 

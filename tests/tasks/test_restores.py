@@ -792,7 +792,7 @@ def test_a_request_for_a_point_in_time_is_the_one_of_microsofts_client(
 
 
 def test_both_hooks_restore_once_and_name_the_operation(azure: Emulator, call: Callable[..., Any]) -> None:
-    operation = call("restore", "vm-good", restore_to=DISKS)
+    operation = call("trigger_restore", "vm-good", restore_to=DISKS)
     ref = call("wait_for_operation", operation, "restore")
     assert ref.job_id == restores(azure)[0].id
     assert len(posts(azure)) == 1
@@ -800,7 +800,7 @@ def test_both_hooks_restore_once_and_name_the_operation(azure: Emulator, call: C
 
 def test_both_hooks_say_what_is_no_restore(azure: Emulator, call: Callable[..., Any]) -> None:
     with pytest.raises(AzureBackupConfigError, match="neither of restore_to and request"):
-        call("restore", "vm-good")
+        call("trigger_restore", "vm-good")
     assert posts(azure) == []
 
 
@@ -809,7 +809,7 @@ def test_a_lost_answer_to_a_hook_is_told_and_not_sent_again(
 ) -> None:
     azure.fault(method="POST", path=r"/restore\?", status=504)
     with pytest.raises(AzureBackupUnconfirmedStartError, match=r"request for a restore of .* was sent"):
-        call("restore", "vm-good", restore_to=DISKS)
+        call("trigger_restore", "vm-good", restore_to=DISKS)
     assert len(posts(azure)) == 1
 
 
