@@ -404,7 +404,11 @@ def test_azure_knows_no_such_request(azure: Emulator) -> None:
             {"rule_name": "BackupDaily"},
             "rule_name of task 'backup': only Backup vaults support that",
         ),
-        ("machine", {"retention_tag": "Weekly"}, "retention_tag of task 'backup': only Backup vaults support that"),
+        (
+            "machine",
+            {"retention_tag": "Weekly"},
+            "retention_tag of task 'backup': only Backup vaults support that",
+        ),
     ],
 )
 def test_arguments_for_the_other_type_of_vault_are_told_at_construction(

@@ -196,9 +196,8 @@ def test_waiting_needs_no_right_but_to_read_jobs(
 def test_silent_fail_does_not_swallow_a_failed_backup(azure: Emulator, clock: Any) -> None:
     job_id = azure.start_job("vm-fails", ending="Failed", seconds=10)
     clock.advance(20)
-    with pytest.raises(AzureBackupGateShutError) as shut:
+    with pytest.raises(AzureBackupGateShutError):
         wait(job_id, poke_interval=0.001, silent_fail=True)
-    assert shut.type.__name__ == "AzureBackupGateShutError", "logs and callbacks show the documented name"
 
 
 def test_a_shut_gate_is_not_retried(azure: Emulator, clock: Any) -> None:

@@ -149,7 +149,7 @@ class AzureBackupBaseOperator(BaseOperator):
     def _texts(self) -> dict[str, object]:
         names = [name for name in self.template_fields if name not in self.fields_of_any_type]
         # The constructor of a subclass may store fields of its own after ours has run.
-        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+        return {name: getattr(self, name) for name in names if name in vars(self)}
 
     def _check_vault(self, name: str, text: str) -> None:
         """Refuse the ARM id of another vault; the hook compares once more, when templates are rendered."""

@@ -46,10 +46,6 @@ class _GateShutError(AzureBackupGateShutError, AirflowFailException):
     """The error as Airflow has to see it in order not to retry; the module of the errors imports nothing."""
 
 
-# Logs and callbacks show the public name.
-_GateShutError.__name__ = _GateShutError.__qualname__ = AzureBackupGateShutError.__name__
-
-
 class AzureBackupBaseSensorOperator(JobBaseOperator, BaseSensorOperator):
     """The base class of the sensors: looks once in any mode, and forgives a long wait, never a failed backup.
 
