@@ -344,7 +344,7 @@ def test_cancelling_and_waiting_outlasts_a_busy_azure(azure: Emulator, call: Cal
     assert call("cancel_job", job_id, wait=True, timeout=3600.0).outcome is Outcome.CANCELLED
 
 
-@pytest.mark.parametrize("wrong", [{"wait_until": "snaphot"}, {"accept_warnings": "True"}])
+@pytest.mark.parametrize("wrong", [{"wait_until": "snapshots"}, {"accept_warnings": "True"}])
 def test_a_wait_rejects_a_wrong_word_before_any_request(
     azure: Emulator, call: Call, wrong: dict[str, Any]
 ) -> None:
