@@ -67,7 +67,7 @@ class Reply:
 
 
 class Az:
-    """az in a configuration of its own: no account, extension or telemetry of whoever runs this.
+    """az in a configuration of its own: no account, extension or telemetry of the user who runs this.
 
     :param python: interpreter of the environment that azure-cli is installed in.
     :param home: an empty directory.
@@ -325,7 +325,7 @@ class Tour:
         return reply
 
     def tell(self, said: Reply | list[str] | str) -> None:
-        """Print what the last command said, behind its exit code."""
+        """Print what the last command printed, after its exit code."""
         if isinstance(said, Reply):
             said = said.last_words or "nothing"
         elif isinstance(said, list):

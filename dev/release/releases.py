@@ -153,7 +153,7 @@ def _dependencies() -> list[str]:
 
 
 def installs(release: str, *, lowest: bool = False) -> list[tuple[str, ...]]:
-    """Return what ``uv pip install`` is told, call by call, for a release and our packages, linked.
+    """Return the arguments of ``uv pip install``, call by call, for a release and our packages, linked.
 
     :param lowest: whether what our package needs is as old as it may be.
     """

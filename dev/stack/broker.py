@@ -28,7 +28,7 @@ class BrokerError(Exception):
 
 
 class Broker:
-    """An empty server on the loopback interface, which knows whoever has its password."""
+    """An empty server on the loopback interface, which lets in any client that has its password."""
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="azbackup-broker-"))

@@ -54,7 +54,7 @@ with DAG("workloads", schedule=None):
             freshness = AzureBackupFreshnessSensor(
                 task_id="freshness", protected_item=item, newer_than="{{ dag_run.run_after }}", **vault
             )
-            # Somebody else's backup, for the sensor, and another for whoever cancels.
+            # Somebody else's backup, for the sensor, and another one to be cancelled.
             started = AzureBackupOperator(
                 task_id="started", protected_item=item, wait_for_completion=False, **vault
             )
