@@ -1,0 +1,73 @@
+"""When a running backup is likely to end, from how long earlier backups of the same item took.
+
+Durations of backups have heavy tails: most nights take as long as the night before, and one takes five times
+as long. So nothing is fitted to them. The forecast is the median and the ninth decile of those durations that
+are longer than the backup has run already. `docs/performance.md` says how often that is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
+
+from airflow_provider_azbackup.core.model.jobs import Job, Outcome
+
+# The ninth decile of fewer would lie beyond the longest of them.
+_FEWEST = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """When a backup is likely to end, in Unix time.
+
+    :param p50: it ends before this time as often as after it.
+    :param p90: nine in ten such backups have ended by this time. None once fewer than nine earlier backups
+        took longer than this one has run already.
+    """
+
+    p50: float
+    p90: float | None
+
+
+def forecast(durations: Sequence[float], *, began: float, now: float) -> Forecast | None:
+    """Return when a backup that still runs is likely to end.
+
+    Its failure is not foreseen, because the durations are those of backups that succeeded.
+
+    :param durations: seconds that earlier backups of the item took, in any order; see :func:`past_durations`.
+    :param began: Unix time at which it began.
+    :param now: Unix time at which it still ran.
+    :return: None when there are fewer than nine durations, or when it has run longer than all of them.
+    """
+    longer = [each for each in durations if each > now - began]
+    if len(durations) < _FEWEST or not longer:
+        return None
+    p90 = began + quantiles(longer, n=10)[-1] if len(longer) >= _FEWEST else None
+    return Forecast(p50=began + median(longer), p90=p90)
+
+
+def forecast_key(job: Job) -> tuple[str, ...]:
+    """Return what the job has in common with others that take about as long: item, container, type of backup.
+
+    A job names neither its item nor its type in full, so two items may share a key. That makes a forecast
+    worse; nothing else depends on it.
+    """
+    return tuple(map(str.casefold, (job.ref.vault.path, job.owner, job.item, job.backup_type)))
+
+
+def past_duration(job: Job) -> float | None:
+    """Return the seconds that a backup took; None for a job that says nothing about the next backup."""
+    counts = job.is_backup and job.outcome in (Outcome.SUCCEEDED, Outcome.WARNED)
+    return job.duration_seconds or None if counts else None
+
+
+def past_durations(jobs: Iterable[Job], like: Job) -> list[float]:
+    """Return the seconds that earlier backups of the same item and type took.
+
+    :param jobs: of the vault, any.
+    :param like: the backup that runs.
+    """
+    key = forecast_key(like)
+    found = (past_duration(job) for job in jobs if forecast_key(job) == key)
+    return [seconds for seconds in found if seconds]
