@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from azure_backup_emulator import Emulator
+from azure_backup_emulator.estate import estate
 from azure_backup_emulator.tls import write_whole
 
 
@@ -42,6 +43,15 @@ def main() -> None:
         "--seed", type=Path, help="JSON file with vaults and items in place of the default ones"
     )
     parser.add_argument(
+        "--vaults", type=int, help="replace the default vaults and items by an estate of this many vaults"
+    )
+    parser.add_argument(
+        "--items", type=int, default=1000, help="protected items of the estate (default: 1000)"
+    )
+    parser.add_argument(
+        "--subscriptions", type=int, default=1, help="subscriptions of the estate (default: 1)"
+    )
+    parser.add_argument(
         "--vault-read-budget", type=int, help="reads of jobs allowed in an emulated hour (default: 150)"
     )
     options = parser.parse_args()
@@ -56,7 +66,7 @@ def main() -> None:
 
 
 def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
-    seed = _read(options.seed) if options.seed else None
+    seed = _seed(options)
     with Emulator(speed=options.speed, port=options.port, directory=options.directory, seed=seed) as azure:
         if options.vault_read_budget is not None:
             azure.configure(job_read_budget=options.vault_read_budget)
@@ -75,6 +85,14 @@ def _port(text: str) -> int:
     if not 0 <= (port := int(text)) <= 65535:
         raise argparse.ArgumentTypeError(f"{port} is not a port; expected 0 to 65535")
     return port
+
+
+def _seed(options: argparse.Namespace) -> Mapping[str, Any] | None:
+    if options.vaults is None:
+        return _read(options.seed) if options.seed else None
+    if options.seed:
+        raise ValueError("--seed and --vaults exclude each other; give one of them")
+    return estate(vaults=options.vaults, items=options.items, subscriptions=options.subscriptions)
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""What exists at the start: one tenant, one subscription, vaults of both types, four principals."""
+"""What exists at the start: one tenant, its subscriptions, vaults of both types, four principals."""
 
 from __future__ import annotations
 
@@ -182,11 +182,28 @@ DEFAULT: Mapping[str, Any] = {
 }
 
 
-class SeededVault(TypedDict):
-    """A vault of either type."""
-
+class _Vault(TypedDict):
     name: str
     group: str
+
+
+class SeededVault(_Vault, total=False):
+    """A vault of either type, in the seed's subscription unless it names another one."""
+
+    subscription: str
+    tags: Mapping[str, str]
+
+
+class SeededJob(TypedDict, total=False):
+    """A job that began before the emulator did: arguments of ``Emulator.start_job``."""
+
+    operation: str
+    ending: str
+    seconds: float | None
+    backup_type: str
+    ago: float
+    point: Mapping[str, Any]
+    error: Mapping[str, Any]
 
 
 class _Named(TypedDict):
@@ -198,8 +215,9 @@ class _Named(TypedDict):
 class SeededItem(_Named, total=False):
     """A protected item, or a backup instance, which needs a vault and a policy.
 
-    ``plan`` holds fields of ``jobs.Plan``. ``parent`` is the VM, the server or the storage account that the
-    item is in. ``vault`` is the first one, if left out. ``state`` is a protection state.
+    ``plan`` holds fields of ``jobs.Plan``; ``jobs`` are those that began before the start. ``parent`` is the
+    VM, the server or the storage account that the item is in. ``vault`` is the first one, if left out.
+    ``state`` is a protection state.
     """
 
     vault: str
@@ -209,6 +227,7 @@ class SeededItem(_Named, total=False):
     subscription: str
     state: str
     plan: Mapping[str, Any]
+    jobs: Sequence[SeededJob]
 
 
 class SeededPolicy(TypedDict):

@@ -138,6 +138,7 @@ class Service:
     def _begin(self) -> None:
         self.skew = 0.0
         self.world = World(self.inventory, self.speed, self.store)
+        self.world.start_seeded(self.inventory, self.clock())
         self.arm = Arm(ROUTES, self.world, self.clock, JOB_READS_AN_HOUR)
         self.identity.lifetime, self.identity.expired_secrets = TOKEN_LIFETIME, ()
         self.faults = Faults(self.store)

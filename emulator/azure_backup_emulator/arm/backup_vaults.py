@@ -31,8 +31,7 @@ def _vault(call: Call) -> BackupVault:
 
 
 def _instances(call: Call) -> list[Instance]:
-    vault = _vault(call)
-    return [item for item in call.world.items if isinstance(item, Instance) and item.vault == vault]
+    return [item for item in call.items() if isinstance(item, Instance)]
 
 
 def _instance(call: Call) -> Instance:
@@ -43,8 +42,12 @@ def _instance(call: Call) -> Instance:
 
 
 def list_vaults(call: Call) -> Response:
-    group = call.parts.get("group", "").lower()
-    found = [vault for vault in call.world.backup_vaults if group in ("", vault.group.lower())]
+    here, group = call.parts["sub"].lower(), call.parts.get("group", "").lower()
+    found = [
+        vault
+        for vault in call.world.backup_vaults
+        if vault.subscription.lower() == here and group in ("", vault.group.lower())
+    ]
     return call.page(found, bodies.vault, attrgetter("path"))
 
 
@@ -170,13 +173,12 @@ def _job_body(call: Call, job: Job, *, full: bool) -> Json:
 
 def list_jobs(call: Call) -> Response:
     """List all jobs, oldest first. The recorded lists had no order and could not be filtered."""
-    vault = _vault(call)
-    found = [
-        job
-        for job in call.world.jobs.values()
-        if job.item.vault == vault and call.now >= job.starts + job.visible_after
-    ]
-    answer = call.page(found, partial(_job_body, call, full=False), attrgetter("id"))
+    answer = call.page(
+        call.world.jobs_in(_vault(call)),
+        partial(_job_body, call, full=False),
+        attrgetter("id"),
+        lambda job: call.now >= job.starts + job.visible_after,
+    )
     answer.body.setdefault("nextLink", None)
     return answer
 

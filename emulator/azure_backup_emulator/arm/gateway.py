@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -102,7 +103,7 @@ class Arm:
         self.routes, self.world, self.clock = routes, world, clock
         self.job_read_budget = job_read_budget
         self.newest_api_version: str | None = None
-        self.budgets: dict[str, Budget] = {}
+        self.budgets: dict[tuple[str, str], Budget] = {}
 
     def answer(self, request: Request, principal: Principal) -> Response:
         """Answer an authenticated request, or raise a RefusalError."""
@@ -143,31 +144,32 @@ class Arm:
         )
 
     def _serve(self, route: Route, call: Call) -> Response:
-        subscription = call.parts.get("sub", self.world.subscription)
-        if subscription.lower() != self.world.subscription.lower():
+        subscription = call.parts.get("sub", self.world.subscription).lower()
+        if subscription not in map(str.lower, self.world.subscriptions):
             raise RefusalError(
                 status=404,
                 code="SubscriptionNotFound",
-                message=f"The subscription '{subscription}' could not be found.",
+                message=f"The subscription '{call.parts['sub']}' could not be found.",
                 headers=GATEWAY,
             )
         action = route.action and f"{route.provider}/{route.action}"
         if action:
             call.need(action)
-        spent = self.spend(action, route.method, route.reads)
+        spent = self.spend(action, route.method, route.reads, subscription)
         answer = route.handler(call)
         answer.headers = {**spent, **answer.headers}
         return answer
 
-    def spend(self, action: str, method: str, allowed: int = 1100) -> dict[str, str]:
-        """Count one request, and return a header with what is left. The 151st job read of an hour is refused.
+    def spend(self, action: str, method: str, allowed: int = 1100, subscription: str = "") -> dict[str, str]:
+        """Count one request in a subscription, and return a header with what is left.
 
-        The service was only recorded throttling job reads. Other quotas are only counted down.
+        The 151st job read of an hour is refused. The service was only recorded throttling job reads, so other
+        quotas are only counted down.
         """
         now, window = self.clock(), HOUR / self.world.speed
         jobs = action.lower() == JOBS_READ.lower()
         size = 1200 if method != "GET" else self.job_read_budget if jobs else allowed
-        key = "writes" if method != "GET" else action.lower()
+        key = subscription, "writes" if method != "GET" else action.lower()
         budget = self.budgets.setdefault(key, Budget(size=size))
         if now >= budget.since + window:
             budget.since, budget.used = now, 0
@@ -234,22 +236,17 @@ class Call:
 
     def vault(self) -> Vault:
         group, name = self.parts["group"], self.parts["vault"]
-        kind, vaults = "vaults", self.world.vaults
-        if self.provider == DATA_PROTECTION:
-            kind, vaults = "backupVaults", [*self.world.backup_vaults]
-        near = [vault for vault in vaults if vault.group.lower() == group.lower()]
-        if not near and group.lower() not in {
-            each.group.lower() for each in (*self.world.vaults, *self.world.backup_vaults)
-        }:
+        kind = "backupVaults" if self.provider == DATA_PROTECTION else "vaults"
+        home = f"/subscriptions/{self.parts['sub']}/resourceGroups/{group}/"
+        if vault := self.world.vault_at.get(f"{home}providers/{self.provider}/{kind}/{name}".lower()):
+            return vault
+        if not any(path.startswith(home.lower()) for path in self.world.vault_at):
             raise RefusalError(
                 status=404,
                 code="ResourceGroupNotFound",
                 message=f"Resource group '{group}' could not be found.",
                 headers=GATEWAY,
             )
-        for vault in near:
-            if vault.name.lower() == name.lower():
-                return vault
         raise not_found(
             f"The Resource '{self.provider}/{kind}/{name}' under resource group '{group}' was not "
             "found. For more details please go to https://aka.ms/ARMResourceNotFoundFix",
@@ -257,8 +254,7 @@ class Call:
         )
 
     def items(self) -> list[Item]:
-        vault = self.vault()
-        return [item for item in self.world.items if item.vault == vault]
+        return self.world.items_in[self.vault().path]
 
     def item(self) -> Item:
         named = f"protectionContainers/{self.parts['container']}/protectedItems/{self.parts['item']}"
@@ -311,22 +307,31 @@ class Call:
             at = term.end()
         return found
 
-    def page(self, values: Sequence[T], body: Callable[[T], Json], name: Callable[[T], str]) -> Response:
-        """Return one page, with a ``nextLink`` if there is more. Its token names the last value of the page.
+    def page(
+        self,
+        values: Sequence[T],
+        body: Callable[[T], Json],
+        name: Callable[[T], str],
+        wanted: Callable[[T], bool] = lambda _: True,
+    ) -> Response:
+        """Return one page, with a ``nextLink`` if there is more. Its token names the last value of the page,
+        and where that was, so that a page costs no more than what it looks at.
 
         :param body: makes the body of one value; it is called for the values of this page only.
         :param name: returns the unique name of a value.
+        :param wanted: whether a value is to be listed.
         """
         token = self.request.query.get("$skipToken", "")
         try:
             seen = base64.urlsafe_b64decode(token.encode() + b"==").decode()
         except ValueError:
             raise invalid(f"The $skipToken {token!r} is not valid.") from None
-        start = next((i + 1 for i, value in enumerate(values) if name(value) == seen), 0) if seen else 0
-        some = values[start : start + self.world.page_size]
-        page: Json = {"value": [body(value) for value in some]}
-        if start + len(some) < len(values):
-            token = base64.urlsafe_b64encode(name(some[-1]).encode()).decode()
+        found = (i for i in range(_start(values, seen, name), len(values)) if wanted(values[i]))
+        some = [*islice(found, self.world.page_size)]
+        page: Json = {"value": [body(values[i]) for i in some]}
+        if next(found, None) is not None:
+            last = f"{some[-1]}:{name(values[some[-1]])}"
+            token = base64.urlsafe_b64encode(last.encode()).decode()
             query = {**self.request.query, "$skipToken": token}
             page["nextLink"] = f"{self.request.base}{self.request.path}?" + "&".join(
                 f"{key}={quote(value, safe='')}" for key, value in query.items()
@@ -356,6 +361,15 @@ class Call:
         ticks = int(self.now * 10_000_000) + 621_355_968_000_000_000
         c, s, h = (_filler(f"{part}{path}", size) for part, size in (("c", 1950), ("s", 256), ("h", 32)))
         return f"{self.request.base}{path}?api-version={version}&t={ticks}&c={c}&s={s}&h={h}"
+
+
+def _start(values: Sequence[T], seen: str, name: Callable[[T], str]) -> int:
+    """Return where a page begins whose token has this text."""
+    place, _, last = seen.partition(":")
+    at = int(place) if place.isdecimal() and len(place) < 10 else 0
+    if at < len(values) and name(values[at]) == last:
+        return at + 1
+    return next((i + 1 for i, value in enumerate(values) if name(value) == last), 0) if last else 0
 
 
 def _filler(seed: str, size: int) -> str:

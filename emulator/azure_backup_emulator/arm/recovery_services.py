@@ -34,12 +34,15 @@ BACKUP_TYPES = (
 def list_subscriptions(call: Call) -> Response:
     """List the subscriptions in which the caller has any right, which is the first request of `az login`."""
     world = call.world
-    seen = [item_bodies.subscription(world.subscription, world.tenant)] if call.principal.actions else []
+    found = world.subscriptions if call.principal.actions else []
+    seen = [item_bodies.subscription(each, world.tenant) for each in found]
     return Response(body={"value": seen, "count": {"type": "Total", "value": len(seen)}})
 
 
 def list_vaults(call: Call) -> Response:
-    return call.page(call.world.vaults, item_bodies.vault, attrgetter("path"))
+    here = call.parts["sub"].lower()
+    found = [vault for vault in call.world.vaults if vault.subscription.lower() == here]
+    return call.page(found, item_bodies.vault, attrgetter("path"))
 
 
 def get_vault(call: Call) -> Response:
@@ -63,14 +66,13 @@ def list_items(call: Call) -> Response:
         "healthState",
     )
     wanted = call.filters(*keys)
-    found = [
-        item
-        for item in call.items()
-        if wanted.get("backupManagementType", item.workload.management).lower()
-        == item.workload.management.lower()
-        and wanted.get("itemType", item.workload.item_type).lower() == item.workload.item_type.lower()
-    ]
-    return call.page(found, partial(_item_body, call), attrgetter("path"))
+    management, kind = (wanted.get(key, "").lower() for key in ("backupManagementType", "itemType"))
+
+    def is_wanted(item: Item) -> bool:
+        workload = item.workload
+        return management in ("", workload.management.lower()) and kind in ("", workload.item_type.lower())
+
+    return call.page(call.items(), partial(_item_body, call), attrgetter("path"), is_wanted)
 
 
 def _item_body(call: Call, item: Item, expand: bool = False) -> Json:
@@ -210,18 +212,19 @@ def _jobs_wanted(call: Call) -> tuple[dict[str, str], float, float]:
 def list_jobs(call: Call) -> Response:
     vault = call.vault()
     wanted, first, last = _jobs_wanted(call)
-    found = [
-        job
-        for job in sorted(call.world.jobs.values(), key=lambda each: each.starts, reverse=True)
-        if job.item.vault == vault
-        and call.now >= job.starts + job.visible_after
-        and wanted.get("status", "").lower() in ("", job.status(call.now).lower())
-        and wanted.get("operation", "").lower() in ("", job.operation.lower())
-        and wanted.get("backupManagementType", "").lower() in ("", job.item.workload.management.lower())
-        and wanted.get("jobId", "").lower() in ("", job.id)
-        and first <= job.starts <= last
-    ]
-    return call.page(found, partial(_job_body, call, full=False), attrgetter("id"))
+
+    def is_wanted(job: Job) -> bool:
+        return (
+            call.now >= job.starts + job.visible_after
+            and first <= job.starts <= last
+            and wanted.get("status", "").lower() in ("", job.status(call.now).lower())
+            and wanted.get("operation", "").lower() in ("", job.operation.lower())
+            and wanted.get("backupManagementType", "").lower() in ("", job.item.workload.management.lower())
+            and wanted.get("jobId", "").lower() in ("", job.id)
+        )
+
+    body = partial(_job_body, call, full=False)
+    return call.page(call.world.jobs_in(vault), body, attrgetter("id"), is_wanted)
 
 
 def _window(text: str | None, default: float) -> float:

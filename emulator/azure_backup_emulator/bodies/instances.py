@@ -48,6 +48,7 @@ def vault(of: BackupVault) -> Json:
             "provisioningState": "Succeeded",
             "storageSettings": [{"datastoreType": "VaultStore", "type": "LocallyRedundant"}],
         },
+        **({"tags": dict(of.tags)} if of.tags else {}),
     }
 
 

@@ -47,6 +47,7 @@ def vault(of: Vault) -> Json:
         "id": of.path,
         "type": "Microsoft.RecoveryServices/vaults",
         "sku": {"name": "RS0", "tier": "Standard"},
+        **({"tags": dict(of.tags)} if of.tags else {}),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 
@@ -158,6 +158,7 @@ class Vault:
     group: str
     name: str
     region: str
+    tags: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @cached_property
     def path(self) -> str:

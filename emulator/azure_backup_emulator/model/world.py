@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from bisect import insort_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +51,7 @@ def _own(seeded: Mapping[str, Any]) -> Json:
     """The fields of a seeded item itself."""
     policy = WORKLOADS[seeded["kind"]].policy if seeded["kind"] in WORKLOADS else ""
     named = {"policy": policy, **seeded}
-    return {key: value for key, value in named.items() if key not in ("vault", "plan", "state")}
+    return {key: value for key, value in named.items() if key not in ("vault", "plan", "state", "jobs")}
 
 
 class Inventory:
@@ -64,10 +65,15 @@ class Inventory:
         self.tenant, self.subscription = str(seed["tenant_id"]), str(seed["subscription_id"])
         self.region = str(seed["region"])
         home = {"subscription": self.subscription, "region": self.region}
-        self.vaults = [Vault(**home, **each) for each in seed["vaults"]]
-        self.backup_vaults = [BackupVault(**home, **each) for each in seed["backup_vaults"]]
+        self.vaults = [Vault(**{**home, **each}) for each in seed["vaults"]]
+        self.backup_vaults = [BackupVault(**{**home, **each}) for each in seed["backup_vaults"]]
+        every = [*self.vaults, *self.backup_vaults]
+        self.vault_at = {each.path.lower(): each for each in every}
+        self.subscriptions = [*dict.fromkeys([self.subscription, *(each.subscription for each in every)])]
         self.policies: Mapping[str, Mapping[str, Any]] = seed["backup_policies"]
         self.items: list[Item] = []
+        self.items_in: dict[str, list[Item]] = {each.path: [] for each in every}
+        self.jobs: dict[str, Sequence[Mapping[str, Any]]] = {}
         self.plans: dict[str, Plan] = {}
         self.protection: dict[str, Protection] = {}
         self._named: dict[str, list[Item]] = {}
@@ -75,15 +81,17 @@ class Inventory:
             (Item, self.vaults, seed["items"]),
             (Instance, self.backup_vaults, seed["backup_instances"]),
         ):
+            named = {vault.name: vault for vault in reversed(vaults)}
             for each in seeded:
-                wanted = each.get("vault", self.vaults[0].name)
-                vault = next(vault for vault in vaults if vault.name == wanted)
+                vault = named[each.get("vault", self.vaults[0].name)]
                 self._add(kind(vault=vault, **_own(each)), each)
 
     def _add(self, item: Item, seeded: Mapping[str, Any]) -> None:
         if item.path in self.plans:
             raise ValueError(f"seed: two items are one in Azure, {item.path}")
         self.items.append(item)
+        self.items_in[item.vault.path].append(item)
+        self.jobs[item.path] = seeded.get("jobs", ())
         for name in {item.name.lower(), item.native_name.lower(), item.path.lower()}:
             self._named.setdefault(name, []).append(item)
         self.plans[item.path] = made(Plan, seeded.get("plan", {}), f"seed: plan of {item.name}")
@@ -116,11 +124,14 @@ class World:
         self.speed, self.store = speed, store
         self.tenant, self.subscription = inventory.tenant, inventory.subscription
         self.region, self.policies = inventory.region, inventory.policies
+        self.subscriptions, self.vault_at = inventory.subscriptions, inventory.vault_at
         self.vaults, self.backup_vaults = inventory.vaults, inventory.backup_vaults
-        self.items, self.named, self.at = inventory.items, inventory.named, inventory.at
+        self.items, self.items_in = inventory.items, inventory.items_in
+        self.named, self.at = inventory.named, inventory.at
         self.plans, self.protection = dict(inventory.plans), dict(inventory.protection)
         self.jobs: dict[str, Job] = {}
         self._jobs_of: dict[str, list[Job]] = {}
+        self._jobs_in: dict[str, list[Job]] = {}
         self.operations: dict[str, Operation] = {}
         self._load({item.path: item for item in self.items})
         self.quirks: Sequence[str] = ()
@@ -150,10 +161,28 @@ class World:
     def _add_job(self, job: Job) -> None:
         self.jobs[job.id] = job
         self._jobs_of.setdefault(job.item.path, []).append(job)
+        # Recovery Services vaults list the newest first. The recorded lists of Backup vaults had no order.
+        newest_first = not isinstance(job.item.vault, BackupVault)
+        listed = self._jobs_in.setdefault(job.item.vault.path, [])
+        insort_right(listed, job, key=lambda each: -each.starts if newest_first else 0.0)
 
     def jobs_of(self, item: Item) -> Sequence[Job]:
         """The jobs of an item, in the order in which they became known."""
         return self._jobs_of.get(item.path, ())
+
+    def jobs_in(self, vault: Vault) -> Sequence[Job]:
+        """The jobs of a vault, in the order in which it lists them."""
+        return self._jobs_in.get(vault.path, ())
+
+    def start_seeded(self, inventory: Inventory, now: float) -> None:
+        """Start the jobs of the seed, most of which are over by now, unless the store has kept them."""
+        for item in self.items:
+            for number, seeded in enumerate(inventory.jobs[item.path]):
+                identity = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{item.path}#{number}"))
+                if identity not in self.jobs:
+                    given = {key: value for key, value in seeded.items() if key not in ("ago", "operation")}
+                    began = now - seeded.get("ago", 0.0) / self.speed
+                    self.start(item, began, seeded.get("operation", "Backup"), identity, **given)
 
     def plan(self, name: str, **changes: Any) -> None:
         """Decide how the next jobs of all items with a name run and end."""
