@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.providers.common.compat.sdk import conf
+
 from airflow_provider_azbackup.core.model.arm_ids import DATA_PROTECTION, infer_vault_type
 from airflow_provider_azbackup.core.model.validation import (
     cancel_unsupported,
@@ -589,7 +591,8 @@ class AzureBackupListProtectedItemsOperator(AzureBackupBaseOperator):
     ``protected_items``: for each item a dict with its name, policy, state and the time of the last backup.
 
     An empty list fails the task, because Airflow skips a task that is mapped over nothing, and a skipped gate
-    lets other tasks run.
+    lets other tasks run. So does a list that is longer than Airflow's ``[core] max_map_length`` if a task is
+    mapped over it, because Airflow would not map it.
 
     :param backup_management_type: ``AzureIaasVM``, ``AzureStorage`` or ``AzureWorkload``. Default: all. Leave
         it out for a Backup vault, which knows none of them.
@@ -602,7 +605,8 @@ class AzureBackupListProtectedItemsOperator(AzureBackupBaseOperator):
         Default: False.
     :param kwargs: the arguments of :class:`~airflow_provider_azbackup.tasks.base.AzureBackupBaseOperator` and
         of Airflow's operators.
-    :raises AzureBackupConfigError: when the DAG is parsed, for a management type that no item has.
+    :raises AzureBackupConfigError: when the DAG is parsed, for a management type that no item has; when it
+        runs, for more items than Airflow maps a task over.
     :raises AzureBackupNotFoundError: when there is no such item. The error names the policies and states that
         items of the vault have.
 
@@ -647,10 +651,31 @@ class AzureBackupListProtectedItemsOperator(AzureBackupBaseOperator):
             if not found and not self.allow_empty:
                 everything = hook.list_protected_items(backup_management_type=kind, include_deleted=True)
                 raise AzureBackupNotFoundError(self._nothing(everything))
+        self._check_length(context, len(found))
         found.sort(key=lambda each: (each.friendly_name.casefold(), each.item.path))
         context["ti"].xcom_push(key="protected_items", value=[each.facts() for each in found])
         self.log.info("The vault protects %d such items", len(found))
         return [each.item.path for each in found]
+
+    def _check_length(self, context: Context, length: int) -> None:
+        """Refuse a list that Airflow would not map a task over, before Airflow fails the task for it.
+
+        :raises AzureBackupConfigError: if a task is mapped over the list; otherwise it is a warning.
+        """
+        # The default is Airflow's own. It checks a list once it is pushed, but not the lists of mapped tasks.
+        most = conf.getint("core", "max_map_length", fallback=1024)
+        if most is None or length <= most or context["ti"].map_index not in (None, -1):
+            return
+        mapped = next(self.iter_mapped_dependants(), None) if self.get_dag() else None
+        message = (
+            f"task {self.task_id!r} found {length} items, and Airflow maps a task over {most} at most "
+            f"([core] max_map_length). To gate on all of them with one task, use AzureBackupFleetSensor. "
+            f"Otherwise narrow the list by policy, state or backup_management_type, split it over several "
+            f"list tasks, or raise the setting on the API server, the scheduler and the workers"
+        )
+        if mapped:
+            raise AzureBackupConfigError(f"{message}. The mapped task is {mapped.node_id!r}")
+        self.log.warning("%s. No task is mapped over this list directly, so it is returned", message)
 
     def _nothing(self, everything: Sequence[FoundItem]) -> str:
         """Say what there is instead of what was asked for."""

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import DAG
 
 from airflow_provider_azbackup.core.rest.requests import utc_datetime
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
 from airflow_provider_azbackup.hooks import AzureBackupHook
-from airflow_provider_azbackup.operators import AzureBackupListProtectedItemsOperator
+from airflow_provider_azbackup.operators import (
+    AzureBackupListProtectedItemsOperator,
+    AzureBackupOperator,
+)
 from azure_backup_emulator import Emulator
 from tests.support.tasks import TaskInstance, run
 
@@ -148,6 +152,39 @@ def test_a_fleet_of_nothing_is_an_error_that_names_the_nearest_policy_first(azur
 
 def test_a_fleet_of_nothing_may_be_allowed(azure: Emulator) -> None:
     assert fleet(policy="fleeet", allow_empty=True) == []
+
+
+def a_dag(*, mapped: bool) -> AzureBackupListProtectedItemsOperator:
+    """Return the list task of a DAG that maps a gate over the list, or only hands the list to a task."""
+    with DAG(dag_id="estate", schedule=None):
+        items = AzureBackupListProtectedItemsOperator(task_id="fleet")
+        if mapped:
+            AzureBackupOperator.partial(task_id="backup").expand(protected_item=items.output)
+        else:
+            AzureBackupOperator(task_id="backup", protected_item="{{ ti.xcom_pull('fleet')[0] }}") << items
+    return items
+
+
+def test_a_list_that_airflow_would_not_map_is_refused_in_our_words(
+    azure: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    length = len(run(lambda: a_dag(mapped=True), TaskInstance()))
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", str(length))
+    assert len(run(lambda: a_dag(mapped=True), TaskInstance())) == length
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", str(length - 1))
+    with pytest.raises(
+        AzureBackupConfigError,
+        match=rf"'fleet' found {length} items, .* over {length - 1} at most .*'backup'",
+    ):
+        run(lambda: a_dag(mapped=True), TaskInstance())
+
+
+def test_a_long_list_that_nothing_is_mapped_over_is_a_warning(
+    azure: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "2")
+    assert len(run(lambda: a_dag(mapped=False), TaskInstance())) > 2
+    assert "No task is mapped over this list directly" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["allow_empty", "include_deleted"])
