@@ -20,6 +20,7 @@ from azure.identity import CertificateCredential, ClientSecretCredential
 
 from azure_backup_emulator import Emulator
 from azure_backup_emulator.model import store
+from dev.stack.stack import free_port
 from tests.emulator.conftest import VAULT, Client
 from tests.support.clock import ManualClock
 
@@ -85,7 +86,8 @@ def test_jobs_plans_pins_and_counts_go_on_as_if_nothing_had_happened(
 def test_credentials_tokens_and_trust_stay_valid(
     tmp_path: Path, clock: ManualClock, session: requests.Session
 ) -> None:
-    with Emulator(directory=tmp_path, clock=clock) as azure:
+    port = free_port()
+    with Emulator(directory=tmp_path, clock=clock, port=port) as azure:
         trust, connection, header = (
             Path(azure.ca_bundle).read_bytes(),
             azure.connection(),
@@ -96,7 +98,6 @@ def test_credentials_tokens_and_trust_stay_valid(
         token, revoked = client.token(), client.token()
         azure.fault(expire_token=True)
         assert client.get(VAULT, headers={"Authorization": f"Bearer {revoked}"}).status_code == 401
-        port = azure.port
     with Emulator(directory=tmp_path, clock=clock, port=port) as azure:
         assert (Path(azure.ca_bundle).read_bytes(), azure.connection()) == (trust, connection)
         assert azure.service.identity.identity_header == header.identity_header
@@ -142,7 +143,7 @@ def test_a_reset_clears_what_was_kept_but_not_who_may_sign_in(
 
 def test_two_emulators_at_once_do_not_share_a_directory(tmp_path: Path) -> None:
     with (
-        Emulator(directory=tmp_path) as azure,
+        Emulator(directory=tmp_path, port=free_port()) as azure,
         pytest.raises(OSError, match="another emulator"),
         Emulator(directory=tmp_path),
     ):
@@ -229,7 +230,7 @@ class Killable:
     """The emulator as a process of its own, on a port that stays."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory, self.port, self.output = directory, 0, ""
+        self.directory, self.port, self.output = directory, free_port(), ""
 
     def start(self) -> None:
         self.process = subprocess.Popen(
@@ -245,8 +246,6 @@ class Killable:
         assert self.process.stdout
         lines = [self.process.stdout.readline() for _ in range(3)]
         self.output += "".join(lines)
-        connection = json.loads((self.directory / "connection.json").read_text())
-        self.port = int(connection["extra"]["endpoint"].rpartition(":")[2])
 
     def end(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

