@@ -287,12 +287,12 @@ class Emulator:
         """Change settings until the next reset.
 
         :param settings: ``token_lifetime`` in seconds; ``job_read_budget``, reads of jobs in an emulated
-        hour; ``page_size``; ``quirks``, which then apply to all jobs; ``clock_skew``, the seconds by which
-            Azure's clock (job times, ``Date``) is ahead of ``clock``; ``newest_api_version``, a date such as
-            ``2025-02-01``: a request with a newer version gets 400 NoRegisteredProviderFound, as from an
-            older cloud, and None accepts all versions; ``expired_secrets``, the names of principals whose
-            client
-            secret has expired.
+            hour; ``page_size``; ``quirks``, which then apply to all jobs; ``clock_skew``, the seconds by
+            which Azure's clock (job times, ``Date``) is ahead of ``clock``; ``newest_api_version``, a date
+            such as ``2025-02-01``: a request with a newer version gets 400 NoRegisteredProviderFound, as
+            from an older cloud, and None accepts all versions; ``expired_secrets``, the names of principals
+            whose client secret has expired; ``resource_graph``, how far Resource Graph is from the truth:
+            its ``lag`` in emulated seconds, the shares of ``gaps`` and ``doubles``, and ``hidden`` vaults.
         """
         self.service.configure(**settings)
 

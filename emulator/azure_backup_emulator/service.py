@@ -47,7 +47,9 @@ Tests and demos use the control endpoint, ``/_emulator``. Requests and responses
     POST /_emulator/configure    {"token_lifetime": 60, "job_read_budget": 150, "page_size": 9, "quirks": [],
                                  "clock_skew": -90,   seconds Azure's clock is ahead; set before the first job
                                  "newest_api_version": "2025-02-01",   newer ones get 400
-                                 "expired_secrets": ["reader"]}   principals whose secret has expired
+                                 "expired_secrets": ["reader"],   principals whose secret has expired
+                                 "resource_graph": {"lag": 120, "gaps": 0.1, "doubles": 0.1,
+                                                    "hidden": ["demo-vault-2"]}}   how it differs
     POST /_emulator/reset        return to the state at the start
 """
 
@@ -67,6 +69,7 @@ from azure_backup_emulator.arm.faults import HTML, RECORDED, Fault, Faults
 from azure_backup_emulator.arm.gateway import Arm, Request, Response, trace_headers
 from azure_backup_emulator.arm.identity import Identity, SignInError, instance_discovery
 from azure_backup_emulator.arm.recovery_services import ROUTES
+from azure_backup_emulator.arm.resource_graph import RESOURCE_GRAPH
 from azure_backup_emulator.model.checks import fit, fitting, made
 from azure_backup_emulator.model.jobs import QUIRKS, Json, one_of
 from azure_backup_emulator.model.store import FileStore, Log, Store
@@ -78,6 +81,19 @@ TOKEN_LIFETIME = 3599.0
 SLOWEST, FASTEST = 0.001, 1_000_000
 
 
+class ResourceGraph(TypedDict, total=False):
+    """How far Resource Graph is from what the vaults say.
+
+    ``lag`` are the emulated seconds by which it is late, ``gaps`` and ``doubles`` the shares, from 0 to 1, of
+    the rows that it leaves out for ever and that it shows twice, ``hidden`` the names of vaults without rows.
+    """
+
+    lag: float
+    gaps: float
+    doubles: float
+    hidden: Sequence[str]
+
+
 class Settings(TypedDict, total=False):
     """What :meth:`Emulator.configure` changes."""
 
@@ -86,6 +102,7 @@ class Settings(TypedDict, total=False):
     job_read_budget: int
     page_size: int
     quirks: Sequence[str]
+    resource_graph: ResourceGraph
     clock_skew: float
     newest_api_version: str | None
 
@@ -139,7 +156,7 @@ class Service:
         self.skew = 0.0
         self.world = World(self.inventory, self.speed, self.store)
         self.world.start_seeded(self.inventory, self.clock())
-        self.arm = Arm(ROUTES, self.world, self.clock, JOB_READS_AN_HOUR)
+        self.arm = Arm((*ROUTES, *RESOURCE_GRAPH), self.world, self.clock, JOB_READS_AN_HOUR)
         self.identity.lifetime, self.identity.expired_secrets = TOKEN_LIFETIME, ()
         self.faults = Faults(self.store)
         self.log = Log(self.store)
@@ -163,6 +180,7 @@ class Service:
             "job_read_budget": (self.arm, "job_read_budget"),
             "page_size": (self.world, "page_size"),
             "quirks": (self.world, "quirks"),
+            "resource_graph": (self.world, "resource_graph"),
             "clock_skew": (self, "skew"),
             "newest_api_version": (self.arm, "newest_api_version"),
         }

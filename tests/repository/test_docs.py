@@ -370,7 +370,9 @@ def test_a_principal_of_ones_own_signs_in_as_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["what_other_people_do", "not_now", "points_that_prove_less"], ids=lambda name: name
+    "name",
+    ["what_other_people_do", "not_now", "points_that_prove_less", "a_copy_that_is_late"],
+    ids=lambda name: name,
 )
 def test_the_emulator_does_what_is_shown(azure: Emulator, name: str) -> None:
     (code,) = [code for code in python_of("emulator.md") if f"def {name}(" in code]

@@ -91,7 +91,8 @@ class Route:
     action: str
     handler: Callable[[Call], Response]
     provider: str = RECOVERY_SERVICES
-    reads: int = 1100  # an hour, of what is read here; job reads of Recovery Services vaults have their own
+    # An hour, of what is read here; job reads of Recovery Services vaults have their own. 0 is not counted.
+    reads: int = 1100
 
 
 class Arm:
@@ -104,6 +105,9 @@ class Arm:
         self.job_read_budget = job_read_budget
         self.newest_api_version: str | None = None
         self.budgets: dict[tuple[str, str], Budget] = {}
+        # Of Resource Graph: when a user's window began and how many queries came since; jobs that are over.
+        self.graph_budgets: dict[str, list[float]] = {}
+        self.ended_jobs: dict[str, Json] = {}
 
     def answer(self, request: Request, principal: Principal) -> Response:
         """Answer an authenticated request, or raise a RefusalError."""
@@ -155,7 +159,7 @@ class Arm:
         action = route.action and f"{route.provider}/{route.action}"
         if action:
             call.need(action)
-        spent = self.spend(action, route.method, route.reads, subscription)
+        spent = self.spend(action, route.method, route.reads, subscription) if route.reads else {}
         answer = route.handler(call)
         answer.headers = {**spent, **answer.headers}
         return answer

@@ -136,6 +136,8 @@ class World:
         self._load({item.path: item for item in self.items})
         self.quirks: Sequence[str] = ()
         self.page_size = 200
+        # How far Resource Graph is from the truth: fields of ``service.ResourceGraph``.
+        self.resource_graph: Mapping[str, Any] = {}
 
     def _load(self, items: Mapping[str, Item]) -> None:
         """Continue with the stored state. Jobs of items that the seed no longer has are dropped."""
