@@ -149,14 +149,20 @@ def _search(job: Job, item: ProtectedItem, now: float) -> Flow[RecoveryPoint]:
                 return _complete(point, job)
         if clock.at >= until:
             break
+    raise _not_found(job, item, points, others or [])
+
+
+def _not_found(
+    job: Job, item: ProtectedItem, points: Sequence[RecoveryPoint], others: Sequence[Job]
+) -> AzureBackupNotFoundError:
     shown = ", ".join(map(str, points)) or "none of that time"
     if others:
-        raise AzureBackupNotFoundError(
+        return AzureBackupNotFoundError(
             f"it is not clear which recovery point of {item.label} {job} has made (begun {job.start_time}): "
             f"there are also {'; '.join(f'{each} begun {each.start_time}' for each in others)}, and the list "
             f"shows {shown}"
         )
-    raise AzureBackupNotFoundError(
+    return AzureBackupNotFoundError(
         f"no recovery point of {item.label} was found that {job} has made (begun {job.start_time}); the list "
         f"shows {shown}"
     )

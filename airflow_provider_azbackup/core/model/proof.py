@@ -130,29 +130,11 @@ def prove(
     :param attempt_began: Unix time by Azure's clock at which this attempt of the task began; None where that
         is not known.
     """
-    facts: dict[str, Any] = {}
     item = item or (point.item if point else None)
-    if item:
-        facts |= {"item_id": item.path, "item": item.name, "vault_id": item.vault.path}
-    if job:
-        facts |= {
-            "item_id": facts.get("item_id") or job.item_id,
-            "item": job.item or facts.get("item"),
-            "vault_id": job.ref.vault.path,
-            "operation": job.operation,
-            "job_id": job.ref.job_id,
-            "began": job.start_time,
-            "ended": job.end_time,
-        }
-    if point:
-        facts |= {
-            "recovery_point_id": point.point_id,
-            "recovery_point_time": point.time,
-            "tier": ", ".join(point.usable_tiers),
-            "consistency": point.consistency,
-            "expiry": point.expiry,
-            "threat_status": point.threat_status,
-        }
+    facts = {**_facts_of_item(item), **_facts_of_job(job), **_facts_of_point(point)}
+    if item and job:
+        # The item's ARM id is certain, and the name in the job is the one that people know.
+        facts |= {"item_id": item.path, "item": job.item or item.name}
     made = (point.unix_time if point else 0.0) or (job.began if job else 0.0)
     warnings = warning_codes(job)[:MOST_WARNINGS] if job else []
     proved: dict[str, Any] = {
@@ -165,6 +147,37 @@ def prove(
         "age_at_start_seconds": round(attempt_began - made, 3) if attempt_began and made else None,
     }
     return Proof(**proved)
+
+
+def _facts_of_item(item: ProtectedItem | None) -> dict[str, str | None]:
+    return {"item_id": item.path, "item": item.name, "vault_id": item.vault.path} if item else {}
+
+
+def _facts_of_job(job: Job | None) -> dict[str, str | None]:
+    if job is None:
+        return {}
+    return {
+        "item_id": job.item_id,
+        "item": job.item,
+        "vault_id": job.ref.vault.path,
+        "operation": job.operation,
+        "job_id": job.ref.job_id,
+        "began": job.start_time,
+        "ended": job.end_time,
+    }
+
+
+def _facts_of_point(point: RecoveryPoint | None) -> dict[str, str | None]:
+    if point is None:
+        return {}
+    return {
+        "recovery_point_id": point.point_id,
+        "recovery_point_time": point.time,
+        "tier": ", ".join(point.usable_tiers),
+        "consistency": point.consistency,
+        "expiry": point.expiry,
+        "threat_status": point.threat_status,
+    }
 
 
 def _clean(text: str | None) -> str | None:

@@ -187,6 +187,31 @@ class _Search(JobFinder):
             ref = yield from self._trace_record(record, ref)
         if ref is None:
             return None
+        job = yield from self._recorded_job(record, ref)
+        if job is None:
+            return None
+        if job.is_running and (not same or job.is_being_cancelled):
+            whose = "Somebody cancels it" if same else "An earlier attempt of this task started it"
+            return self.meet(job, whose)
+        if job.is_running or (same and self._is_proven(job)):
+            self.save(replace(record, job=job.ref.path))
+            self.log(
+                f"This task started this job in an earlier try, so no other {intent.noun} is requested: {job}"
+            )
+            return StartedJob(
+                ref=job.ref,
+                since=record.since,
+                attempt_began=self.attempt_began,
+                started_by=record.started_by,
+                ended=None if job.is_running else job,
+                recovery_point=record.recovery_point,
+            )
+        self.log(f"An earlier {job}; this {'retry' if same else 'new attempt'} takes a new {intent.noun}")
+        return None
+
+    def _recorded_job(self, record: StartRecord, ref: JobRef) -> Flow[Job | None]:
+        """Return the job that a record names, once it is not one being cancelled; None if it will not do."""
+        intent, same = self.intent, record.attempt == self.intent.attempt
         pause = 0.0
         while True:
             try:
@@ -203,30 +228,12 @@ class _Search(JobFinder):
                 self._attempt_began = intent.attempt_began
                 return None
             if not job.is_being_cancelled or intent.if_running == "wait":
-                break
+                return job
             # Neither a job to wait for, nor out of the way of another.
             self.log(f"This task has started {job}; waiting until it is cancelled")
             if self.at >= intent.deadline:
                 raise AzureBackupBusyError(f"still being cancelled: {job}", job=job.facts())
             pause = spread_pause(30.0)
-        if job.is_running and (not same or job.is_being_cancelled):
-            whose = "Somebody cancels it" if same else "An earlier attempt of this task started it"
-            return self.meet(job, whose)
-        if job.is_running or (same and self._is_proven(job)):
-            self.save(replace(record, job=ref.path))
-            self.log(
-                f"This task started this job in an earlier try, so no other {intent.noun} is requested: {job}"
-            )
-            return StartedJob(
-                ref=ref,
-                since=record.since,
-                attempt_began=self.attempt_began,
-                started_by=record.started_by,
-                ended=None if job.is_running else job,
-                recovery_point=record.recovery_point,
-            )
-        self.log(f"An earlier {job}; this {'retry' if same else 'new attempt'} takes a new {intent.noun}")
-        return None
 
     def _flaw(self, job: Job, record: StartRecord | None) -> Flow[str]:
         """Return why a job cannot be the one that this task has started; an empty string when it can.
