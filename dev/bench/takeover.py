@@ -176,8 +176,7 @@ def main() -> None:
     parser.add_argument("--triggers", type=int, default=800)
     parser.add_argument("--write", action="store_true", help="put the figures into docs/performance.md")
     asked = parser.parse_args()
-    home = tempfile.mkdtemp(prefix="azbackup-takeover-")
-    if True:
+    with tempfile.TemporaryDirectory(prefix="azbackup-takeover-") as home:
         found = measure(Path(home), triggers=asked.triggers)
     print(json.dumps(found, indent=2))
     if asked.write:
