@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_azbackup.core.model.validation import read_datetime
+from airflow_provider_azbackup.core.model.validation import read_datetime, read_warnings
 from airflow_provider_azbackup.core.model.workloads import TIERS
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
@@ -32,6 +32,14 @@ from airflow_provider_azbackup.tasks.arguments import (
     check_unless_templated,
     read_seconds,
 )
+from airflow_provider_azbackup.tasks.fleet import (
+    VERDICT,
+    check_allow,
+    check_scope,
+    read_tags,
+    read_texts,
+    vaults_of,
+)
 from airflow_provider_azbackup.tasks.sensor import AzureBackupBaseSensorOperator
 
 if TYPE_CHECKING:
@@ -39,9 +47,14 @@ if TYPE_CHECKING:
 
     from airflow_provider_azbackup.core.conversations.checks import Action
     from airflow_provider_azbackup.core.conversations.matching import JobMatcher
+    from airflow_provider_azbackup.core.estate.look import Estate
+    from airflow_provider_azbackup.core.estate.scope import Condition, Scope
+    from airflow_provider_azbackup.core.estate.verdict import Verdict
     from airflow_provider_azbackup.core.model.jobs import Job
     from airflow_provider_azbackup.core.model.resources import ProtectedItem
     from airflow_provider_azbackup.core.model.validation import WaitUntil
+    from airflow_provider_azbackup.runtime.fleet_event import FleetEvent
+    from airflow_provider_azbackup.runtime.verdict_log import VerdictLog
     from airflow_provider_azbackup.tasks.hook import TaskHook
 
 
@@ -161,7 +174,73 @@ class AzureBackupJobSensor(AzureBackupBaseSensorOperator):
         return job.ref.job_id
 
 
-class AzureBackupFreshnessSensor(AzureBackupBaseSensorOperator):
+class _FreshBaseSensorOperator(AzureBackupBaseSensorOperator):
+    """What the sensors have in common that ask for fresh backups: since when a backup is fresh.
+
+    :param newer_than: see :class:`AzureBackupFreshnessSensor`.
+    :param max_age: likewise.
+    """
+
+    template_fields: Sequence[str] = ("newer_than", *AzureBackupBaseSensorOperator.template_fields)
+    fields_of_any_type = frozenset({"newer_than"})
+    required_if_given = frozenset({"newer_than"})
+
+    def __init__(
+        self,
+        *,
+        newer_than: datetime | timedelta | str | None = None,
+        max_age: timedelta | float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if newer_than is not None and max_age is not None:
+            raise AzureBackupConfigError(
+                f"task {self.task_id!r} was given both of newer_than and max_age; give one of them"
+            )
+        age = None if max_age is None else read_seconds(self.task_id, max_age=max_age)[0]
+        if age is not None and age < _LEAST_AGE and not isinstance(max_age, timedelta):
+            raise AzureBackupConfigError(
+                f"max_age of task {self.task_id!r} is {age:g} seconds, less than any backup takes; for "
+                f"{age:g} hours give timedelta(hours={age:g})"
+            )
+        self.newer_than = newer_than
+        self.max_age = age
+        if age is not None:
+            self.require_recovery_point = True
+        self._check_gate()
+
+    def check_arguments(self) -> None:
+        """Refuse a moment that is none, as far as it is known when the DAG is parsed."""
+        super().check_arguments()
+        given = self.newer_than
+        check_unless_templated(given, lambda text: read_datetime("newer_than", text))
+        if isinstance(given, timedelta) and given < timedelta(0):
+            raise AzureBackupConfigError(
+                f"newer_than of task {self.task_id!r} is {given!r}; expected a timedelta that is not negative"
+            )
+
+    def _after(self, context: Context) -> datetime:
+        """Return the moment since which a backup is fresh."""
+        if self.max_age is not None:
+            return datetime.fromtimestamp(self._since - self.max_age, UTC)
+        if isinstance(self.newer_than, timedelta):
+            now = run_moment(context)
+            moment = now - self.newer_than if now else None
+        elif self.newer_than is None:
+            moment = interval_start(context)
+        else:
+            # A template of something that is not there may come to "None".
+            text = None if self.newer_than == "None" else self.newer_than
+            moment = read_datetime("newer_than", text, zone=default_zone())
+        if moment is None:
+            raise AzureBackupConfigError(
+                f"newer_than of task {self.task_id!r} came to nothing in this run ({self.newer_than!r}); "
+                f"expected a datetime, ISO 8601 text, or a timedelta before the run; or leave it out"
+            )
+        return moment.astimezone(UTC)
+
+
+class AzureBackupFreshnessSensor(_FreshBaseSensorOperator):
     """Opens when there is a fresh backup of an item, no matter who took it; a policy makes most backups.
 
     With ``newer_than``, a backup that began at or after that moment must have succeeded. The sensor waits for
@@ -202,56 +281,23 @@ class AzureBackupFreshnessSensor(AzureBackupBaseSensorOperator):
     Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
     """
 
-    template_fields: Sequence[str] = (
-        "protected_item",
-        "newer_than",
-        *AzureBackupBaseSensorOperator.template_fields,
-    )
-    fields_of_any_type = frozenset({"newer_than"})
+    template_fields: Sequence[str] = ("protected_item", *_FreshBaseSensorOperator.template_fields)
     required_fields = frozenset({"protected_item"})
-    required_if_given = frozenset({"newer_than"})
 
     def __init__(
         self,
         *,
         protected_item: str,
-        newer_than: datetime | timedelta | str | None = None,
-        max_age: timedelta | float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if newer_than is not None and max_age is not None:
-            raise AzureBackupConfigError(
-                f"task {self.task_id!r} was given both of newer_than and max_age; give one of them"
-            )
-        age = None if max_age is None else read_seconds(self.task_id, max_age=max_age)[0]
-        if age is not None and age < _LEAST_AGE and not isinstance(max_age, timedelta):
-            raise AzureBackupConfigError(
-                f"max_age of task {self.task_id!r} is {age:g} seconds, less than any backup takes; for "
-                f"{age:g} hours give timedelta(hours={age:g})"
-            )
         self.protected_item = protected_item
-        self.newer_than = newer_than
-        self.max_age = age
-        if age is not None:
-            self.require_recovery_point = True
-        self._check_gate()
         # A recovery point is there, and found by a look at any time, as soon as the snapshot is.
-        self.wait_until = "completion" if age is None or self.min_tier == TIERS[-1] else "snapshot"
+        self.wait_until = "completion" if self.max_age is None or self.min_tier == TIERS[-1] else "snapshot"
         self._subject: JobMatcher | None = None
         self._tried: list[str] = []
         self._passed_over: list[str] = []
         self.check_arguments()
-
-    def check_arguments(self) -> None:
-        """Refuse a moment that is none, as far as it is known when the DAG is parsed."""
-        super().check_arguments()
-        given = self.newer_than
-        check_unless_templated(given, lambda text: read_datetime("newer_than", text))
-        if isinstance(given, timedelta) and given < timedelta(0):
-            raise AzureBackupConfigError(
-                f"newer_than of task {self.task_id!r} is {given!r}; expected a timedelta that is not negative"
-            )
 
     def execute(self, context: Context) -> Any:
         """Wait in the mode that was asked for."""
@@ -319,26 +365,6 @@ class AzureBackupFreshnessSensor(AzureBackupBaseSensorOperator):
             )
         if found.trouble:
             self.log.warning("%s may not be backed up any more: %s", self.protected_item, found.trouble)
-
-    def _after(self, context: Context) -> datetime:
-        """Return the moment since which a backup is fresh."""
-        if self.max_age is not None:
-            return datetime.fromtimestamp(self._since - self.max_age, UTC)
-        if isinstance(self.newer_than, timedelta):
-            now = run_moment(context)
-            moment = now - self.newer_than if now else None
-        elif self.newer_than is None:
-            moment = interval_start(context)
-        else:
-            # A template of something that is not there may come to "None".
-            text = None if self.newer_than == "None" else self.newer_than
-            moment = read_datetime("newer_than", text, zone=default_zone())
-        if moment is None:
-            raise AzureBackupConfigError(
-                f"newer_than of task {self.task_id!r} came to nothing in this run ({self.newer_than!r}); "
-                f"expected a datetime, ISO 8601 text, or a timedelta before the run; or leave it out"
-            )
-        return moment.astimezone(UTC)
 
     def _find(self, context: Context, hook: TaskHook) -> str | None:
         """Look at what there is now; return what the sensor returns, or None."""
@@ -472,3 +498,290 @@ class AzureBackupFreshnessSensor(AzureBackupBaseSensorOperator):
         if all(each.is_running for each in backups):
             self._forgive_timeout(message)
         self._time_is_up(context, message, job)
+
+
+# The arguments that say which items a fleet sensor is about.
+_SCOPE = ("vaults", "subscriptions", "policy", "workload", "state", "tags", "protected_items", "exclude")
+
+
+class AzureBackupFleetSensor(_FreshBaseSensorOperator):
+    """Opens when all items of an estate have fresh backups: one task for any number of vaults and items.
+
+    For every item it asks for the proof that :class:`AzureBackupFreshnessSensor` asks for. ``allow`` says how
+    many items may fall short. The gate never opens on what could not be read: a vault that denies its lists,
+    a list that breaks off, an item that a list shows twice. The other vaults are looked at all the same.
+
+    The scope is the connection's vault, ``vaults``, or all vaults of ``subscriptions``. It is narrowed by
+    ``policy``, ``workload``, ``state`` and ``tags``, or by a list of ``protected_items``. Before the gate
+    opens, lists that are older than ``poke_interval`` are read again, so that no new item is missed.
+
+    A deferred wait is one trigger, and uses the lists of jobs that all deferred waits on a vault share. In
+    the other modes a worker lists the jobs of each vault by itself, so prefer ``deferrable=True`` for more
+    than a few vaults. With ``mode="reschedule"`` each look reads everything again.
+
+    Modes, ``timeout``, ``soft_fail`` and ``never_fail`` mean what they mean for
+    :class:`AzureBackupFreshnessSensor`. A wait that took too long because backups failed is not forgiven.
+
+    The sensor returns the ARM ids of the items that are not fresh, at most 1,000: an empty list when all
+    are. It pushes the XCom ``verdict`` at each change in a worker, and at the end of a deferred wait.
+
+    :param vaults: names or ARM ids of vaults of either type, one or several. A name takes resource group,
+        subscription and type from the task or the connection. Default: the vaults of ``protected_items``
+        where these are ARM ids, else the connection's vault.
+    :param subscriptions: ids of subscriptions, one or several, instead of vaults.
+    :param policy: name of a backup policy, or several. Default: all.
+    :param workload: ``VM``, ``AzureFileShare``, ``SQLDataBase``, ``SAPHanaDatabase``, ``SAPHanaDBInstance``
+        or ``SAPAseDatabase``, in a Backup vault the type of the data source such as
+        ``Microsoft.Compute/disks``; one or several. Default: all.
+    :param state: protection state, such as ``Protected``, or several. An item whose state changes to
+        another one leaves the scope. Default: all.
+    :param tags: tags that an item must have, as a dict. A tag that an item does not have itself is that of
+        its vault, and Azure lists tags of items for Backup vaults only. Default: no tags are compared.
+    :param protected_items: the items themselves, one or several: ARM ids, ARM ids of VMs or file shares, or
+        names that only one item has. Excludes ``policy``, ``workload``, ``state`` and ``tags``.
+    :param exclude: items that do not count, named likewise, or ARM ids of vaults. A name excludes all items
+        that have it.
+    :param newer_than: as for :class:`AzureBackupFreshnessSensor`.
+    :param max_age: as there.
+    :param allow: how many items may fall short (a whole number), or which share of them (below 1). Items that
+        cannot be read are never allowed. Default: 0.
+    :param kwargs: the arguments of :class:`AzureBackupBaseSensorOperator`, of its base classes, and of
+        Airflow's sensors.
+    :raises AirflowSensorTimeout: when too many items are not fresh after ``timeout`` seconds.
+    :raises AzureBackupNotFoundError: when the scope selects nothing; the error says what there is.
+    :raises AzureBackupError: when the trigger's event cannot be read, or is of another scope or condition.
+
+    Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
+    """
+
+    template_fields: Sequence[str] = (
+        "vaults",
+        "subscriptions",
+        "policy",
+        "workload",
+        "state",
+        "tags",
+        "protected_items",
+        "exclude",
+        *_FreshBaseSensorOperator.template_fields,
+    )
+    fields_of_any_type = _FreshBaseSensorOperator.fields_of_any_type | {*_SCOPE}
+    operator_extra_links = (AzureBackupVaultLink(),)
+
+    def __init__(
+        self,
+        *,
+        vaults: str | Collection[str] | None = None,
+        subscriptions: str | Collection[str] | None = None,
+        policy: str | Collection[str] | None = None,
+        workload: str | Collection[str] | None = None,
+        state: str | Collection[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        protected_items: str | Collection[str] | None = None,
+        exclude: str | Collection[str] | None = None,
+        allow: float = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_allow(f"task {self.task_id!r}", allow)
+        self.vaults = vaults
+        self.subscriptions = subscriptions
+        self.policy = policy
+        self.workload = workload
+        self.state = state
+        self.tags = tags
+        self.protected_items = protected_items
+        self.exclude = exclude
+        self.allow = allow
+        self._given: set[str] = set()
+        self._estate: Estate | None = None
+        self._verdict: Verdict | None = None
+        self._verdict_log: VerdictLog | None = None
+        self.check_arguments()
+
+    def check_arguments(self) -> None:
+        """Refuse a scope that contradicts itself, as far as it is known when the DAG is parsed."""
+        super().check_arguments()
+        where = f"task {self.task_id!r}"
+        self._given = {name for name in _SCOPE if getattr(self, name) is not None}
+        for one, others in (
+            ("vaults", {"subscriptions"}),
+            ("protected_items", {"policy", "workload", "state", "tags"}),
+        ):
+            if one in self._given and (both := sorted(others & self._given)):
+                raise AzureBackupConfigError(
+                    f"{where} was given {one} and {' and '.join(both)}; give one of them"
+                )
+        check_scope(where, **{name: getattr(self, name) for name in _SCOPE})
+
+    def execute(self, context: Context) -> Any:
+        """Wait in the mode that was asked for."""
+        self.check_resumes(context)
+        self._say_no_backoff()
+        self._since = wait_began(context)
+        with self.hook() as self._open:
+            if self.deferrable:
+                self._wait(context, self._open)
+            try:
+                return super().execute(context)
+            except (AirflowSensorTimeout, AirflowSkipException) as error:
+                # Airflow has forgiven it already, and knows nothing of the verdict.
+                self._give_up(context, str(error))
+
+    def poke(self, context: Context) -> PokeReturnValue | bool:
+        """Look once. A fault that may pass leaves the gate shut and the wait going."""
+        verdict = self._look(context, lambda hook: self._survey(context, hook))
+        if verdict is None:
+            return False
+        self._verdict = verdict
+        if self._verdict_log and self._verdict_log.report(verdict):
+            context["ti"].xcom_push(key=VERDICT, value=verdict.to_dict())
+        return PokeReturnValue(True, self._conclude(context, verdict)) if verdict.opens(self.allow) else False
+
+    def execute_complete(
+        self,
+        context: Context,
+        event: Any = None,
+        since: float | None = None,
+        try_number: int | None = None,
+    ) -> Any:
+        """Take the wait back from the triggerer: success only for a verdict about this very scope."""
+        from airflow_provider_azbackup.runtime.fleet_event import FleetEvent
+
+        if self.is_stale(context, try_number):
+            return self.execute(context)
+        # dag.test() of Airflow 3.3.2 passes on the event alone.
+        self._since = wait_began(context) if since is None else since
+        reported = FleetEvent.from_dict(event)
+        with self.hook() as hook:
+            self._check_event(reported, self._scope(hook), self._condition(context))
+        if reported.error is not None:
+            self._forgive_blindness(reported.error)
+            raise reported.error
+        verdict = self._verdict = reported.verdict
+        assert verdict is not None
+        if not verdict.opens(self.allow):
+            waited = clock.current().now() - self._since
+            self._give_up(context, f"The wait is over after {waited:.0f} s")
+        return self._conclude(context, verdict)
+
+    def _check_event(self, reported: FleetEvent, scope: Scope, condition: Condition) -> None:
+        """Refuse an event about other items, or about another condition.
+
+        :raises AzureBackupError: showing both.
+        """
+        for name, ours, theirs in (
+            ("scope", scope, reported.scope),
+            ("condition", condition, reported.condition),
+        ):
+            if ours != theirs:
+                raise AzureBackupError(
+                    f"the trigger's event is about another {name} than this task. Expected: {ours}. "
+                    f"Reported: {theirs}"
+                )
+
+    def _scope(self, hook: TaskHook) -> Scope:
+        """Return the scope, once templates are rendered."""
+        from airflow_provider_azbackup.core.estate.scope import Scope
+
+        where = f"task {self.task_id!r}"
+        given = {name: getattr(self, name) for name in _SCOPE}
+        for name in sorted(self._given):
+            if given[name] in (None, "", "None"):
+                raise AzureBackupConfigError(
+                    f"{name} of {where} came to nothing in this run ({given[name]!r}), and without it the "
+                    f"task would be about other items. Correct the template, or leave {name} out"
+                )
+        check_scope(where, **given)
+        texts = {name: read_texts(where, name, value) for name, value in given.items() if name != "tags"}
+        vaults = texts["vaults"]
+        if not vaults and not texts["subscriptions"]:
+            vaults = vaults_of(texts["protected_items"]) or ("",)
+        return Scope(
+            vaults=tuple(dict.fromkeys(hook.vault_path(vault) for vault in vaults)),
+            subscriptions=texts["subscriptions"],
+            policies=texts["policy"],
+            workloads=texts["workload"],
+            states=texts["state"],
+            tags=read_tags(where, self.tags),
+            protected_items=texts["protected_items"],
+            exclude=texts["exclude"],
+        )
+
+    def _condition(self, context: Context) -> Condition:
+        from airflow_provider_azbackup.core.estate.scope import Condition
+
+        return Condition(
+            after=self._after(context).timestamp(),
+            by_point=self.max_age is not None,
+            accept_warnings=read_warnings("accept_warnings", self.accept_warnings),
+            require_recovery_point=self.require_recovery_point,
+            min_consistency=self.min_consistency,
+            min_tier=self.min_tier,
+            require_all_disks=self.require_all_disks,
+            allow=self.allow,
+        )
+
+    def _survey(self, context: Context, hook: TaskHook) -> Verdict:
+        """Look at the estate now."""
+        from airflow_provider_azbackup.core.estate.look import Estate
+        from airflow_provider_azbackup.runtime.verdict_log import VerdictLog
+        from airflow_provider_azbackup.tasks.fleet import survey
+
+        if self._estate is None:
+            scope, condition = self._scope(hook), self._condition(context)
+            self._estate = Estate(scope, condition, poll_interval=self.poke_interval)
+        self._verdict_log = self._verdict_log or VerdictLog(self.log)
+        verdict = survey(hook, self._estate, poll_interval=self.poke_interval, allow=self.allow)
+        self._asked_to_wait = max(0.0, self._estate.blocked_until() - clock.current().now())
+        return verdict
+
+    def _wait(self, context: Context, hook: TaskHook) -> NoReturn:
+        """Give the worker slot back until the verdict is there."""
+        from airflow_provider_azbackup.triggers import LEAST_PAUSE, AzureBackupFleetTrigger
+
+        scope, condition = self._scope(hook), self._condition(context)
+        deadline = self.deadline(context, self._since)
+        if len(scope.vaults) == 1 and not scope.subscriptions:
+            link = hook.settings.portal_link(scope.vaults[0])
+            context["ti"].xcom_push(key=AzureBackupVaultLink.key, value=link)
+        self.log.info(
+            "Waiting for backups that began since %s of: %s", self._after(context).isoformat(), scope
+        )
+        self.say_who_waits(LEAST_PAUSE)
+        self.defer(
+            trigger=AzureBackupFleetTrigger(
+                scope=scope.to_dict(),
+                condition=condition.to_dict(),
+                azure_backup_conn_id=self.azure_backup_conn_id,
+                poll_interval=self.poke_interval,
+                deadline=deadline,
+            ),
+            method_name="execute_complete",
+            kwargs={"since": self._since, "try_number": context["ti"].try_number},
+            timeout=self.backstop(deadline + 2 * self.poke_interval),
+        )
+
+    def _conclude(self, context: Context, verdict: Verdict) -> list[str]:
+        """Push and publish the verdict that opens the gate; return what the sensor returns."""
+        self.log.info("The gate opens: %s", verdict)
+        context["ti"].xcom_push(key=VERDICT, value=verdict.to_dict())
+        self.tell_outlets(context, {VERDICT: verdict.digest()})
+        return [*verdict.ids]
+
+    def _give_up(self, context: Context, message: str) -> NoReturn:
+        """Say what is missing after all that time, the cause first.
+
+        :raises AirflowSensorTimeout: or what stands for it.
+        """
+        if (verdict := self._verdict) is None:
+            self._forgive_timeout(message)
+            self._time_is_up(context, message, None)
+        context["ti"].xcom_push(key=VERDICT, value=verdict.to_dict())
+        named = f": {verdict.first_missing}" if verdict.missing else ""
+        message = f"{verdict}{named}. {message}"
+        if verdict.is_forgivable:
+            self._forgive_timeout(message)
+        if verdict.is_blind:
+            self._forgive_blindness(AzureBackupError(message))
+        self._time_is_up(context, message, None)

@@ -85,10 +85,11 @@ def _load() -> object:
     """
     from asgiref import sync
 
-    from airflow_provider_azbackup.runtime import job_event, job_log
-    from airflow_provider_azbackup.triggerer import checkpoints, poller, progress, watches
+    from airflow_provider_azbackup.runtime import fleet_event, job_event, job_log, verdict_log
+    from airflow_provider_azbackup.triggerer import checkpoints, fleet, poller, progress, watches
 
-    return poller, progress, watches, checkpoints, job_event, job_log, sync
+    shared = poller, progress, watches, checkpoints, job_event, job_log, sync
+    return *shared, fleet, fleet_event, verdict_log
 
 
 async def _loaded() -> None:
@@ -457,6 +458,85 @@ class AzureBackupFreshnessTrigger(_Watch):
             first_pause=0.0,
             wait_until=self.wait_until,
         )
+
+
+class AzureBackupFleetTrigger(_Trigger):
+    """Fires once, when the items of an estate have fresh backups, or at its deadline.
+
+    The event is a :class:`~airflow_provider_azbackup.runtime.fleet_event.FleetEvent`. The worker decides by
+    its counts whether the gate opens.
+
+    :param scope: which items, as a :class:`~airflow_provider_azbackup.core.estate.scope.Scope`.
+    :param condition: what each must prove, as a
+        :class:`~airflow_provider_azbackup.core.estate.scope.Condition`.
+    :param azure_backup_conn_id: id of the connection, which is read again wherever the trigger runs.
+    :param poll_interval: seconds between looks.
+    :param deadline: Unix time of the last look; it survives a restart of the triggerer.
+    :param version: as in :class:`AzureBackupJobTrigger`.
+    """
+
+    cancel_on_kill = False
+
+    def __init__(
+        self,
+        *,
+        scope: dict[str, Any],
+        condition: dict[str, Any],
+        azure_backup_conn_id: str,
+        poll_interval: float,
+        deadline: float,
+        version: int = VERSION,
+    ) -> None:
+        super().__init__()
+        self.scope = scope
+        self.condition = condition
+        self.azure_backup_conn_id = azure_backup_conn_id
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments that rebuild an equal trigger."""
+        return (
+            "airflow_provider_azbackup.triggers.AzureBackupFleetTrigger",
+            {
+                "scope": self.scope,
+                "condition": self.condition,
+                "azure_backup_conn_id": self.azure_backup_conn_id,
+                "poll_interval": self.poll_interval,
+                "deadline": self.deadline,
+                "version": VERSION,
+            },
+        )
+
+    async def _watch(self, join: Join, now: float) -> dict[str, Any]:
+        from airflow_provider_azbackup.core.estate.scope import Condition, Scope
+        from airflow_provider_azbackup.runtime.fleet_event import FleetEvent
+        from airflow_provider_azbackup.runtime.verdict_log import VerdictLog
+        from airflow_provider_azbackup.triggerer.fleet import EstateWait
+
+        scope, condition = Scope.from_dict(self.scope), Condition.from_dict(self.condition)
+        log = _Aside(self.log)
+        try:
+            await clock.current().pause(_least_pause())
+            async with join(notice=partial(log.warning, "%s")) as poller:
+                wait = EstateWait(
+                    poller,
+                    scope,
+                    condition,
+                    poll_interval=self.poll_interval,
+                    deadline=self.deadline,
+                    notice=VerdictLog(log).report,
+                )
+                event = FleetEvent(scope=scope, condition=condition, verdict=await wait.verdict())
+        except AzureBackupError as error:
+            event = FleetEvent(scope=scope, condition=condition, error=error)
+        except Exception as error:
+            # Whatever it was, the gate stays shut and the worker gets to say why.
+            self.log.exception("Watching an estate failed")
+            reason = f"watching an estate failed: {type(error).__name__}: {error}"
+            event = FleetEvent(scope=scope, condition=condition, error=AzureBackupError(reason))
+        await log.written()
+        return event.to_dict()
 
 
 class AzureBackupTierTrigger(_Watch):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
 from airflow_provider_azbackup.exceptions import AzureBackupAuthError
 from airflow_provider_azbackup.operators import (
@@ -25,7 +26,11 @@ from airflow_provider_azbackup.restore_to import (
     original_database,
     original_share,
 )
-from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor, AzureBackupJobSensor
+from airflow_provider_azbackup.sensors import (
+    AzureBackupFleetSensor,
+    AzureBackupFreshnessSensor,
+    AzureBackupJobSensor,
+)
 from azure_backup_emulator import Emulator
 from azure_backup_emulator.seed import BACKUP_VAULT_JOBS, OPERATOR_ACTIONS, READER_ACTIONS
 from tests.support.tasks import Store, TaskInstance, run
@@ -75,6 +80,30 @@ class Desk:
             timeout=10,
             **({"max_age": timedelta(hours=1)} if points else when),
         )
+
+    def gate_fleet(self, name: str, *, tags: bool = False, **more: Any) -> None:
+        self._over(name)
+        item = self.azure.service.world.named(name)[0]
+        # Nothing in the emulator has a tag unless it is given one.
+        others = [each.path for each in self.azure.service.world.items if each.vault == item.vault]
+        scope: dict[str, Any] = {"protected_items": item.path}
+        if tags:
+            object.__setattr__(item.vault, "tags", {"tier": "1"})  # it is frozen, and the same after a reset
+            scope = {"tags": {"tier": "1"}, "exclude": [each for each in others if each != item.path]}
+        try:
+            self.task(
+                AzureBackupFleetSensor,
+                vaults=item.vault.path,
+                newer_than=datetime.fromtimestamp(self.clock() - 3600, UTC),
+                deferrable=False,
+                poke_interval=0.001,
+                timeout=0.2,
+                **scope,
+                **more,
+            )
+        except AirflowSensorTimeout as error:
+            # It waits until the right is granted, because of another vault or none.
+            raise AzureBackupAuthError(str(error)) from None
 
     def restore(self, name: str, place: Any, **more: Any) -> None:
         self._over(name)
@@ -200,6 +229,17 @@ RIGHTS: dict[str, Sequence[Row]] = {
             actions=(_POINTS, f"{_ITEMS}/read"),
             by=lambda desk: desk.check_freshness("", name="vm-good", points=True),
         ),
+        Row(do="Gate on a fleet", actions=(_WAIT, _LIST), by=lambda desk: desk.gate_fleet("vm-good")),
+        Row(
+            do="Gate on a fleet, and check recovery points",
+            actions=(_WAIT, _LIST, _POINTS),
+            by=lambda desk: desk.gate_fleet("vm-good", require_recovery_point=True),
+        ),
+        Row(
+            do="Gate on a fleet, narrowed by tags",
+            actions=(_WAIT, _LIST, "Vaults/read"),
+            by=lambda desk: desk.gate_fleet("vm-good", tags=True),
+        ),
         Row(
             do="Cancel a job",
             actions=(_WAIT, "Vaults/backupJobs/cancel/action"),
@@ -261,6 +301,21 @@ RIGHTS: dict[str, Sequence[Row]] = {
             do="Check the freshness by recovery points (`max_age`), given an ARM id",
             actions=(_INSTANCE_POINTS, f"{_INSTANCES}/read"),
             by=lambda desk: desk.check_freshness("", name="disk-good", points=True),
+        ),
+        Row(
+            do="Gate on a fleet",
+            actions=(_INSTANCE_WAIT, f"{_INSTANCES}/read"),
+            by=lambda desk: desk.gate_fleet("disk-good"),
+        ),
+        Row(
+            do="Gate on a fleet, and check recovery points",
+            actions=(_INSTANCE_WAIT, f"{_INSTANCES}/read", _INSTANCE_POINTS),
+            by=lambda desk: desk.gate_fleet("disk-good", require_recovery_point=True),
+        ),
+        Row(
+            do="Gate on a fleet, narrowed by tags",
+            actions=(_INSTANCE_WAIT, f"{_INSTANCES}/read", "backupVaults/read"),
+            by=lambda desk: desk.gate_fleet("disk-good", tags=True),
         ),
         Row(
             do="Restore an instance",

@@ -6,7 +6,7 @@ wait for a job to the triggerer, takes it back, and decides whether the job open
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from types import MappingProxyType
@@ -170,7 +170,10 @@ class JobBaseOperator(AzureBackupBaseOperator):
         ``[operators] default_deferrable``.
     """
 
-    operator_extra_links = (AzureBackupJobLink(), AzureBackupVaultLink())
+    operator_extra_links: Collection[AzureBackupJobLink | AzureBackupVaultLink] = (
+        AzureBackupJobLink(),
+        AzureBackupVaultLink(),
+    )
     # Where a child has no such argument, this is what it means.
     accept_warnings: AcceptWarnings
     wait_until: WaitUntil = "completion"
@@ -371,14 +374,18 @@ class JobBaseOperator(AzureBackupBaseOperator):
             **({"recovery_point": self._recovery_point.facts()} if self._recovery_point else {}),
             **({"proof": proof} if proof else {}),
         }
+        self.tell_outlets(context, proved)
+        if self._proof:
+            self.log.info("Proof: %s", self._proof)
+
+    def tell_outlets(self, context: Context, facts: dict[str, Any]) -> None:
+        """Put facts into the events of the task's outlets."""
         for outlet in self.outlets:
             # Airflow 2 lets anything be an outlet, and whatever goes wrong here, the backup is good.
             try:
-                context["outlet_events"][outlet].extra.update(proved)
+                context["outlet_events"][outlet].extra.update(facts)
             except Exception as error:
                 self.log.debug("Outlet %s takes no facts: %s: %s", outlet, type(error).__name__, error)
-        if self._proof:
-            self.log.info("Proof: %s", self._proof)
 
     def _judge_recovery_point(
         self,

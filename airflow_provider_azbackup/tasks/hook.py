@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_azbackup.core.conversations import jobs, matching, retry
 from airflow_provider_azbackup.core.conversations.checks import Action, check_job
 from airflow_provider_azbackup.core.conversations.recovery_points import check_tier
+from airflow_provider_azbackup.core.estate.look import without_turns
+from airflow_provider_azbackup.core.model.resources import Vault
 from airflow_provider_azbackup.core.start.search import resume_after_obstacle, start_or_adopt
 from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.runtime import clock
 
 if TYPE_CHECKING:
     from airflow_provider_azbackup.core.conversations.matching import JobMatcher
+    from airflow_provider_azbackup.core.estate.look import Turns
     from airflow_provider_azbackup.core.model.jobs import Job
     from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem
     from airflow_provider_azbackup.core.model.validation import WaitUntil
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.start.search import StartedJob
     from airflow_provider_azbackup.core.wire import Flow
 
+T = TypeVar("T")
 # Seconds in which faults that may pass are waited out when the item of a job that is over is looked up.
 _PATIENCE = 300.0
 
@@ -166,6 +170,28 @@ class TaskHook(AzureBackupHook):
                 lambda: check_tier(item, min_tier, on_demand=on_demand), since=now, until=deadline
             )
         )
+
+    def vault_path(self, vault: str) -> str:
+        """Return the ARM id of a vault.
+
+        :param vault: its ARM id, its name, or nothing for the vault of the task or the connection.
+        :raises AzureBackupConfigError: when a name comes without the rest, or nothing names a vault.
+        """
+        if vault.startswith("/"):
+            return Vault.parse(vault).path
+        named = TaskHook(
+            self.azure_backup_conn_id,
+            vault_name=vault or self.vault_name,
+            resource_group_name=self.resource_group_name,
+            subscription_id=self.subscription_id,
+            vault_type=self.vault_type,
+        )
+        named._settings = self.settings
+        return named._needed_vault().path
+
+    def converse(self, flow: Turns[T]) -> T:
+        """Hold a conversation of :mod:`~airflow_provider_azbackup.core.estate.look`."""
+        return self._play(without_turns(flow))
 
     def _checked(self, job: Job, protected_item: str | None, **wanted: Any) -> Flow[ProtectedItem | None]:
         item = None if protected_item is None else (yield from self._item(protected_item))

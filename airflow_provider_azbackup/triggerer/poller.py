@@ -297,6 +297,10 @@ class Poller:
             known=known,
         )
 
+    async def read(self, request: Request) -> Answer:
+        """Send one read of anything but jobs, and return what came of it."""
+        return await self._hook.read(request)
+
     def vault(self, **named: Unpack[VaultName]) -> Vault:
         """Return the vault that is named, or the connection's.
 

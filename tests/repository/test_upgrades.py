@@ -125,8 +125,17 @@ TIER = triggers.AzureBackupTierTrigger(
 PAUSE = triggers.AzureBackupPauseTrigger(
     azure_backup_conn_id="azure_backup_default", deadline=1.0
 ).serialize()
+# Its worker asks nothing, and a record of its event would be as long as an estate.
+FLEET = triggers.AzureBackupFleetTrigger(
+    scope={"vaults": ["/subscriptions/s/resourceGroups/g/providers/Microsoft.RecoveryServices/vaults/v"]},
+    condition={"after": 1.0, "accept_warnings": False},
+    azure_backup_conn_id="azure_backup_default",
+    poll_interval=60.0,
+    deadline=1.0,
+).serialize()
 TRIGGERS = {
     TIER[0]: TIER[1],
+    FLEET[0]: FLEET[1],
     PAUSE[0]: PAUSE[1],
     **{story["trigger"][0]: story["trigger"][1] for _, story in STORIES.values()},
 }

@@ -38,6 +38,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "AzureBackupListProtectedItemsOperator": {},
     "AzureBackupJobSensor": {"job_id": GUID},
     "AzureBackupFreshnessSensor": {"protected_item": "vm-good"},
+    "AzureBackupFleetSensor": {},
 }
 
 

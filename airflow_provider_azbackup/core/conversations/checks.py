@@ -74,6 +74,28 @@ def check_job(
 
     Source: https://learn.microsoft.com/rest/api/backup/jobs/get
     """
+    check_facts(job, item, action=action, source=source, after=after)
+    if item is None or item.workload in ("backupinstance", "vm"):
+        return
+    found = yield from _listed(item)
+    if not matching.shows_names_of(job, found, elsewhere):
+        if item.workload == "azurefileshare":
+            expected = f"{item.container.rpartition(';')[2]}/{found.friendly_name}"
+            raise _wrong(job, "it belongs to another file share", expected, f"{job.owner}/{job.item}")
+        raise _wrong(
+            job, "it belongs to another database", f"{found.friendly_name} [{found.server}]", job.item
+        )
+
+
+def check_facts(
+    job: Job, item: ProtectedItem | None, *, action: Action, source: str = "", after: float = 0.0
+) -> None:
+    """Reject a job that is not what a gate waits for, as far as the job itself shows that.
+
+    The names of a share or a database are not compared.
+
+    Parameters and errors: :func:`check_job`.
+    """
     _check_body(job)
     if not _ACTIONS[action](job):
         raise _wrong(job, f"it is no {action}", action, f"{job.operation or 'a job without an operation'}")
@@ -88,23 +110,12 @@ def check_job(
         return
     if job.ref.vault.path.casefold() != item.vault.path.casefold():
         raise _wrong(job, "it belongs to another vault", item.vault.path, job.ref.vault.path)
-    if item.workload == "backupinstance":
-        if job.owner.casefold() != item.path.casefold():
-            raise _wrong(job, "it belongs to another backup instance", item.path, job.owner)
-        return
+    if item.workload == "backupinstance" and job.owner.casefold() != item.path.casefold():
+        raise _wrong(job, "it belongs to another backup instance", item.path, job.owner)
     if item.workload == "vm":
         if not matching.is_of_vm(job, item):
             raise _wrong(job, "it belongs to another VM", item.container.partition(";")[2], job.owner)
         _check_subscription(job, source)
-        return
-    found = yield from _listed(item)
-    if not matching.shows_names_of(job, found, elsewhere):
-        if item.workload == "azurefileshare":
-            expected = f"{item.container.rpartition(';')[2]}/{found.friendly_name}"
-            raise _wrong(job, "it belongs to another file share", expected, f"{job.owner}/{job.item}")
-        raise _wrong(
-            job, "it belongs to another database", f"{found.friendly_name} [{found.server}]", job.item
-        )
 
 
 def _check_body(job: Job) -> None:

@@ -30,7 +30,7 @@ def list_protected_items(vault: Vault, **wanted: Unpack[requests.ItemFilter]) ->
     policy, state = (wanted.get("policy") or "").casefold(), wanted.get("state") or ()
     states = {word.casefold() for word in ([state] if isinstance(state, str) else state)}
     found: list[FoundItem] = []
-    for first in _list_requests(vault, management_type):
+    for first in list_requests(vault, management_type):
         pages = yield from with_vault_suggestion(vault, all_pages(first))
         found += [item for page in pages for item in responses.read_items(page)]
     return [
@@ -42,7 +42,7 @@ def list_protected_items(vault: Vault, **wanted: Unpack[requests.ItemFilter]) ->
     ]
 
 
-def _list_requests(vault: Vault, management_type: str) -> list[Request]:
+def list_requests(vault: Vault, management_type: str = "") -> list[Request]:
     """Return the requests that together list what a vault protects.
 
     :param management_type: a backup management type in lower case, or an empty string for all.

@@ -5,7 +5,7 @@ Source: https://learn.microsoft.com/rest/api/backup/jobs/get
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -20,6 +20,8 @@ from airflow_provider_azbackup.core.rest.responses import FoundItem
 from airflow_provider_azbackup.core.wire import Flow, JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
 
+# How many items of the same name an error shows.
+_MOST_TWINS = 5
 _RANKING = (Outcome.CANCELLED, Outcome.FAILED, Outcome.RUNNING, Outcome.WARNED, Outcome.SUCCEEDED)
 
 
@@ -118,6 +120,20 @@ def matcher_of(item: ProtectedItem) -> Flow[JobMatcher]:
     :raises AzureBackupNotFoundError: if the vault does not protect the item.
     :raises AzureBackupConfigError: if another item has the same names, or if the workload is not known.
     """
+    if matcher := _matcher_of_names(item):
+        return matcher
+    found = yield from items_listed_with(item)
+    ours = next((each for each in found if each.item.path.casefold() == item.path.casefold()), None)
+    if ours is None:
+        raise AzureBackupNotFoundError(f"vault {item.vault.name} does not protect {item.label}")
+    return Namesakes(found).matcher_of(ours, item)
+
+
+def _matcher_of_names(item: ProtectedItem) -> JobMatcher | None:
+    """Return the matcher for a VM or a backup instance; None for what must be compared with other items.
+
+    :raises AzureBackupConfigError: if the workload is not known.
+    """
     if item.workload == "vm":
         return JobMatcher.of_vm(item)
     if isinstance(item, BackupInstance):
@@ -127,26 +143,58 @@ def matcher_of(item: ProtectedItem) -> Flow[JobMatcher]:
             f"the jobs of {item.label!r} cannot be recognised, because its workload is not known; "
             f"expected an item whose name starts with one of {', '.join(WORKLOADS)}"
         )
-    found = yield from items_listed_with(item)
-    ours = next((each for each in found if each.item.path.casefold() == item.path.casefold()), None)
-    if ours is None:
-        raise AzureBackupNotFoundError(f"vault {item.vault.name} does not protect {item.label}")
-    management, name = management_type_of(item.workload), ours.friendly_name.casefold()
-    if item.workload == "azurefileshare":
-        owner = item.container.rpartition(";")[2].casefold()
-        return JobMatcher(item=item, management=management, owner=owner, names=(name,))
-    names = set(names_in_jobs(ours))
-    # A job contains its workload, except in its first moments.
-    others = [each for each in found if each.item != ours.item and names.intersection(names_in_jobs(each))]
-    same_workload = [each for each in others if each.item.workload == item.workload]
-    if twins := [each for each in same_workload if each.server.casefold() == ours.server.casefold()]:
-        raise AzureBackupConfigError(
-            f"the jobs of {_with_container(item)} cannot be distinguished from those of "
-            f"{', '.join(_with_container(each.item) for each in twins)}, which has the same name on a server "
-            f"of the same name; give a job id instead"
-        )
-    # In its first moments a job has the name without the server.
-    return JobMatcher(item=item, management=management, names=names_in_jobs(ours, with_server=bool(others)))
+    return None
+
+
+class Namesakes:
+    """The items of a vault by their names in jobs, to find out which of them can be recognised by their jobs.
+
+    :param found: all items that the vault lists.
+    """
+
+    def __init__(self, found: Iterable[FoundItem]) -> None:
+        self._by_name: dict[tuple[str, str], dict[str, FoundItem]] = {}
+        for each in found:
+            if each.item.workload not in ("vm", "backupinstance", "azurefileshare"):
+                for name in names_in_jobs(each):
+                    key = each.item.vault.path.casefold(), name
+                    self._by_name.setdefault(key, {})[each.item.path.casefold()] = each
+
+    def matcher_of(self, found: FoundItem, item: ProtectedItem | None = None) -> JobMatcher:
+        """Return the matcher for one of the items.
+
+        :param item: the same item, as its author named it.
+        :raises AzureBackupConfigError: if another item has the same names, or if the workload is not known.
+        """
+        item = item or found.item
+        if matcher := _matcher_of_names(item):
+            return matcher
+        management, name = management_type_of(item.workload), found.friendly_name.casefold()
+        if item.workload == "azurefileshare":
+            owner = item.container.rpartition(";")[2].casefold()
+            return JobMatcher(item=item, management=management, owner=owner, names=(name,))
+        # A job contains its workload, except in its first moments.
+        twins = [
+            each
+            for group in self._others(found, names_in_jobs(found, with_server=True))
+            for each in group.values()
+            if each.item != item and each.item.workload == item.workload
+        ]
+        if twins := [*dict.fromkeys(twins)]:
+            shown = ", ".join(_with_container(each.item) for each in twins[:_MOST_TWINS])
+            raise AzureBackupConfigError(
+                f"the jobs of {_with_container(item)} cannot be distinguished from those of {shown}, which "
+                f"has the same name on a server of the same name; give a job id instead"
+            )
+        # In its first moments a job has the name without the server.
+        shared = bool(self._others(found, names_in_jobs(found)))
+        return JobMatcher(item=item, management=management, names=names_in_jobs(found, with_server=shared))
+
+    def _others(self, found: FoundItem, names: Sequence[str]) -> list[dict[str, FoundItem]]:
+        """Return the items that have one of the names, by ARM id, where others than this one have it."""
+        ours, vault = found.item.path.casefold(), found.item.vault.path.casefold()
+        groups = (self._by_name.get((vault, name), {}) for name in names)
+        return [group for group in groups if len(group) > (ours in group)]
 
 
 def _with_container(item: ProtectedItem) -> str:

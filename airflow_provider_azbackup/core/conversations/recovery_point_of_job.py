@@ -52,15 +52,19 @@ _EXPIRY = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}) (\d{1,2}):(\d{2}):(\d{2}) ([A
 # start or the end of a backup.
 _MARGIN = 3600.0
 # Seconds before the start of the job from which other jobs are listed: a full backup may take hours.
-_OTHER_JOBS_BEFORE = 24 * 3600.0
+OTHER_JOBS_BEFORE = 24 * 3600.0
 
 
-def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flow[RecoveryPoint]:
+def find_recovery_point(
+    job: Job, item: ProtectedItem | None, now: float, *, known_jobs: Sequence[Job] | None = None
+) -> Flow[RecoveryPoint]:
     """Return the recovery point of a backup, which a list may show some moments late.
 
     :param job: the backup, over or past its snapshot.
     :param item: what it has backed up; if None, it is looked up by the names in the job.
     :param now: Unix time.
+    :param known_jobs: the jobs of the vault that began in the :data:`OTHER_JOBS_BEFORE` seconds before this
+        one, or later; None lists them where they are needed.
     :raises AzureBackupConfigError: for a job without a recovery point that can be listed: a restore, the
         backup of a log, the backup of a MARS agent.
     :raises AzureBackupNotFoundError: if no list shows it within :data:`LISTING_LIMIT` seconds, or if it
@@ -90,7 +94,7 @@ def find_recovery_point(job: Job, item: ProtectedItem | None, now: float) -> Flo
             point_id = _recovery_point_id((yield from clock.follow(read)))
         if point_id:
             return (yield from clock.follow(_get_named(job, item, point_id, now)))
-    return (yield from clock.follow(_search(job, item, now)))
+    return (yield from clock.follow(_search(job, item, now, known_jobs)))
 
 
 def _recovery_point_id(job: Job) -> str:
@@ -119,7 +123,9 @@ def _get_named(job: Job, item: ProtectedItem, point_id: str, now: float) -> Flow
     raise AzureBackupNotFoundError(f"{item.label} has no recovery point {point_id}, which {job} names")
 
 
-def _search(job: Job, item: ProtectedItem, now: float) -> Flow[RecoveryPoint]:
+def _search(
+    job: Job, item: ProtectedItem, now: float, known_jobs: Sequence[Job] | None
+) -> Flow[RecoveryPoint]:
     """Return the recovery point that is in the window of a job and belongs to no other job."""
     clock, until = ResponseClock(now), now + LISTING_LIMIT
     backup_type = _restorable_as(job.backup_type)
@@ -130,7 +136,7 @@ def _search(job: Job, item: ProtectedItem, now: float) -> Flow[RecoveryPoint]:
     if backup_type not in ("", "full"):
         wanted["query_type"] = job.backup_type
     points: list[RecoveryPoint] = []
-    others: list[Job] | None = None
+    others = None if known_jobs is None else _others_among(known_jobs, job, backup_type)
     for pause in _PAUSES:
         read = retry_until(
             lambda: list_recovery_points(item, **wanted), since=now, until=until, first_pause=pause
@@ -173,10 +179,14 @@ def _other_backups(job: Job, backup_type: str) -> Flow[list[Job]]:
     vault = job.ref.vault
     window = requests.JobFilter(
         backup_management_type=job.backup_management_type or None,
-        started_after=requests.utc_datetime(job.began - _OTHER_JOBS_BEFORE),
+        started_after=requests.utc_datetime(job.began - OTHER_JOBS_BEFORE),
         started_before=requests.utc_datetime((job.ended or job.began) + _MARGIN),
     )
     jobs = yield from list_jobs(requests.list_jobs(vault, **window), vault, **window)
+    return _others_among(jobs, job, backup_type)
+
+
+def _others_among(jobs: Sequence[Job], job: Job, backup_type: str) -> list[Job]:
     return [
         each
         for each in jobs

@@ -126,7 +126,9 @@ class FoundItem:
     ``source_id`` is the ARM id of the VM or the storage account, ``server`` the VM of a database, ``state``
     such as ``Protected`` or ``ProtectionStopped``; ``last_backup_status`` is ``IRPending`` or empty before
     the first backup. ``is_deleted`` means that the backup data is soft-deleted: nothing can be restored from
-    it before an undelete, and Azure purges it at ``purged_at`` where that is known.
+    it before an undelete, and Azure purges it at ``purged_at`` where that is known. ``source_type`` is the
+    type of a backup instance's data source, such as ``Microsoft.Compute/disks``, and ``tags`` are its tags. A
+    Recovery Services vault lists neither.
     """
 
     item: ProtectedItem
@@ -140,6 +142,8 @@ class FoundItem:
     last_recovery_point: str | None = None
     is_deleted: bool = False
     purged_at: str | None = None
+    source_type: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
 
     def answers_to(self, name: str) -> bool:
         """Whether a person could mean this item by ``name``.
@@ -160,7 +164,15 @@ class FoundItem:
 
     def facts(self) -> JsonObject:
         """Return it as a plain dict, for an XCom."""
-        return {**asdict(self), "item": self.item.path}
+        return {**asdict(self), "item": self.item.path, "tags": dict(self.tags)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundVault:
+    """A vault with its tags."""
+
+    vault: Vault
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,11 +215,15 @@ class BackupRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """One page of a list, the link to the next, and the Unix time it came, by Azure's clock if known."""
+    """One page of a list, the link to the next, and the Unix time it came, by Azure's clock if known.
+
+    ``unread`` is the number of entries that are not objects, which are left out.
+    """
 
     values: tuple[JsonObject, ...]
     next_link: str | None
     at: float = 0.0
+    unread: int = 0
 
 
 def raise_for_status(response: Response, request: Request, *accepted: int) -> None:
@@ -379,11 +395,13 @@ def read_page(response: Response) -> Page:
     body = _object(response)
     if not isinstance(body.get("value"), list):
         raise _unreadable(response, "a list")
+    values = tuple(_dicts(body["value"]))
     return Page(
-        values=tuple(_dicts(body["value"])),
+        values=values,
         # The link must not be cut.
         next_link=body["nextLink"] if isinstance(body.get("nextLink"), str) else None,
         at=_azure_time(response),
+        unread=len(body["value"]) - len(values),
     )
 
 
@@ -428,7 +446,30 @@ def _found(item: ProtectedItem, body: JsonObject) -> FoundItem:
         is_deleted=properties.get("isScheduledForDeferredDelete") is True
         or state.casefold() in ("softdeleted", "softdeleting"),
         purged_at=_purged_at(properties),
+        source_type=_text(source.get("datasourceType")),
+        tags=_tags(body),
     )
+
+
+def _tags(body: JsonObject) -> tuple[tuple[str, str], ...]:
+    return tuple((cut(name), _text(value)) for name, value in _dict(body.get("tags")).items())
+
+
+def read_vaults(page: Page) -> list[FoundVault]:
+    """Read the vaults of one page. An entry whose id has another shape is left out."""
+    found = []
+    for body in page.values:
+        with suppress(AzureBackupConfigError):
+            found.append(FoundVault(vault=Vault.parse(_text(body.get("id"))), tags=_tags(body)))
+    return found
+
+
+def read_vault(vault: Vault, response: Response) -> FoundVault:
+    """Read one vault.
+
+    :param vault: what was asked for.
+    """
+    return FoundVault(vault=vault, tags=_tags(_object(response)))
 
 
 def _purged_at(properties: JsonObject) -> str | None:

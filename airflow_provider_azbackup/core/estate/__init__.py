@@ -1,0 +1,1 @@
+"""One verdict about many protected items in many vaults."""

@@ -1,0 +1,192 @@
+"""Wait for an estate on the triggerer's event loop, with the lists of jobs that all waits share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, suppress
+from typing import TypeVar
+
+from airflow_provider_azbackup.core.estate.look import Estate, Turns
+from airflow_provider_azbackup.core.estate.scope import Condition, Scope
+from airflow_provider_azbackup.core.estate.verdict import Verdict
+from airflow_provider_azbackup.core.model.jobs import Job
+from airflow_provider_azbackup.core.model.resources import Vault
+from airflow_provider_azbackup.core.wire import Answer
+from airflow_provider_azbackup.exceptions import AzureBackupError
+from airflow_provider_azbackup.runtime import clock as clocks
+from airflow_provider_azbackup.triggerer.poller import Poller
+
+T = TypeVar("T")
+
+# How many reads of lists and recovery points are under way at the same time.
+_AT_ONCE = 8
+# Seconds until the jobs of a vault are listed again that could not be listed.
+_RETRY_PAUSE = 300.0
+# The fewest seconds between two judgements: lists of several vaults often come together.
+_LEAST_REST = 2.0
+log = logging.getLogger(__name__)
+
+
+class EstateWait:
+    """One wait for an estate.
+
+    :param poller: reads jobs, and everything else with the same client.
+    :param scope: which items.
+    :param condition: what each must prove.
+    :param poll_interval: seconds between two looks at the jobs of a vault.
+    :param deadline: Unix time of the last look.
+    :param notice: is called with each verdict, once the jobs of all vaults have been asked for.
+    """
+
+    def __init__(
+        self,
+        poller: Poller,
+        scope: Scope,
+        condition: Condition,
+        *,
+        poll_interval: float,
+        deadline: float,
+        notice: Callable[[Verdict], object],
+    ) -> None:
+        self._poller, self._notice = poller, notice
+        self._estate = Estate(scope, condition, poll_interval=poll_interval)
+        self._allow, self._poll_interval, self._deadline = condition.allow, poll_interval, deadline
+        self._clock = clocks.current()
+        self._news = asyncio.Event()
+        self._followers: dict[Vault, asyncio.Task[None]] = {}
+        self._confirming: dict[str, asyncio.Task[None]] = {}
+
+    async def verdict(self) -> Verdict:
+        """Return the verdict that opens the gate, or the last one at the deadline.
+
+        :raises AzureBackupError: if the scope selects nothing.
+        """
+        try:
+            while True:
+                now = self._clock.now()
+                verdict = await self._settle(now)
+                if verdict.opens(self._allow):
+                    oldest = now - self._poll_interval
+                    self._estate.expire(oldest)
+                    verdict = await self._settle(now)
+                    if verdict.opens(self._allow) and self._estate.is_current(oldest):
+                        return verdict
+                if self._estate.has_asked:
+                    self._notice(verdict)
+                if now >= self._deadline:
+                    return verdict
+                await self._rest()
+        finally:
+            tasks = [*self._followers.values(), *self._confirming.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _settle(self, now: float) -> Verdict:
+        """Read what is due, and judge, until nothing more is due."""
+        while True:
+            verdict = await self._play(self._estate.judge(now))
+            if not await self._read(self._estate.due(now)):
+                break
+        self._follow()
+        self._confirm()
+        return verdict
+
+    async def _read(self, conversations: Iterator[Turns[None]]) -> int:
+        """Hold conversations, some at a time, and return how many there were."""
+        count = 0
+
+        async def work() -> None:
+            nonlocal count
+            for each in conversations:
+                count += 1
+                await self._play(each)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_AT_ONCE):
+                group.create_task(work())
+        return count
+
+    async def _play(self, flow: Turns[T]) -> T:
+        answer: Answer | None = None
+        try:
+            while True:
+                request = flow.send(answer)
+                if request is None:
+                    await asyncio.sleep(0)
+                    answer = None
+                    continue
+                if request.delay:
+                    await self._clock.pause(request.delay)
+                answer = await self._poller.read(request)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _rest(self) -> None:
+        """Let time pass until something is due, or until a list of jobs has come."""
+        await self._clock.pause(min(_LEAST_REST, max(0.0, self._deadline - self._clock.now())))
+        left = max(0.0, min(self._deadline, self._estate.due_at()) - self._clock.now())
+        if not self._followers:
+            await self._clock.pause(left)
+            return
+        # Lists of jobs come all the time, and the poller lets the time pass between them.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), left)
+        self._news.clear()
+
+    # --- jobs
+
+    def _follow(self) -> None:
+        """Follow the jobs of the vaults that have items which are not fresh, and of no other."""
+        needed = {vault for vault in self._estate.vaults if self._estate.needs_jobs(vault)}
+        for vault in needed - self._followers.keys():
+            self._followers[vault] = asyncio.create_task(self._follow_jobs(vault))
+        for vault in self._followers.keys() - needed:
+            self._followers.pop(vault).cancel()
+
+    async def _follow_jobs(self, vault: Vault) -> None:
+        while True:
+            try:
+                lists = self._poller.follow(
+                    vault, apart=self._poll_interval, after=lambda: self._estate.jobs_since
+                )
+                async with aclosing(lists):
+                    async for listing in lists:
+                        await self._play(self._estate.take_jobs(vault, listing.jobs, listing.at))
+                        self._news.set()
+            except AzureBackupError as error:
+                self._estate.fail_jobs(vault, error, self._clock.now())
+            except Exception as error:  # whatever it is, the other vaults are still looked at
+                log.exception("Following the jobs of vault %s failed", vault.name)
+                fault = AzureBackupError(f"{type(error).__name__}: {error}")
+                self._estate.fail_jobs(vault, fault, self._clock.now())
+            self._news.set()
+            await self._clock.pause(_RETRY_PAUSE)
+
+    def _confirm(self) -> None:
+        """Read backups by themselves that lists show as ended with warnings."""
+        for job in self._estate.unconfirmed():
+            if job.ref.path not in self._confirming:
+                task = asyncio.create_task(self._read_job(job))
+                self._confirming[job.ref.path] = task
+
+    async def _read_job(self, job: Job) -> None:
+        try:
+            found = await self._poller.watch_job(
+                job.ref,
+                poll_interval=self._poll_interval,
+                deadline=self._deadline,
+                since=self._clock.now(),
+                on_read=lambda *_: None,
+                first_pause=0.0,
+            )
+            self._estate.take_job(found)
+            self._news.set()
+        except AzureBackupError as error:
+            log.warning("How %s ended cannot be looked up now: %s", job, error)
+            await self._clock.pause(_RETRY_PAUSE)
+        finally:
+            self._confirming.pop(job.ref.path, None)
