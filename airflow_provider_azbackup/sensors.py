@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_azbackup.core.model.validation import read_datetime, read_warnings
+from airflow_provider_azbackup.core.model.validation import read_warnings
 from airflow_provider_azbackup.core.model.workloads import TIERS
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
@@ -27,11 +27,8 @@ from airflow_provider_azbackup.exceptions import (
 )
 from airflow_provider_azbackup.links import AzureBackupVaultLink
 from airflow_provider_azbackup.runtime import clock
-from airflow_provider_azbackup.runtime.compat import default_zone, interval_start, run_moment, wait_began
-from airflow_provider_azbackup.tasks.arguments import (
-    check_unless_templated,
-    read_seconds,
-)
+from airflow_provider_azbackup.runtime.compat import interval_start, wait_began
+from airflow_provider_azbackup.tasks.arguments import check_moment, read_moment, read_seconds
 from airflow_provider_azbackup.tasks.fleet import (
     VERDICT,
     check_allow,
@@ -212,32 +209,14 @@ class _FreshBaseSensorOperator(AzureBackupBaseSensorOperator):
     def check_arguments(self) -> None:
         """Refuse a moment that is none, as far as it is known when the DAG is parsed."""
         super().check_arguments()
-        given = self.newer_than
-        check_unless_templated(given, lambda text: read_datetime("newer_than", text))
-        if isinstance(given, timedelta) and given < timedelta(0):
-            raise AzureBackupConfigError(
-                f"newer_than of task {self.task_id!r} is {given!r}; expected a timedelta that is not negative"
-            )
+        check_moment(self.task_id, "newer_than", self.newer_than)
 
     def _after(self, context: Context) -> datetime:
         """Return the moment since which a backup is fresh."""
         if self.max_age is not None:
             return datetime.fromtimestamp(self._since - self.max_age, UTC)
-        if isinstance(self.newer_than, timedelta):
-            now = run_moment(context)
-            moment = now - self.newer_than if now else None
-        elif self.newer_than is None:
-            moment = interval_start(context)
-        else:
-            # A template of something that is not there may come to "None".
-            text = None if self.newer_than == "None" else self.newer_than
-            moment = read_datetime("newer_than", text, zone=default_zone())
-        if moment is None:
-            raise AzureBackupConfigError(
-                f"newer_than of task {self.task_id!r} came to nothing in this run ({self.newer_than!r}); "
-                f"expected a datetime, ISO 8601 text, or a timedelta before the run; or leave it out"
-            )
-        return moment.astimezone(UTC)
+        given = interval_start(context) if self.newer_than is None else self.newer_than
+        return read_moment(context, self.task_id, "newer_than", given, side="before")
 
 
 class AzureBackupFreshnessSensor(_FreshBaseSensorOperator):

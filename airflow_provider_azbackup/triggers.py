@@ -48,8 +48,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_azbackup.core.conversations.jobs import OnRead
     from airflow_provider_azbackup.core.model.jobs import Job
-    from airflow_provider_azbackup.core.model.validation import WaitUntil
+    from airflow_provider_azbackup.core.model.validation import WaitUntil, WhenLate
     from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
+    from airflow_provider_azbackup.runtime.job_event import JobEvent
+    from airflow_provider_azbackup.triggerer.outlook import Outlook
     from airflow_provider_azbackup.triggerer.poller import Poller
     from airflow_provider_azbackup.triggerer.watches import Watch
 
@@ -70,7 +72,7 @@ _INLINE_PAUSE = 1.0
 _FIND_LIMIT = 4000.0
 # Of what serialize() writes. It goes up with every change: workers and triggerers are upgraded one by one, so
 # a trigger may be rebuilt by an older release, or a newer one. See tests/repository/test_upgrades.py.
-VERSION = 1
+VERSION = 2
 
 
 def _least_pause() -> float:
@@ -86,10 +88,10 @@ def _load() -> object:
     from asgiref import sync
 
     from airflow_provider_azbackup.runtime import fleet_event, job_event, job_log, verdict_log
-    from airflow_provider_azbackup.triggerer import checkpoints, fleet, poller, progress, watches
+    from airflow_provider_azbackup.triggerer import checkpoints, fleet, outlook, poller, progress, watches
 
     shared = poller, progress, watches, checkpoints, job_event, job_log, sync
-    return *shared, fleet, fleet_event, verdict_log
+    return *shared, fleet, fleet_event, outlook, verdict_log
 
 
 async def _loaded() -> None:
@@ -249,23 +251,34 @@ class _Watch(_Trigger):
 
     what: str
     waiting_for = ""
+    wait_until: WaitUntil = "completion"
+    expected_by: float | None = None
+    when_late: WhenLate = "warn"
 
     async def _watch(self, join: Join, now: float) -> dict[str, Any]:
         from airflow_provider_azbackup.runtime.job_event import JobEvent
-        from airflow_provider_azbackup.runtime.job_log import JobLog
+        from airflow_provider_azbackup.triggerer.outlook import Outlook
         from airflow_provider_azbackup.triggerer.progress import Progress
 
         log = _Aside(self.log)
-        progress = Progress(self.task_instance, waiting_for=self.waiting_for, waiting_until=self.deadline)
-        job_log = JobLog(log)
-
-        def notice(job: Job | None, fault: AzureBackupError | None) -> None:
-            job_log.report(job, fault)
-            progress.tell(job, fault)
-
+        warned = self.when_late == "warned"
+        progress = Progress(
+            self.task_instance,
+            waiting_for=self.waiting_for,
+            waiting_until=self.deadline,
+            late=None if self.expected_by is None else warned,
+        )
+        outlook = Outlook(
+            log,
+            progress,
+            expected_by=None if warned else self.expected_by,
+            foresees=self.wait_until == "completion",
+            not_before=now + _least_pause(),
+        )
         try:
-            async with join(notice=partial(notice, None)) as poller:
-                event = JobEvent(job=await self._see(poller, notice, now))
+            async with join(notice=partial(outlook.see, None)) as poller:
+                outlook.poller = poller
+                event = await self._event(poller, outlook, now)
         except AzureBackupError as error:
             event = JobEvent(error=error)
         except Exception as error:
@@ -275,8 +288,29 @@ class _Watch(_Trigger):
             event = JobEvent(error=AzureBackupError(reason))
         finally:
             progress.close()
+            outlook.close()
         await log.written()
         return event.to_dict()
+
+    async def _event(self, poller: Poller, outlook: Outlook, now: float) -> JobEvent:
+        """Return how the wait ends; on the way there, warn if the backup is late, or end it for that."""
+        from airflow_provider_azbackup.runtime.job_event import JobEvent
+
+        if self.expected_by is None or self.when_late == "warned":
+            return JobEvent(job=await self._see(poller, outlook.see, now))
+        outlook.judge()
+        seeing = asyncio.ensure_future(self._see(poller, outlook.see, now))
+        try:
+            either: list[asyncio.Future[Any]] = [seeing, outlook.late]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not seeing.done():
+                if self.when_late == "resume":
+                    return JobEvent(late=outlook.late.result())
+                outlook.warn()
+            return JobEvent(job=await seeing)
+        finally:
+            seeing.cancel()
+            await asyncio.gather(seeing, return_exceptions=True)
 
     async def _see(self, poller: Poller, on_read: OnRead, now: float) -> Job:
         """Return the job that ends the wait."""
@@ -299,6 +333,9 @@ class AzureBackupJobTrigger(_Watch):
     :param cancel_on_kill: ask Azure to cancel the job when a person ends the task while it waits here.
     :param wait_until: ``snapshot`` fires after the snapshot of a VM's backup.
     :param waiting_for: why the task waits for a job that is not its own, for ``backup_progress``.
+    :param expected_by: Unix time by which the backup should be over; None for none.
+    :param when_late: what happens once it is more likely to be late than not: ``warn`` logs it, ``resume``
+        fires with that, ``warned`` does neither, because the task has warned already.
     :param version: the form of these arguments.
     """
 
@@ -314,6 +351,8 @@ class AzureBackupJobTrigger(_Watch):
         cancel_on_kill: bool = False,
         wait_until: WaitUntil = "completion",
         waiting_for: str = "",
+        expected_by: float | None = None,
+        when_late: WhenLate = "warn",
         version: int = VERSION,
     ) -> None:
         super().__init__()
@@ -327,6 +366,8 @@ class AzureBackupJobTrigger(_Watch):
         self.cancel_on_kill = cancel_on_kill
         self.wait_until = wait_until
         self.waiting_for = waiting_for
+        self.expected_by = expected_by
+        self.when_late = when_late
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that rebuild an equal trigger."""
@@ -342,6 +383,8 @@ class AzureBackupJobTrigger(_Watch):
                 "cancel_on_kill": self.cancel_on_kill,
                 "wait_until": self.wait_until,
                 "waiting_for": self.waiting_for,
+                "expected_by": self.expected_by,
+                "when_late": self.when_late,
                 "version": VERSION,
             },
         )
@@ -383,6 +426,8 @@ class AzureBackupFreshnessTrigger(_Watch):
     :param deadline: Unix time of the last look; it survives a restart of the triggerer.
     :param since: Unix time the wait began.
     :param wait_until: as in :class:`AzureBackupJobTrigger`.
+    :param expected_by: as in :class:`AzureBackupJobTrigger`.
+    :param when_late: as in :class:`AzureBackupJobTrigger`.
     :param version: as in :class:`AzureBackupJobTrigger`.
     """
 
@@ -399,6 +444,8 @@ class AzureBackupFreshnessTrigger(_Watch):
         deadline: float,
         since: float,
         wait_until: WaitUntil = "completion",
+        expected_by: float | None = None,
+        when_late: WhenLate = "warn",
         version: int = VERSION,
     ) -> None:
         super().__init__()
@@ -411,6 +458,8 @@ class AzureBackupFreshnessTrigger(_Watch):
         self.deadline = deadline
         self.since = since
         self.wait_until = wait_until
+        self.expected_by = expected_by
+        self.when_late = when_late
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that rebuild an equal trigger."""
@@ -425,6 +474,8 @@ class AzureBackupFreshnessTrigger(_Watch):
                 "deadline": self.deadline,
                 "since": self.since,
                 "wait_until": self.wait_until,
+                "expected_by": self.expected_by,
+                "when_late": self.when_late,
                 "version": VERSION,
             },
         )

@@ -17,7 +17,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class JobEvent:
-    """How a deferred wait ended: with a job that is over, or with an error.
+    """How a deferred wait ended: with a job that is over, with an error, or because the backup is late.
 
     It carries what is read of Azure's own JSON of the job, not a verdict: the worker reads it and decides
     with the functions that decide everywhere else.
@@ -25,6 +25,9 @@ class JobEvent:
 
     job: Job | None = None
     error: AzureBackupError | None = None
+    # The task goes back to waiting once it has warned. What it warns of is a lateness, as
+    # :func:`~airflow_provider_azbackup.core.model.forecast.lateness` returns it.
+    late: JsonObject | None = None
 
     def to_dict(self) -> JsonObject:
         """Return the event as plain JSON that every database takes."""
@@ -33,6 +36,7 @@ class JobEvent:
                 "version": _VERSION,
                 "job": {"arm_id": self.job.ref.path, "body": self.job.body} if self.job else None,
                 "error": self.error.facts() if self.error else None,
+                **({"late": self.late} if self.late else {}),
             }
         )
         return event
@@ -52,6 +56,9 @@ class JobEvent:
         if not isinstance(payload, dict) or type(version) is not int or version != _VERSION:
             raise AzureBackupError(f"the trigger's event is not a job's: {str(payload)[:200]!r}")
         error, found = payload.get("error"), payload.get("job")
+        late = payload.get("late")
+        if isinstance(late, dict) and found is None and error is None:
+            return cls(late=late)
         if isinstance(error, dict) and found is None:
             return cls(error=AzureBackupError.from_facts(error))
         body = found.get("body") if isinstance(found, dict) else None

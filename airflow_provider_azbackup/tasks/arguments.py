@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
-from typing import get_args
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_provider_azbackup.core.model.validation import (
     WaitUntil,
     check_word,
     is_template,
+    read_datetime,
     read_interval,
 )
 from airflow_provider_azbackup.core.model.workloads import CONSISTENCIES, TIERS
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
+from airflow_provider_azbackup.runtime.compat import default_zone, run_moment
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 
 def read_seconds(task_id: str, **arguments: float | timedelta) -> list[float]:
@@ -74,3 +79,58 @@ def check_unless_templated(value: object, check: Callable[[str], object]) -> Non
     """Run ``check`` on an argument that is known now: text that is no template."""
     if isinstance(value, str) and not is_template(value):
         check(value)
+
+
+def check_moment(task_id: str, name: str, value: object) -> None:
+    """Refuse a moment that is none, as far as it is known when the DAG is parsed.
+
+    :raises AzureBackupConfigError: naming the argument and what it is.
+    """
+    check_unless_templated(value, lambda text: read_datetime(name, text))
+    if isinstance(value, timedelta) and value < timedelta(0):
+        raise AzureBackupConfigError(
+            f"{name} of task {task_id!r} is {value!r}; expected a timedelta that is not negative"
+        )
+
+
+def read_moment(
+    context: Context,
+    task_id: str,
+    name: str,
+    value: datetime | timedelta | str | None,
+    *,
+    side: Literal["before", "after"],
+) -> datetime:
+    """Return the moment that an argument names in this run, once it is rendered.
+
+    :param side: on which side of the moment of the run a timedelta lies.
+    :raises AzureBackupConfigError: when it names none.
+    """
+    moment: datetime | None
+    if isinstance(value, timedelta):
+        now = run_moment(context)
+        moment = now and (now - value if side == "before" else now + value)
+    else:
+        # A template of something that is not there may come to "None".
+        moment = read_datetime(name, None if value == "None" else value, zone=default_zone())
+    if moment is None:
+        raise AzureBackupConfigError(
+            f"{name} of task {task_id!r} came to nothing in this run ({value!r}); "
+            f"expected a datetime, ISO 8601 text, or a timedelta {side} the run; or leave it out"
+        )
+    return moment.astimezone(UTC)
+
+
+def read_callbacks(task_id: str, name: str, value: Any) -> list[Callable[[Context], object]]:
+    """Return the callbacks of an argument that takes one or several, as Airflow's own do.
+
+    :raises AzureBackupConfigError: for anything that cannot be called.
+    """
+    given = [*value] if isinstance(value, Sequence) else [] if value is None else [value]
+    for each in given:
+        if not callable(each):
+            raise AzureBackupConfigError(
+                f"{name} of task {task_id!r} has {each!r}; expected a notifier or a function of the context, "
+                f"or a list of them"
+            )
+    return given

@@ -20,7 +20,9 @@ from airflow.providers.common.compat.sdk import Stats
 
 from airflow_provider_azbackup.core.conversations.jobs import OnRead, wait_for_job
 from airflow_provider_azbackup.core.conversations.matching import JobMatcher, best_backup, first_backup
+from airflow_provider_azbackup.core.model.forecast import FEWEST, Forecast, forecast, late_from
 from airflow_provider_azbackup.core.polling.budget import Budget
+from airflow_provider_azbackup.core.polling.history import History
 from airflow_provider_azbackup.core.polling.vault_poll import VaultPoll
 from airflow_provider_azbackup.core.polling.waits import (
     SOONEST,
@@ -54,6 +56,8 @@ _QUIET = 900.0
 _MOST_MISSES = 3
 # The time in Azure's responses is in whole seconds.
 _SECOND = 2.0
+# Of how many reads one may be of a list of past backups.
+_HISTORY_SHARE = 10
 # Seconds until a poller that broke tries again.
 _RETRY_PAUSE = 30.0
 log = logging.getLogger(__name__)
@@ -177,6 +181,10 @@ class _Queue:
 
     budget: Budget
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # How long backups took, by vault. Past the last wait on a vault, for the next one.
+    histories: dict[str, History] = field(default_factory=dict)
+    # Unix time of the last page of past backups that is planned.
+    history_at: float = 0.0
 
 
 @dataclass
@@ -313,6 +321,38 @@ class Poller:
             f"the extra of connection {self._hook.settings.conn_id!r}"
         )
 
+    def forecast(self, job: Job) -> Forecast | None:
+        """Return when a running backup is likely to end, by this computer's clock.
+
+        If little is known of earlier backups, their list is read: once a day and vault, for all waits
+        together, and with at most a tenth of the reads.
+
+        :return: None for anything else, or while too little is known.
+        """
+        durations, began = self._past_of(job)
+        return forecast(durations, began=began, now=self._clock.now())
+
+    def late_from(self, job: Job | None, expected_by: float) -> float:
+        """Return the Unix time from which a backup that still runs is more likely to be late than not.
+
+        :param job: as last read; None if it is not known yet.
+        :param expected_by: Unix time by which it should be over.
+        """
+        if job is None:
+            return expected_by
+        durations, began = self._past_of(job)
+        return late_from(durations, began=began, expected_by=expected_by)
+
+    def _past_of(self, job: Job) -> tuple[list[float], float]:
+        """Return how long backups like a running one took, and when it began by this computer's clock."""
+        vault_loop = self._vaults.get(_key(job.ref.vault))
+        if vault_loop is None or not (job.is_running and job.is_backup and job.began):
+            return [], job.began
+        durations = vault_loop.poll.history.durations(job)
+        if len(durations) < FEWEST:
+            self._want_history(vault_loop)
+        return durations, job.began - (vault_loop.poll.ahead or 0.0)
+
     async def follow(
         self, vault: Vault, *, apart: float, after: Callable[[], float]
     ) -> AsyncGenerator[Listing, None]:
@@ -423,12 +463,26 @@ class Poller:
 
     def _loop_of(self, vault: Vault) -> _VaultLoop:
         if _key(vault) not in self._vaults:
-            poll, wake = VaultPoll(vault, self._clock.now()), asyncio.Event()
+            history = self._queue(vault).histories.setdefault(_key(vault), History(vault))
+            poll, wake = VaultPoll(vault, self._clock.now(), history), asyncio.Event()
             task = asyncio.get_running_loop().create_task(self._serve(poll, wake), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             self._vaults[_key(vault)] = _VaultLoop(poll, task, wake)
         return self._vaults[_key(vault)]
+
+    def _want_history(self, vault_loop: _VaultLoop) -> None:
+        """Have past backups listed, unless that was done in the last day or is under way."""
+        poll = vault_loop.poll
+        if poll.history_at == math.inf and poll.history.request(self._clock.now() + (poll.ahead or 0.0)):
+            self._plan_history(poll)
+            vault_loop.wake.set()
+
+    def _plan_history(self, poll: VaultPoll) -> None:
+        """Choose the time of the next page of past backups: all vaults together use few reads for them."""
+        queue, now = self._queue(poll.vault), self._clock.now()
+        queue.history_at = max(now, queue.history_at) + _HISTORY_SHARE * queue.budget.gap(now)
+        poll.history_at = queue.history_at
 
     async def _serve(self, poll: VaultPoll, wake: asyncio.Event) -> None:
         with clocks.running_on(self._clock):
@@ -436,6 +490,8 @@ class Poller:
                 try:
                     await self._rest(poll, wake)
                     await self._play(poll)
+                    if poll.history.is_being_read and poll.history_at == math.inf:
+                        self._plan_history(poll)
                 except Exception as error:  # whatever it is, no wait may end or hang for it
                     log.exception("Reading the jobs of vault %s failed", poll.vault.name)
                     reason = f"reading jobs failed: {type(error).__name__}: {error}"

@@ -19,6 +19,7 @@ from airflow_provider_azbackup.runtime import clock
 from airflow_provider_azbackup.runtime.compat import write_xcom
 
 if TYPE_CHECKING:
+    from airflow_provider_azbackup.core.model.forecast import Forecast
     from airflow_provider_azbackup.core.model.jobs import Job
     from airflow_provider_azbackup.core.wire import JsonObject
     from airflow_provider_azbackup.exceptions import AzureBackupError
@@ -36,24 +37,40 @@ class Progress:
     :param ti: the task instance as a trigger knows it; None is written nothing of.
     :param waiting_for: why the task waits for a job that is not its own; empty for its own job.
     :param waiting_until: Unix time to which it waits for that job.
+    :param late: whether the backup is late already; None if it is not expected by any time.
     """
 
-    def __init__(self, ti: Any, *, waiting_for: str = "", waiting_until: float | None = None) -> None:
+    def __init__(
+        self,
+        ti: Any,
+        *,
+        waiting_for: str = "",
+        waiting_until: float | None = None,
+        late: bool | None = None,
+    ) -> None:
         self._ti = ti
+        self.late = late
         self._waiting_for = waiting_for
         self._waiting_until = waiting_until if waiting_for else None
         self._told: JsonObject | None = None
         self._told_at = 0.0
 
-    def tell(self, job: Job | None, fault: AzureBackupError | None) -> None:
+    def tell(self, job: Job | None, fault: AzureBackupError | None, expected: Forecast | None = None) -> None:
         """Have written what is new since the last look.
 
         :param job: the job as last seen, None before it was seen at all.
         :param fault: why this look failed, None when it did not.
+        :param expected: when the job is likely to end.
         """
         now = clock.current().now()
         told = progress_report(
-            job, fault, now, waiting_for=self._waiting_for, waiting_until=self._waiting_until
+            job,
+            fault,
+            now,
+            waiting_for=self._waiting_for,
+            waiting_until=self._waiting_until,
+            expected=expected,
+            late=self.late,
         )
         if self._ti is not None and (has_news(told, self._told) or now - self._told_at >= _HEARTBEAT):
             self._told, self._told_at = told, now

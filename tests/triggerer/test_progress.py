@@ -96,6 +96,9 @@ def test_a_report_tells_phase_percentage_and_bytes() -> None:
         "fault": None,
         "waiting_for": None,
         "waiting_until": None,
+        "expected_end": None,
+        "expected_late": None,
+        "late": None,
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from airflow_provider_azbackup.core.model.forecast import Forecast, expected_times
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.json_safe import iso_time
 from airflow_provider_azbackup.core.wire import JsonObject
@@ -16,7 +17,10 @@ from airflow_provider_azbackup.exceptions import AzureBackupError
 # The key of the XCom.
 PROGRESS = "backup_progress"
 # The fields whose change makes a report worth writing. The others change with every read.
-_REPORTED = ("job_id", "status", "phase", "percent", "bytes_done", "bytes_total", "fault", "waiting_for")
+_REPORTED = (
+    *("job_id", "status", "phase", "percent", "bytes_done", "bytes_total", "fault", "waiting_for"),
+    *("expected_end", "expected_late", "late"),
+)
 _LONGEST_FAULT = 500
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = r"(\d{1,20}(?:\.\d{1,20})?)\s*([KMGT]?)Bs?"
@@ -31,6 +35,8 @@ def progress_report(
     *,
     waiting_for: str = "",
     waiting_until: float | None = None,
+    expected: Forecast | None = None,
+    late: bool | None = None,
 ) -> JsonObject:
     """Return how far a job has come, as far as Azure reports it. A list of jobs reports neither phase nor
     bytes.
@@ -40,6 +46,8 @@ def progress_report(
     :param at: Unix time of the last read.
     :param waiting_for: what has to end before the task's own job can start; empty for the task's own job.
     :param waiting_until: Unix time until which the task waits for that.
+    :param expected: when the job is likely to end; None if it is over or that is not known.
+    :param late: whether it ends, or is likely to end, after the task's ``expected_by``; None without one.
     """
     known: dict[str, Any] = {"job_id": None, "status": None, "phase": "", "elapsed_seconds": None}
     done, total, percent = None, None, None
@@ -61,6 +69,8 @@ def progress_report(
         "fault": str(fault)[:_LONGEST_FAULT] if fault else None,
         "waiting_for": waiting_for[:_LONGEST_FAULT] or None,
         "waiting_until": None if waiting_until is None else iso_time(waiting_until),
+        **expected_times(expected),
+        "late": late,
     }
 
 

@@ -36,6 +36,8 @@ from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 StartedBy: TypeAlias = Literal["this task", "adopted", "found"]
 # What a task waits for: the end of the job, or the snapshot with which the backup of a VM begins.
 WaitUntil: TypeAlias = Literal["completion", "snapshot"]
+# What a trigger does about a late backup: log it, hand it to the worker, or nothing, because it was said.
+WhenLate: TypeAlias = Literal["warn", "resume", "warned"]
 # Which warnings of a job are accepted: all, none, or those with these error codes, by symbol or by number.
 AcceptWarnings: TypeAlias = bool | Collection[str | int]
 # What to do about a running job of the item that this task did not start.

@@ -11,10 +11,12 @@ compares this picture with that table::
         resting --> listing_running: a list is due, and running jobs fit on its first page
         resting --> listing_all: a list is due
         resting --> reading_one: a waiter needs more than a list shows, or is alone
+        resting --> reading_history: a page of past backups is due, for forecasts
         listing_running --> listing_all: reading the missing jobs one by one would cost more
         listing_running --> resting: the list was delivered or broke off
         listing_all --> resting: the list was delivered or broke off
         reading_one --> resting: the job was delivered, or why it could not be read
+        reading_history --> resting: a page of past backups was read, or broke off
 
 ``resting``
     Nothing is due. The poller asks :meth:`VaultPoll.due` when that changes.
@@ -30,6 +32,10 @@ compares this picture with that table::
     Reads one job: because it is missing from a list, because a list leaves out why it did not complete, or
     because so few wait that a list would cost more. Lists and single reads take turns when both are due, so
     that neither starves the other.
+
+``reading_history``
+    Reads one page of the backups of the last month, for forecasts. No wait ends by it. The poller chooses its
+    time so that such pages are a small share of all reads.
 
 A list that breaks off delivers its error to the waiters that it has not served. When the next one breaks off
 as well, those jobs are read one by one, unless Azure throttles.
@@ -51,6 +57,7 @@ from typing import Any, TypeAlias
 from airflow_provider_azbackup.core.conversations.matching import match_key
 from airflow_provider_azbackup.core.conversations.retry import ResponseClock, accepted
 from airflow_provider_azbackup.core.model.resources import Vault, last_segment
+from airflow_provider_azbackup.core.polling.history import History
 from airflow_provider_azbackup.core.polling.waits import SOONEST, JobWaiter, ListReader
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.responses import Page
@@ -73,6 +80,7 @@ class State(Enum):
     LISTING_RUNNING = "listing_running"
     LISTING_ALL = "listing_all"
     READING_ONE = "reading_one"
+    READING_HISTORY = "reading_history"
 
 
 # Which state may follow which, and why.
@@ -82,6 +90,7 @@ TRANSITIONS: Mapping[State, Mapping[State, str]] = MappingProxyType(
             State.LISTING_RUNNING: "a list is due, and running jobs fit on its first page",
             State.LISTING_ALL: "a list is due",
             State.READING_ONE: "a waiter needs more than a list shows, or is alone",
+            State.READING_HISTORY: "a page of past backups is due, for forecasts",
         },
         State.LISTING_RUNNING: {
             State.LISTING_ALL: "reading the missing jobs one by one would cost more",
@@ -89,6 +98,7 @@ TRANSITIONS: Mapping[State, Mapping[State, str]] = MappingProxyType(
         },
         State.LISTING_ALL: {State.RESTING: "the list was delivered or broke off"},
         State.READING_ONE: {State.RESTING: "the job was delivered, or why it could not be read"},
+        State.READING_HISTORY: {State.RESTING: "a page of past backups was read, or broke off"},
     }
 )
 
@@ -98,11 +108,15 @@ class VaultPoll(ResponseClock):
 
     :param vault: the vault.
     :param at: Unix time.
+    :param history: learns from all jobs that are read.
     """
 
-    def __init__(self, vault: Vault, at: float) -> None:
+    def __init__(self, vault: Vault, at: float, history: History | None = None) -> None:
         super().__init__(at)
         self.vault = vault
+        self.history = history or History(vault)
+        # Unix time at which a page of past backups may be read.
+        self.history_at = math.inf
         # By job id, in lower case.
         self.waiters: dict[str, set[JobWaiter]] = {}
         self.readers: set[ListReader[Any]] = set()
@@ -128,7 +142,8 @@ class VaultPoll(ResponseClock):
 
     def due(self) -> float:
         """Return the Unix time of the next turn; infinity while nobody asks."""
-        return min(self._list_due(), min((self._read_due(each) for each in self._all()), default=math.inf))
+        asked = min(self._list_due(), min((self._read_due(each) for each in self._all()), default=math.inf))
+        return math.inf if asked == math.inf else min(asked, self.history_at)
 
     def turn(self, at: float) -> _Turn[None]:
         """Read a list or one job, whatever is due, and deliver it.
@@ -140,6 +155,7 @@ class VaultPoll(ResponseClock):
             State.LISTING_RUNNING: self._list_running,
             State.LISTING_ALL: self._list_all,
             State.READING_ONE: self._read_one,
+            State.READING_HISTORY: self._read_history,
         }
         state = self._next_read()
         assert state is State.RESTING or state in TRANSITIONS[State.RESTING]
@@ -150,6 +166,8 @@ class VaultPoll(ResponseClock):
 
     def _next_read(self) -> State:
         """Return what to read in this turn."""
+        if self.history_at <= self.at:
+            return State.READING_HISTORY
         late = any(self._read_due(each) <= self.at for each in self._all())
         if self._list_due() <= self.at and not (late and self._reads_owed):
             self._reads_owed = self._pages
@@ -202,6 +220,7 @@ class VaultPoll(ResponseClock):
         self.observe(answer)
         try:
             job = responses.read_job(waiter.ref, accepted(answer, request, 200))
+            self.history.learn(job)
         except AzureBackupError as error:
             job = None
             if self._broke_off and isinstance(error, AzureBackupTransientError):
@@ -213,6 +232,16 @@ class VaultPoll(ResponseClock):
             if job:
                 each.learn_start(job)
             each.answer(self.at, answer)
+        return State.RESTING
+
+    def _read_history(self) -> _Turn[State]:
+        self.history_at = math.inf
+        if request := self.history.request(self.at + (self.ahead or 0.0)):
+            answer = yield request
+            assert answer is not None
+            self.observe(answer)
+            for _ in self.history.take(answer):
+                yield None
         return State.RESTING
 
     def _list_running(self) -> _Turn[State]:
@@ -325,6 +354,7 @@ class _Delivery:
                 job_id = job.ref.job_id.casefold()
                 self._shown.add(job_id)
                 self.ended += not job.is_running
+                self._poll.history.learn(job)
                 for each in (*self._readers.get(match_key(job.body), ()), *self._readers.get(None, ())):
                     each.take(job)
                 for waiter in [*self._poll.waiters.get(job_id, ())]:
