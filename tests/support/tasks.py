@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_azbackup.runtime import clock as clocks
+from tests.support.virtual import hang_up
 
 
 def ends_before(execution_timeout: float) -> float:
@@ -122,5 +123,6 @@ async def fire(path: str, arguments: dict[str, Any]) -> Any:
     module, _, name = path.rpartition(".")
     trigger: BaseTrigger = getattr(importlib.import_module(module), name)(**arguments)
     events = [event async for event in trigger.run()]
+    await hang_up()
     assert len(events) == 1
     return json.loads(json.dumps(events[0].payload))
