@@ -11,7 +11,9 @@ _INTEGRATION = "Azure Backup"
 
 
 def _text(label: str, description: str) -> dict[str, Any]:
-    return {"label": label, "description": description, "schema": {"type": ["string", "null"]}}
+    """Return a field that starts empty; without a default, Airflow saves "null" in the extra."""
+    schema = {"type": ["string", "null"], "default": ""}
+    return {"label": label, "description": description, "schema": schema}
 
 
 def _choice(label: str, description: str, *values: str) -> dict[str, Any]:

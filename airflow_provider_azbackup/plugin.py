@@ -15,6 +15,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowPlugin, conf
 
 PREFIX = "/azure-backup"
+_ICONS = {"icon": "azure-backup/assets/icon.svg", "icon_dark_mode": "azure-backup/assets/icon-dark.svg"}
 # Each view by the option that turns it off. The URLs are relative, as Airflow may be served below a path.
 _VIEWS = {
     "show_page": {
@@ -23,12 +24,14 @@ _VIEWS = {
         "destination": "nav",
         "category": "browse",
         "url_route": "azure-backup",
+        **_ICONS,
     },
     "show_tab": {
         "name": "Azure Backup",
         "href": "azure-backup/task?dag_id={DAG_ID}&run_id={RUN_ID}&task_id={TASK_ID}&map_index={MAP_INDEX}",
         "destination": "task_instance",
         "url_route": "azure-backup-job",
+        **_ICONS,
     },
 }
 

@@ -5,6 +5,7 @@ Route                                  Permission, in addition to access to Airf
 =====================================  ==================================================================
 ``/``, ``/task``, ``/assets/<file>``   none, because they hold no data
 ``/api/connections``                   lists only the connections that the user may read
+``/api/connections/<id>/vaults``       read that connection
 ``/api/connections/<id>/vault``        read that connection
 ``/api/gates``                         read XComs; lists only Dags whose XComs the user may read
 ``/api/dags/<id>/task``                read the XComs of that Dag; a running job is read from Azure only if
@@ -51,18 +52,24 @@ from airflow_provider_azbackup.core.wire import JsonObject, T
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 from airflow_provider_azbackup.links import AzureBackupJobLink
 from airflow_provider_azbackup.page import connections, facts, gates, summary
-from airflow_provider_azbackup.page.reads import Reads
+from airflow_provider_azbackup.page.reads import Reads, View
 from airflow_provider_azbackup.runtime import clock
 from airflow_provider_azbackup.runtime.portal import job_of, safe_link
+from airflow_provider_azbackup.tasks.fleet import VERDICT
 
 _STATIC = Path(__file__).parent / "static"
 _HTML, _SCRIPT, _STYLE = (f"text/{name}; charset=utf-8" for name in ("html", "javascript", "css"))
-_SCRIPTS = ("common.js", "history.js", "model.js", "page.js", "tables.js", "task.js", "timeline.js")
+_SCRIPTS = (
+    *("common.js", "history.js", "model.js", "overview.js", "page.js", "tables.js", "task.js", "time.js"),
+    *("timeline.js", "verdict.js"),
+)
 # Only the files in this table are served.
 _ASSETS = MappingProxyType(
     {
         **{name: (name, _SCRIPT) for name in _SCRIPTS},
         "page.css": ("page.css", _STYLE),
+        "icon.svg": ("icon.svg", "image/svg+xml"),
+        "icon-dark.svg": ("icon-dark.svg", "image/svg+xml"),
         "uPlot.js": ("uplot/uPlot.iife.min.js", _SCRIPT),
         "uPlot.css": ("uplot/uPlot.min.css", _STYLE),
         "uPlot-LICENSE.txt": ("uplot/LICENSE", "text/plain; charset=utf-8"),
@@ -80,8 +87,8 @@ HEADERS = MappingProxyType(
     }
 )
 _HOUR = 3600.0
-# Airflow's database stores ids of at most so many characters.
-_LONGEST_ID = 250
+# Airflow's database stores ids of at most so many characters. ARM ids of vaults may be longer.
+_LONGEST_ID, _LONGEST_ARM_ID = 250, 400
 
 
 def make_app() -> FastAPI:
@@ -107,8 +114,17 @@ def _reads(request: Request) -> Reads:
 
 _router = APIRouter()
 ReadsDep = Annotated[Reads, Depends(_reads)]
-_READS_CONNECTION = Depends(requires_access_connection(method="GET"))
 _READS_XCOMS = Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))
+
+
+async def _check_type(connection_id: str, session: SessionDep) -> None:
+    """Refuse connections of other types, because their secrets must not be sent to Azure."""
+    if connection_id not in await run_in_threadpool(_and_release, session, connections.ids):
+        types = " or ".join(connections.TYPES)
+        raise HTTPException(404, f"There is no connection {connection_id!r} of type {types}.")
+
+
+_READS_CONNECTION = (Depends(requires_access_connection(method="GET")), Depends(_check_type))
 
 
 @_router.get("/", response_class=Response)
@@ -135,36 +151,47 @@ def asset(name: str) -> Response:
 
 
 @_router.get("/api/connections")
-def list_connections(user: GetUserDep, session: SessionDep) -> JsonObject:
-    """Return the connections that the user may read, each with its vault or with what is wrong with it."""
+def list_connections(user: GetUserDep, session: SessionDep, reads: ReadsDep) -> JsonObject:
+    """Return the connections that the user may read, the default first, each with what is known of its vault.
+
+    Azure is not asked.
+    """
     readable = [conn_id for conn_id in connections.ids(session) if _may_read(conn_id, user)]
-    return {"connections": [_connection_facts(conn_id) for conn_id in readable]}
+    return {"connections": [_connection_facts(conn_id, reads) for conn_id in readable]}
 
 
-@_router.get("/api/connections/{connection_id}/vault", dependencies=[_READS_CONNECTION])
-async def show_vault(
-    connection_id: str,
-    session: SessionDep,
-    reads: ReadsDep,
-    within: Annotated[float, Query(ge=1, le=24 * 31, description="hours")] = 26,
-) -> JsonObject:
-    """Return the jobs of the connection's vault, and what is overdue there."""
-    # Connections of other types are refused, because their secrets must not be sent to Azure.
-    if connection_id not in await run_in_threadpool(_and_release, session, connections.ids):
-        raise HTTPException(404, f"There is no connection {connection_id!r} of type {connections.TYPE}.")
+@_router.get("/api/connections/{connection_id}/vaults", dependencies=_READS_CONNECTION)
+async def list_vaults(connection_id: str, reads: ReadsDep) -> JsonObject:
+    """Return the vaults in the connection's subscription, each with what is known of its last night."""
     try:
         settings = await run_in_threadpool(connections.settings_of, connection_id)
-        vault = _vault_of(settings)
+        own = _vault_of(settings)
+    except Exception as error:  # a secrets backend may raise anything
+        return {"vaults": [], "fault": _public_text(error)}
+    listed, fault = await reads.vaults(settings)
+    vaults = {vault.path.casefold(): vault for vault in (*([own] if own else []), *listed)}
+    return {"vaults": [_vault_facts(settings, vault, reads) for vault in vaults.values()], "fault": fault}
+
+
+@_router.get("/api/connections/{connection_id}/vault", dependencies=_READS_CONNECTION)
+async def show_vault(
+    connection_id: str,
+    reads: ReadsDep,
+    within: Annotated[float, Query(ge=1, le=24 * 31, description="hours")] = 26,
+    vault: Annotated[str | None, Query(description="ARM id; the connection's vault by default")] = None,
+    brief: Annotated[bool, Query(description="only how the last night went")] = False,
+) -> JsonObject:
+    """Return the jobs of a vault as the connection sees them, and what is overdue there."""
+    try:
+        settings = await run_in_threadpool(connections.settings_of, connection_id)
+        shown = Vault.parse(vault) if vault else _vault_of(settings)
     except Exception as error:  # a secrets backend may raise anything
         return {"fault": _public_text(error)}
-    if vault is None:
+    if shown is None:
         return {"fault": "The connection does not name a vault, so there are no jobs to list."}
-    view, now = await reads.vault(settings, vault), clock.current().now()
-    overdue = await run_in_threadpool(summary.overdue, view.items, view.jobs, now=now, within=within * _HOUR)
-    return {
-        "vault": vault.name,
-        "portal": settings.portal_link(vault.path),
-        "jobs_portal": settings.portal_link(f"{vault.path}/backupJobs/"),
+    view, now = await reads.vault(settings, shown), clock.current().now()
+    answer = {
+        **_vault_facts(settings, shown, reads),
         "now": now,
         "read_at": view.read_at,
         "next_at": view.next_at,
@@ -173,20 +200,29 @@ async def show_vault(
         "items_fault": view.items_fault,
         "cut": view.cut,
         "items": len(view.items),
-        "jobs": [summary.row(job) for job in view.jobs],
+    }
+    if brief:
+        return answer
+    overdue = await run_in_threadpool(summary.overdue, view.items, view.jobs, now=now, within=within * _HOUR)
+    return {
+        **answer,
+        "portal": settings.portal_link(shown.path),
+        "jobs_portal": settings.portal_link(f"{shown.path}/backupJobs/"),
+        "jobs": await run_in_threadpool(summary.rows, view.jobs),
         "overdue": overdue if view.read_at else [],
     }
 
 
 @_router.get("/api/gates", dependencies=[_READS_XCOMS])
 def list_gates(user: GetUserDep, session: SessionDep, dag_id: str | None = None) -> JsonObject:
-    """Return the task instances that have waited for a job in the last week."""
+    """Return the tasks that have waited for a job in the last week, and what fleet sensors report."""
     after = datetime.fromtimestamp(clock.current().now() - summary.WEEK, UTC)
     # With a dag_id in the query, Airflow has checked the permission for that Dag only.
     asked = {each for each in gates.gated_dag_ids(session, after) if dag_id in (None, each)}
     readable = {each for each in asked if _may_read_xcoms(each, user)}
     found, cut = gates.recent(session, readable, after) if readable else ([], False)
-    return {"gates": found, "cut": cut}
+    verdicts = gates.verdicts(session, readable, after) if readable else []
+    return {"gates": found, "cut": cut, "verdicts": verdicts}
 
 
 @_router.get("/api/dags/{dag_id}/task", dependencies=[_READS_XCOMS])
@@ -199,23 +235,35 @@ async def show_task(
     reads: ReadsDep,
     map_index: Annotated[int, Query(ge=-1, le=2**31 - 1)] = -1,
 ) -> JsonObject:
-    """Return the job of a task instance; ``job`` is None when it has none."""
+    """Return how a task instance stands, and its job; ``job`` is None when it has none."""
+    now = clock.current().now()
 
-    def read(session: Session) -> dict[str, Any]:
-        return gates.of_task(session, dag_id, run_id, task_id, map_index)
+    def read(session: Session) -> tuple[dict[str, Any], JsonObject]:
+        which = (dag_id, run_id, task_id, map_index)
+        return gates.of_task(session, *which), gates.state_of(session, *which, now=now)
 
-    pushed = await run_in_threadpool(_and_release, session, read)
+    pushed, task = await run_in_threadpool(_and_release, session, read)
+    verdict = facts.verdict(pushed.get(VERDICT))
     link = pushed.get(AzureBackupJobLink.key)
     ref = job_of(link)
     if ref is None:
-        return {"job": None}
+        clear = summary.after_clear(task.get("operator", ""), {}, (), now=now, read_at=None)
+        return {"job": None, "task": task, "clear": clear, "verdict": verdict}
+    settings = await run_in_threadpool(_and_release, session, partial(_settings_for, ref, user))
     job = pushed.get("job")
     if not isinstance(job, dict):
-        settings = await run_in_threadpool(_and_release, session, partial(_settings_for, ref, user))
         running = await reads.job(settings, ref) if settings else None
         job = summary.phases(running) if running else None
+    shown = {**facts.job_facts(job), "job_id": ref.job_id, "vault": ref.vault.name}
+    view = reads.known(settings, ref.vault) if settings else View()
     return {
-        "job": {"job_id": ref.job_id, "vault": ref.vault.name, **facts.job_facts(job)},
+        "job": shown,
+        "task": task,
+        "clear": summary.after_clear(
+            task.get("operator", ""), shown, view.jobs, now=now, read_at=view.read_at
+        ),
+        "listed_at": view.read_at,
+        "verdict": verdict,
         "portal": safe_link(link) or None,
         "progress": facts.scalars(pushed.get(PROGRESS)),
         "recovery_point": facts.scalars(pushed.get("recovery_point")),
@@ -230,9 +278,10 @@ def _text(path: str) -> str:
 
 def _check_ids(request: Request) -> None:
     """Reject a text that cannot be an id before it reaches the database. PostgreSQL fails on a NUL."""
-    for text in (*request.path_params.values(), *request.query_params.values()):
-        if len(text) > _LONGEST_ID or clean(text) != text:
-            raise HTTPException(422, f"An ID has at most {_LONGEST_ID} characters and no control characters.")
+    for name, text in (*request.path_params.items(), *request.query_params.items()):
+        longest = _LONGEST_ARM_ID if name == "vault" else _LONGEST_ID
+        if len(text) > longest or clean(text) != text:
+            raise HTTPException(422, f"An ID has at most {longest} characters and no control characters.")
 
 
 def _may_read(conn_id: str, user: Any) -> bool:
@@ -251,12 +300,25 @@ def _may_read_xcoms(dag_id: str, user: Any) -> bool:
     )
 
 
-def _connection_facts(conn_id: str) -> JsonObject:
+def _connection_facts(conn_id: str, reads: Reads) -> JsonObject:
     try:
-        vault = _vault_of(connections.settings_of(conn_id))
-        return {"id": conn_id, "vault": vault.name if vault else "", "fault": ""}
+        settings = connections.settings_of(conn_id)
+        vault = _vault_of(settings)
+        return {"id": conn_id, "vault": vault and _vault_facts(settings, vault, reads), "fault": ""}
     except Exception as error:  # a secrets backend may raise anything
-        return {"id": conn_id, "vault": "", "fault": _public_text(error)}
+        return {"id": conn_id, "vault": None, "fault": _public_text(error)}
+
+
+def _vault_facts(settings: Settings, vault: Vault, reads: Reads) -> JsonObject:
+    night, at = reads.night(settings, vault)
+    return {
+        "vault": vault.name,
+        "vault_id": vault.path.casefold(),
+        "arm_id": vault.path,
+        "group": vault.resource_group_name,
+        "night": night,
+        "night_at": at,
+    }
 
 
 def _vault_of(settings: Settings) -> Vault | None:

@@ -18,24 +18,28 @@ from airflow_provider_azbackup.runtime.hosts import check_hosts
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-TYPE = "azure_backup"
+TYPES = ("azure_backup", "azure")
+# The connection of a task that names none. The page opens on it.
+DEFAULT = "azure_backup_default"
 _PREFIX = "AIRFLOW_CONN_"
 
 
 def ids(session: Session) -> list[str]:
-    """Return the ids of connections of our type in Airflow's database, the environment and the setting.
+    """Return the ids of connections to Azure in Airflow's database, the environment and the setting.
 
-    A secrets backend cannot list its connections, so ``[azure_backup] page_connections`` names them.
+    A secrets backend cannot list its connections, so ``[azure_backup] page_connections`` names them. The
+    default connection comes first, the others in the order of their ids.
     """
-    stored = session.scalars(select(Connection.conn_id).where(Connection.conn_type == TYPE))
+    stored = session.scalars(select(Connection.conn_id).where(Connection.conn_type.in_(TYPES)))
     given = (
         name.removeprefix(_PREFIX).lower()
         for name, value in os.environ.items()
         # A name with two underscores is the connection of a team.
-        if name.startswith(_PREFIX) and not name.startswith(f"{_PREFIX}_") and _type_of(value) == TYPE
+        if name.startswith(_PREFIX) and not name.startswith(f"{_PREFIX}_") and _type_of(value) in TYPES
     )
-    named = (each.strip() for each in conf.get(TYPE, "page_connections", fallback="").split(","))
-    return sorted({str(each) for each in (*stored, *given, *named) if each})
+    named = (each.strip() for each in conf.get("azure_backup", "page_connections", fallback="").split(","))
+    found = {str(each) for each in (*stored, *given, *named) if each}
+    return sorted(found, key=lambda conn_id: (conn_id != DEFAULT, conn_id))
 
 
 def settings_of(conn_id: str) -> Settings:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # JavaScript represents whole numbers below this exactly.
 _LARGEST = 2**53
+# The items of a verdict that are shown.
+MOST_ITEMS = 200
 
 
 def job_facts(job: Any) -> JsonObject:
@@ -33,6 +35,21 @@ def scalars(facts: Any) -> JsonObject:
         return {}
     read = {cut(clean(name)): _scalar(value) for name, value in facts.items()}
     return dict([(name, value) for name, value in read.items() if value is not None][:MOST_ENTRIES])
+
+
+def verdict(facts: Any) -> JsonObject:
+    """Return what the page shows of a fleet sensor's verdict; empty for anything else under its key."""
+    if not isinstance(facts, dict) or not isinstance(facts.get("counts"), dict):
+        return {}
+    items = facts.get("items")
+    shown = items[:MOST_ITEMS] if isinstance(items, list) else []
+    counts = {name: _number(value) for name, value in scalars(facts["counts"]).items()}
+    return {
+        **scalars(facts),
+        "counts": {name: count for name, count in counts.items() if count is not None},
+        "items": [scalars(item) for item in shown],
+        "unreadable": scalars(facts.get("unreadable")),
+    }
 
 
 def _read(facts: Any, fields: Mapping[str, Callable[[Any], Any]]) -> JsonObject:
@@ -81,6 +98,8 @@ _OF_PHASE = MappingProxyType({"name": _text, "status": _text, "progress": _text}
 _OF_JOB: MappingProxyType[str, Callable[[Any], Any]] = MappingProxyType(
     {
         "item": _text,
+        "item_id": _text,
+        "container": _text,
         "operation": _text,
         "status": _text,
         "outcome": _outcome,

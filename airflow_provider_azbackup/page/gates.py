@@ -11,33 +11,38 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow.jobs.job import Job
 from airflow.models.taskinstance import TaskInstance
+from airflow.models.trigger import Trigger
 from airflow.models.xcom import XComModel
-from sqlalchemy import String, and_, cast, func, select
+from airflow.providers.common.compat.sdk import conf
+from sqlalchemy import String, and_, case, cast, func, select
 from sqlalchemy.orm import aliased
 
 from airflow_provider_azbackup.core.model.progress import PROGRESS
 from airflow_provider_azbackup.links import AzureBackupJobLink
-from airflow_provider_azbackup.page.facts import job_facts
+from airflow_provider_azbackup.page.facts import job_facts, verdict
 from airflow_provider_azbackup.runtime.portal import job_of
+from airflow_provider_azbackup.tasks.fleet import VERDICT
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from airflow_provider_azbackup.core.wire import JsonObject
 
-# At most so many task instances are shown, the newest. Longer XComs, in characters, are not read.
-MOST = 1000
-_LONGEST = 50_000
+# At most so many task instances and verdicts are shown, the newest. XComs of more characters are not read.
+MOST, MOST_VERDICTS = 1000, 20
+_LONGEST, _LONGEST_VERDICT = 50_000, 1_000_000
 _LONGEST_LINK = 2_000
 # The XComs that a tab shows.
-_SHOWN = (AzureBackupJobLink.key, "job", PROGRESS, "recovery_point", "proof")
+_SHOWN = (AzureBackupJobLink.key, "job", PROGRESS, "recovery_point", "proof", VERDICT)
 
 
 def gated_dag_ids(session: Session, since: datetime) -> set[str]:
     """Return the ids of the Dags with tasks that have waited for a job since a time."""
-    gated = select(XComModel.dag_id).where(*_is_link(since)).distinct()
-    return set(session.scalars(gated))
+    links = select(XComModel.dag_id).where(*_is_link(since))
+    verdicts = select(XComModel.dag_id).where(*_is_verdict(since))
+    return set(session.scalars(links.union(verdicts)))
 
 
 def recent(session: Session, dag_ids: Collection[str], since: datetime) -> tuple[list[JsonObject], bool]:
@@ -87,12 +92,43 @@ def recent(session: Session, dag_ids: Collection[str], since: datetime) -> tuple
             "started": began.timestamp() if began else None,
             "job": ref.job_id.casefold(),
             "vault": ref.vault.name,
+            "vault_id": ref.vault.path.casefold(),
             **_result(_pushed(job)),
         }
         for dag_id, run_id, task_id, map_index, value, state, began, job in rows[:MOST]
         if (ref := job_of(_pushed(value)))
     ]
     return found, len(rows) > MOST
+
+
+def verdicts(session: Session, dag_ids: Collection[str], since: datetime) -> list[JsonObject]:
+    """Return the last verdict of each fleet sensor of some Dags, newest first, at most :data:`MOST_VERDICTS`.
+
+    :param dag_ids: ids of Dags whose XComs the user may read.
+    """
+    names = ("dag_id", "run_id", "task_id", "map_index")
+    rows = session.execute(
+        select(
+            XComModel.dag_id,
+            XComModel.run_id,
+            XComModel.task_id,
+            XComModel.map_index,
+            TaskInstance.state,
+            XComModel.timestamp,
+            XComModel.value,
+        )
+        .join(TaskInstance, _same_task(TaskInstance, XComModel))
+        .where(*_is_verdict(since), XComModel.dag_id.in_(dag_ids))
+        .order_by(XComModel.timestamp.desc())
+        .limit(MOST_VERDICTS)
+    )
+    found: dict[tuple[str, str, int], JsonObject] = {}
+    for dag_id, run_id, task_id, map_index, state, at, value in rows:
+        task = (dag_id, task_id, map_index)
+        if task not in found and (facts := verdict(_pushed(value))):
+            which = dict(zip(names, (dag_id, run_id, task_id, map_index), strict=True))
+            found[task] = {**which, "state": state, "at": at.timestamp(), "verdict": facts}
+    return [*found.values()]
 
 
 def of_task(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, Any]:
@@ -104,11 +140,53 @@ def of_task(session: Session, dag_id: str, run_id: str, task_id: str, map_index:
             XComModel.task_id == task_id,
             XComModel.map_index == map_index,
             XComModel.key.in_(_SHOWN),
-            func.length(cast(XComModel.value, String)) <= _LONGEST,
+            func.length(cast(XComModel.value, String))
+            <= case((XComModel.key == VERDICT, _LONGEST_VERDICT), else_=_LONGEST),
         )
     )
     found = {key: _pushed(value) for key, value in rows}
-    return found if AzureBackupJobLink.key in found else {}
+    return found if {AzureBackupJobLink.key, VERDICT} & found.keys() else {}
+
+
+def state_of(
+    session: Session, dag_id: str, run_id: str, task_id: str, map_index: int, *, now: float
+) -> JsonObject:
+    """Return how a task instance stands: its state, the name of its class, the number of its try.
+
+    ``unwatched_since`` is the Unix time since which a deferred task has had no living triggerer; None if it
+    has one.
+
+    :param now: Unix time.
+    """
+    row = session.execute(
+        select(
+            TaskInstance.state,
+            TaskInstance.operator,
+            TaskInstance.try_number,
+            Trigger.created_date,
+            Job.latest_heartbeat,
+        )
+        .outerjoin(Trigger, TaskInstance.trigger_id == Trigger.id)
+        .outerjoin(Job, Trigger.triggerer_id == Job.id)
+        .where(
+            TaskInstance.dag_id == dag_id,
+            TaskInstance.run_id == run_id,
+            TaskInstance.task_id == task_id,
+            TaskInstance.map_index == map_index,
+        )
+    ).first()
+    if row is None:
+        return {}
+    state, operator, try_number, created, heartbeat = row
+    limit = conf.getfloat("triggerer", "triggerer_health_check_threshold", fallback=30.0)
+    last = heartbeat or created
+    is_unwatched = last is not None and (heartbeat is None or heartbeat.timestamp() < now - limit)
+    return {
+        "state": state,
+        "operator": operator or "",
+        "try_number": try_number,
+        "unwatched_since": last.timestamp() if state == "deferred" and is_unwatched else None,
+    }
 
 
 def _same_task(one: Any, other: Any) -> Any:
@@ -122,6 +200,14 @@ def _is_link(since: datetime) -> tuple[Any, ...]:
         XComModel.key == AzureBackupJobLink.key,
         XComModel.timestamp >= since,
         func.length(cast(XComModel.value, String)) <= _LONGEST_LINK,
+    )
+
+
+def _is_verdict(since: datetime) -> tuple[Any, ...]:
+    return (
+        XComModel.key == VERDICT,
+        XComModel.timestamp >= since,
+        func.length(cast(XComModel.value, String)) <= _LONGEST_VERDICT,
     )
 
 

@@ -18,12 +18,14 @@ from dataclasses import dataclass, field
 
 from airflow_provider_azbackup.core.conversations.items import list_protected_items
 from airflow_provider_azbackup.core.conversations.jobs import get_job
+from airflow_provider_azbackup.core.conversations.vaults import list_vaults
+from airflow_provider_azbackup.core.model.arm_ids import VAULT_TYPES
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
 from airflow_provider_azbackup.core.polling.budget import Budget
 from airflow_provider_azbackup.core.rest.responses import FoundItem
 from airflow_provider_azbackup.core.settings import Settings
-from airflow_provider_azbackup.core.wire import Flow, Response, T
+from airflow_provider_azbackup.core.wire import Flow, JsonObject, Response, T
 from airflow_provider_azbackup.exceptions import AzureBackupError
 from airflow_provider_azbackup.page import summary
 from airflow_provider_azbackup.runtime import clock
@@ -38,9 +40,15 @@ _ITEMS_LAST, _JOB_LASTS = 900.0, 60.0
 _PATIENCE = 1.5
 # Seconds allowed to connect and to read.
 _TO_CONNECT, _TO_READ = 5.0, 20.0
-# A vault is forgotten after so many seconds without a visitor, and at most so many single jobs are kept.
-_KEPT = 3600.0
+# The jobs of a vault are forgotten after so many seconds without a visitor, how its night went after more. At
+# most so many single jobs are kept.
+_KEPT, _NIGHT_KEPT = 3600.0, 24 * 3600.0
 _MOST_JOBS = 500
+# Seconds for which the vaults of a subscription are not listed again. Azure does not count it among the reads
+# of jobs.
+_VAULTS_LAST = 3600.0
+# Seconds in which the overview expects a backup of each item: a day, and two hours because nights differ.
+DAILY = 26 * 3600.0
 log = logging.getLogger(__name__)
 
 
@@ -93,6 +101,29 @@ class _KnownVault:
     failed_at: float = float("-inf")
     cost: int = 1
     task: Future[None] | None = None
+    # How the last night went, and the Unix time at which that was known.
+    night: JsonObject | None = None
+    night_at: float | None = None
+
+    def forget_jobs(self) -> None:
+        """Keep only how the night went, because the jobs of many vaults take much memory."""
+        self.listed, self.items = summary.Listed(jobs=()), ()
+        self.read_at = self.items_at = None
+        self.quota.vaults.remove(self)
+
+    def view(self, now: float) -> View:
+        """Return what is known."""
+        return View(
+            jobs=self.listed.jobs,
+            cut=self.listed.cut,
+            items=self.items,
+            read_at=self.read_at,
+            fault=self.fault,
+            items_fault=self.items_fault,
+            next_at=self.next_at(now),
+            # This is read first, because all results are in place once the task is done.
+            reading=bool(self.task and not self.task.done()),
+        )
 
     def next_at(self, now: float) -> float:
         """Return the Unix time from which a list may come."""
@@ -108,6 +139,12 @@ class _KnownJob:
     at: float
 
 
+@dataclass
+class _KnownVaults:
+    task: Future[tuple[tuple[Vault, ...], str]]
+    at: float
+
+
 class Reads:
     """Reads vaults for everybody who opens the page in this process. It may be used from several threads."""
 
@@ -116,6 +153,7 @@ class Reads:
         self._quotas: dict[Hashable, _Quota] = {}
         self._vaults: dict[Hashable, _KnownVault] = {}
         self._jobs: OrderedDict[Hashable, _KnownJob] = OrderedDict()
+        self._listings: dict[Hashable, _KnownVaults] = {}
         # A slow Azure may occupy these threads, but not those in which Airflow answers.
         self._workers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="azure-backup-page")
 
@@ -132,18 +170,35 @@ class Reads:
             task = known.task
         if task and known.read_at is None:
             await asyncio.wait([asyncio.wrap_future(task)], timeout=_PATIENCE)
-        # This is checked first, because all results are in place once the task is done.
-        reading = bool(task and not task.done())
-        return View(
-            jobs=known.listed.jobs,
-            cut=known.listed.cut,
-            items=known.items,
-            read_at=known.read_at,
-            fault=known.fault,
-            items_fault=known.items_fault,
-            next_at=known.next_at(now),
-            reading=reading,
-        )
+        return known.view(now)
+
+    def known(self, settings: Settings, vault: Vault) -> View:
+        """Return what is known of a vault, without a request to Azure."""
+        with self._lock:
+            known = self._vaults.get((_credential(settings), vault.path.casefold()))
+        return known.view(clock.current().now()) if known else View()
+
+    def night(self, settings: Settings, vault: Vault) -> tuple[JsonObject | None, float | None]:
+        """Return how the last night of a vault went and the Unix time of that, without a request to Azure."""
+        with self._lock:
+            known = self._vaults.get((_credential(settings), vault.path.casefold()))
+            return (known.night, known.night_at) if known else (None, None)
+
+    async def vaults(self, settings: Settings) -> tuple[tuple[Vault, ...], str]:
+        """Return the vaults of both kinds in the subscription of a connection, and why some are missing.
+
+        They are listed once in an hour at most, for all connections with the same credential.
+        """
+        if not settings.subscription_id:
+            return (), "The connection names no subscription, so its vaults cannot be listed."
+        key, now = (_credential(settings), settings.subscription_id.casefold()), clock.current().now()
+        with self._lock:
+            known = self._listings.get(key)
+            if known is None or (known.task.done() and now >= known.at + _VAULTS_LAST):
+                task = self._start(lambda: _list_vaults(settings))
+                known = self._listings[key] = _KnownVaults(task, now)
+        await asyncio.wait([asyncio.wrap_future(known.task)], timeout=_PATIENCE)
+        return known.task.result() if known.task.done() else ((), "")
 
     async def job(self, settings: Settings, ref: JobRef) -> Job | None:
         """Return a job with its phases, at most a minute old, or None when the quota allows no read."""
@@ -159,7 +214,7 @@ class Reads:
             known = self._jobs.get(key)
         return known.job if known else None
 
-    def _start(self, work: Callable[[], None]) -> Future[None]:
+    def _start(self, work: Callable[[], T]) -> Future[T]:
         # The context carries the clock.
         return self._workers.submit(copy_context().run, work)
 
@@ -167,15 +222,15 @@ class Reads:
         key = (_credential(settings), vault.path.casefold())
         for other, known in [*self._vaults.items()]:
             # A vault without visitors must not use up the quota of the others.
-            if other != key and known.asked_at < now - _KEPT:
+            if other != key and known.asked_at < now - _KEPT and known in known.quota.vaults:
+                known.forget_jobs()
+            if other != key and known.asked_at < now - _NIGHT_KEPT:
                 del self._vaults[other]
-                known.quota.vaults.remove(known)
-        if key not in self._vaults:
-            quota = self._quota(settings, vault, now)
-            self._vaults[key] = _KnownVault(quota, now)
-            quota.vaults.append(self._vaults[key])
-        self._vaults[key].asked_at = now
-        return self._vaults[key]
+        known = self._vaults.setdefault(key, _KnownVault(self._quota(settings, vault, now), now))
+        if known not in known.quota.vaults:
+            known.quota.vaults.append(known)
+        known.asked_at = now
+        return known
 
     def _quota(self, settings: Settings, vault: Vault, now: float) -> _Quota:
         # Azure counts per identity, not per secret.
@@ -191,16 +246,17 @@ class Reads:
                 spent, listed = self._play(known.quota, settings, vault, summary.list_week(vault, now))
             known.listed, known.cost, known.read_at, known.fault = listed, spent, now, ""
         except Exception as error:  # the page shows it together with what it has
-            known.fault, known.failed_at = _report(error, "jobs", vault), now
+            known.fault, known.failed_at = _report(error, "jobs", f"vault {vault.name}"), now
             return
-        if known.items_at is not None and now < known.items_at + _ITEMS_LAST:
-            return
-        try:
-            known.items = tuple(_converse(settings, list_protected_items(vault)))
-            known.items_fault = ""
-        except Exception as error:  # as above
-            known.items_fault = _report(error, "protected items", vault)
-        known.items_at = now
+        if known.items_at is None or now >= known.items_at + _ITEMS_LAST:
+            try:
+                known.items = tuple(_converse(settings, list_protected_items(vault)))
+                known.items_fault = ""
+            except Exception as error:  # as above
+                known.items_fault = _report(error, "protected items", f"vault {vault.name}")
+            known.items_at = now
+        late = summary.overdue(known.items, listed.jobs, now=now, within=DAILY)
+        known.night, known.night_at = summary.night(listed.jobs, late, now=now), now
 
     def _read_job(self, quota: _Quota, settings: Settings, ref: JobRef, key: Hashable) -> None:
         now = clock.current().now()
@@ -213,7 +269,7 @@ class Reads:
             try:
                 _, job = self._play(quota, settings, ref.vault, get_job(ref))
             except Exception as error:  # the tab still shows what Airflow knows of the job
-                _report(error, f"job {ref.job_id}", ref.vault)
+                _report(error, f"job {ref.job_id}", f"vault {ref.vault.name}")
         with self._lock:
             self._jobs[key] = _KnownJob(job, now)
             self._jobs.move_to_end(key)
@@ -261,9 +317,20 @@ def _converse(settings: Settings, flow: Flow[T]) -> T:
         driver.close()
 
 
-def _report(error: Exception, what: str, vault: Vault) -> str:
+def _list_vaults(settings: Settings) -> tuple[tuple[Vault, ...], str]:
+    found: list[Vault] = []
+    faults: list[str] = []
+    for vault_type in VAULT_TYPES:
+        try:
+            found += _converse(settings, list_vaults(settings.subscription_id, vault_type))
+        except Exception as error:  # the page shows it together with the vaults of the other kind
+            faults.append(_report(error, "vaults", f"subscription {settings.subscription_id}"))
+    return tuple(found), " ".join(faults)
+
+
+def _report(error: Exception, what: str, where: str) -> str:
     if isinstance(error, AzureBackupError):
-        log.warning("Cannot read the %s of vault %s for the page: %s", what, vault.name, error)
+        log.warning("Cannot read the %s of %s for the page: %s", what, where, error)
         return str(error)
-    log.error("Reading the %s of vault %s for the page failed", what, vault.name, exc_info=error)
+    log.error("Reading the %s of %s for the page failed", what, where, exc_info=error)
     return f"Reading the {what} failed ({type(error).__name__}). See the log of the API server."

@@ -120,12 +120,19 @@ def chromium(stack: Stack) -> Iterator[Any]:
         found.close()
 
 
-def take(page: Any, name: str, address: str, ready: str, *, theme: str, size: tuple[int, int]) -> None:
-    """Take one picture of what Airflow shows at an address, once its frame shows what is waited for."""
+def take(
+    page: Any, name: str, address: str, ready: str, *, theme: str, size: tuple[int, int], click: str = ""
+) -> None:
+    """Take one picture of what Airflow shows at an address, once its frame shows what is waited for.
+
+    :param click: what to click on in the frame first.
+    """
     page.set_viewport_size({"width": size[0], "height": size[1]})
     page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
     page.goto(address)
     frame = page.wait_for_selector("iframe[title='Azure Backup']").content_frame()
+    if click:
+        frame.click(click)
     frame.wait_for_selector(ready, timeout=30_000)
     page.wait_for_timeout(1500)
     IMAGES.mkdir(parents=True, exist_ok=True)
@@ -145,10 +152,13 @@ def tab(scene: Scene, run: Run) -> str:
 
 def take_all(page: Any, scene: Scene) -> None:
     """Take every picture of the documentation."""
-    page_at, ready = f"{scene.stack.url}/plugin/azure-backup", "#durations canvas"
-    take(page, "page", page_at, ready, theme="light", size=(1360, 1000))
-    take(page, "page-dark", page_at, ready, theme="dark", size=(1360, 1000))
-    take(page, "page-phone", page_at, ready, theme="dark", size=(390, 844))
+    page_at = f"{scene.stack.url}/plugin/azure-backup"
+    overview: Any = {"address": page_at, "ready": "#codes li"}
+    vault: Any = {"address": page_at, "ready": "#timeline canvas", "click": "#vaults a:text-is('demo-vault')"}
+    take(page, "overview", **overview, theme="light", size=(1360, 1000))
+    take(page, "page", **vault, theme="light", size=(1360, 1000))
+    take(page, "page-dark", **vault, theme="dark", size=(1360, 1000))
+    take(page, "page-phone", **overview, theme="dark", size=(360, 844))
     take(page, "tab", tab(scene, scene.failed), "#errors li", theme="light", size=(1360, 800))
     take(page, "tab-running", tab(scene, scene.running), "#phases li", theme="dark", size=(1360, 800))
 

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -24,7 +23,7 @@ from dev.stack.airflow_api import Json
 from dev.stack.broker import Broker
 from dev.stack.pace import slowness
 from dev.stack.postgres import Postgres
-from dev.stack.stack import Stack
+from dev.stack.stack import Stack, free_port
 from tests.e2e.azure import Azure
 from tests.e2e.evidence import keep_if_failed
 
@@ -120,7 +119,15 @@ def broker() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def airflow(azure: Azure, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def other_port() -> int:
+    """A port on which a test may start an emulator of its own for the page: Airflow allows its host."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    azure: Azure, other_port: int, broker: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
     dags = tmp_path_factory.mktemp("dags")
     for file in (*EXAMPLES.glob("*.py"), *DAGS.glob("*.py")):
         shutil.copy(file, dags)
@@ -139,7 +146,7 @@ def airflow(azure: Azure, broker: str, tmp_path_factory: pytest.TempPathFactory)
             env={
                 **SETTINGS,
                 # For the page and the Test button; tasks follow their connection.
-                "AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS": urlsplit(azure.url).netloc,
+                "AIRFLOW__AZURE_BACKUP__ALLOWED_HOSTS": f"localhost:{azure.port},localhost:{other_port}",
                 **misses(celery=bool(broker)),
                 **{f"AIRFLOW_CONN_{name}": json.dumps(each) for name, each in connections.items()},
             },

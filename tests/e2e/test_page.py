@@ -9,12 +9,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
 
 from airflow_provider_azbackup.get_provider_info import CONNECTION_FIELDS
+from azure_backup_emulator import Emulator
+from azure_backup_emulator import estate as seeds
 from dev.stack.airflow_api import Run
 from dev.stack.pace import slowness
 from dev.stack.stack import PASSWORD, USER, Stack
@@ -47,6 +50,13 @@ class Browser:
         found = self.page.wait_for_selector(f"iframe[title='{frame}']").content_frame()
         found.wait_for_load_state()
         return found
+
+    def open_vault(self, name: str = "demo-vault") -> Any:
+        """Open the page of a vault from the overview and return its document."""
+        frame = self.open("/plugin/azure-backup")
+        frame.click(f"#vaults a:text-is('{name}')")
+        frame.wait_for_selector("#timeline canvas")
+        return frame
 
     def set_theme(self, theme: str) -> None:
         self.page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
@@ -110,6 +120,7 @@ def typed(browser: Browser, airflow: Stack, azure: Azure) -> Any:
     with page.expect_response(lambda answer: answer.url.endswith("/connections/test")) as told:
         row.get_by_role("button", name="Test Connection").click()
     assert saved.items() >= typed.items()
+    assert "null" not in text and None not in saved.values()
     return shown, text, saved, told.value.json()
 
 
@@ -171,7 +182,7 @@ def test_the_tab_and_the_link_tell_of_the_job_while_its_task_is_deferred(
     job_id = airflow.xcom(task, "job_id")
     frame = browser.open(f"{path_of(backup)}/plugin/azure-backup-job")
     frame.wait_for_selector(f"#facts:has-text('{job_id}')")
-    frame.wait_for_selector("#state:has-text('InProgress')")
+    frame.wait_for_selector("#state:has-text('running · the task is deferred')")
     assert frame.text_content("#title") == f"Backup of {ITEM}"
     assert frame.text_content("#phases li:first-child strong") == "Take Snapshot"
     # The first look comes 15 seconds after the deferral, and the tab asks anew every 15 seconds.
@@ -193,11 +204,15 @@ def test_a_thousand_jobs_are_painted_within_a_second(browser: Browser, azure: Az
     browser.page.get_by_role("button", name="Browse").click()
     browser.page.get_by_role("menuitem", name="Azure Backup").click()
     frame = browser.page.wait_for_selector("iframe[title='Azure Backup']").content_frame()
+    frame.click("#vaults a:text-is('demo-vault')")
     frame.wait_for_selector(f"#status:has-text('{MANY} jobs')")
     # Now that one list has been read, everybody else sees it at once.
     frame = browser.open("/plugin/azure-backup")
+    frame.wait_for_selector("#vaults a")
+    began = frame.evaluate("() => performance.now()")
+    frame.click("#vaults a:text-is('demo-vault')")
     frame.wait_for_selector("#timeline canvas")
-    drawn = frame.evaluate("() => performance.now()")
+    drawn = frame.evaluate("() => performance.now()") - began
     painted = frame.evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime")
     slow = slowness()
     assert painted < PAINTED * 1000 * slow, f"first paint after {painted:.0f} ms"
@@ -214,7 +229,10 @@ def test_the_page_follows_the_theme_and_fits_the_width(
     browser.page.set_viewport_size({"width": width, "height": 844})
     browser.set_theme(theme)
     frame = browser.open("/plugin/azure-backup")
-    frame.wait_for_selector("#timeline canvas")
+    frame.wait_for_selector("#vaults a")
+    assert is_of(theme, frame)
+    assert frame.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    frame = browser.open_vault()
     assert is_of(theme, frame)
     assert frame.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
     frame.locator("input[name=form][value=table]").check(force=True)
@@ -229,11 +247,10 @@ def test_the_page_follows_the_theme_and_fits_the_width(
 
 def test_everything_is_reached_without_a_mouse(browser: Browser, many: None) -> None:
     browser.page.set_viewport_size({"width": 1280, "height": 900})
-    frame = browser.open("/plugin/azure-backup")
-    frame.wait_for_selector("#timeline canvas")
+    frame = browser.open_vault()
     frame.focus(".skip")
     order = []
-    for _ in range(14):
+    for _ in range(16):
         browser.page.keyboard.press("Tab")
         order.append(
             frame.evaluate(
@@ -248,7 +265,18 @@ def test_everything_is_reached_without_a_mouse(browser: Browser, many: None) -> 
         assert seen != "none", f"{order[-1]} does not show that it has the focus"
         if order[-1] == "timeline":
             break
-    expected = ["span", "form", "portal", "within", "running", "succeeded", "warned", "failed", "cancelled"]
+    expected = [
+        "find",
+        "span",
+        "form",
+        "portal",
+        "within",
+        "running",
+        "succeeded",
+        "warned",
+        "failed",
+        "cancelled",
+    ]
     assert [name for name in order if name in expected] == expected
     assert order[-1] == "timeline"
     browser.page.keyboard.press("ArrowRight")
@@ -264,6 +292,145 @@ def test_everything_is_reached_without_a_mouse(browser: Browser, many: None) -> 
     assert frame.locator("#rows tr").count() == 100
 
 
+@pytest.fixture(scope="module")
+def estate(
+    airflow: Stack, other_port: int, many: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The id of a connection to 60 vaults with 5,000 items."""
+    seed = seeds.estate(vaults=60, items=5000)
+    directory = tmp_path_factory.mktemp("estate")
+    with Emulator(seed=seed, port=other_port, directory=directory) as azure:
+        azure.configure(job_read_budget=100_000)
+        found = azure.connection()
+        stored = {**found, "connection_id": "estate", "extra": json.dumps(found["extra"])}
+        airflow.call("POST", "/connections", stored)
+        yield "estate"
+        airflow.call("DELETE", "/connections/estate")
+
+
+def list_estate(browser: Browser, estate: str) -> Any:
+    """Open the overview and list the vaults of the estate; return the document."""
+    frame = browser.open("/plugin/azure-backup")
+    frame.wait_for_selector("#vaults a")
+    button = frame.locator(f"#connections button:text-is('List the vaults of {estate}')")
+    button.click()
+    button.wait_for(state="detached")
+    return frame
+
+
+def test_an_estate_of_5000_items_is_painted_within_a_second(browser: Browser, estate: str) -> None:
+    browser.page.set_viewport_size({"width": 1280, "height": 900})
+    frame = list_estate(browser, estate)
+    vaults = int(frame.text_content("#vaults-count"))
+    assert vaults >= 60
+    assert frame.locator("#vaults tr").count() == 50
+    frame.click("#read-more")
+    frame.wait_for_selector("#codes li")
+    frame.wait_for_selector("#read-more:visible", timeout=120_000 * slowness())
+    read = frame.locator("#vaults td[data-name='Last backups'] .succeeded").count()
+    assert read >= 10, "as many vaults as were asked for"
+    painted = frame.evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    assert painted < PAINTED * 1000 * slowness(), f"first paint after {painted:.0f} ms"
+    frame.fill("#find-vault", "vault-01")
+    frame.click("#vaults a:text-is('vault-01')")
+    frame.wait_for_selector("#timeline canvas")
+    assert "vault-01" in frame.text_content("#place")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_an_estate_fits_a_phone_and_needs_no_mouse(browser: Browser, estate: str, theme: str) -> None:
+    browser.page.set_viewport_size({"width": 360, "height": 800})
+    browser.set_theme(theme)
+    frame = list_estate(browser, estate)
+    fits = "() => document.documentElement.scrollWidth <= innerWidth"
+    assert is_of(theme, frame)
+    assert frame.evaluate(fits)
+    frame.focus("#skip")
+    browser.page.keyboard.press("Enter")
+    browser.page.keyboard.type("vault-02")
+    assert frame.locator("#vaults tr").count() == 1
+    for _ in range(4):
+        browser.page.keyboard.press("Tab")
+        if frame.evaluate("() => document.activeElement.textContent") == "vault-02":
+            break
+    browser.page.keyboard.press("Enter")
+    frame.wait_for_selector("#timeline canvas")
+    assert frame.evaluate(fits)
+    assert frame.evaluate("() => document.activeElement.id") == "place"
+    frame.focus("#timeline")
+    browser.page.keyboard.press("ArrowRight")
+    browser.page.keyboard.press("Enter")
+    assert frame.evaluate("() => document.activeElement.id") == "detail"
+    assert frame.evaluate(fits)
+    frame.focus("#detail a:text-is('Show only this item')")
+    browser.page.keyboard.press("Enter")
+    frame.wait_for_selector("#history-part:visible")
+    assert frame.evaluate(fits)
+
+
+def test_5000_jobs_of_as_many_items_are_drawn_a_page_at_a_time(browser: Browser, many: None) -> None:
+    now = time.time()
+    jobs = [
+        {
+            **{
+                "id": f"job-{number}",
+                "item": f"vm-{number:04}",
+                "title": f"vm-{number:04}",
+                "key": f"{number}",
+            },
+            **{"operation": "Backup", "status": "Completed", "outcome": "succeeded", "is_backup": True},
+            **{"start": now - 3600 - number, "end": now - number, "duration": 3600, "errors": []},
+        }
+        for number in range(5000)
+    ]
+    late = [{"item": job["item"], "why": "no_backup", "since": now - 200_000} for job in jobs]
+    answer = {
+        **dict.fromkeys(("vault", "vault_id", "arm_id", "group"), "demo-vault"),
+        **dict.fromkeys(("fault", "items_fault", "portal", "jobs_portal"), ""),
+        **{"night": None, "night_at": None, "reading": False, "cut": False, "items": 5000},
+        **{"now": now, "read_at": now, "next_at": now + 180, "jobs": jobs, "overdue": late},
+    }
+    browser.page.set_viewport_size({"width": 1280, "height": 900})
+    browser.page.route("**/vault?*", lambda route: route.fulfill(json=answer))
+    frame = browser.open("/plugin/azure-backup")
+    frame.wait_for_selector("#vaults a")
+    began = frame.evaluate("() => performance.now()")
+    frame.click("#vaults a:text-is('demo-vault')")
+    frame.wait_for_selector("#timeline canvas")
+    drawn = frame.evaluate("() => performance.now()") - began
+    assert drawn < DRAWN * 1000 * slowness(), f"all drawn after {drawn:.0f} ms"
+    assert frame.text_content("#legend [data-outcome=succeeded]") == "succeeded 5000"
+    assert (frame.locator("#rows tr").count(), frame.locator("#late li").count()) == (50, 8)
+    frame.fill("#find", "vm-4999")
+    assert frame.locator("#rows tr").count() == 1
+    browser.page.unroute("**/vault?*")
+
+
+def test_times_are_in_the_time_zone_that_is_chosen_in_airflow(browser: Browser, many: None) -> None:
+    choose = "zone => localStorage.setItem('timezone', JSON.stringify(zone))"
+    shown = {}
+    for zone in ("America/New_York", "Asia/Tokyo"):
+        browser.page.evaluate(choose, zone)
+        frame = browser.open_vault()
+        assert frame.text_content("#zone") == f"Times are in {zone}."
+        shown[zone] = datetime.fromisoformat(frame.text_content("#rows td[data-name=Started]"))
+    hours = (shown["Asia/Tokyo"] - shown["America/New_York"]).total_seconds() / 3600
+    assert 12.9 < hours < 14.1, "the one is 14 or 13 hours ahead of the other"
+    browser.page.evaluate("() => localStorage.removeItem('timezone')")
+
+
+def test_the_tab_of_a_task_that_failed_before_it_had_a_job_shows_its_error(
+    browser: Browser, airflow: Stack, backup: Run
+) -> None:
+    run = airflow.run_dag("chaos_deferred", {"item": "vm-nobody", "vault": ITEM, "conn_id": FORM})
+    airflow.wait_for_state(run, "backup", "failed", timeout=120)
+    browser.page.set_viewport_size({"width": 1280, "height": 900})
+    frame = browser.open(f"{path_of(run)}/plugin/azure-backup-job")
+    frame.wait_for_selector("#cause li")
+    assert "vm-nobody" in frame.text_content("#cause strong")
+    assert "AzureBackupNotFoundError" in frame.text_content("#cause")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_tab_tells_of_a_job_that_is_over_and_leads_out_of_its_frame(
     browser: Browser, airflow: Stack, azure: Azure, backup: Run, theme: str
@@ -273,7 +440,7 @@ def test_the_tab_tells_of_a_job_that_is_over_and_leads_out_of_its_frame(
     browser.page.set_viewport_size({"width": 390, "height": 844})
     browser.set_theme(theme)
     frame = browser.open(f"{path_of(backup)}/plugin/azure-backup-job")
-    frame.wait_for_selector("#state:has-text('Completed')")
+    frame.wait_for_selector("#state:has-text('succeeded · the task is success')")
     assert frame.locator("#phases li").count() == 3
     assert {"Job ID", "Started", "Duration"} <= {*frame.locator("#facts dt").all_inner_texts()}
     assert is_of(theme, frame)
@@ -296,25 +463,28 @@ def test_markup_in_a_name_is_shown_and_not_obeyed(browser: Browser, many: None) 
     browser.page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
     now = time.time()
     job = {
-        **dict.fromkeys(("id", "item", "key", "operation", "status"), EVIL),
+        **dict.fromkeys(("id", "item", "title", "key", "operation", "status"), EVIL),
+        "is_backup": True,
         "outcome": "failed",
         "start": now - 600,
         "end": now - 60,
         "errors": [{"title": EVIL, "code": "1", "message": EVIL, "recommendations": [EVIL]}],
     }
     answer = {
-        **{"vault": EVIL, "fault": EVIL, "reading": False, "cut": True, "items": 1, "jobs": [job]},
+        **dict.fromkeys(("vault", "vault_id", "arm_id", "group", "fault"), EVIL),
+        **{"night": None, "night_at": None, "reading": False, "cut": True, "items": 1, "jobs": [job]},
         **dict.fromkeys(("portal", "jobs_portal"), "https://portal.azure.com/"),
         **{"now": now, "read_at": now, "next_at": now + 180},
         "overdue": [{"item": EVIL, "why": "long", "since": now - 600, "usual": 60}],
     }
     browser.page.route("**/vault?*", lambda route: route.fulfill(json=answer))
-    frame = browser.open("/plugin/azure-backup")
-    frame.wait_for_selector("#timeline canvas")
+    frame = browser.open_vault()
+    frame.wait_for_selector("#late strong")
     frame.focus("#timeline")
     browser.page.keyboard.press("ArrowRight")
     assert EVIL in frame.text_content("#detail")
     assert EVIL in frame.text_content("#late")
+    assert EVIL in frame.text_content("#place")
     assert frame.locator("main img").count() == 0
     browser.page.unroute("**/vault?*")
     assert alerts == []
@@ -326,11 +496,21 @@ def test_a_word_that_every_object_has_is_shown_as_any_other(browser: Browser, ma
     gates = [
         {
             **{"dag_id": "any", "run_id": "any", "task_id": word, "map_index": -1, "state": "success"},
-            **{"started": None, "job": word, "vault": "v", "item": word, "outcome": word, "size": None},
+            **{
+                "started": None,
+                "job": word,
+                "vault": "v",
+                "vault_id": word,
+                "item": word,
+                "outcome": word,
+                "size": None,
+            },
         }
         for word in words
     ]
-    browser.page.route("**/api/gates", lambda route: route.fulfill(json={"gates": gates, "cut": False}))
+    browser.page.route(
+        "**/api/gates", lambda route: route.fulfill(json={"gates": gates, "cut": False, "verdicts": []})
+    )
     frame = browser.open("/plugin/azure-backup")
     frame.wait_for_selector("#gates tr")
     assert [word for word in words if word not in frame.text_content("#gates")] == []

@@ -26,15 +26,17 @@ from airflow import settings as airflow_settings  # noqa: E402  # after the chec
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity  # noqa: E402
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager  # noqa: E402
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser  # noqa: E402
+from airflow.jobs.job import Job  # noqa: E402
 from airflow.models import import_all_models  # noqa: E402
 from airflow.models.base import Base  # noqa: E402
 from airflow.models.dag import DagModel  # noqa: E402
 from airflow.models.dagbundle import DagBundleModel  # noqa: E402
 from airflow.models.dagrun import DagRun  # noqa: E402
 from airflow.models.taskinstance import TaskInstance  # noqa: E402
+from airflow.models.trigger import Trigger  # noqa: E402
 from airflow.models.xcom import XComModel  # noqa: E402
 from fastapi.routing import APIRoute  # noqa: E402
-from sqlalchemy import delete, insert  # noqa: E402
+from sqlalchemy import delete, event, insert, update  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
 from airflow_provider_azbackup import __version__, plugin  # noqa: E402
@@ -45,7 +47,7 @@ from airflow_provider_azbackup.page import gates  # noqa: E402
 from airflow_provider_azbackup.page import reads as page_reads  # noqa: E402
 from airflow_provider_azbackup.page.app import HEADERS, make_app  # noqa: E402
 from azure_backup_emulator import Emulator  # noqa: E402
-from dev.stack.pace import Limit  # noqa: E402
+from dev.stack.pace import Limit, slowness  # noqa: E402
 from tests.conftest import WaitingClock  # noqa: E402
 
 STATIC = Path(page_reads.__file__).parent / "static"
@@ -144,8 +146,8 @@ def routes(page: Page) -> list[str]:
 
 
 def test_every_route_needs_a_user_of_airflow(page: Page, azure: Emulator) -> None:
-    assert len(routes(page)) == 7
-    assert len(page.app.routes) == 7, "what is mounted has no permission of its own"
+    assert len(routes(page)) == 8
+    assert len(page.app.routes) == 8, "what is mounted has no permission of its own"
     for path in routes(page):
         assert page.get(path, role=None).status_code == 401, path
         refused = TestClient(page.app).get(path, headers={"authorization": "Bearer nonsense"})
@@ -171,9 +173,8 @@ def test_a_viewer_sees_no_connection_and_causes_no_request_to_azure(page: Page, 
 @pytest.mark.parametrize("role", ["op", "admin"])
 def test_a_user_who_may_read_the_connection_sees_its_vault(page: Page, azure: Emulator, role: str) -> None:
     job_id = azure.start_job("vm-good", seconds=60)
-    assert page.json("/api/connections", role)["connections"] == [
-        {"id": CONN, "vault": "demo-vault", "fault": ""}
-    ]
+    (listed,) = page.json("/api/connections", role)["connections"]
+    assert (listed["id"], listed["vault"]["vault"], listed["fault"]) == (CONN, "demo-vault", "")
     found = page.vault(role)
     assert [(job["id"], job["item"], job["outcome"]) for job in found["jobs"]] == [
         (job_id, "vm-good", "running")
@@ -200,6 +201,97 @@ def test_connections_given_as_a_uri_or_by_name_are_found_too(
     assert "tenant_id" in found["by_uri"]
     assert found["kept_secret"] == "The connection cannot be read (AirflowNotFoundException)."
     assert "tenant_id" in page.json("/api/connections/by_uri/vault")["fault"]
+
+
+def test_the_default_connection_comes_first_and_those_of_type_azure_are_shown_too(
+    page: Page, azure: Emulator, connect: Callable[..., None]
+) -> None:
+    connect({**azure.connection(), "conn_type": "azure"}, "a_first_in_the_alphabet")
+    found = page.json("/api/connections")["connections"]
+    assert [each["id"] for each in found] == [CONN, "a_first_in_the_alphabet"]
+    assert [each["vault"]["vault"] for each in found] == ["demo-vault", "demo-vault"]
+    assert page.vault(path="/api/connections/a_first_in_the_alphabet/vault")["read_at"]
+
+
+# All vaults
+
+
+VAULTS = f"/api/connections/{CONN}/vaults"
+
+
+def listings(azure: Emulator) -> int:
+    return len(
+        [each for each in azure.requests if each["path"].lower().endswith(("/vaults", "/backupvaults"))]
+    )
+
+
+def test_the_vaults_of_both_kinds_in_the_subscription_are_listed_once_an_hour(
+    page: Page, azure: Emulator, clock: WaitingClock
+) -> None:
+    for _ in range(3):
+        found = page.json(VAULTS)
+    assert {each["vault"] for each in found["vaults"]} == {"demo-vault", "demo-vault-2", "demo-backup-vault"}
+    assert found["fault"] == ""
+    assert (listings(azure), lists(azure)) == (2, 0)
+    clock.advance(3601)
+    page.json(VAULTS)
+    assert listings(azure) == 4
+
+
+def test_a_viewer_lists_no_vaults(page: Page, azure: Emulator) -> None:
+    assert page.get(VAULTS, "viewer").status_code == 403
+    assert azure.requests == []
+
+
+def test_vaults_that_cannot_be_listed_do_not_hide_the_one_of_the_connection(
+    page: Page, azure: Emulator, connect: Callable[..., None]
+) -> None:
+    connect(azure.connection("nobody"))
+    found = page.json(VAULTS)
+    assert [each["vault"] for each in found["vaults"]] == ["demo-vault"]
+    assert "Microsoft.RecoveryServices/vaults" in found["fault"]
+
+
+def test_the_overview_shows_what_has_been_read_and_asks_azure_nothing(
+    page: Page, azure: Emulator, clock: WaitingClock
+) -> None:
+    azure.start_job("vm-good", seconds=60)
+    azure.start_job("vm-fails", ending="Failed", seconds=60)
+    clock.advance(3600)
+    (before,) = page.json("/api/connections")["connections"]
+    assert (before["vault"]["night"], before["vault"]["night_at"]) == (None, None)
+    page.vault()
+    asked = len(azure.requests)
+    # The jobs are forgotten after an hour without a visitor, but not how the night went.
+    clock.advance(7200)
+    page.vault(path=f"{JOBS}?vault={vault_id('demo-vault-2')}")
+    (after,) = page.json("/api/connections")["connections"]
+    night = after["vault"]["night"]
+    assert after["vault"]["night_at"] == clock.now - 7200
+    assert night["counts"] == {"succeeded": 1, "failed": 1}
+    assert [(each["code"], each["count"]) for each in night["errors"]] == [
+        ("UserErrorVmNotInDesirableState", 1)
+    ]
+    assert night["overdue_count"] >= len(night["overdue"]) > 0
+    assert len([each for each in azure.requests[asked:] if "/demo-vault/" in each["path"]]) == 0
+
+
+def vault_id(name: str) -> str:
+    with AzureBackupHook(vault_name=name) as hook:
+        return hook.job_ref("6a7b0b7e-1c3d-4e5f-8a9b-0c1d2e3f4a5b").vault.path
+
+
+def test_another_vault_of_the_subscription_is_read_with_the_same_connection(
+    page: Page, azure: Emulator
+) -> None:
+    azure.start_job("vm-elsewhere", seconds=60)
+    whole = page.vault(path=f"{JOBS}?vault={vault_id('demo-vault-2')}")
+    assert (whole["vault"], [job["item"] for job in whole["jobs"]]) == ("demo-vault-2", ["vm-elsewhere"])
+    brief = page.vault(path=f"{JOBS}?vault={vault_id('demo-vault-2')}&brief=true")
+    assert brief["night"]["counts"] == {"running": 1}
+    assert not {"jobs", "overdue"} & brief.keys()
+    assert "not the ARM id of a vault" in page.json(f"{JOBS}?vault=demo-vault-2")["fault"]
+    assert page.get(f"{JOBS}?vault={'x' * 401}").status_code == 422
 
 
 # Where it goes
@@ -341,7 +433,7 @@ def test_a_thousand_jobs_come_in_one_response(page: Page, azure: Emulator) -> No
     assert len(page.vault()["jobs"]) == 1000
     began = time.process_time()  # not the clock on the wall: other work may take the processor
     assert len(page.json(JOBS)["jobs"]) == 1000
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < 0.5 * slowness()
 
 
 def test_the_overdue_items_are_protected_items_of_the_vault(
@@ -399,7 +491,7 @@ class Records:
 def records(clock: WaitingClock) -> Iterator[Records]:
     yield Records(datetime.fromtimestamp(clock.now, UTC) - timedelta(minutes=5))
     with airflow_settings.Session() as session:
-        for model in (XComModel, TaskInstance, DagRun, DagModel, DagBundleModel):
+        for model in (XComModel, TaskInstance, Trigger, Job, DagRun, DagModel, DagBundleModel):
             session.execute(delete(model.__table__))
         session.commit()
 
@@ -511,7 +603,7 @@ def test_a_pushed_link_is_a_gate_only_if_it_names_a_job(
 ) -> None:
     records.task("nightly", azure_backup_job_url=link)
     assert page.json("/api/gates")["gates"] == []
-    assert page.json(f"/api/dags/nightly/task?{RUN_1}") == {"job": None}
+    assert page.json(f"/api/dags/nightly/task?{RUN_1}")["job"] is None
 
 
 @pytest.mark.parametrize(
@@ -565,6 +657,137 @@ def test_the_newest_gates_are_shown_with_a_note_that_there_are_more(
     found = page.json("/api/gates")
     assert (len(found["gates"]), found["cut"]) == (gates.MOST - 1, True)
     assert (found["gates"][0]["item"], found["gates"][1]["map_index"]) == ("the newest", 1)
+
+
+def test_every_query_of_xcoms_uses_an_index(page: Page, azure: Emulator, records: Records) -> None:
+    records.task("nightly", azure_backup_job_url=link_of(azure.start_job("vm-good")), verdict=VERDICT)
+    plans: list[str] = []
+
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if " xcom" in statement and statement.startswith("SELECT"):
+            other = connection.connection.cursor()
+            other.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.extend(step[3] for step in other.fetchall())
+
+    event.listen(airflow_settings.engine, "before_cursor_execute", explain)
+    try:
+        page.json("/api/gates")
+        page.json(f"/api/dags/nightly/task?{RUN_1}")
+    finally:
+        event.remove(airflow_settings.engine, "before_cursor_execute", explain)
+    reads = [step for step in plans if re.match(r"(SCAN|SEARCH) xcom", step)]
+    assert len(reads) >= 5
+    assert [step for step in reads if "USING INDEX" not in step] == []
+
+
+# As core.estate writes it.
+VERDICT = {
+    "version": 1,
+    "total": 5,
+    "missing": 2,
+    "counts": {"fresh": 3, "failed": 1, "never_tried": 1},
+    "codes": {"UserErrorVmNotInDesirableState": 1},
+    "items": [
+        {
+            "item": "/subscriptions/x",
+            "name": "vm-fails",
+            "vault": "v",
+            "reason": "failed",
+            "code": "UserErrorX",
+        }
+    ],
+    "items_left_out": 1,
+    "ids": ["/subscriptions/x"],
+    "unreadable": {"/subscriptions/y": "403"},
+}
+
+
+def test_the_verdict_of_a_fleet_sensor_is_shown_to_who_may_read_its_xcoms(
+    page: Page, azure: Emulator, records: Records
+) -> None:
+    for dag_id in ("nightly", "payroll"):
+        records.task(dag_id, verdict=VERDICT)
+    shown = page.json("/api/gates")["verdicts"]
+    assert {each["dag_id"] for each in shown} == {"nightly", "payroll"}
+    assert shown[0]["verdict"]["counts"] == VERDICT["counts"]
+    assert shown[0]["verdict"]["items"] == VERDICT["items"]
+    assert shown[0]["verdict"]["unreadable"] == VERDICT["unreadable"]
+    assert [each["dag_id"] for each in page.json("/api/gates", "viewer")["verdicts"]] == ["nightly"]
+    tab = page.json(f"/api/dags/nightly/task?{RUN_1}", "viewer")
+    assert (tab["job"], tab["verdict"]["missing"]) == (None, 2)
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        "x",
+        7,
+        [],
+        {"counts": 1},
+        {"counts": {"x": "y" * 9_000, "z": [1]}, "items": [7, None, {"name": {}}] * 900},
+    ],
+)
+def test_the_types_and_lengths_of_a_pushed_verdict_are_checked(
+    page: Page, azure: Emulator, records: Records, verdict: Any
+) -> None:
+    records.task("nightly", verdict=verdict)
+    shown = page.json(f"/api/dags/nightly/task?{RUN_1}")["verdict"]
+    assert shown.get("counts", {}) == {}
+    assert len(shown.get("items", [])) <= 200
+    assert all(each == {} for each in shown.get("items", []))
+
+
+def test_a_deferred_task_without_a_triggerer_is_shown_as_such(
+    page: Page, azure: Emulator, records: Records, clock: WaitingClock
+) -> None:
+    records.task("nightly", azure_backup_job_url=link_of(azure.start_job("vm-good", seconds=3600)))
+    deferred_at = clock.now - 720
+
+    def shown(**job: Any) -> Any:
+        with airflow_settings.Session() as session:
+            triggerer = Job()
+            for name, value in {"job_type": "TriggererJob", **job}.items():
+                setattr(triggerer, name, value)
+            trigger = Trigger(
+                classpath="x.Y", kwargs={}, created_date=datetime.fromtimestamp(deferred_at, UTC)
+            )
+            session.add_all([triggerer, trigger])
+            session.flush()
+            trigger.triggerer_id = triggerer.id if job else None
+            session.execute(update(TaskInstance.__table__).values(trigger_id=trigger.id))
+            session.commit()
+        return page.json(f"/api/dags/nightly/task?{RUN_1}")["task"]["unwatched_since"]
+
+    assert shown() == deferred_at
+    assert shown(latest_heartbeat=datetime.fromtimestamp(clock.now - 5, UTC)) is None
+    assert shown(latest_heartbeat=datetime.fromtimestamp(clock.now - 300, UTC)) == clock.now - 300
+
+
+def test_the_tab_says_what_a_clear_would_do_from_what_has_been_read(
+    page: Page, azure: Emulator, records: Records, clock: WaitingClock
+) -> None:
+    first = azure.start_job("vm-good", seconds=60, ending="Failed")
+    clock.advance(300)
+    with AzureBackupHook() as hook:
+        facts = hook.get_job(first).facts()
+    records.task("nightly", azure_backup_job_url=link_of(first), job=facts)
+    with airflow_settings.Session() as session:
+        session.execute(update(TaskInstance.__table__).values(operator="AzureBackupOperator", state="failed"))
+        session.commit()
+    asked = len(azure.requests)
+    assert page.json(f"/api/dags/nightly/task?{RUN_1}")["clear"].startswith(
+        "It would start a new backup, after"
+    )
+    assert len(azure.requests) == asked
+    page.vault()
+    shown = page.json(f"/api/dags/nightly/task?{RUN_1}")
+    assert shown["clear"] == (
+        "It would start a new backup, because none is running. "
+        "Up to 1 of the 9 on-demand backups of a day are used."
+    )
+    assert shown["listed_at"] == clock.now
+    # A viewer who may not read the connection does not learn what the vault holds.
+    assert "because none" not in page.json(f"/api/dags/nightly/task?{RUN_1}", "viewer")["clear"]
 
 
 def test_an_old_gate_is_not_shown(page: Page, azure: Emulator, records: Records) -> None:
@@ -651,8 +874,9 @@ def test_a_job_that_cannot_be_read_is_tried_once_a_minute(
 
 def test_a_task_of_another_provider_has_no_job(page: Page, azure: Emulator, records: Records) -> None:
     records.task("nightly", job={"item": "somebody else's"}, job_id="42")
-    assert page.json(f"/api/dags/nightly/task?{RUN_1}") == {"job": None}
-    assert page.json("/api/dags/nightly/task?run_id=no&task_id=no") == {"job": None}
+    assert page.json(f"/api/dags/nightly/task?{RUN_1}")["job"] is None
+    nobody = page.json("/api/dags/nightly/task?run_id=no&task_id=no")
+    assert nobody == {"job": None, "task": {}, "clear": "", "verdict": {}}
 
 
 @pytest.mark.parametrize(
@@ -829,5 +1053,9 @@ def test_the_links_of_the_plugin_lead_to_routes_of_the_page(page: Page) -> None:
     (served,) = plugin.AzureBackupPlugin.fastapi_apps
     assert served["url_prefix"] == "/azure-backup"
     assert TestClient(served["app"]).get("/api/connections").status_code == 401
-    hrefs = {view["href"].partition("?")[0] for view in plugin.AzureBackupPlugin.external_views}
+    views = plugin.AzureBackupPlugin.external_views
+    hrefs = {view["href"].partition("?")[0] for view in views}
     assert {f"/{href.removeprefix('azure-backup/')}" for href in hrefs} <= set(routes(page))
+    for icon in {view[name] for view in views for name in ("icon", "icon_dark_mode")}:
+        answer = page.get(f"/{icon.removeprefix('azure-backup/')}")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/svg+xml")

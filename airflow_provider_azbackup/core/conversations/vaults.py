@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from airflow_provider_azbackup.core.conversations.retry import ask
+from airflow_provider_azbackup.core.conversations.retry import all_pages, ask
 from airflow_provider_azbackup.core.model.arm_ids import RECOVERY_SERVICES, match_vault
 from airflow_provider_azbackup.core.model.resources import Vault
 from airflow_provider_azbackup.core.model.validation import did_you_mean
@@ -30,6 +30,12 @@ def with_vault_suggestion(vault: Vault, flow: Flow[T]) -> Flow[T]:
         cause, separator, advice = str(error).partition(";")
         error.args = (f"{cause}{suggestion}{separator}{advice}",)
         raise
+
+
+def list_vaults(subscription_id: str, vault_type: str) -> Flow[list[Vault]]:
+    """Return the vaults of one type in a subscription. An entry whose id has another shape is left out."""
+    pages = yield from all_pages(requests.list_vaults(subscription_id, vault_type))
+    return [found.vault for page in pages for found in responses.read_vaults(page)]
 
 
 def get_region(vault: Vault) -> Flow[str]:

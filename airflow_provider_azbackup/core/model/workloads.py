@@ -36,6 +36,16 @@ AKS = "microsoft.containerservice/managedclusters"
 # The backup management types of a Recovery Services vault. Each has one list of items with all its workloads.
 MANAGEMENT_TYPES = ("AzureIaasVM", "AzureStorage", "AzureWorkload")
 _MANAGEMENT = MappingProxyType(dict(zip((VM, SHARE, WORKLOAD), MANAGEMENT_TYPES, strict=True)))
+# The on-demand backups of an item in a day, by the backup management type or the type of the data source, in
+# lower case. For other workloads Microsoft documents no number.
+ON_DEMAND_A_DAY = MappingProxyType(
+    {
+        "azureiaasvm": 9,
+        "azurestorage": 10,
+        AKS: 10,
+        "microsoft.storage/storageaccounts/blobservices": 4,
+    }
+)
 # From the weakest up: how consistent the copy of a VM or a share is, and how far it is from the source.
 CONSISTENCIES = ("CrashConsistent", "FileSystemConsistent", "AppConsistent")
 TIERS = ("InstantRP", "HardenedRP")

@@ -1,4 +1,4 @@
-// What the page and the tab share: Airflow's theme, links that leave the frame, texts and marks.
+// What the page and the tab share: Airflow's theme, links that leave the frame, texts and marks. time.js has the times.
 // Text from Azure only ever becomes text nodes, never markup. A table that is indexed by such a text has no
 // prototype, so that "constructor" is not found in it.
 
@@ -63,31 +63,13 @@ export function drawMark(canvas, outcome, x, y, size, colour) {
   canvas[shape.fill ? "fill" : "stroke"]();
 }
 
-export function outcomeOf(outcome, word) {
-  return element("span", { className: `outcome ${outcome}` }, mark(outcome), word || outcome);
+// One vocabulary everywhere: the words of OUTCOMES. Azure's own word for the status is a fact of a single job.
+export function outcomeOf(outcome, text = outcome) {
+  return element("span", { className: `outcome ${outcome}` }, mark(outcome), text);
 }
 
 export function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-}
-
-const TWO = (number) => String(number).padStart(2, "0");
-export const clock = (date) => `${TWO(date.getHours())}:${TWO(date.getMinutes())}`;
-export const day = (date) =>
-  date.toLocaleDateString("en-GB", { weekday: "short", day: "numeric", month: "short" });
-
-export function moment(seconds) {
-  if (seconds === null || seconds === undefined) return "unknown";
-  const date = new Date(seconds * 1000);
-  return `${day(date)}, ${clock(date)}`;
-}
-
-export function duration(seconds) {
-  if (seconds === null || seconds === undefined) return "";
-  if (seconds < 90) return `${Math.round(seconds)} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  if (seconds < 172800) return `${(seconds / 3600).toFixed(1)} h`;
-  return `${(seconds / 86400).toFixed(1)} days`;
 }
 
 export function size(bytes) {
@@ -120,6 +102,9 @@ export function whenVisible(work, seconds) {
   }, seconds * 1000);
 }
 
+// A number of something, in words.
+export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
+
 export function complain(text) {
   const fault = document.getElementById("fault");
   // A screen reader would read the same text again.
@@ -127,11 +112,17 @@ export function complain(text) {
   fault.hidden = !text;
 }
 
-// Airflow's own address of a task instance, two levels above this application.
+// An address of Airflow's, above this application.
+export const inAirflow = (path) => new URL(`../${path}`, new URL("./", location.href)).href;
+
 export function taskAddress({ dag_id, run_id, task_id, map_index }) {
   const [dag, run, task] = [dag_id, run_id, task_id].map(encodeURIComponent);
-  const mapped = map_index >= 0 ? `/mapped/${map_index}` : "";
-  return new URL(`../dags/${dag}/runs/${run}/tasks/${task}${mapped}`, new URL("./", location.href)).href;
+  return inAirflow(`dags/${dag}/runs/${run}/tasks/${task}${map_index >= 0 ? `/mapped/${map_index}` : ""}`);
+}
+
+export function taskLink(task) {
+  const index = task.map_index >= 0 ? `[${task.map_index}]` : "";
+  return element("a", { href: taskAddress(task) }, `${task.dag_id}.${task.task_id}${index}`);
 }
 
 function airflow() {

@@ -1,8 +1,9 @@
-// One item over time: how long its jobs took, and how large they were.
+// One item over time: how long its backups took, and how large they were. Restores are on its timeline only.
 /* global uPlot */
-import { colour, drawMark, duration, element, moment, size } from "./common.js?v=@version@";
-import { byId, byItem, DAY, durationOf, sizeOf, state } from "./model.js?v=@version@";
-import { axisFont, timeAxis } from "./timeline.js?v=@version@";
+import { colour, drawMark, element, size } from "./common.js?v=@version@";
+import { byId, DAY, durationOf, sizeOf, state } from "./model.js?v=@version@";
+import { duration, moment } from "./time.js?v=@version@";
+import { axisFont, timeAxis, tzDate } from "./timeline.js?v=@version@";
 
 const plots = [];
 
@@ -16,14 +17,15 @@ export function clearHistory() {
 
 export function drawHistory() {
   clearHistory();
+  if (!state.item) return;
   const jobs = state.answer.jobs
-    .filter((job) => job.key === state.item && job.start)
+    .filter((job) => job.key === state.item && job.start && job.is_backup)
     .sort((one, other) => one.start - other.start);
   draw("durations", jobs, durationOf, duration, SECONDS);
   const sizes = draw("sizes", jobs, sizeOf, size, BYTES);
   byId("history-note").textContent =
     sizes < jobs.length
-      ? `Azure's list of jobs has no sizes. A size is shown only for a job that a task waited for (${sizes} of ${jobs.length}).`
+      ? `Azure's list of jobs has no sizes. A size is shown only for a backup that a task waited for (${sizes} of ${jobs.length}).`
       : "";
 }
 
@@ -44,7 +46,7 @@ function draw(id, jobs, value, words, incrs) {
   plots.push(
     new uPlot(
       {
-        width: box.clientWidth, height: 190, padding: [12, 24, 0, 4], legend: { show: false },
+        width: box.clientWidth, height: 190, padding: [12, 30, 0, 4], tzDate, legend: { show: false },
         cursor: { show: false },
         scales: {
           x: { time: true, range: () => [state.answer.now - 7 * DAY, state.answer.now + 0.15 * DAY] },
@@ -72,23 +74,4 @@ function draw(id, jobs, value, words, incrs) {
     ),
   );
   return known.length;
-}
-
-export function showItems() {
-  const { answer } = state;
-  const items = byItem(answer.jobs);
-  if (!items.some((item) => item.key === state.item)) state.picked = false;
-  // Until the user picks an item, it is the one with the most data.
-  const data = ({ jobs }) => jobs.filter(sizeOf).length * answer.jobs.length + jobs.length;
-  if (!state.picked) {
-    const richest = items.reduce((best, item) => (best && data(best) >= data(item) ? best : item), null);
-    state.item = richest?.key ?? "";
-  }
-  items.sort((one, other) => one.name.localeCompare(other.name));
-  const names = items.map((item) => item.name);
-  const twice = new Set(names.filter((name, place) => names.indexOf(name) !== place));
-  const title = (item) => (twice.has(item.name) ? item.key.split("|").slice(1).join(" ") : item.name);
-  byId("item").replaceChildren(
-    ...items.map((item) => element("option", { value: item.key, selected: item.key === state.item }, title(item))),
-  );
 }

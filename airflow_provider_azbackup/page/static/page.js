@@ -1,11 +1,13 @@
-// The page: its header, the selected job, its controls, and when it asks the server.
+// The page: which place is shown, the vault with its selected job, the controls, and when the server is asked.
 import {
-  ask, complain, duration, element, errorList, followTheme, mark, moment, OUTCOMES, outcomeOf, Refused, show, size,
+  ask, complain, count, element, errorList, followTheme, mark, OUTCOMES, outcomeOf, Refused, show, size, taskLink,
   whenVisible,
 } from "./common.js?v=@version@";
-import { clearHistory, drawHistory, showItems } from "./history.js?v=@version@";
-import { byId, durationOf, gatesOf, jobsInPeriod, PAGE, sizeOf, state } from "./model.js?v=@version@";
-import { gateLink, showGates, showOverdue, showTable } from "./tables.js?v=@version@";
+import { clearHistory, drawHistory } from "./history.js?v=@version@";
+import { byId, durationOf, gatesOf, jobsInPeriod, MOST_ROWS, PAGE, showLess, sizeOf, state } from "./model.js?v=@version@";
+import { nameOf, readConnections, showOverview, startOverview } from "./overview.js?v=@version@";
+import { itemAddress, showGates, showOverdue, showTable } from "./tables.js?v=@version@";
+import { duration, moment, onZone, zoneName } from "./time.js?v=@version@";
 import { clearTimeline, drawTimeline, handleKey, markChosen, onChoose, showAll } from "./timeline.js?v=@version@";
 
 // Header
@@ -15,31 +17,34 @@ function setStatus(text) {
   if (byId("status").textContent !== text) byId("status").textContent = text;
 }
 
+const zoneText = () => `Times are in ${zoneName()}.`;
+
 function showStatus() {
+  byId("zone").textContent = zoneText();
   const { answer } = state;
   if (!answer) return;
-  const next = answer.next_at > answer.now ? [`next update ${moment(answer.next_at).split(", ")[1]}`] : [];
+  const next = answer.next_at > answer.now ? [`next update ${moment(answer.next_at).slice(11)}`] : [];
   if (answer.read_at === null) {
     setStatus(answer.reading ? "Loading the jobs from Azure…" : ["No data yet", ...next].join(" · "));
     return;
   }
   const age = Math.max(0, Date.now() / 1000 - answer.heard + (answer.now - answer.read_at));
-  const parts = [`${answer.jobs.length} jobs`, `updated ${age < 20 ? "just now" : `${duration(age)} ago`}`];
+  const parts = [count(answer.jobs.length, "job"), `updated ${age < 20 ? "just now" : `${duration(age)} ago`}`];
   if (answer.cut) parts.push("only the newest are shown");
   parts.push(...(answer.reading ? ["updating…"] : next));
   setStatus(parts.join(" · "));
 }
 
 function showLegend() {
-  const jobs = jobsInPeriod();
+  const numbers = { __proto__: null };
+  for (const { outcome } of jobsInPeriod()) numbers[outcome] = (numbers[outcome] ?? 0) + 1;
   const focused = document.activeElement?.dataset?.outcome;
   byId("legend").replaceChildren(
     ...OUTCOMES.map((outcome) => {
-      const count = jobs.filter((job) => job.outcome === outcome).length;
       const button = element(
         "button",
         { type: "button", ariaPressed: String(!state.hidden.has(outcome)), title: `Show or hide ${outcome} jobs` },
-        mark(outcome), `${outcome} ${count}`,
+        mark(outcome), `${outcome} ${numbers[outcome] ?? 0}`,
       );
       button.dataset.outcome = outcome;
       button.addEventListener("click", () => {
@@ -56,46 +61,51 @@ function showLegend() {
 
 function choose(job) {
   state.chosen = job;
-  markChosen();
   byId("detail").hidden = !job;
-  if (!job) return;
-  byId("detail").replaceChildren(...details(job));
-  if (state.item !== job.key && [...byId("item").options].some((option) => option.value === job.key)) {
-    state.item = byId("item").value = job.key;
-    state.picked = true;
-    drawHistory();
-  }
+  if (job) byId("detail").replaceChildren(...details(job));
+  markChosen();
 }
 
 function details(job) {
-  const gates = gatesOf(job).flatMap((gate, place) => [place ? ", " : "", gateLink(gate), ` (${gate.state ?? "none"})`]);
+  const gates = gatesOf(job).flatMap((gate, place) => [place ? ", " : "", taskLink(gate), ` (${gate.state ?? "no state"})`]);
   const facts = [
     ["Started", moment(job.start)],
     ["Duration", duration(durationOf(job))],
     ["Size", size(sizeOf(job))],
+    ["Status in Azure", job.status],
     ["Job ID", job.id],
   ].filter(([, value]) => value);
   const portal = state.answer.jobs_portal; // empty where the portal of the cloud is not known
   const link = { href: portal + encodeURIComponent(job.id), target: "_blank", rel: "noopener noreferrer" };
+  const close = element("button", { type: "button", className: "close", ariaLabel: "Close the details" }, "×");
+  close.addEventListener("click", () => {
+    choose(null);
+    byId("timeline").focus();
+  });
   return [
-    element("h3", {}, job.item || "unnamed"),
-    element("p", {}, `${job.operation || "Job"} `, outcomeOf(job.outcome, job.status)),
+    close,
+    element("h3", {}, job.title),
+    element("p", {}, `${job.operation || "Job"} `, outcomeOf(job.outcome)),
     element("dl", {}, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
     job.errors.length ? element("ul", {}, ...errorList(job.errors)) : "",
     gates.length ? element("p", {}, "Tasks: ", ...gates) : "",
+    state.item ? "" : element("p", {}, element("a", { href: itemAddress(job.key) }, "Show only this item")),
     portal ? element("p", {}, element("a", link, "Open the job in Azure")) : "",
   ];
 }
 
-// All parts
+// All parts of a vault
 
 function showJobs() {
   showLegend();
   showTable();
   if (state.view === "plot") drawTimeline();
+  if (state.chosen) markChosen();
 }
 
 function redraw() {
+  showStatus();
+  showOverview();
   if (!state.answer) return;
   showJobs();
   drawHistory();
@@ -104,18 +114,69 @@ function redraw() {
 function showAnswer() {
   showStatus();
   const { answer } = state;
+  state.jobs = new Map(answer.jobs.map((job) => [job.id.toLowerCase(), job]));
   if (state.chosen) state.chosen = answer.jobs.find((job) => job.id === state.chosen.id) ?? null;
+  showPath();
   showOverdue();
-  showItems();
   showJobs();
   showGates();
   drawHistory();
 }
 
-// Without a vault, the page shows only what Airflow knows.
-function showVault(visible) {
-  for (const id of ["late-part", "jobs", "history-part"]) show(id, visible);
-  for (const each of document.querySelectorAll(".switch")) each.hidden = !visible;
+// Places: all vaults, one vault, one of its items. The address holds them, so that the browser's buttons lead back.
+
+let place = { connection: "", vault: "", item: "" };
+
+function showPath() {
+  const parts = [];
+  if (place.vault) {
+    const vault = new URLSearchParams({ connection: place.connection, vault: place.vault });
+    const name = state.answer?.vault ?? nameOf(place.vault);
+    parts.push(element("a", { href: "#" }, "Azure Backup"), " › ");
+    parts.push(place.item ? element("a", { href: `#${vault}` }, name) : name);
+    if (place.item) parts.push(" › ", state.answer?.jobs.find((job) => job.key === place.item)?.title ?? "one item");
+  }
+  byId("place").replaceChildren(...(parts.length ? parts : ["Azure Backup"]));
+}
+
+function go() {
+  const asked = new URLSearchParams(location.hash.slice(1));
+  const next = Object.fromEntries(["connection", "vault", "item"].map((name) => [name, asked.get(name) ?? ""]));
+  const isOther = next.vault !== place.vault || next.connection !== place.connection;
+  place = next;
+  state.item = place.item;
+  state.chosen = null;
+  byId("detail").hidden = true;
+  showAll();
+  showLess();
+  if (isOther) {
+    clearTimeline();
+    clearHistory();
+    complain("");
+    state.answer = null;
+    state.jobs = new Map();
+    state.find = byId("find").value = "";
+    for (const id of ["timeline", "rows", "late", "durations", "sizes", "legend"]) byId(id).replaceChildren();
+  }
+  show("overview", !place.vault);
+  show("one-vault", Boolean(place.vault));
+  show("controls", Boolean(place.vault));
+  show("late-part", !place.item);
+  show("history-part", Boolean(place.item));
+  byId("find").hidden = Boolean(place.item);
+  showPath();
+  clearTimeout(timer);
+  turn += 1;
+  if (!place.vault) {
+    setStatus("");
+    redraw();
+  } else if (state.answer && !isOther) {
+    showAnswer();
+    timer = whenVisible(readVault, 60);
+  } else {
+    setStatus("Loading the jobs from Azure…");
+    readVault();
+  }
 }
 
 // Reading from the server
@@ -125,15 +186,16 @@ let turn = 0; // counts the requests, so that a late answer about another vault 
 
 async function readVault() {
   clearTimeout(timer);
-  const mine = ++turn;
-  const conn = byId("vault").value;
+  turn += 1;
+  const mine = turn;
   let again = 60;
   try {
-    const answer = await ask(`api/connections/${encodeURIComponent(conn)}/vault?within=${state.within}`);
+    const query = new URLSearchParams({ vault: place.vault, within: state.within });
+    const answer = await ask(`api/connections/${encodeURIComponent(place.connection)}/vault?${query}`);
     if (mine !== turn) return;
     answer.heard = Date.now() / 1000;
     complain(answer.fault ? `${answer.jobs ? "Azure could not be read: " : ""}${answer.fault}` : "");
-    showVault(Boolean(answer.jobs));
+    show("one-vault", Boolean(answer.jobs));
     const link = byId("portal");
     link.hidden = !answer.portal;
     if (answer.portal) link.href = answer.portal;
@@ -153,65 +215,56 @@ async function readVault() {
 
 async function readGates() {
   try {
-    const { gates, cut } = await ask("api/gates");
-    state.gates = gates;
-    state.gatesCut = cut;
+    const { gates, cut, verdicts } = await ask("api/gates");
+    Object.assign(state, { gates, gatesCut: cut, verdicts: verdicts ?? [] });
   } catch (error) {
     byId("gates-none").textContent = error.message;
     byId("gates").closest(".scroll").hidden = true;
     return;
   }
   state.byJob = new Map();
-  for (const gate of state.gates) state.byJob.set(gate.job, [...(state.byJob.get(gate.job) ?? []), gate]);
+  for (const gate of state.gates) {
+    if (!state.byJob.has(gate.job)) state.byJob.set(gate.job, []);
+    state.byJob.get(gate.job).push(gate);
+  }
+  showOverview();
   showGates();
   if (state.answer) showAnswer();
 }
 
 async function begin() {
+  byId("zone").textContent = zoneText();
   readGates();
-  let connections;
+  go();
   try {
-    ({ connections } = await ask("api/connections"));
+    const connections = await readConnections();
+    if (!connections.length) setStatus("You have no access to a connection to Azure, so no vault is shown.");
+    else if (!place.vault) setStatus("");
+    showOverview();
+    showPath();
+    startOverview((error) => complain(error.message));
   } catch (error) {
     complain(error.message);
-    return;
   }
-  if (!connections.length) {
-    setStatus("You have no access to a connection of type azure_backup, so no vault is shown.");
-    showVault(false);
-    return;
-  }
-  const wanted = new URLSearchParams(location.search).get("connection");
-  byId("vault").replaceChildren(
-    ...connections.map((each) =>
-      element("option", { value: each.id, selected: each.id === wanted }, each.vault ? `${each.vault} (${each.id})` : each.id),
-    ),
-  );
-  show("choice", connections.length > 1);
-  readVault();
 }
 
 // Controls
 
-byId("vault").addEventListener("change", () => {
-  clearTimeline();
-  showAll();
-  clearHistory();
-  choose(null);
-  state.answer = null;
-  state.picked = false;
-  for (const id of ["timeline", "rows", "late", "durations", "sizes", "legend", "item"]) byId(id).replaceChildren();
-  setStatus("Loading the jobs from Azure…");
-  readVault();
+addEventListener("hashchange", () => {
+  go();
+  byId("place").focus();
+});
+byId("skip").addEventListener("click", () => {
+  byId(place.vault ? "jobs" : "find-vault").focus();
+});
+byId("find").addEventListener("input", (event) => {
+  state.find = event.target.value;
+  showLess();
+  if (state.answer) showJobs();
 });
 byId("within").addEventListener("change", (event) => {
   state.within = Number(event.target.value);
   readVault();
-});
-byId("item").addEventListener("change", (event) => {
-  state.item = event.target.value;
-  state.picked = true;
-  drawHistory();
 });
 for (const input of document.querySelectorAll("input[name=span]")) {
   input.addEventListener("change", () => {
@@ -230,13 +283,18 @@ for (const input of document.querySelectorAll("input[name=form]")) {
 }
 onChoose(choose);
 byId("timeline").addEventListener("keydown", handleKey);
+byId("detail").addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  choose(null);
+  byId("timeline").focus();
+});
 byId("more").addEventListener("click", () => {
-  if (state.view === "plot") state.items = Infinity;
+  if (state.view === "plot") state.items = Math.min(MOST_ROWS, state.items + PAGE);
   else state.rows += PAGE;
   showJobs();
 });
 byId("more-late").addEventListener("click", () => {
-  state.late = Infinity;
+  state.late += PAGE;
   showOverdue();
 });
 byId("more-gates").addEventListener("click", () => {
@@ -252,5 +310,6 @@ new ResizeObserver(() => {
 }).observe(document.body);
 
 followTheme(redraw);
+onZone(redraw);
 setInterval(showStatus, 10000);
 begin();

@@ -1,37 +1,34 @@
 // What is overdue, the jobs as a table, and the tasks that wait or have waited for a job.
-import { duration, element, moment, outcomeOf, size, taskAddress } from "./common.js?v=@version@";
+import { element, outcomeOf, size, taskLink } from "./common.js?v=@version@";
 import { byId, durationOf, gatesOf, PAGE, shownJobs, sizeOf, state } from "./model.js?v=@version@";
+import { duration, moment } from "./time.js?v=@version@";
 
 const REASONS = {
   __proto__: null,
-  no_backup: ({ since }, now) =>
+  no_backup: ({ since, now }) =>
     since ? `Last successful backup ${duration(now - since)} ago` : "No successful backup was found",
-  running: ({ since }, now) =>
+  running: ({ since, now }) =>
     since ? `Last successful backup ${duration(now - since)} ago, another is running` : "The first backup is running",
-  long: ({ since, usual }, now) =>
+  long: ({ since, now, usual }) =>
     `Running for ${duration(now - since)}${usual ? `, the longest this week took ${duration(usual)}` : ""}`,
 };
 
+export function card(className, title, text, ...more) {
+  return element("li", { className }, element("strong", {}, title), ...more, element("div", { className: "quiet" }, text));
+}
+
+// Each entry has the Unix time `now` at which it was known.
+export function overdueCards(entries, where = () => []) {
+  return entries.map((each) =>
+    card(each.why === "no_backup" ? "" : "running", each.item || "unnamed", REASONS[each.why](each), ...where(each)));
+}
+
 export function showOverdue() {
   const { overdue, now, items_fault: fault } = state.answer;
-  const names = overdue.map((each) => each.item);
-  // The resource group tells items of the same name apart.
-  const group = ({ item, source }) =>
-    names.indexOf(item) === names.lastIndexOf(item) ? "" : source?.match(/\/resourceGroups\/([^/]+)/i)?.[1];
-  byId("late").replaceChildren(
-    ...overdue.slice(0, state.late).map((each) =>
-      element(
-        "li",
-        { className: each.why === "no_backup" ? "" : "running" },
-        element("strong", {}, each.item),
-        group(each) ? element("span", { className: "quiet" }, ` in ${group(each)}`) : null,
-        element("div", { className: "quiet" }, REASONS[each.why](each, now)),
-      ),
-    ),
-  );
+  byId("late").replaceChildren(...overdueCards(overdue.slice(0, state.late).map((each) => ({ ...each, now }))));
   byId("late-count").textContent = overdue.length ? String(overdue.length) : "";
   byId("more-late").hidden = overdue.length <= state.late;
-  byId("more-late").textContent = `Show ${overdue.length - state.late} more`;
+  byId("more-late").textContent = `Show ${Math.min(PAGE, overdue.length - state.late)} more`;
   byId("late-none").hidden = overdue.length > 0 && !fault;
   byId("late-none").textContent = noneOverdue(state.answer);
 }
@@ -44,7 +41,7 @@ function noneOverdue({ read_at: readAt, items, items_fault: fault, reading }) {
 }
 
 // On a phone, a row is a card in which each cell shows the name of its column.
-function cell(name, properties, ...children) {
+export function cell(name, properties, ...children) {
   const held = children.filter((child) => child);
   const made = element("td", properties, held.length ? element("div", {}, ...held) : null);
   made.dataset.name = name;
@@ -60,6 +57,13 @@ export function showTable() {
   }
 }
 
+// The address of an item in the vault that is shown.
+export function itemAddress(key) {
+  const place = new URLSearchParams(location.hash.slice(1));
+  place.set("item", key);
+  return `#${place}`;
+}
+
 function jobRow(job) {
   const errors = job.errors
     .slice(0, 1)
@@ -67,42 +71,40 @@ function jobRow(job) {
   return element(
     "tr",
     {},
-    element("th", { scope: "row" }, job.item || "unnamed"),
-    cell("Outcome", {}, outcomeOf(job.outcome, job.status), ...errors),
+    element("th", { scope: "row" }, element("a", { href: itemAddress(job.key) }, job.title)),
+    cell("Outcome", {}, outcomeOf(job.outcome), ...errors),
     cell("Operation", {}, job.operation),
     cell("Started", {}, moment(job.start)),
     cell("Duration", { className: "number" }, duration(durationOf(job))),
     cell("Size", { className: "number" }, size(sizeOf(job))),
-    cell("Tasks", {}, ...gatesOf(job).flatMap((gate, place) => [place ? ", " : "", gateLink(gate)])),
+    cell("Tasks", {}, ...gatesOf(job).flatMap((gate, place) => [place ? ", " : "", taskLink(gate)])),
   );
 }
 
-export function gateLink(gate) {
-  const name = `${gate.dag_id}.${gate.task_id}${gate.map_index >= 0 ? `[${gate.map_index}]` : ""}`;
-  return element("a", { href: taskAddress(gate) }, name);
-}
-
+// The tasks that waited for a job of the vault that is shown, or of any vault.
 export function showGates() {
-  const { gates, gatesCut, gateRows } = state;
-  byId("gates").replaceChildren(...gates.slice(0, gateRows).map(gateRow));
-  byId("gates").closest(".scroll").hidden = !gates.length;
-  byId("gates-none").hidden = gates.length > 0;
+  const { gates, gatesCut, gateRows, answer } = state;
+  const all = answer ? gates.filter((gate) => gate.vault_id === answer.vault_id) : gates;
+  byId("gates").replaceChildren(...all.slice(0, gateRows).map(gateRow));
+  byId("gates").closest(".scroll").hidden = !all.length;
+  byId("gates-none").hidden = all.length > 0;
   byId("gates-none").textContent = "No task that you may see has waited for a job this week.";
-  byId("more-gates").hidden = gates.length <= gateRows;
-  const all = `${gatesCut ? "the newest " : ""}${gates.length}`;
-  byId("more-gates").textContent = `Show ${Math.min(PAGE, gates.length - gateRows)} more of ${all}`;
+  byId("more-gates").hidden = all.length <= gateRows;
+  const number = `${gatesCut ? "the newest " : ""}${all.length}`;
+  byId("more-gates").textContent = `Show ${Math.min(PAGE, all.length - gateRows)} more of ${number}`;
 }
 
 function gateRow(gate) {
-  const job = state.answer?.jobs?.find((each) => each.id.toLowerCase() === gate.job);
+  const job = state.jobs.get(gate.job);
   const outcome = job?.outcome ?? gate.outcome;
   return element(
     "tr",
     {},
-    element("th", { scope: "row" }, gateLink(gate)),
+    element("th", { scope: "row" }, taskLink(gate)),
     cell("Run", {}, gate.run_id),
-    cell("State", {}, gate.state ?? "none"),
-    cell("Item", {}, job?.item || gate.item || ""),
-    cell("Job", {}, outcome ? outcomeOf(outcome, job?.status) : `in ${gate.vault}`),
+    cell("State", {}, element("span", { className: "badge" }, gate.state ?? "no state")),
+    cell("Vault", {}, gate.vault),
+    cell("Item", {}, job?.title || gate.item || ""),
+    cell("Outcome", {}, outcome ? outcomeOf(outcome) : element("span", { className: "quiet" }, "not known here")),
   );
 }

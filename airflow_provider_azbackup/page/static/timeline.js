@@ -1,13 +1,19 @@
 // The jobs of the vault over time, one row for each item.
 /* global uPlot */
-import { clock, colour, day, drawMark, duration, element, moment, OUTCOMES } from "./common.js?v=@version@";
-import { byId, byItem, DAY, durationOf, endOf, shownJobs, state } from "./model.js?v=@version@";
+import { colour, drawMark, element, OUTCOMES } from "./common.js?v=@version@";
+import { byId, byItem, DAY, durationOf, endOf, MOST_ROWS, PAGE, shownJobs, state } from "./model.js?v=@version@";
+import { clock, day, duration, moment, zoneName } from "./time.js?v=@version@";
 
-const ROW = 24; // pixels
+// Pixels. Where there is little room, the name of an item stands above its jobs and not next to them.
+const ROW = 24;
+const TALL_ROW = 40;
+const NARROW = 600;
+export const tzDate = (seconds) => uPlot.tzDate(new Date(seconds * 1000), zoneName());
 export const axisFont = "12px system-ui, 'DejaVu Sans', sans-serif";
 
 let plot = null;
 let shown = []; // the jobs on the timeline, each with its row
+let names = []; // of the rows
 let zoom = null; // the period shown, if it is not all
 let choose = () => {};
 
@@ -26,8 +32,18 @@ export function clearTimeline() {
   shown = [];
 }
 
+// The details stand below the row of the selected job.
 export function markChosen() {
   plot?.redraw(false);
+  const detail = byId("detail");
+  const found = shown.find(({ job }) => job === state.chosen);
+  if (!plot || !found) return;
+  const { left, top } = plot.over.getBoundingClientRect();
+  const around = byId("timeline").parentElement.getBoundingClientRect();
+  const x = left - around.left + plot.valToPos(found.job.start, "x");
+  detail.style.top = `${top - around.top + plot.valToPos(found.row, "y") + 14}px`;
+  detail.style.left = `${Math.max(0, Math.min(x, around.width - detail.offsetWidth))}px`;
+  detail.scrollIntoView({ block: "nearest" });
 }
 
 export function timeAxis() {
@@ -36,9 +52,8 @@ export function timeAxis() {
     grid: { stroke: colour("line"), width: 0.5 }, ticks: { stroke: colour("line"), width: 0.5 },
     values: (_, splits) =>
       splits.map((seconds) => {
-        const date = new Date(seconds * 1000);
         const step = splits.length > 1 ? splits[1] - splits[0] : DAY;
-        return step >= DAY || clock(date) === "00:00" ? day(date).replace(/^\w+,? /, "") : clock(date);
+        return step >= DAY || clock(seconds) === "00:00" ? day(seconds) : clock(seconds);
       }),
   };
 }
@@ -57,6 +72,15 @@ function drawJobs(drawn) {
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
   ctx.clip();
+  if (isNarrow()) {
+    ctx.font = axisFont.replace("12", 12 * ratio);
+    ctx.fillStyle = colour("fg");
+    ctx.textAlign = "left";
+    ctx.textBaseline = "alphabetic";
+    for (const [row, name] of names.entries()) {
+      ctx.fillText(fitted(name, bbox.width - 8 * ratio, ctx), bbox.left + 4 * ratio, drawn.valToPos(row, "y", true) - 10 * ratio);
+    }
+  }
   for (const { job, row } of shown) {
     const y = drawn.valToPos(row, "y", true);
     const from = drawn.valToPos(job.start, "x", true);
@@ -76,6 +100,8 @@ function drawJobs(drawn) {
   ctx.restore();
 }
 
+const isNarrow = () => byId("timeline").clientWidth < NARROW;
+
 function periodShown() {
   return zoom ?? [state.answer.now - state.days * DAY, state.answer.now + state.days * DAY * 0.02];
 }
@@ -87,9 +113,10 @@ export function drawTimeline() {
   clearTimeline();
   shown = visible.flatMap((item, row) => item.jobs.map((job) => ({ job, row })));
   shown.sort((one, other) => one.job.start - other.job.start);
-  const more = items.length - visible.length;
-  byId("more").hidden = state.view !== "plot" || more <= 0;
-  byId("more").textContent = `Show ${more} more ${more === 1 ? "item" : "items"}`;
+  names = visible.map(({ name }) => name);
+  const more = Math.min(PAGE, items.length - visible.length);
+  byId("more").hidden = state.view !== "plot" || more <= 0 || state.items >= MOST_ROWS;
+  byId("more").textContent = `Show ${more} more of ${items.length}`;
   box.ariaLabel = `Timeline of ${shown.length} jobs of ${visible.length} items`;
   if (!shown.length) {
     const text = state.answer.read_at === null ? "Loading…" : "No jobs in this period.";
@@ -97,27 +124,29 @@ export function drawTimeline() {
     return;
   }
   const width = box.clientWidth;
-  const names = Math.min(170, Math.max(84, width * 0.24));
+  const narrow = isNarrow();
+  const room = Math.min(240, width * 0.24); // of the names
   box.replaceChildren();
   plot = new uPlot(
     {
       width,
-      height: visible.length * ROW + 52,
-      padding: [10, 12, 0, 0],
+      height: visible.length * (narrow ? TALL_ROW : ROW) + 52,
+      padding: [10, 30, 0, narrow ? 16 : 0],
+      tzDate,
       legend: { show: false },
       cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: true, dist: 6 } },
-      scales: { x: { time: true, range: periodShown }, y: { dir: -1, range: () => [-0.6, visible.length - 0.4] } },
+      scales: { x: { time: true, range: periodShown }, y: { dir: -1, range: () => [narrow ? -0.8 : -0.6, visible.length - 0.4] } },
       series: [{}, { paths: () => null, points: { show: false } }],
       axes: [
         timeAxis(),
         {
-          stroke: colour("fg"), font: axisFont, size: names, gap: 8, ticks: { show: false },
+          show: !narrow, stroke: colour("fg"), font: axisFont, size: room, gap: 8, ticks: { show: false },
           grid: { stroke: colour("line"), width: 0.5 },
           splits: () => visible.map((_, row) => row),
           values: ({ ctx }, rows) => {
             ctx.save();
             ctx.font = axisFont;
-            const texts = rows.map((row) => fitted(visible[row].name, names - 16, ctx));
+            const texts = rows.map((row) => fitted(names[row], room - 16, ctx));
             ctx.restore();
             return texts;
           },
@@ -133,12 +162,21 @@ export function drawTimeline() {
     drawTimeline();
   });
   plot.over.addEventListener("click", (event) => choose(nearest(event)));
-  plot.over.addEventListener("mousemove", (event) => {
-    const job = nearest(event);
-    plot.over.title = job
-      ? `${job.item}: ${job.operation}, ${job.status}, ${moment(job.start)}, ${duration(durationOf(job))}`
-      : "";
-  });
+  plot.over.addEventListener("mousemove", (event) => showTip(nearest(event), event));
+  plot.over.addEventListener("mouseleave", () => showTip(null));
+}
+
+function showTip(job, event) {
+  const tip = byId("tip");
+  tip.hidden = !job;
+  if (!job) return;
+  tip.replaceChildren(
+    element("strong", {}, job.title),
+    element("div", {}, `${job.operation} ${job.outcome}, ${moment(job.start)}, ${duration(durationOf(job))}`),
+  );
+  const around = tip.parentElement.getBoundingClientRect();
+  tip.style.left = `${Math.max(0, Math.min(event.clientX - around.left + 12, around.width - tip.offsetWidth))}px`;
+  tip.style.top = `${event.clientY - around.top + 16}px`;
 }
 
 function zoomIn(drawn) {
