@@ -65,6 +65,7 @@ lint: .venv/test.installed $(if $(shell command -v npm),dev/lint/node_modules/in
 
 bench: .venv/test.installed
 	$(BIN)/python -m dev.bench.reads --write
+	$(BIN)/python -m dev.bench.scout --write
 	$(BIN)/python -m dev.bench.cost --write
 
 fleet: .venv/test.installed

@@ -69,6 +69,13 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "ca_bundle": _text(
         "CA bundle", "PEM file with the certificate authorities to trust instead of the system's."
     ),
+    "resource_graph": _choice(
+        "Ask Resource Graph",
+        "true lets deferred tasks ask Azure Resource Graph which jobs have just ended, so that they read "
+        "those first. Useful with many vaults in one subscription.",
+        "false",
+        "true",
+    ),
 }
 
 

@@ -103,6 +103,7 @@ def test_every_field_of_the_form_changes_what_the_hook_does(field: str) -> None:
         "cloud_environment": ("AzurePublicCloud", "AzureChinaCloud"),
         "vault_type": ("RecoveryServices", "DataProtection"),
         "scope": ("https://one.test/.default", "https://other.test/.default"),
+        "resource_graph": ("true", "false"),
     }
     one, other = values.get(field, ("https://one.test", "https://other.test"))
     assert read(**{field: one}) != read(**{field: other})
@@ -125,7 +126,7 @@ def test_a_drop_down_list_of_the_form_starts_at_what_an_empty_connection_means()
         for name, field in CONNECTION["conn-fields"].items()
         if "enum" in field["schema"]
     }
-    assert {*lists} == {"vault_type", "cloud_environment"}
+    assert {*lists} == {"vault_type", "cloud_environment", "resource_graph"}
     assert read(**{name: schema["default"] for name, schema in lists.items()}) == read()
     assert all(None not in schema["enum"] for schema in lists.values())
 

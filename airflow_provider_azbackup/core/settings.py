@@ -22,7 +22,12 @@ from airflow_provider_azbackup.core.model.arm_ids import (
 )
 from airflow_provider_azbackup.core.model.resources import Vault
 from airflow_provider_azbackup.core.model.validation import check_vault_type, did_you_mean, shown_host
-from airflow_provider_azbackup.core.rest.requests import API_VERSION, API_VERSIONS
+from airflow_provider_azbackup.core.rest.requests import (
+    API_VERSION,
+    API_VERSIONS,
+    RESOURCE_GRAPH,
+    RESOURCE_GRAPH_API_VERSION,
+)
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
 # Share of Azure's job-read quota of a subscription that deferred tasks may use. The rest is left for people
@@ -91,6 +96,7 @@ EXTRAS = MappingProxyType(
         "ca_bundle": ("ca_bundle",),
         "api_version": ("api_version",),
         "job_read_share": ("job_read_share",),
+        "resource_graph": ("resource_graph",),
     }
 )
 
@@ -119,6 +125,7 @@ class Settings:
     ca_bundle: str = ""
     api_version: str = API_VERSION
     job_read_share: float = JOB_READ_SHARE
+    resource_graph: bool = False
 
     @classmethod
     def read(
@@ -168,10 +175,13 @@ class Settings:
             ca_bundle=given["ca_bundle"],
             api_version=given["api_version"] or API_VERSIONS[vault_type],
             job_read_share=_share(conn_id, given["job_read_share"]),
+            resource_graph=_switch(conn_id, "resource_graph", given["resource_graph"]),
         )
 
     def version_of(self, path: str) -> str:
         """Return the api-version for a path. That of the connection applies to its own type of vault only."""
+        if path == RESOURCE_GRAPH:
+            return RESOURCE_GRAPH_API_VERSION
         vault_type = vault_type_of(path)
         return self.api_version if vault_type == self.vault_type else API_VERSIONS[vault_type]
 
@@ -352,6 +362,12 @@ def _share(conn_id: str, text: str) -> float:
     if not 0.01 <= share <= 1.0:
         raise _wrong(conn_id, "job_read_share", _shown(text), "a number from 0.01 to 1, such as 0.8")
     return share
+
+
+def _switch(conn_id: str, name: str, text: str) -> bool:
+    if text.casefold() not in ("", "true", "false"):
+        raise _wrong(conn_id, name, _shown(text), "true or false")
+    return text.casefold() == "true"
 
 
 def _first(extra: Mapping[str, Any], names: tuple[str, ...]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -23,6 +23,7 @@ from airflow_provider_azbackup.core.conversations.matching import JobMatcher, be
 from airflow_provider_azbackup.core.model.forecast import FEWEST, Forecast, forecast, late_from
 from airflow_provider_azbackup.core.polling.budget import Budget
 from airflow_provider_azbackup.core.polling.history import History
+from airflow_provider_azbackup.core.polling.scout import Scout, Sighting
 from airflow_provider_azbackup.core.polling.vault_poll import VaultPoll
 from airflow_provider_azbackup.core.polling.waits import (
     SOONEST,
@@ -177,7 +178,12 @@ async def _close(opening: asyncio.Task[Poller]) -> None:
 
 @dataclass
 class _Queue:
-    """The reads of one identity in one subscription: one at a time, in the order they were asked for."""
+    """The reads of one identity in one subscription: one at a time, in the order they were asked for.
+
+    While Resource Graph says where something has happened, those reads come first. All others, the usual
+    ones, then wait in a line and take at most every second read. They take at least every fourth, because
+    Resource Graph may be wrong.
+    """
 
     budget: Budget
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -185,6 +191,25 @@ class _Queue:
     histories: dict[str, History] = field(default_factory=dict)
     # Unix time of the last page of past backups that is planned.
     history_at: float = 0.0
+    # By vault, what wakes those whose usual read is due; the first one is next.
+    line: dict[str, asyncio.Event] = field(default_factory=dict)
+    # Unix time before which there is no other usual read.
+    usual_from: float = 0.0
+
+    def usual_due(self, at: float) -> float:
+        """Return the Unix time of the next usual read."""
+        return min(max(self.usual_from, self.budget.calm_at), self.usual_from + 2 * self.budget.gap(at))
+
+    def spend(self, at: float, *, usual: bool) -> None:
+        """Note that a read is sent now."""
+        self.budget.spend(at)
+        if usual:
+            self.usual_from = max(self.usual_from, at) + 2 * self.budget.gap(at)
+
+    def leave_line(self, vault: str) -> None:
+        """Let the next vault have its usual read."""
+        if self.line.pop(vault, None) and self.line:
+            next(iter(self.line.values())).set()
 
 
 @dataclass
@@ -209,6 +234,8 @@ class Poller:
         self._vaults: dict[str, _VaultLoop] = {}
         self._waits = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._scout = Scout(clock.now()) if hook.settings.resource_graph else None
+        self._scouting: asyncio.Task[None] | None = None
 
     async def watch_job(
         self,
@@ -456,19 +483,20 @@ class Poller:
 
     def _leave(self, vault_loop: _VaultLoop) -> None:
         """End the reading of a vault that nobody asks about any more."""
+        vault = vault_loop.poll.vault
         if not (vault_loop.poll.waiters or vault_loop.poll.readers):
             vault_loop.task.cancel()
-            self._vaults.pop(_key(vault_loop.poll.vault), None)
+            self._vaults.pop(_key(vault), None)
+            self._queue(vault).leave_line(_key(vault))
         vault_loop.wake.set()
 
     def _loop_of(self, vault: Vault) -> _VaultLoop:
         if _key(vault) not in self._vaults:
             history = self._queue(vault).histories.setdefault(_key(vault), History(vault))
             poll, wake = VaultPoll(vault, self._clock.now(), history), asyncio.Event()
-            task = asyncio.get_running_loop().create_task(self._serve(poll, wake), context=Context())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            self._vaults[_key(vault)] = _VaultLoop(poll, task, wake)
+            self._vaults[_key(vault)] = _VaultLoop(poll, self._begin(self._serve(poll, wake)), wake)
+            if self._scout and not self._scouting:
+                self._scouting = self._begin(self._send_scout(self._scout))
         return self._vaults[_key(vault)]
 
     def _want_history(self, vault_loop: _VaultLoop) -> None:
@@ -483,6 +511,59 @@ class Poller:
         queue, now = self._queue(poll.vault), self._clock.now()
         queue.history_at = max(now, queue.history_at) + _HISTORY_SHARE * queue.budget.gap(now)
         poll.history_at = queue.history_at
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _send_scout(self, scout: Scout) -> None:
+        """Ask Resource Graph from time to time, and log when it stops or resumes helping."""
+        reported = False
+        with clocks.running_on(self._clock):
+            while True:
+                interval = min((each.poll.interval for each in self._vaults.values()), default=math.inf)
+                await self._clock.pause(scout.pause(interval, self._clock.now()))
+                try:
+                    await self._sweep(scout)
+                except Exception as error:  # whatever it is, the usual reads go on
+                    log.exception("Asking Resource Graph failed")
+                    scout.fault = AzureBackupError(f"{type(error).__name__}: {error}")
+                if scout.fault and not reported and not scout.helps(self._clock.now()):
+                    reported = True
+                    log.warning(
+                        "Resource Graph does not help to find jobs that have ended, so vaults are listed as "
+                        "usual: %s. It needs no more rights than Reader on the vaults; set resource_graph to "
+                        "false in the extra of connection %r if it is not to be asked",
+                        scout.fault,
+                        self._hook.settings.conn_id,
+                    )
+                elif reported and not scout.fault:
+                    reported = False
+                    log.info("Resource Graph helps again to find jobs that have ended")
+
+    async def _sweep(self, scout: Scout) -> None:
+        """Ask Resource Graph once, and let each vault look sooner at what it has shown."""
+        flow = scout.sweep(self._clock.now(), [each.poll.vault for each in self._vaults.values()])
+        shown: dict[str, list[Sighting]] = {}
+        try:
+            call = next(flow)
+            while True:
+                if call.delay:
+                    await self._clock.pause(call.delay)
+                call = flow.send(await self._hook.read(call))
+        except StopIteration as end:
+            for each in end.value:
+                shown.setdefault(each.vault, []).append(each)
+        for key, sightings in shown.items():
+            vault_loop = self._vaults.get(key)
+            if vault_loop and vault_loop.poll.take_hints(sightings, self._clock.now()):
+                vault_loop.wake.set()
+            await asyncio.sleep(0)
+        if not scout.helps(self._clock.now()):
+            for vault_loop in self._vaults.values():
+                vault_loop.wake.set()  # there is no line any more
 
     async def _serve(self, poll: VaultPoll, wake: asyncio.Event) -> None:
         with clocks.running_on(self._clock):
@@ -500,7 +581,7 @@ class Poller:
 
     async def _rest(self, poll: VaultPoll, wake: asyncio.Event) -> None:
         """Let time pass until a read is due; a new question may be due earlier."""
-        while (seconds := poll.due() - self._clock.now()) > 0:
+        while (seconds := self._due(poll, wake) - self._clock.now()) > 0:
             wake.clear()
             waits: list[asyncio.Task[object]] = [asyncio.create_task(wake.wait())]
             if seconds < math.inf:
@@ -512,6 +593,19 @@ class Poller:
                     wait.cancel()
                 await asyncio.gather(*waits, return_exceptions=True)
 
+    def _due(self, poll: VaultPoll, wake: asyncio.Event) -> float:
+        """Return the Unix time of the next turn of a poll; a usual read may have to wait in a line."""
+        due, now = poll.due(), self._clock.now()
+        if not (self._scout and self._scout.helps(now)):
+            return due
+        queue, key = self._queue(poll.vault), _key(poll.vault)
+        if due > now:
+            queue.leave_line(key)
+            return due
+        queue.line.setdefault(key, wake)
+        is_next = next(iter(queue.line)) == key
+        return min(poll.urgent_due(), queue.usual_due(now) if is_next else math.inf)
+
     async def _play(self, poll: VaultPoll) -> None:
         """Make one turn of a poll; the right to read comes first, so that it asks as things stand then."""
         queue = self._queue(poll.vault)
@@ -520,10 +614,12 @@ class Poller:
             now = self._clock.now()
             Stats.gauge("azure_backup.waits", self._waits)
             Stats.timing("azure_backup.lag", timedelta(seconds=max(0.0, now - poll.due())))
+            usual = poll.urgent_due() > now
             flow = poll.turn(now)
+            queue.leave_line(_key(poll.vault))
             if not (call := next(flow, None)):
                 return
-            queue.budget.spend(now)
+            queue.spend(now, usual=usual)
         answer: Answer | None = await self._read(queue, poll, call)
         with suppress(StopIteration):
             while True:
@@ -534,7 +630,7 @@ class Poller:
                     continue
                 async with queue.turn:
                     await self._wait_for(queue.budget)
-                    queue.budget.spend(self._clock.now())
+                    queue.spend(self._clock.now(), usual=usual)
                 answer = await self._read(queue, poll, following)
 
     async def _wait_for(self, budget: Budget) -> None:

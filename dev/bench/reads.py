@@ -19,6 +19,7 @@ import tracemalloc
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from airflow_provider_azbackup.core.conversations.jobs import wait_for_job
 from airflow_provider_azbackup.core.model.resources import JobRef
@@ -52,13 +53,13 @@ class Metered(Azure):
 Way = Callable[[Azure, LoopClock, Sequence[JobRef], Callable[[JobRef], None]], Awaitable[None]]
 
 
-def ours(interval: float = 60.0) -> Way:
-    """One poller for all; each wait wants a look in ``interval`` seconds."""
+def ours(interval: float = 60.0, **extra: Any) -> Way:
+    """One poller for all; each wait wants a look in ``interval`` seconds; ``extra`` is the connection's."""
 
     async def way(
         azure: Azure, clock: LoopClock, refs: Sequence[JobRef], seen: Callable[[JobRef], None]
     ) -> None:
-        shared = poller(azure)
+        shared = poller(azure, **extra)
 
         async def wait(ref: JobRef) -> None:
             now = clock.now()
@@ -140,16 +141,18 @@ class Row:
     unfairness: float
     unseen: int
     cpu_ms: float
+    queries: float
 
 
-def measure(name: str, way: Way, *, waits: int, vaults: int = 1, page: int = 1000) -> Row:
+def measure(name: str, way: Way, *, waits: int, vaults: int = 1, page: int = 1000, **settings: Any) -> Row:
     """Let one way wait for many jobs.
 
     :param page: jobs on one page of a list; the real number is not known.
+    :param settings: of the emulator.
     """
 
     async def main(clock: LoopClock) -> Row:
-        azure = Metered(clock, vaults=vaults, page_size=page)
+        azure = Metered(clock, vaults=vaults, page_size=page, **settings)
         chance = random.Random(waits)
         ends = [FIRST_END + (LAST_END - FIRST_END) * chance.random() for _ in range(waits)]
         refs = [azure.start(n % vaults, seconds=end) for n, end in enumerate(ends)]
@@ -183,6 +186,7 @@ def measure(name: str, way: Way, *, waits: int, vaults: int = 1, page: int = 100
             unfairness=max(by_vault) / (sum(by_vault) / vaults),
             unseen=waits - len(delays),
             cpu_ms=cpu / waits * 1000,
+            queries=len(azure.queries) / max(1.0, hours),
         )
 
     return run(main)

@@ -260,10 +260,28 @@ def test_a_url_that_could_lose_the_token_or_means_nothing_is_told(field: str, ur
     assert "expected https" in words
 
 
-@pytest.mark.parametrize("field", ["cloud_environment", "vault_type", "job_read_share"])
+@pytest.mark.parametrize("field", ["cloud_environment", "vault_type", "job_read_share", "resource_graph"])
 def test_a_secret_pasted_into_a_field_for_a_word_or_a_number_is_not_repeated(field: str) -> None:
     for secret in (SECRET, "Q8~aBcDeFgHiJ.KlMnOpQr_StUv", "c2VjcmV0IG9mIGEgcGVyc29u=="):
         assert secret not in complaint(**{field: secret})
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("true", True), (True, True), ("False", False), (False, False), ("", False)]
+)
+def test_resource_graph_is_asked_only_where_the_connection_says_so(given: object, meant: bool) -> None:
+    assert read(resource_graph=given).resource_graph is meant
+    assert read().resource_graph is False
+
+
+def test_a_switch_is_true_or_false() -> None:
+    assert "resource_graph 'maybe' in the extra" in complaint(resource_graph="maybe")
+    assert "expected true or false" in complaint(resource_graph="maybe")
+
+
+def test_resource_graph_is_asked_in_a_version_of_its_own() -> None:
+    for settings in (read(), read(api_version="2026-07-01"), read(vault_type="DataProtection")):
+        assert settings.version_of("/providers/Microsoft.ResourceGraph/resources") == "2022-10-01"
 
 
 def test_scope_and_portal_can_be_of_ones_own() -> None:

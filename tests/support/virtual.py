@@ -138,6 +138,8 @@ class Azure:
         self.reads: list[Read] = []
         # Reads of operations.
         self.polls = 0
+        # When Resource Graph was asked.
+        self.queries: list[float] = []
         self.opened = self.closed = 0
         # Asked before each answer; whatever it returns is answered instead.
         self.instead: Callable[[Request], Answer | None] = lambda _: None
@@ -161,7 +163,9 @@ class Azure:
 
     def forget(self, ref: JobRef) -> None:
         """Delete a job."""
-        del self.service.world.jobs[ref.job_id]
+        world = self.service.world
+        job = world.jobs.pop(ref.job_id)
+        world.jobs_in(job.item.vault).remove(job)
 
     def hook(self, **extra: Any) -> Hook:
         self.opened += 1
@@ -196,6 +200,8 @@ class Azure:
     def _note(self, call: Request, status: int | None) -> None:
         if "/backupOperations/" in call.path:
             self.polls += 1
+        if "ResourceGraph" in call.path:
+            self.queries.append(self.clock.now())
         if "/backupJobs" not in call.path:
             return
         wanted = dict(call.query).get("$filter", "")

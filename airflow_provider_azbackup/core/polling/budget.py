@@ -70,6 +70,11 @@ class Budget:
         burst = min(_BURST - 1, max(0.0, self._spare() - 1))
         return max(self.blocked_until, self._booked - burst * self.gap(at))
 
+    @property
+    def calm_at(self) -> float:
+        """Unix time of the next read that leaves the burst to what may come."""
+        return max(self.blocked_until, self._booked)
+
     def _spare(self) -> float:
         """Return what is left of our share, unless others have used it."""
         return self.left - self.limit * (1 - self.share)

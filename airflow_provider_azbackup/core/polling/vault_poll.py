@@ -37,6 +37,9 @@ compares this picture with that table::
     Reads one page of the backups of the last month, for forecasts. No wait ends by it. The poller chooses its
     time so that such pages are a small share of all reads.
 
+Resource Graph may show that a job is over, or that there is a new one (:meth:`VaultPoll.take_hints`). Then
+the job or a list is read sooner. Nobody is given what it has shown.
+
 A list that breaks off delivers its error to the waiters that it has not served. When the next one breaks off
 as well, those jobs are read one by one, unless Azure throttles.
 
@@ -46,7 +49,7 @@ Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-man
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
@@ -58,6 +61,7 @@ from airflow_provider_azbackup.core.conversations.matching import match_key
 from airflow_provider_azbackup.core.conversations.retry import ResponseClock, accepted
 from airflow_provider_azbackup.core.model.resources import Vault, last_segment
 from airflow_provider_azbackup.core.polling.history import History
+from airflow_provider_azbackup.core.polling.scout import Sighting
 from airflow_provider_azbackup.core.polling.waits import SOONEST, JobWaiter, ListReader
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.responses import Page
@@ -121,6 +125,8 @@ class VaultPoll(ResponseClock):
         self.waiters: dict[str, set[JobWaiter]] = {}
         self.readers: set[ListReader[Any]] = set()
         self._listed_at = -math.inf
+        # Unix time since which a list is wanted because Resource Graph has shown something new.
+        self._list_wanted = math.inf
         # Of the last list of all jobs.
         self._pages = 1
         # How many single reads may come before the next list: each page of a list is one read, too.
@@ -145,6 +151,35 @@ class VaultPoll(ResponseClock):
         asked = min(self._list_due(), min((self._read_due(each) for each in self._all()), default=math.inf))
         return math.inf if asked == math.inf else min(asked, self.history_at)
 
+    def urgent_due(self) -> float:
+        """Return the Unix time of the next read of something that has happened, as far as that is known."""
+        reads = (max(each.not_before, each.look_up_at) for each in self._all())
+        return min(self._wanted_list_due(), min(reads, default=math.inf))
+
+    @property
+    def interval(self) -> float:
+        """The fewest seconds between two reads that somebody wants."""
+        waiters, readers = (each.interval for each in self._all()), (each.interval for each in self.readers)
+        return min(chain(waiters, readers), default=math.inf)
+
+    def take_hints(self, sightings: Collection[Sighting], at: float) -> bool:
+        """Look sooner at what Resource Graph has shown, and return whether that makes a read due.
+
+        A job that is over is worth one read for each wait, even if Resource Graph shows it again and again.
+
+        :param sightings: jobs of this vault.
+        :param at: Unix time.
+        """
+        over = (each.job_id for each in sightings if not each.is_running)
+        hinted = [w for job_id in over for w in self.waiters.get(job_id, ()) if w.hinted_at == math.inf]
+        for waiter in hinted:
+            waiter.hinted_at, waiter.look_up_at = at, min(waiter.look_up_at, at)
+        keys = {each.key for each in self.readers}
+        news = any(each.is_news and (None in keys or each.key in keys) for each in sightings) and bool(keys)
+        if news:
+            self._list_wanted = min(self._list_wanted, at)
+        return news or bool(hinted)
+
     def turn(self, at: float) -> _Turn[None]:
         """Read a list or one job, whatever is due, and deliver it.
 
@@ -166,14 +201,19 @@ class VaultPoll(ResponseClock):
 
     def _next_read(self) -> State:
         """Return what to read in this turn."""
-        if self.history_at <= self.at:
+        if self.history_at <= self.at < self.urgent_due():
             return State.READING_HISTORY
-        late = any(self._read_due(each) <= self.at for each in self._all())
-        if self._list_due() <= self.at and not (late and self._reads_owed):
-            self._reads_owed = self._pages
-            self._listed_at = self.at
+        late = [each for each in self._all() if self._read_due(each) <= self.at]
+        # What Resource Graph has shown as over since the last list: one of these is read before a list of
+        # several pages, and a list before several of these.
+        over = {each.ref.job_id for each in late if self._listed_at < each.hinted_at <= self.at}
+        crowded = len(over) > self._pages
+        one_first = late and (self._reads_owed or (over and self._pages > 1))
+        if crowded or (self._list_due() <= self.at and not one_first):
             # A backup that was started just now may have failed already, and would be missing.
-            return State.LISTING_RUNNING if self._only_running and not self.readers else State.LISTING_ALL
+            everything = crowded or self.readers or self._list_wanted <= self.at or not self._only_running
+            self._reads_owed, self._listed_at, self._list_wanted = self._pages, self.at, math.inf
+            return State.LISTING_ALL if everything else State.LISTING_RUNNING
         if late:
             self._reads_owed = max(0, self._reads_owed - 1)
             return State.READING_ONE
@@ -199,12 +239,15 @@ class VaultPoll(ResponseClock):
     def _asking(self) -> list[JobWaiter]:
         return [each for each in self._all() if each.not_before <= self.at]
 
+    def _wanted_list_due(self) -> float:
+        return max(self._list_wanted, self._listed_at + SOONEST)
+
     def _list_due(self) -> float:
         if self._reads_one_by_one:
-            return math.inf
+            return self._wanted_list_due()
         waiters = (each.list_due(self._listed_at) for each in self._all())
         readers = (max(each.due, self._listed_at + SOONEST) for each in self.readers)
-        return min(chain(waiters, readers), default=math.inf)
+        return min(chain(waiters, readers, (self._wanted_list_due(),)))
 
     def _read_due(self, waiter: JobWaiter) -> float:
         """Return the Unix time at which the job of a waiter is to be read by itself."""
@@ -213,7 +256,7 @@ class VaultPoll(ResponseClock):
 
     def _read_one(self) -> _Turn[State]:
         late = (each for each in self._all() if self._read_due(each) <= self.at)
-        waiter = min(late, key=lambda each: (each.looked_up_at, each.look_up_at))
+        waiter = min(late, key=lambda each: (each.look_up_at > self.at, each.looked_up_at, each.look_up_at))
         request = requests.get_job(waiter.ref)
         answer = yield request
         assert answer is not None

@@ -44,6 +44,8 @@ class JobWaiter:
         self.began_after = since - _HEAD_START
         self.look_up_at = math.inf
         self.looked_up_at = 0.0
+        # When Resource Graph has first shown the job as over.
+        self.hinted_at = math.inf
         self.not_before = self.due = math.inf
         self._quiet_until = 0.0
         self._latest = math.inf
@@ -154,6 +156,11 @@ class ListReader(Generic[T]):
         self._apart = apart
         self._patience = Patience(due)
         self._found: list[Job] = []
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two lists."""
+        return self._apart
 
     def begin_list(self) -> None:
         """Prepare for a new list."""

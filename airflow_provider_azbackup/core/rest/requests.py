@@ -50,6 +50,13 @@ SLACK = 600.0
 LONGEST_WINDOW = 30 * 24 * 3600.0 - 2 * SLACK
 
 
+# Azure Resource Graph, and the version of its API. It answers over all subscriptions that it is asked about.
+RESOURCE_GRAPH = "/providers/Microsoft.ResourceGraph/resources"
+RESOURCE_GRAPH_API_VERSION = "2022-10-01"
+# The most rows that it returns on one page.
+_ROWS_A_PAGE = 1000
+
+
 class ItemFilter(TypedDict, total=False):
     """What a list of protected items can be narrowed by, in upper or lower case.
 
@@ -487,6 +494,42 @@ def list_vaults(subscription_id: str, vault_type: str = RECOVERY_SERVICES) -> Re
     collection = "backupVaults" if vault_type == DATA_PROTECTION else "vaults"
     return Request(
         method="GET", path=f"/subscriptions/{subscription_id}/providers/Microsoft.{vault_type}/{collection}"
+    )
+
+
+# The status of a job, and what the jobs of one item have in common.
+_ROW = ("status", "containerName", "storageAccountName", "backupInstanceId", "entityFriendlyName")
+_RECENT_JOBS = (
+    "RecoveryServicesResources "
+    "| where type in~ ('microsoft.recoveryservices/vaults/backupjobs', "
+    "'microsoft.dataprotection/backupvaults/backupjobs') "
+    "| where todatetime(properties.endTime) >= datetime({since}) "
+    "or todatetime(properties.startTime) >= datetime({since}) "
+    f"| project id, {', '.join(f'{name} = tostring(properties.{name})' for name in _ROW)} "
+    "| order by id asc"
+)
+
+
+def query_recent_jobs(subscription_ids: Collection[str], since: datetime, skip_token: str = "") -> Request:
+    """Ask Resource Graph for the jobs of both types of vault that began or ended since a moment.
+
+    :param subscription_ids: where to look.
+    :param skip_token: of the page before; empty for the first one.
+
+    Source: https://learn.microsoft.com/rest/api/azureresourcegraph/resourcegraph/resources/resources
+    """
+    options: JsonObject = {"resultFormat": "objectArray", "$top": _ROWS_A_PAGE}
+    if skip_token:
+        options["$skipToken"] = skip_token
+    return Request(
+        method="POST",
+        path=RESOURCE_GRAPH,
+        body={
+            "subscriptions": [*subscription_ids],
+            "query": _RECENT_JOBS.format(since=f"{_utc(since):%Y-%m-%dT%H:%M:%SZ}"),
+            "options": options,
+        },
+        without_retries=True,
     )
 
 

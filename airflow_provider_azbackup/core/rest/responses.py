@@ -405,6 +405,26 @@ def read_page(response: Response) -> Page:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class GraphPage:
+    """One page of what Resource Graph knows; ``skip_token`` is empty on the last one."""
+
+    rows: tuple[JsonObject, ...]
+    skip_token: str = ""
+
+
+def read_graph_page(response: Response) -> GraphPage:
+    """Read one page of an answer of Resource Graph. An entry that is not a row is left out.
+
+    :raises AzureBackupTransientError: if the body contains no rows.
+    """
+    body = _object(response)
+    if not isinstance(body.get("data"), list):
+        raise _unreadable(response, "rows of Resource Graph")
+    token = body.get("$skipToken")
+    return GraphPage(rows=tuple(_dicts(body["data"])), skip_token=token if isinstance(token, str) else "")
+
+
 def read_items(page: Page) -> list[FoundItem]:
     """Read the protected items of one page. An entry whose id has another shape is left out."""
     found = []

@@ -172,9 +172,9 @@ class World:
         """The jobs of an item, in the order in which they became known."""
         return self._jobs_of.get(item.path, ())
 
-    def jobs_in(self, vault: Vault) -> Sequence[Job]:
+    def jobs_in(self, vault: Vault) -> list[Job]:
         """The jobs of a vault, in the order in which it lists them."""
-        return self._jobs_in.get(vault.path, ())
+        return self._jobs_in.get(vault.path, [])
 
     def start_seeded(self, inventory: Inventory, now: float) -> None:
         """Start the jobs of the seed, most of which are over by now, unless the store has kept them."""
