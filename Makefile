@@ -11,7 +11,8 @@
 #   make coverage        branch coverage of the fast tests; fails below the share in pyproject.toml
 #   make screenshots     takes the pictures in docs/images again; needs Chromium and pngquant
 #   make az-cli          Microsoft's `az backup` against the emulator, compared with our hook; not in make test
-#   make matrix          tests on every Airflow from 2.11 to 3.3 with each Python on the PATH; writes docs/compatibility.md
+#   make matrix          tests on every Airflow from 2.11 to 3.3 with each Python on the PATH, and on the newest pre-release;
+#                        writes docs/compatibility.md
 #   make dist            wheels and sdists of both packages in dist/, built twice and compared, then checked by twine
 #   make docs            the documentation as a site, in build/site
 #   make lint            ruff, mypy, layers, spelling, scripts, workflows and files, as in .pre-commit-config.yaml; JavaScript
@@ -52,7 +53,7 @@ coverage: .venv/test.installed
 	@$(BIN)/python -m pytest -m "not e2e" -n auto --dist worksteal --cov --cov-report term
 
 matrix: .venv/test.installed
-	@$(BIN)/nox; seen=$$?; $(BIN)/python -m dev.release.matrix --write && exit $$seen
+	@$(BIN)/nox; seen=$$?; $(BIN)/nox --session pre_release; $(BIN)/python -m dev.release.matrix --write && exit $$seen
 
 dist: .venv/test.installed
 	@dev/release/dist

@@ -2,6 +2,7 @@
 
     nox --list                  what there is
     nox --tags airflow-3.1.8    one release, on each of its Pythons
+    nox --session pre_release   the fast tests on the newest pre-release of Airflow, which we do not promise
 
 On the first Python of a release all fast tests are run; on the others those that reach into Airflow, and
 with the lowest dependencies those that reach into these as well. The rest is our own core, the same
@@ -18,7 +19,7 @@ from pathlib import Path
 import nox
 
 from dev.release.matrix import LOWEST, cells, is_whole, report
-from dev.release.releases import ALL, NEWEST, RELEASES, installs, pytest_options
+from dev.release.releases import ALL, NEWEST, NEXT, RELEASES, installs, pytest_options
 
 nox.options.default_venv_backend = "uv"
 nox.options.download_python = "never"
@@ -69,6 +70,21 @@ def tag(release: str) -> str:
 )
 def fast(session: nox.Session, airflow: str, dependencies: str) -> None:
     """Fast tests beside a release of Airflow, with the newest dependencies of ours or the lowest."""
+    run_fast(session, airflow, dependencies)
+
+
+@nox.session(default=False)
+@nox.parametrize(
+    ("python", "dependencies"),
+    [nox.param(python, age, id=f"{python}-{age}") for python, age in cells(NEXT)],
+)
+def pre_release(session: nox.Session, dependencies: str) -> None:
+    """Fast tests beside the newest pre-release of Airflow."""
+    run_fast(session, NEXT, dependencies)
+
+
+def run_fast(session: nox.Session, airflow: str, dependencies: str) -> None:
+    """Install a release of Airflow, and run the fast tests of a cell."""
     python = str(session.python)
     path = not_yet(session, f"{airflow} {python} {dependencies}")
     # The same files serve each environment, wherever file systems allow.
@@ -76,7 +92,7 @@ def fast(session: nox.Session, airflow: str, dependencies: str) -> None:
     lowest = dependencies == LOWEST
     for told in installs(airflow, lowest=lowest):
         session.install("--quiet", *told)
-    if lowest and airflow != NEWEST:  # which has providers beside it, for tests, that want more than we do
+    if lowest and airflow in RELEASES:  # the tests add providers to a newer one that want more than we do
         session.run("uv", "pip", "check")
     files = [*AIRFLOWS, *(LIBRARIES if lowest else ())]
     if is_whole(airflow, python, dependencies):

@@ -24,6 +24,7 @@ from airflow_provider_azbackup.core.model.validation import (
     reject_template,
 )
 from airflow_provider_azbackup.exceptions import (
+    AzureBackupConfigError,
     AzureBackupError,
     AzureBackupTimeoutError,
     AzureBackupTransientError,
@@ -36,6 +37,7 @@ from airflow_provider_azbackup.runtime.compat import (
     shares_streams,
     state_limit,
     state_on_loop,
+    takes_queue,
     trigger_hears_of_kills,
     warm_up,
 )
@@ -776,8 +778,10 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         for the whole subscription. Default: 300.
     :param azure_backup_conn_id: id of a connection of type ``azure_backup``, or of an existing one of type
         ``azure``. Default: ``azure_backup_default``.
-    :raises AzureBackupConfigError: when the trigger is made, for unknown outcomes, wrong numbers, and
-        templates, because Airflow renders nothing of a trigger.
+    :param queue: the queue of the triggerers that run the watch, as in ``airflow triggerer --queues``. Needs
+        Airflow 3.4. Default: the triggerers without a queue.
+    :raises AzureBackupConfigError: when the trigger is made, for unknown outcomes, wrong numbers, a ``queue``
+        below Airflow 3.4, and templates, because Airflow renders nothing of a trigger.
 
     Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
     """
@@ -793,8 +797,15 @@ class AzureBackupEventTrigger(BaseEventTrigger):
         vault_type: str | None = None,
         poll_interval: float | timedelta = 300.0,
         azure_backup_conn_id: str = "azure_backup_default",
+        queue: str | None = None,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own is untyped
+        if queue is not None and not takes_queue():
+            raise AzureBackupConfigError(
+                f"queue={queue!r} needs Airflow 3.4 or later, where an event trigger can name the triggerers "
+                "that run it; leave it out"
+            )
+        named = {} if queue is None else {"queue": queue}
+        super().__init__(**named)  # type: ignore[no-untyped-call]  # Airflow's own is untyped
         if protected_item is not None:
             check_item(protected_item)
         if vault_type is not None:

@@ -1,4 +1,4 @@
-"""All that depends on the release of Airflow, 2.11 to 3.3; no other module knows of one.
+"""All that depends on the release of Airflow, 2.11 to 3.4; no other module knows of one.
 
 What a release offers is looked for, its number is never read: a later one may bring, or take away, any of it.
 What can be had from ``airflow.providers.common.compat`` on all of them comes from there.
@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping, Sequence
+from contextvars import Context as Variables
+from contextvars import copy_context
 from datetime import UTC, datetime, tzinfo
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -160,6 +163,11 @@ def event_trigger_class() -> type[BaseTrigger]:
 def shares_streams() -> bool:
     """Whether watches share a stream, and hear which of their events are stored: Airflow 3.3."""
     return hasattr(event_trigger_class(), "create_shared_stream_producer")
+
+
+def takes_queue() -> bool:
+    """Whether an event trigger can name the triggerers that run it: Airflow 3.4."""
+    return "queue" in signature(event_trigger_class().__init__).parameters
 
 
 def keeps_asset_states() -> bool:
@@ -312,6 +320,27 @@ def has_secrets_backend() -> bool:
         conf.get(section, option, fallback="")
         for section, option in (("secrets", "backend"), ("workers", "secrets_backend"))
     )
+
+
+def reads_by_team() -> bool:
+    """Whether a connection may differ between the teams that share this Airflow."""
+    return bool(conf.getboolean("core", "multi_team", fallback=False))
+
+
+def variables_of_reads() -> Variables:
+    """Return the context variables of reads that several waits share.
+
+    There are none, or what the reads log would go to the log of the wait that came first. Where a connection
+    may differ between teams, these are the variables of the running trigger, by which Airflow may know whose
+    connection is read, except for those of its log.
+    """
+    if not reads_by_team():
+        return Variables()
+    from structlog.contextvars import clear_contextvars
+
+    variables = copy_context()
+    variables.run(clear_contextvars)
+    return variables
 
 
 def default_zone() -> tzinfo | None:

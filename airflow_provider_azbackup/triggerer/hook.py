@@ -11,6 +11,7 @@ from airflow_provider_azbackup.runtime import clock
 
 if TYPE_CHECKING:
     from airflow_provider_azbackup.core.conversations.matching import JobMatcher
+    from airflow_provider_azbackup.core.settings import Settings
     from airflow_provider_azbackup.core.wire import Answer, Request
     from airflow_provider_azbackup.exceptions import AzureBackupError
 
@@ -29,6 +30,12 @@ class TriggererHook(AzureBackupAsyncHook):
         """
         await self._open(until=until, notice=notice)
         return self
+
+    async def read_settings(
+        self, *, until: Callable[[], float], notice: Callable[[AzureBackupError], None]
+    ) -> Settings:
+        """Read the connection and make no client; parameters and errors are those of :meth:`open`."""
+        return await self._read(await self._connection(until, notice))
 
     async def read(self, request: Request) -> Answer:
         """Send one read, and return what came of it."""

@@ -1,6 +1,8 @@
 """One poller for all waits of a triggerer: they share its connection, its client and its reads of jobs.
 
-It lives on the event loop that its waits run on. The first wait opens it, the last one out closes it.
+It lives on the event loop that its waits run on. The first wait opens it, the last one out closes it. Where
+teams share an Airflow, the same connection id may mean another identity for each team. There, waits share a
+poller only if each of them has read the same settings itself.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
@@ -41,6 +44,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupTimeoutError,
 )
 from airflow_provider_azbackup.runtime import clock as clocks
+from airflow_provider_azbackup.runtime.compat import reads_by_team, variables_of_reads
 from airflow_provider_azbackup.triggerer.hook import TriggererHook
 
 if TYPE_CHECKING:
@@ -84,16 +88,20 @@ async def joined(
     :raises AzureBackupTimeoutError: when the connection cannot be read by the deadline.
     :raises AzureBackupError: when the connection is wrong, or not visible here.
     """
-    loop = asyncio.get_running_loop()
-    shared = _ON_LOOPS.setdefault(loop, {}).setdefault(azure_backup_conn_id, _Shared())
+    loop, key = asyncio.get_running_loop(), azure_backup_conn_id
+    if reads_by_team():
+        key = await _digest(azure_backup_conn_id, deadline, notice)
+    shared = _ON_LOOPS.setdefault(loop, {}).setdefault(key, _Shared())
     shared.users += 1
     shared.latest = max(shared.latest, deadline)
     try:
         if shared.opening is None:
-            # Its own context: what a shared poller logs must not go to the log of whichever task came first.
+            variables = variables_of_reads()
             shared.opening = loop.create_task(
-                _open(azure_backup_conn_id, clocks.current(), _BUDGETS.setdefault(loop, {}), shared),
-                context=Context(),
+                _open(
+                    azure_backup_conn_id, clocks.current(), _BUDGETS.setdefault(loop, {}), shared, variables
+                ),
+                context=variables.copy(),
             )
         poller = await _by(deadline, shared, shared.opening, notice)
         # After a restart all waits come to this point in one moment: let others have a turn between them.
@@ -103,8 +111,8 @@ async def joined(
     finally:
         shared.users -= 1
         here = _ON_LOOPS[loop]
-        if (not shared.users or shared.failed) and here.get(azure_backup_conn_id) is shared:
-            del here[azure_backup_conn_id]
+        if (not shared.users or shared.failed) and here.get(key) is shared:
+            del here[key]
         if not shared.users and shared.opening:
             await asyncio.shield(loop.create_task(_close(shared.opening), context=Context()))
 
@@ -137,10 +145,22 @@ _ON_LOOPS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Shared]] = We
 _BUDGETS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, _Queue]] = WeakKeyDictionary()
 
 
-async def _open(conn_id: str, clock: clocks.Clock, queues: dict[object, _Queue], shared: _Shared) -> Poller:
+async def _digest(conn_id: str, deadline: float, notice: Callable[[AzureBackupError], None]) -> str:
+    """Return a digest of the settings that a connection has for the running trigger, with its secret."""
+    try:
+        settings = await TriggererHook(conn_id).read_settings(until=lambda: deadline, notice=notice)
+    except AzureBackupError as error:
+        raise _timely(error, deadline) from None
+    whole = (settings, sorted(settings.credential_arguments.items()))
+    return sha256(repr(whole).encode()).hexdigest()
+
+
+async def _open(
+    conn_id: str, clock: clocks.Clock, queues: dict[object, _Queue], shared: _Shared, variables: Context
+) -> Poller:
     with clocks.running_on(clock):
         hook = await TriggererHook(conn_id).open(until=lambda: shared.latest, notice=shared.report)
-    return Poller(hook, clock, queues)
+    return Poller(hook, clock, queues, variables)
 
 
 async def _by(
@@ -165,9 +185,14 @@ async def _by(
     try:
         return await asyncio.shield(opening)
     except AzureBackupError as error:
-        if clocks.current().now() < deadline:
-            raise
-        raise AzureBackupTimeoutError(f"the wait is over: {error}") from None
+        raise _timely(error, deadline) from None
+
+
+def _timely(error: AzureBackupError, deadline: float) -> AzureBackupError:
+    """Return an error as it is before a deadline, and as the end of the wait after that."""
+    if clocks.current().now() < deadline:
+        return error
+    return AzureBackupTimeoutError(f"the wait is over: {error}")
 
 
 async def _close(opening: asyncio.Task[Poller]) -> None:
@@ -225,12 +250,16 @@ class Poller:
     :param hook: open; the poller closes it.
     :param clock: the time of the waits.
     :param queues: of this event loop: pollers with the same identity share what Azure grants it.
+    :param variables: the context variables with which it reads.
     """
 
-    def __init__(self, hook: TriggererHook, clock: clocks.Clock, queues: dict[object, _Queue]) -> None:
+    def __init__(
+        self, hook: TriggererHook, clock: clocks.Clock, queues: dict[object, _Queue], variables: Context
+    ) -> None:
         self._hook = hook
         self._clock = clock
         self._queues = queues
+        self._variables = variables
         self._vaults: dict[str, _VaultLoop] = {}
         self._waits = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -513,7 +542,7 @@ class Poller:
         poll.history_at = queue.history_at
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work, context=Context())
+        task = asyncio.get_running_loop().create_task(work, context=self._variables.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -22,7 +22,7 @@ from airflow_provider_azbackup import __version__
 from airflow_provider_azbackup.get_provider_info import get_provider_info
 from azure_backup_emulator import __main__ as emulator_command
 from azure_backup_emulator import __version__ as emulator_version
-from dev.release.releases import ALL, LOWEST_LIST, NEWEST, lock_file
+from dev.release.releases import ALL, LOWEST_LIST, NEWEST, NEXT, TRIED, lock_file
 
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -98,6 +98,17 @@ def test_the_workflow_has_nox_run_all_fast_tests_of_a_release() -> None:
     assert len(chosen) == sum(len(pythons) + 1 for pythons in ALL.values())  # the lowest dependencies as well
 
 
+def test_the_newest_pre_release_is_tried_each_night_and_may_fail() -> None:
+    job = WORKFLOWS["ci"]["jobs"]["pre-release"]
+    assert (job["continue-on-error"], job["if"]) == (True, "github.event_name == 'schedule'")
+    assert job["name"].startswith(f"Airflow {NEXT},")
+    assert job["steps"][-1]["run"].endswith("nox --session pre_release")
+    assert f"\napache-airflow=={NEXT} " in lock_file(NEXT).read_text()
+    # Once it is final, it takes the place of the newest, and the next pre-release its place here.
+    assert NEXT not in ALL
+    assert re.search(r"(a|b|rc)\d+$", NEXT)
+
+
 @pytest.mark.parametrize("workflow", WORKFLOWS)
 def test_an_action_is_named_by_its_commit_with_its_version_beside_it(workflow: str) -> None:
     text = (ROOT / ".github" / "workflows" / f"{workflow}.yml").read_text()
@@ -115,7 +126,7 @@ def test_dependabot_watches_the_actions_and_the_lock_files_but_not_what_is_old_o
     locks = [*ROOT.glob("dev/*/package-lock.json"), *ROOT.glob("tests/*/*/package-lock.json")]
     assert sorted(found["npm"]["directories"]) == [f"/{lock.parent.relative_to(ROOT)}" for lock in locks]
     left_out = {path for glob in found["pip"]["exclude-paths"] for path in ROOT.glob(glob)}
-    assert left_out == {*(lock_file(release) for release in ALL if release != NEWEST), LOWEST_LIST}
+    assert left_out == {*(lock_file(release) for release in TRIED if release != NEWEST), LOWEST_LIST}
 
 
 def test_what_is_said_of_the_vendored_library_is_what_its_provenance_says() -> None:

@@ -7,6 +7,7 @@ import json
 import selectors
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -257,7 +258,7 @@ class Hook:
 def poller(azure: Azure, queues: dict[Any, Any] | None = None, **extra: Any) -> Poller:
     """A poller on the emulator; ``queues`` are those of its triggerer, ``extra`` is its connection's."""
     hook = cast(TriggererHook, azure.hook(**extra))
-    return Poller(hook, azure.clock, {} if queues is None else queues)
+    return Poller(hook, azure.clock, {} if queues is None else queues, Context())
 
 
 @dataclass

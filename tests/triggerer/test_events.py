@@ -21,6 +21,7 @@ from airflow_provider_azbackup.core.model.validation import END_OUTCOMES
 from airflow_provider_azbackup.core.polling.checkpoint import Checkpoint
 from airflow_provider_azbackup.core.polling.waits import Listing
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
+from airflow_provider_azbackup.runtime.compat import takes_queue
 from airflow_provider_azbackup.triggers import AzureBackupEventTrigger
 from azure_backup_emulator import Emulator
 
@@ -478,6 +479,17 @@ def test_airflow_takes_it_for_the_trigger_of_a_watcher() -> None:
     trigger = AzureBackupEventTrigger()
     assert AssetWatcher(name="azure-backup", trigger=trigger).trigger is trigger
     assert isinstance(trigger, BaseTrigger)
+
+
+def test_a_queue_is_for_airflow_where_it_takes_one_and_is_refused_elsewhere() -> None:
+    if not takes_queue():
+        with pytest.raises(AzureBackupConfigError, match=r"^queue='eu' needs Airflow 3\.4"):
+            AzureBackupEventTrigger(queue="eu")
+        return
+    trigger: Any = AzureBackupEventTrigger(queue="eu")
+    assert trigger.queue == "eu"
+    # Airflow keeps it beside the arguments.
+    assert trigger.serialize() == AzureBackupEventTrigger().serialize()
 
 
 def test_watches_share_a_stream_only_where_all_that_it_reads_by_is_equal() -> None:

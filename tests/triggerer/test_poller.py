@@ -8,14 +8,15 @@ import json
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from itertools import pairwise
 from statistics import mean
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 import aiohttp
 import pytest
+from airflow.secrets import BaseSecretsBackend
 
 from airflow_provider_azbackup.core.model.resources import JobRef
 from airflow_provider_azbackup.core.wire import Answer, NoResponse, Request, Response
@@ -24,6 +25,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupNotFoundError,
     AzureBackupTimeoutError,
 )
+from airflow_provider_azbackup.runtime.compat import IS_AIRFLOW_3
 from airflow_provider_azbackup.triggerer.poller import joined
 from azure_backup_emulator import Emulator
 from tests.support.virtual import BASE, HOUR, START, Azure, LoopClock, Wait, poller, run, settle, wait_for
@@ -738,6 +740,81 @@ def test_waits_share_one_client_and_the_last_one_out_closes_it(look: Callable[..
         assert (await look()).status == "Completed"  # and the next one opens it anew
         await settle()
         assert _nothing_is_left()
+
+    asyncio.run(main())
+
+
+# Teams that share a triggerer
+
+TEAM: ContextVar[str] = ContextVar("team")
+
+
+class SecretsOfTeams(BaseSecretsBackend):
+    """Keeps another connection under the same id for each team."""
+
+    connections: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    def get_conn_value(self, conn_id: str, **_: Any) -> str | None:
+        return json.dumps(self.connections[TEAM.get()]) if conn_id == "shared" else None
+
+
+@pytest.fixture
+def teams(azure: Emulator, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """Three teams: two have the same settings, and the third has an identity without rights."""
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", f"{__name__}.SecretsOfTeams")
+    reader = azure.connection()
+    teams = {"red": reader, "blue": reader, "green": azure.connection("nobody")}
+    monkeypatch.setattr(SecretsOfTeams, "connections", teams)
+    return teams
+
+
+async def looks_of(teams: dict[str, dict[str, Any]], look: Callable[..., Any]) -> dict[str, Any]:
+    """Wait for a job for each team at the same time; return the status or the error."""
+
+    def begin(team: str) -> asyncio.Task[Any]:
+        variables = copy_context()
+        variables.run(TEAM.set, team)
+        return asyncio.get_running_loop().create_task(look("shared"), context=variables)
+
+    ended = await asyncio.gather(*map(begin, teams), return_exceptions=True)
+    await settle()
+    assert _nothing_is_left()
+    return dict(zip(teams, ended, strict=True))
+
+
+@pytest.mark.skipif(not IS_AIRFLOW_3, reason="Airflow 2 has no teams")
+def test_teams_do_not_share_an_identity_under_one_connection_id(
+    teams: dict[str, dict[str, Any]],
+    look: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", "True")
+    ended = asyncio.run(looks_of(teams, look))
+    assert (ended["red"].status, ended["blue"].status) == ("Completed", "Completed")
+    assert isinstance(ended["green"], AzureBackupAuthError)
+    assert all(team["password"] not in caplog.text for team in teams.values())
+
+
+@pytest.mark.skipif(not IS_AIRFLOW_3, reason="Airflow 2 has no teams")
+def test_a_rotated_secret_is_read_for_the_team_that_the_wait_is_of(
+    teams: dict[str, dict[str, Any]],
+    look: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    azure: Emulator,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", "True")
+
+    async def main() -> None:
+        variables = copy_context()
+        variables.run(TEAM.set, "red")
+        wait = asyncio.get_running_loop().create_task(look("shared", HOUR / 2), context=variables)
+        while not azure.count("GET", "/backupJobs", 200):
+            await asyncio.sleep(0)
+        azure.configure(expired_secrets=["operator"])
+        azure.fault(path="/backupJobs", expire_token=True)
+        teams["red"] = azure.connection("reader")
+        assert (await wait).status == "Completed"
 
     asyncio.run(main())
 
