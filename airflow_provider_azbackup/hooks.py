@@ -208,14 +208,26 @@ class _Target:
         return retry.retry_until(lambda: jobs.cancel_job(ref), since=0.0, until=now + patience)
 
     def _watching(
-        self, ref: JobRef, *, poll_interval: float, deadline: float, wait_until: WaitUntil = "completion"
+        self,
+        ref: JobRef,
+        *,
+        poll_interval: float,
+        deadline: float,
+        wait_until: WaitUntil = "completion",
+        on_read: jobs.OnRead = lambda *_: None,
     ) -> Flow[Job]:
+        report = JobLog(getattr(self, "log", log)).report
+
+        def read(job: Job | None, fault: AzureBackupError | None) -> None:
+            report(job, fault)
+            on_read(job, fault)
+
         return jobs.wait_for_job(
             ref,
             poll_interval=poll_interval,
             deadline=deadline,
             since=clock.current().now(),
-            on_read=JobLog(getattr(self, "log", log)).report,
+            on_read=read,
             wait_until=wait_until,
         )
 

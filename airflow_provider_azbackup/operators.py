@@ -35,6 +35,7 @@ from airflow_provider_azbackup.tasks.arguments import (
     read_seconds,
 )
 from airflow_provider_azbackup.tasks.base import AzureBackupBaseOperator, JobBaseOperator
+from airflow_provider_azbackup.tasks.expected import ExpectedBaseOperator
 from airflow_provider_azbackup.tasks.start import StartBaseOperator, Wait
 from airflow_provider_azbackup.tasks.state import TaskState
 
@@ -61,7 +62,7 @@ _FIRST_LOOKS = MappingProxyType({"vm": 5.0, "azurefileshare": 0.0, "backupinstan
 _FIRST_LOOKS_OF_RESTORES = MappingProxyType({"vm": 1.0, "azurefileshare": 0.5, "backupinstance": 1.5})
 
 
-class AzureBackupOperator(StartBaseOperator):
+class AzureBackupOperator(ExpectedBaseOperator, StartBaseOperator):
     """Backs up one protected item, or takes a running job, and waits for a proven backup.
 
     One attempt makes one backup. An attempt is the first try of a task and its retries: a retry adopts the
@@ -130,8 +131,9 @@ class AzureBackupOperator(StartBaseOperator):
         disks, and the transfer to the vault, which takes hours, may still fail. An ``AzureBackupJobSensor``
         on the same job can wait for the transfer later. Backups of other items have no such moment. Default:
         ``completion``.
-    :param kwargs: the arguments of :class:`~airflow_provider_azbackup.tasks.start.StartBaseOperator`, of its
-        base classes, and of Airflow's operators.
+    :param kwargs: the arguments of :class:`~airflow_provider_azbackup.tasks.start.StartBaseOperator`, of
+        :class:`~airflow_provider_azbackup.tasks.expected.ExpectedBaseOperator`, of their base classes, and of
+        Airflow's operators.
     :raises AzureBackupConfigError: when the DAG is parsed, for both or none of item and job id, wrong
         numbers, an ARM id of another vault than the task names, and arguments that the type of vault does not
         know; before any request where only the connection shows the type.
@@ -155,10 +157,14 @@ class AzureBackupOperator(StartBaseOperator):
         "backup_type",
         "rule_name",
         "retention_tag",
-        *StartBaseOperator.template_fields,
+        *ExpectedBaseOperator.template_fields,
     )
-    fields_of_any_type = frozenset({"recovery_point_expiry"})
-    required_if_given = frozenset({"protected_item", "job_id", "recovery_point_expiry"})
+    fields_of_any_type = ExpectedBaseOperator.fields_of_any_type | {"recovery_point_expiry"}
+    required_if_given = ExpectedBaseOperator.required_if_given | {
+        "protected_item",
+        "job_id",
+        "recovery_point_expiry",
+    }
     noun = "backup"
     first_looks = _FIRST_LOOKS
 

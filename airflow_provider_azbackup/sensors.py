@@ -29,6 +29,7 @@ from airflow_provider_azbackup.links import AzureBackupVaultLink
 from airflow_provider_azbackup.runtime import clock
 from airflow_provider_azbackup.runtime.compat import interval_start, wait_began
 from airflow_provider_azbackup.tasks.arguments import check_moment, read_moment, read_seconds
+from airflow_provider_azbackup.tasks.expected import ExpectedBaseOperator
 from airflow_provider_azbackup.tasks.fleet import (
     VERDICT,
     check_allow,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.estate.scope import Condition, Scope
     from airflow_provider_azbackup.core.estate.verdict import Verdict
     from airflow_provider_azbackup.core.model.jobs import Job
-    from airflow_provider_azbackup.core.model.resources import ProtectedItem
+    from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem
     from airflow_provider_azbackup.core.model.validation import WaitUntil
     from airflow_provider_azbackup.runtime.fleet_event import FleetEvent
     from airflow_provider_azbackup.runtime.verdict_log import VerdictLog
@@ -61,7 +62,7 @@ _PATIENCE = 300.0
 _LEAST_AGE = 60.0
 
 
-class AzureBackupJobSensor(AzureBackupBaseSensorOperator):
+class AzureBackupJobSensor(ExpectedBaseOperator, AzureBackupBaseSensorOperator):
     """Opens when a job has succeeded; fails, without a retry, when it ended in any other way.
 
     It accepts a job of **any** operation of the vault: a backup or a restore, but also ``ConfigureBackup`` or
@@ -95,7 +96,7 @@ class AzureBackupJobSensor(AzureBackupBaseSensorOperator):
     Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
     """
 
-    template_fields: Sequence[str] = ("job_id", *AzureBackupBaseSensorOperator.template_fields)
+    template_fields: Sequence[str] = ("job_id", *ExpectedBaseOperator.template_fields)
     required_fields = frozenset({"job_id"})
 
     def __init__(self, *, job_id: str, wait_until: WaitUntil = "completion", **kwargs: Any) -> None:
@@ -119,13 +120,16 @@ class AzureBackupJobSensor(AzureBackupBaseSensorOperator):
                 except AirflowSensorTimeout as error:
                     self._forgive_timeout(str(error))
                     raise
-        deadline = self.deadline(context, self._since)
-        return self.wait_in_triggerer(
+        return self._wait(context, ref)
+
+    def _wait(self, context: Context, ref: JobRef) -> NoReturn:
+        """Give the worker slot back until the job is over."""
+        self.wait_in_triggerer(
             context,
             ref,
             poll_interval=self.poke_interval,
             since=self._since,
-            deadline=deadline,
+            deadline=self.deadline(context, self._since),
             wait_until=self.wait_until,
             kwargs={"job_id": ref.path},
         )
@@ -134,10 +138,14 @@ class AzureBackupJobSensor(AzureBackupBaseSensorOperator):
         """Look once. A fault that may pass leaves the gate shut and the wait going."""
         job = self._look(context, lambda hook: hook.look_at_job(self.job_id, since=self._since))
         if job is None:
+            self.check_late(context)
             return False
         assert self._job_log
         self._job_log.report(job, None)
-        return PokeReturnValue(True, job.ref.job_id) if self._passes(context, job) else False
+        if self._passes(context, job):
+            return PokeReturnValue(True, job.ref.job_id)
+        self.check_late(context, job)
+        return False
 
     def execute_complete(
         self,
@@ -145,15 +153,20 @@ class AzureBackupJobSensor(AzureBackupBaseSensorOperator):
         event: Any = None,
         since: float | None = None,
         try_number: int | None = None,
+        warned_at: float | None = None,
         **_: Any,
     ) -> Any:
         """Take the wait back from the triggerer: success only for a job that proves a backup."""
         if self.is_stale(context, try_number):
             return self.execute(context)
+        self._warned_at = warned_at
         with self.hook() as hook:
-            expected = hook.job_ref(self.job_id).path
+            expected = hook.job_ref(self.job_id)
+        if self.hears_late(context, event):
+            self._since = wait_began(context) if since is None else since
+            return self._wait(context, expected)
         try:
-            job = self.resume(context, event, expected)
+            job = self.resume(context, event, expected.path)
         except AzureBackupWrongJobError as error:
             self._shut(error)
         except AzureBackupTimeoutError as error:
@@ -219,7 +232,7 @@ class _FreshBaseSensorOperator(AzureBackupBaseSensorOperator):
         return read_moment(context, self.task_id, "newer_than", given, side="before")
 
 
-class AzureBackupFreshnessSensor(_FreshBaseSensorOperator):
+class AzureBackupFreshnessSensor(ExpectedBaseOperator, _FreshBaseSensorOperator):
     """Opens when there is a fresh backup of an item, no matter who took it; a policy makes most backups.
 
     With ``newer_than``, a backup that began at or after that moment must have succeeded. The sensor waits for
@@ -260,7 +273,13 @@ class AzureBackupFreshnessSensor(_FreshBaseSensorOperator):
     Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
     """
 
-    template_fields: Sequence[str] = ("protected_item", *_FreshBaseSensorOperator.template_fields)
+    template_fields: Sequence[str] = (
+        "protected_item",
+        *ExpectedBaseOperator.template_fields[:1],
+        *_FreshBaseSensorOperator.template_fields,
+    )
+    fields_of_any_type = ExpectedBaseOperator.fields_of_any_type | _FreshBaseSensorOperator.fields_of_any_type
+    required_if_given = ExpectedBaseOperator.required_if_given | _FreshBaseSensorOperator.required_if_given
     required_fields = frozenset({"protected_item"})
 
     def __init__(
@@ -294,8 +313,10 @@ class AzureBackupFreshnessSensor(_FreshBaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
         """Look once. A fault that may pass leaves the gate shut and the wait going."""
-        found = self._look(context, lambda hook: self._find(context, hook))
-        return PokeReturnValue(True, found) if found else False
+        if found := self._look(context, lambda hook: self._find(context, hook)):
+            return PokeReturnValue(True, found)
+        self.check_late(context)
+        return False
 
     def execute_complete(
         self,
@@ -305,13 +326,17 @@ class AzureBackupFreshnessSensor(_FreshBaseSensorOperator):
         tried: Sequence[str] = (),
         try_number: int | None = None,
         item: str | None = None,
+        warned_at: float | None = None,
     ) -> Any:
         """Take the wait back from the triggerer, and wait on if the backup proves nothing."""
         if self.is_stale(context, try_number):
             return self.execute(context)
         # dag.test() of Airflow 3.3.2 passes on the event alone.
         self._since, self._tried = wait_began(context) if since is None else since, [*tried]
+        self._warned_at = warned_at
         with self.hook() as hook:
+            if self.hears_late(context, event):
+                return self._go_on(context, hook)
             try:
                 job = self.resume(context, event)
             except AzureBackupTimeoutError as error:
@@ -398,6 +423,7 @@ class AzureBackupFreshnessSensor(_FreshBaseSensorOperator):
                 deadline=deadline,
                 since=self._since,
                 wait_until=self.wait_until,
+                **self.late_arguments(context),
             ),
             method_name="execute_complete",
             kwargs={
@@ -405,6 +431,7 @@ class AzureBackupFreshnessSensor(_FreshBaseSensorOperator):
                 "tried": self._tried,
                 "try_number": context["ti"].try_number,
                 "item": subject.item.path,
+                **self.late_state(),
             },
             timeout=self.backstop(deadline + 2 * self.poke_interval),
         )

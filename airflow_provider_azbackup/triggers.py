@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
@@ -291,6 +292,8 @@ class _Watch(_Trigger):
         finally:
             progress.close()
             outlook.close()
+        if outlook.late.done():
+            event = replace(event, late=outlook.late.result())
         await log.written()
         return event.to_dict()
 
@@ -307,7 +310,7 @@ class _Watch(_Trigger):
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not seeing.done():
                 if self.when_late == "resume":
-                    return JobEvent(late=outlook.late.result())
+                    return JobEvent()
                 outlook.warn()
             return JobEvent(job=await seeing)
         finally:

@@ -17,7 +17,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class JobEvent:
-    """How a deferred wait ended: with a job that is over, with an error, or because the backup is late.
+    """How a deferred wait ended: with a job that is over or an error, or only because the backup is late.
 
     It carries what is read of Azure's own JSON of the job, not a verdict: the worker reads it and decides
     with the functions that decide everywhere else.
@@ -25,8 +25,8 @@ class JobEvent:
 
     job: Job | None = None
     error: AzureBackupError | None = None
-    # The task goes back to waiting once it has warned. What it warns of is a lateness, as
-    # :func:`~airflow_provider_azbackup.core.model.forecast.lateness` returns it.
+    # Why the backup counts as late, from `lateness` in core/model/forecast.py. A task that gets nothing else
+    # warns and goes back to waiting.
     late: JsonObject | None = None
 
     def to_dict(self) -> JsonObject:
@@ -57,14 +57,15 @@ class JobEvent:
             raise AzureBackupError(f"the trigger's event is not a job's: {str(payload)[:200]!r}")
         error, found = payload.get("error"), payload.get("job")
         late = payload.get("late")
-        if isinstance(late, dict) and found is None and error is None:
-            return cls(late=late)
+        late = late if isinstance(late, dict) and isinstance(late.get("message"), str) else None
         if isinstance(error, dict) and found is None:
-            return cls(error=AzureBackupError.from_facts(error))
+            return cls(error=AzureBackupError.from_facts(error), late=late)
         body = found.get("body") if isinstance(found, dict) else None
         arm_id = found.get("arm_id") if isinstance(found, dict) else None
         if error is None and isinstance(body, dict) and isinstance(arm_id, str):
             job = parse_job(JobRef.parse(arm_id), body)
             if job is not None:
-                return cls(job=job)
+                return cls(job=job, late=late)
+        if error is None and found is None and late:
+            return cls(late=late)
         raise AzureBackupError(f"the trigger's event holds no job: {str(payload)[:200]!r}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from airflow_provider_azbackup.core.model.validation import (
     WaitUntil,
@@ -119,18 +119,3 @@ def read_moment(
             f"expected a datetime, ISO 8601 text, or a timedelta {side} the run; or leave it out"
         )
     return moment.astimezone(UTC)
-
-
-def read_callbacks(task_id: str, name: str, value: Any) -> list[Callable[[Context], object]]:
-    """Return the callbacks of an argument that takes one or several, as Airflow's own do.
-
-    :raises AzureBackupConfigError: for anything that cannot be called.
-    """
-    given = [*value] if isinstance(value, Sequence) else [] if value is None else [value]
-    for each in given:
-        if not callable(each):
-            raise AzureBackupConfigError(
-                f"{name} of task {task_id!r} has {each!r}; expected a notifier or a function of the context, "
-                f"or a list of them"
-            )
-    return given

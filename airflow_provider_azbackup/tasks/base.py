@@ -32,6 +32,7 @@ from airflow_provider_azbackup.links import AzureBackupJobLink, AzureBackupVault
 from airflow_provider_azbackup.runtime import clock
 from airflow_provider_azbackup.runtime.compat import IS_AIRFLOW_3, LAST_WORD, runs_inline
 from airflow_provider_azbackup.tasks.arguments import check_booleans, check_unless_templated
+from airflow_provider_azbackup.tasks.late import WarnsWhenLate
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -163,7 +164,7 @@ class AzureBackupBaseOperator(BaseOperator):
         )
 
 
-class JobBaseOperator(AzureBackupBaseOperator):
+class JobBaseOperator(WarnsWhenLate, AzureBackupBaseOperator):
     """A task that waits for a job, in the worker or in the triggerer.
 
     :param deferrable: True waits in the triggerer, which holds no worker slot. Default: Airflow's
@@ -277,10 +278,16 @@ class JobBaseOperator(AzureBackupBaseOperator):
                 cancel_on_kill=cancel_on_kill,
                 wait_until=wait_until,
                 waiting_for=waiting_for,
+                **self.late_arguments(context),
             ),
             method_name=method_name,
             # The new instance that resumes knows nothing of this one but what it is handed here.
-            kwargs={"since": since, "try_number": context["ti"].try_number, **kwargs},
+            kwargs={
+                "since": since,
+                "try_number": context["ti"].try_number,
+                **kwargs,
+                **self.late_state(),
+            },
             timeout=self.backstop(deadline + 2 * poll_interval),
         )
 
@@ -373,6 +380,7 @@ class JobBaseOperator(AzureBackupBaseOperator):
             **(job.digest() if job else {}),
             **({"recovery_point": self._recovery_point.facts()} if self._recovery_point else {}),
             **({"proof": proof} if proof else {}),
+            **self.late_facts(context, job),
         }
         self.tell_outlets(context, proved)
         if self._proof:
@@ -443,7 +451,7 @@ class JobBaseOperator(AzureBackupBaseOperator):
                 deadline=deadline,
             ),
             method_name="execute_complete",
-            kwargs={"try_number": context["ti"].try_number, **handed},
+            kwargs={"try_number": context["ti"].try_number, **handed, **self.late_state()},
             timeout=self.backstop(deadline),
         )
 
@@ -472,6 +480,8 @@ class JobBaseOperator(AzureBackupBaseOperator):
         reported = JobEvent.from_dict(event)
         if reported.job is not None and expected is not None:
             check_ref(reported.job.ref, JobRef.parse(expected))
+        if reported.late:
+            self._warned_at = clock.current().now()
         if IS_AIRFLOW_3:
             self._last_progress(context, reported)
         if reported.job is not None:
@@ -498,5 +508,6 @@ class JobBaseOperator(AzureBackupBaseOperator):
         from airflow_provider_azbackup.core.model.progress import PROGRESS, progress_report
 
         if reported.job is not None:
-            value = progress_report(reported.job, None, clock.current().now())
+            late = self.late_facts(context, reported.job).get("late")
+            value = progress_report(reported.job, None, clock.current().now(), late=late)
             context["ti"].xcom_push(key=PROGRESS, value=value)

@@ -16,6 +16,7 @@ from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.runtime import clock
 
 if TYPE_CHECKING:
+    from airflow_provider_azbackup.core.conversations.jobs import OnRead
     from airflow_provider_azbackup.core.conversations.matching import JobMatcher
     from airflow_provider_azbackup.core.estate.look import Turns
     from airflow_provider_azbackup.core.model.jobs import Job
@@ -84,7 +85,13 @@ class TaskHook(AzureBackupHook):
         return self._play(jobs.get_job_despite_refusals(self.job_ref(job_id), since))
 
     def watch_job(
-        self, ref: JobRef, *, poll_interval: float, deadline: float, wait_until: WaitUntil = "completion"
+        self,
+        ref: JobRef,
+        *,
+        poll_interval: float,
+        deadline: float,
+        wait_until: WaitUntil = "completion",
+        on_read: OnRead = lambda *_: None,
     ) -> Job:
         """Look at a job until it is over and return it, however it ended.
 
@@ -92,10 +99,14 @@ class TaskHook(AzureBackupHook):
         :param poll_interval: seconds between two looks.
         :param deadline: Unix time of the last look.
         :param wait_until: ``snapshot`` ends the wait for a VM's backup after its snapshot.
+        :param on_read: called after each look, as by
+            :func:`~airflow_provider_azbackup.core.conversations.jobs.wait_for_job`.
         :raises AzureBackupTimeoutError: when it still runs then.
         """
         return self._play(
-            self._watching(ref, poll_interval=poll_interval, deadline=deadline, wait_until=wait_until)
+            self._watching(
+                ref, poll_interval=poll_interval, deadline=deadline, wait_until=wait_until, on_read=on_read
+            )
         )
 
     def stop_job(self, job_id: str, *, deadline: float) -> Job:

@@ -159,10 +159,12 @@ class StartBaseOperator(JobBaseOperator):
         try_number: int | None = None,
         attempt_began: float | None = None,
         started_by: StartedBy = "found",
+        warned_at: float | None = None,
     ) -> str:
         """Take the wait back from the triggerer: success only for a proven end."""
         if self.is_stale(context, try_number):
             return self.execute(context)
+        self._warned_at = warned_at
         if try_number is None and (record := self._dropped(context)) and record.job:
             job_id, since, attempt_began, started_by = (
                 record.job,
@@ -179,6 +181,9 @@ class StartBaseOperator(JobBaseOperator):
             attempt_began=since if attempt_began is None else attempt_began,
             started_by=started_by,
         )
+        if self.hears_late(context, event):
+            with self.hook() as hook:
+                return self._await(context, hook, hook.job_ref(str(job_id)), wait, None)
         try:
             job = self.resume(context, event, job_id)
         except AzureBackupTimeoutError as error:
@@ -193,6 +198,7 @@ class StartBaseOperator(JobBaseOperator):
         since: float | None = None,
         try_number: int | None = None,
         attempt_began: float | None = None,
+        warned_at: float | None = None,
     ) -> str:
         """Go on once the job that was in the way is over, however it ended: Azure is asked again anyway.
 
@@ -202,6 +208,8 @@ class StartBaseOperator(JobBaseOperator):
 
         if self.is_stale(context, try_number) or since is None:
             return self.execute(context)
+        self._warned_at = warned_at
+        self.hears_late(context, event)
         error = JobEvent.from_dict(event).error
         if isinstance(error, AzureBackupTimeoutError):
             self._in_the_way(error, error.job)
@@ -214,14 +222,21 @@ class StartBaseOperator(JobBaseOperator):
         since: float | None = None,
         try_number: int | None = None,
         attempt_began: float | None = None,
+        warned_at: float | None = None,
     ) -> str:
         """Ask Azure again, after a time in which it would have refused."""
         if self.is_stale(context, try_number) or since is None:
             return self.execute(context)
+        self._warned_at = warned_at
         return self._start(context, since=since, attempt_began=attempt_began)
 
     def execute_found(
-        self, context: Context, event: Any = None, record: Any = None, try_number: int | None = None
+        self,
+        context: Context,
+        event: Any = None,
+        record: Any = None,
+        try_number: int | None = None,
+        warned_at: float | None = None,
     ) -> str:
         """Take an accepted backup back from the triggerer, with its job if a list has named it."""
         from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef
@@ -230,6 +245,7 @@ class StartBaseOperator(JobBaseOperator):
         accepted = self._dropped(context) if record is None else StartRecord.from_dict(record)
         if accepted is None or self.is_stale(context, try_number):
             return self.execute(context)
+        self._warned_at = warned_at
         told = event.get("job_id") if isinstance(event, dict) and event.get("version") == 1 else None
         target = JobRef.parse(told) if told else accepted.target
         with self.hook() as hook:
@@ -356,7 +372,7 @@ class StartBaseOperator(JobBaseOperator):
                 deadline=deadline,
             ),
             method_name="execute_found",
-            kwargs={"record": record, "try_number": context["ti"].try_number},
+            kwargs={"record": record, "try_number": context["ti"].try_number, **self.late_state()},
             timeout=self.backstop(deadline),
         )
 
@@ -393,7 +409,12 @@ class StartBaseOperator(JobBaseOperator):
                 kwargs={"attempt_began": attempt_began},
             )
         try:
-            hook.watch_job(other.ref, poll_interval=self.poll_interval, deadline=deadline)
+            hook.watch_job(
+                other.ref,
+                poll_interval=self.poll_interval,
+                deadline=deadline,
+                on_read=lambda *_: self.check_late(context),
+            )
         except AzureBackupTimeoutError as error:
             self._in_the_way(error, error.job)
 
@@ -569,7 +590,11 @@ class StartBaseOperator(JobBaseOperator):
                 )
             try:
                 job = hook.watch_job(
-                    ref, poll_interval=self.poll_interval, deadline=deadline, wait_until=self.wait_until
+                    ref,
+                    poll_interval=self.poll_interval,
+                    deadline=deadline,
+                    wait_until=self.wait_until,
+                    on_read=partial(self.check_late, context),
                 )
             except AzureBackupTimeoutError as error:
                 return self._give_up(context, hook, ref.path, wait, error)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from itertools import pairwise
 from typing import Any
+
+import pytest
 
 from airflow_provider_azbackup.core.model.forecast import Forecast
 from airflow_provider_azbackup.core.model.resources import JobRef
 from airflow_provider_azbackup.core.wire import NoResponse
+from airflow_provider_azbackup.runtime import clock as clocks
+from airflow_provider_azbackup.triggerer.outlook import Outlook
+from airflow_provider_azbackup.triggerer.progress import Progress
 from tests.support.virtual import HOUR, Azure, LoopClock, Read, poller, run
 
 DAY = 24 * HOUR
@@ -136,3 +142,65 @@ def test_a_restore_has_no_forecast_and_asks_for_none() -> None:
     azure, waits = run(main)
     assert waits.seen and not waits.known
     assert not any(map(is_history, azure.reads))
+
+
+class Log:
+    """Keeps warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def info(self, *words: Any) -> None:
+        pass
+
+    def warning(self, text: str, *words: Any) -> None:
+        self.warnings.append(text % words)
+
+
+@pytest.mark.parametrize(("minutes", "warned_after"), [(30, 0), (36.8, 34), (50, None)])
+def test_a_wait_warns_as_soon_as_its_backup_is_more_likely_late_than_not(
+    minutes: float, warned_after: float | None
+) -> None:
+    async def main(clock: LoopClock) -> tuple[list[str], list[float]]:
+        azure, log = Azure(clock), Log()
+        remember(azure)
+        shared = poller(azure)
+        began = clock.now()
+        outlook = Outlook(
+            log,
+            Progress(None),
+            expected_by=began + minutes * 60,
+            foresees=True,
+            not_before=began + 15,
+        )
+        outlook.poller = shared
+        outlook.judge()
+        at: list[float] = []
+
+        def warn(_: object) -> None:
+            at.append(clock.now() - began)
+            outlook.warn()
+
+        outlook.late.add_done_callback(warn)
+        await shared.watch_job(
+            azure.start(seconds=45 * 60),
+            poll_interval=60.0,
+            deadline=began + DAY,
+            since=began,
+            on_read=outlook.see,
+            first_pause=15.0,
+        )
+        outlook.close()
+        await shared.close()
+        return log.warnings, at
+
+    def on_virtual_time(clock: LoopClock) -> Awaitable[tuple[list[str], list[float]]]:
+        with clocks.running_on(clock):
+            return asyncio.ensure_future(main(clock))
+
+    lines, at = run(on_virtual_time)
+    assert len(lines) == len(at) == (0 if warned_after is None else 1)
+    if warned_after is not None:
+        assert lines[0].startswith("Late: the backup is expected by")
+        # It takes minutes until past backups are listed.
+        assert warned_after * 60 - 5 <= at[0] <= max(warned_after * 60 + 70, 900)
