@@ -49,6 +49,7 @@ EXPECTED: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "backed_up.check": "upstream_failed",
             "backed_up.restore": "success",
         },
+        "azbackup_estate": {"tier_1": "success", "notify": "success", "change_window": "success"},
         # Started by hand as well: an event would be seen in the next list, minutes later.
         "azbackup_after_backup": {"report": "success"},
         "azbackup_fleet": {
