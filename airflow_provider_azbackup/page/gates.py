@@ -93,6 +93,7 @@ def recent(session: Session, dag_ids: Collection[str], since: datetime) -> tuple
             "job": ref.job_id.casefold(),
             "vault": ref.vault.name,
             "vault_id": ref.vault.path.casefold(),
+            "arm_id": ref.vault.path,
             **_result(_pushed(job)),
         }
         for dag_id, run_id, task_id, map_index, value, state, began, job in rows[:MOST]

@@ -8,6 +8,7 @@ import { verdictParts } from "./verdict.js?v=@version@";
 // The vaults that are read when the page opens and at each request for more: reads of jobs are scarce.
 const AT_ONCE = 4;
 const MORE = 10;
+const OLD = 3600; // seconds after which a vault may be read again on request
 const MOST_TURNS = 30; // that one vault is asked for until it has been read
 const CARDS = 8;
 
@@ -19,6 +20,7 @@ const listed = new Set(); // the connections whose vaults have been listed
 let shown = PAGE;
 let late = CARDS;
 let toRead = AT_ONCE;
+let isFirst = true; // until the user asks for more
 let readAt = 0; // when that is allowed by the quota, if it has to wait
 let reading = ""; // the ARM id of the vault that is being read
 
@@ -32,7 +34,7 @@ function keep(facts, connection) {
   const known = vaults.get(facts.vault_id);
   // A vault that several connections reach belongs to the first of them, as long as that one can read it.
   if (!known || known.connection === connection || (facts.night_at ?? 0) > (known.night_at ?? 0)) {
-    vaults.set(facts.vault_id, { fault: "", ...known, ...facts, connection });
+    vaults.set(facts.vault_id, { fault: "", tried: false, ...known, ...facts, connection });
   }
 }
 
@@ -45,23 +47,34 @@ async function listVaults(connection) {
   for (const facts of answer.vaults) keep(facts, connection.id);
 }
 
+// Vaults of other subscriptions, for which tasks have waited. The first connection may be able to read them.
+export function keepVaultsOfTasks() {
+  for (const { vault_id, arm_id, vault } of state.gates) {
+    if (!vaults.has(vault_id) && connections.length) {
+      keep({ vault_id, arm_id, vault, group: "", night: null, night_at: null }, connections[0].id);
+    }
+  }
+}
+
 // The server reads a vault when the quota allows it, so this may take minutes.
-async function readVault({ vault_id: id, arm_id: vault, connection }) {
+async function readVault({ vault_id: id, arm_id: vault, connection, night_at: before }) {
   const path = `api/connections/${encodeURIComponent(connection)}/vault?${new URLSearchParams({ vault, brief: "true" })}`;
   for (let turn = 0; turn < MOST_TURNS; turn += 1) {
     const { fault, night, night_at, now, next_at, reading: goesOn } = await ask(path);
     Object.assign(vaults.get(id), { fault, night, night_at });
-    if (night_at || fault) return;
+    if (night_at !== before || fault) return;
     readAt = goesOn ? 0 : next_at;
     showOverview();
     await new Promise((resolve) => setTimeout(resolve, 1000 * (goesOn ? 1 : Math.max(1, next_at - now))));
   }
 }
 
+const isUnread = (vault) => !vault.tried && (!vault.night_at || vault.night_at < Date.now() / 1000 - OLD);
+
 async function readMore() {
   while (!reading && toRead > 0) {
-    const next = [...vaults.values()].find((vault) => !vault.night_at && !vault.tried);
-    if (!next) break;
+    const [next] = wanted().filter(isUnread).sort((one, other) => (one.night_at ?? 0) - (other.night_at ?? 0));
+    if (!next || (isFirst && next.night_at)) break;
     next.tried = true;
     [reading, readAt] = [next.vault_id, 0];
     toRead -= 1;
@@ -80,6 +93,7 @@ export async function readConnections() {
   ({ connections } = await ask("api/connections"));
   for (const { id, vault } of connections) if (vault) keep(vault, id);
   if (connections.length) listed.add(connections[0].id);
+  keepVaultsOfTasks();
   showOverview();
   await Promise.all(
     connections.filter(({ id, fault }) => listed.has(id) && !fault).map((connection) => listVaults(connection)),
@@ -104,6 +118,12 @@ export function startOverview(failed) {
 
 // What is shown
 
+// The vaults that the user looks for.
+function wanted() {
+  const text = byId("find-vault").value.trim().toLowerCase();
+  return [...vaults.values()].filter(({ vault }) => vault.toLowerCase().includes(text));
+}
+
 const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 const nights = () => [...vaults.values()].filter((vault) => vault.night);
 
@@ -120,7 +140,7 @@ function showNight() {
       tile(name, number, number ? "overdue" : "quiet")),
   );
   const oldest = Math.min(...read.map((vault) => vault.night_at));
-  const left = vaults.size - read.length;
+  const left = wanted().filter(isUnread).length;
   byId("night-note").textContent = [
     `The last backup of each item, in ${read.length} of ${count(vaults.size, "vault")}`,
     read.length ? `the oldest list was read at ${moment(oldest)}` : "",
@@ -181,8 +201,7 @@ function showLate() {
 const trouble = ({ night }) => (night ? 1000 * (night.counts.failed ?? 0) + night.overdue_count + night.long_count : -1);
 
 function showVaults() {
-  const wanted = byId("find-vault").value.trim().toLowerCase();
-  const found = [...vaults.values()].filter(({ vault }) => vault.toLowerCase().includes(wanted));
+  const found = wanted();
   found.sort((one, other) => trouble(other) - trouble(one) || compare(one.vault, other.vault));
   const tasks = new Map();
   const start = Date.now() / 1000 - DAY;
@@ -202,7 +221,7 @@ function showVaults() {
 
 function vaultRow(vault, tasks) {
   const { night } = vault;
-  const group = element("span", { className: "quiet" }, ` in ${vault.group}`);
+  const group = element("span", { className: "quiet" }, vault.group && ` in ${vault.group}`);
   Object.assign(group.dataset, { group: vault.group, vault: vault.vault });
   const outcomes = (numbers) => OUTCOMES.filter((outcome) => numbers[outcome]).map((outcome) => outcomeOf(outcome, `${numbers[outcome]} ${outcome}`));
   const ofTasks = { __proto__: null };
@@ -240,6 +259,8 @@ const faults = () =>
 
 export function showOverview() {
   if (byId("overview").hidden) return;
+  show("night-part", vaults.size > 0);
+  show("vaults-part", connections.length > 0);
   showNight();
   showVerdicts();
   showCodes();
@@ -250,6 +271,8 @@ export function showOverview() {
 
 byId("read-more").addEventListener("click", () => {
   toRead = MORE;
+  isFirst = false;
+  for (const vault of vaults.values()) vault.tried = false;
   readMore();
 });
 byId("more-vaults").addEventListener("click", () => {
@@ -262,5 +285,6 @@ byId("more-all-late").addEventListener("click", () => {
 });
 byId("find-vault").addEventListener("input", () => {
   shown = PAGE;
+  showNight();
   showVaults();
 });

@@ -5,7 +5,7 @@ import {
 } from "./common.js?v=@version@";
 import { clearHistory, drawHistory } from "./history.js?v=@version@";
 import { byId, durationOf, gatesOf, jobsInPeriod, MOST_ROWS, PAGE, showLess, sizeOf, state } from "./model.js?v=@version@";
-import { nameOf, readConnections, showOverview, startOverview } from "./overview.js?v=@version@";
+import { keepVaultsOfTasks, nameOf, readConnections, showOverview, startOverview } from "./overview.js?v=@version@";
 import { itemAddress, showGates, showOverdue, showTable } from "./tables.js?v=@version@";
 import { duration, moment, onZone, zoneName } from "./time.js?v=@version@";
 import { clearTimeline, drawTimeline, handleKey, markChosen, onChoose, showAll } from "./timeline.js?v=@version@";
@@ -227,6 +227,7 @@ async function readGates() {
     if (!state.byJob.has(gate.job)) state.byJob.set(gate.job, []);
     state.byJob.get(gate.job).push(gate);
   }
+  keepVaultsOfTasks();
   showOverview();
   showGates();
   if (state.answer) showAnswer();

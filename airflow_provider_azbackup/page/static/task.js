@@ -59,6 +59,9 @@ const TEXTS = {
   bytes_total: size,
   last_look: inTime,
   time: inTime,
+  waiting_until: inTime,
+  expected_end: inTime,
+  expected_late: inTime,
 };
 
 function inTime(value) {
