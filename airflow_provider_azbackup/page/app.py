@@ -167,10 +167,15 @@ async def list_vaults(connection_id: str, reads: ReadsDep) -> JsonObject:
         settings = await run_in_threadpool(connections.settings_of, connection_id)
         own = _vault_of(settings)
     except Exception as error:  # a secrets backend may raise anything
-        return {"vaults": [], "fault": _public_text(error)}
-    listed, fault = await reads.vaults(settings)
+        return {"vaults": [], "fault": _public_text(error), "reading": False}
+    found = await reads.vaults(settings)
+    listed, fault = found or ((), "")
     vaults = {vault.path.casefold(): vault for vault in (*([own] if own else []), *listed)}
-    return {"vaults": [_vault_facts(settings, vault, reads) for vault in vaults.values()], "fault": fault}
+    return {
+        "vaults": [_vault_facts(settings, vault, reads) for vault in vaults.values()],
+        "fault": fault,
+        "reading": found is None,
+    }
 
 
 @_router.get("/api/connections/{connection_id}/vault", dependencies=_READS_CONNECTION)

@@ -184,10 +184,11 @@ class Reads:
             known = self._vaults.get((_credential(settings), vault.path.casefold()))
             return (known.night, known.night_at) if known else (None, None)
 
-    async def vaults(self, settings: Settings) -> tuple[tuple[Vault, ...], str]:
+    async def vaults(self, settings: Settings) -> tuple[tuple[Vault, ...], str] | None:
         """Return the vaults of both kinds in the subscription of a connection, and why some are missing.
 
-        They are listed once in an hour at most, for all connections with the same credential.
+        None means that they are being listed. That is done once in an hour at most, for all connections with
+        the same credential.
         """
         if not settings.subscription_id:
             return (), "The connection names no subscription, so its vaults cannot be listed."
@@ -198,7 +199,7 @@ class Reads:
                 task = self._start(lambda: _list_vaults(settings))
                 known = self._listings[key] = _KnownVaults(task, now)
         await asyncio.wait([asyncio.wrap_future(known.task)], timeout=_PATIENCE)
-        return known.task.result() if known.task.done() else ((), "")
+        return known.task.result() if known.task.done() else None
 
     async def job(self, settings: Settings, ref: JobRef) -> Job | None:
         """Return a job with its phases, at most a minute old, or None when the quota allows no read."""

@@ -118,6 +118,14 @@ class Page:
             time.sleep(0.02)
         return found
 
+    def vaults(self) -> Any:
+        """Return the vaults of the subscription once they have been listed."""
+        limit = Limit(30)
+        while (found := self.json(VAULTS))["reading"]:
+            assert not limit.is_over
+            time.sleep(0.02)
+        return found
+
     def task(self, path: str) -> Any:
         """Return the answer about a task once Azure has been asked about its job."""
         limit = Limit(30)
@@ -229,12 +237,12 @@ def test_the_vaults_of_both_kinds_in_the_subscription_are_listed_once_an_hour(
     page: Page, azure: Emulator, clock: WaitingClock
 ) -> None:
     for _ in range(3):
-        found = page.json(VAULTS)
+        found = page.vaults()
     assert {each["vault"] for each in found["vaults"]} == {"demo-vault", "demo-vault-2", "demo-backup-vault"}
     assert found["fault"] == ""
     assert (listings(azure), lists(azure)) == (2, 0)
     clock.advance(3601)
-    page.json(VAULTS)
+    page.vaults()
     assert listings(azure) == 4
 
 
@@ -247,7 +255,7 @@ def test_vaults_that_cannot_be_listed_do_not_hide_the_one_of_the_connection(
     page: Page, azure: Emulator, connect: Callable[..., None]
 ) -> None:
     connect(azure.connection("nobody"))
-    found = page.json(VAULTS)
+    found = page.vaults()
     assert [each["vault"] for each in found["vaults"]] == ["demo-vault"]
     assert "Microsoft.RecoveryServices/vaults" in found["fault"]
 

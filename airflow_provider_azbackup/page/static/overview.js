@@ -9,7 +9,7 @@ import { verdictParts } from "./verdict.js?v=@version@";
 const AT_ONCE = 4;
 const MORE = 10;
 const OLD = 3600; // seconds after which a vault may be read again on request
-const MOST_TURNS = 30; // that one vault is asked for until it has been read
+const MOST_TURNS = 30; // that the server is asked until it has read what is wanted
 const CARDS = 8;
 
 const LATE = [["overdue", "overdue_count"], ["running late", "long_count"]];
@@ -21,6 +21,8 @@ let shown = PAGE;
 let late = CARDS;
 let toRead = AT_ONCE;
 let isFirst = true; // until the user asks for more
+let isAskedAgain = false; // for other vaults, which must not wait for this one
+let wake = () => {};
 let readAt = 0; // when that is allowed by the quota, if it has to wait
 let reading = ""; // the ARM id of the vault that is being read
 
@@ -42,9 +44,13 @@ function keep(facts, connection) {
 
 async function listVaults(connection) {
   listed.add(connection.id);
-  const answer = await ask(`api/connections/${encodeURIComponent(connection.id)}/vaults`);
-  connection.listFault = answer.fault;
-  for (const facts of answer.vaults) keep(facts, connection.id);
+  for (let turn = 0; turn < MOST_TURNS; turn += 1) {
+    const answer = await ask(`api/connections/${encodeURIComponent(connection.id)}/vaults`);
+    connection.listFault = answer.fault;
+    for (const facts of answer.vaults) keep(facts, connection.id);
+    if (!answer.reading) return;
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  }
 }
 
 // Vaults of other subscriptions, for which tasks have waited. The first connection may be able to read them.
@@ -65,7 +71,11 @@ async function readVault({ vault_id: id, arm_id: vault, connection, night_at: be
     if (night_at !== before || fault) return;
     readAt = goesOn ? 0 : next_at;
     showOverview();
-    await new Promise((resolve) => setTimeout(resolve, 1000 * (goesOn ? 1 : Math.max(1, next_at - now))));
+    await new Promise((resolve) => {
+      wake = resolve;
+      setTimeout(resolve, 1000 * (goesOn ? 1 : Math.max(1, next_at - now)));
+    });
+    if (isAskedAgain) return;
   }
 }
 
@@ -76,7 +86,7 @@ async function readMore() {
     const [next] = wanted().filter(isUnread).sort((one, other) => (one.night_at ?? 0) - (other.night_at ?? 0));
     if (!next || (isFirst && next.night_at)) break;
     next.tried = true;
-    [reading, readAt] = [next.vault_id, 0];
+    [reading, readAt, isAskedAgain] = [next.vault_id, 0, false];
     toRead -= 1;
     showOverview();
     try {
@@ -147,7 +157,7 @@ function showNight() {
     reading ? `reading ${vaults.get(reading).vault}${readAt ? `, which Azure's quota allows at ${moment(readAt).slice(11)}` : ""}…` : "",
   ].filter(Boolean).join(" · ");
   const button = byId("read-more");
-  button.hidden = left === 0 || Boolean(reading);
+  button.hidden = left === 0 || Boolean(reading && !readAt);
   button.textContent = `Read ${count(Math.min(left, MORE), "more vault")}`;
 }
 
@@ -273,6 +283,8 @@ byId("read-more").addEventListener("click", () => {
   toRead = MORE;
   isFirst = false;
   for (const vault of vaults.values()) vault.tried = false;
+  isAskedAgain = Boolean(reading);
+  wake();
   readMore();
 });
 byId("more-vaults").addEventListener("click", () => {
