@@ -67,16 +67,16 @@ class EstateWait:
             while True:
                 now = self._clock.now()
                 verdict = await self._settle(now)
-                if verdict.opens(self._allow):
+                is_over = now >= self._deadline
+                if is_over or verdict.opens(self._allow):
+                    # What has come, gone or changed since the last lists counts, too.
                     oldest = now - self._poll_interval
                     self._estate.expire(oldest)
                     verdict = await self._settle(now)
-                    if verdict.opens(self._allow) and self._estate.is_current(oldest):
+                    if is_over or (verdict.opens(self._allow) and self._estate.is_current(oldest)):
                         return verdict
                 if self._estate.has_asked:
                     self._notice(verdict)
-                if now >= self._deadline:
-                    return verdict
                 await self._rest()
         finally:
             tasks = [*self._followers.values(), *self._confirming.values()]
@@ -141,10 +141,11 @@ class EstateWait:
 
     def _follow(self) -> None:
         """Follow the jobs of the vaults that have items which are not fresh, and of no other."""
-        needed = {vault for vault in self._estate.vaults if self._estate.needs_jobs(vault)}
-        for vault in needed - self._followers.keys():
-            self._followers[vault] = asyncio.create_task(self._follow_jobs(vault))
-        for vault in self._followers.keys() - needed:
+        needed = [vault for vault in self._estate.vaults if self._estate.needs_jobs(vault)]
+        for vault in needed:
+            if vault not in self._followers:
+                self._followers[vault] = asyncio.create_task(self._follow_jobs(vault))
+        for vault in [vault for vault in self._followers if vault not in needed]:
             self._followers.pop(vault).cancel()
 
     async def _follow_jobs(self, vault: Vault) -> None:

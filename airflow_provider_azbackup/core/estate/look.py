@@ -126,14 +126,19 @@ class _Vault:
     # Of those in the scope: how its jobs are recognised, or why they cannot be.
     matchers: dict[str, JobMatcher | str] = field(default_factory=dict)
     twice: set[str] = field(default_factory=set)
+    # Unix time before which a job with the names of an item was another item's: by then it did not exist, or
+    # had another name.
+    named_since: dict[str, float] = field(default_factory=dict)
     vanished: dict[str, _Read] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     by_key: dict[str, set[str]] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)
     points: dict[tuple[str, str], _Point] = field(default_factory=dict)
-    # The last judgement of the items that are not fresh; None when something has changed since. And what it
-    # would like to have read: recovery points, and backups that have ended with warnings.
+    # The last judgement of the items that are not fresh, None before there is one, and whether something has
+    # changed since it began. And what it would like to have read: recovery points, and backups that have
+    # ended with warnings.
     findings: dict[str, Finding] | None = None
+    has_changed: bool = True
     wanted: list[tuple[str, Job | None]] = field(default_factory=list)
     unconfirmed: dict[str, Job] = field(default_factory=dict)
 
@@ -250,7 +255,7 @@ class Estate:
             return
         known = self._vaults.setdefault(path, _Vault(found.vault))
         if tags_known and known.tags != found.tags:
-            known.tags, known.findings = found.tags, None
+            known.tags = found.tags
             known.listed.again_at = -math.inf
 
     def _list_vaults(self, subscription: str, vault_type: str, read: _Read, now: float) -> Turns[None]:
@@ -278,15 +283,16 @@ class Estate:
 
     def _confirm_vault(self, gone: dict[str, _Read], path: str, now: float) -> Turns[None]:
         """Ask for a vault that a list shows no longer: only one that is gone leaves the scope."""
-        vault = self._vaults[path].vault
+        vault, read = self._vaults[path].vault, gone[path]
         try:
             yield from ask(requests.get_vault(vault))
         except AzureBackupNotFoundError:
-            del self._vaults[path], gone[path]
+            if gone.pop(path, None):
+                del self._vaults[path]
         except AzureBackupError as error:
-            self._fail(gone[path], error, vault.subscription_id, now)
+            self._fail(read, error, vault.subscription_id, now)
         else:
-            gone[path].succeed(now, _RELIST_AFTER)
+            read.succeed(now, _RELIST_AFTER)
 
     # --- items
 
@@ -298,18 +304,19 @@ class Estate:
                 vault.tags = responses.read_vault(vault.vault, answer).tags
             for first in self._item_requests(vault.vault):
                 pages = yield from with_vault_suggestion(vault.vault, all_pages(first))
-                before = len(found)
+                known = len(found)
                 for page in pages:
                     for start in range(0, len(page.values), _AT_ONCE):
                         some = replace(page, values=page.values[start : start + _AT_ONCE])
                         found += responses.read_items(some)
                         yield None
-                _check_complete(pages, len(found) - before, "protected items")
+                _check_complete(pages, len(found) - known, "protected items")
         except AzureBackupError as error:
             self._fail(vault.listed, error, vault.vault.subscription_id, now)
             return
+        before = vault.listed.at
         vault.listed.succeed(now, _RELIST_AFTER)
-        yield from self._take_items(vault, found)
+        yield from self._take_items(vault, found, before, now)
 
     def _item_requests(self, vault: Vault) -> list[Request]:
         if vault.is_backup_vault:
@@ -318,8 +325,12 @@ class Estate:
             each for kind in self.scope.management_types for each in list_requests(vault, kind.casefold())
         ]
 
-    def _take_items(self, vault: _Vault, found: list[FoundItem]) -> Turns[None]:
-        """Remember what a complete list has shown."""
+    def _take_items(self, vault: _Vault, found: list[FoundItem], before: float, now: float) -> Turns[None]:
+        """Remember what a complete list has shown.
+
+        :param before: Unix time of the list before it.
+        :param now: Unix time of this one.
+        """
         twice: set[str] = set()
         items: dict[str, FoundItem] = {}
         for each in found:
@@ -331,13 +342,19 @@ class Estate:
         # What is out of the scope may leave unseen.
         missing = {path: each for path, each in missing.items() if path in vault.matchers}
         vault.vanished = {path: vault.vanished.get(path, _Read()) for path in missing}
+        for path, each in [*items.items()] if before > -math.inf else []:
+            known = vault.items.get(path)
+            if known is None:
+                vault.named_since[path] = before
+            elif (known.friendly_name, known.server) != (each.friendly_name, each.server):
+                vault.named_since[path] = now
         vault.items, vault.twice = {**items, **missing}, twice
         yield from self._select(vault)
 
     def _select(self, vault: _Vault) -> Turns[None]:
         """Find out which items of a vault belong to the scope, and how their jobs are recognised."""
         namesakes, matchers = Namesakes(vault.items.values()), dict[str, JobMatcher | str]()
-        for number, (path, found) in enumerate(vault.items.items()):
+        for number, (path, found) in enumerate([*vault.items.items()]):
             if self.scope.has(found, vault.tags or ()):
                 try:
                     matchers[path] = namesakes.matcher_of(found)
@@ -345,20 +362,23 @@ class Estate:
                     matchers[path] = str(error)
             if number % _AT_ONCE == 0:
                 yield None
-        vault.matchers, vault.findings = matchers, None
+        vault.has_changed = True
+        vault.matchers = {path: each for path, each in matchers.items() if path in vault.items}
 
     def _confirm_item(self, vault: _Vault, path: str, now: float) -> Turns[None]:
         """Ask for an item that a list shows no longer: only one that is gone leaves the scope."""
-        item = vault.items[path].item
+        item, read = vault.items[path].item, vault.vanished[path]
         try:
             found = responses.read_item(item, (yield from ask(requests.get_protected_item(item))))
         except AzureBackupNotFoundError:
-            del vault.vanished[path], vault.items[path]
+            if path in vault.vanished:  # meanwhile a list may show it again
+                del vault.vanished[path], vault.items[path]
         except AzureBackupError as error:
-            self._fail(vault.vanished[path], error, vault.vault.subscription_id, now)
+            self._fail(read, error, vault.vault.subscription_id, now)
         else:
-            vault.vanished[path].succeed(now, _RELIST_AFTER)
-            vault.items[path] = found
+            read.succeed(now, _RELIST_AFTER)
+            if path in vault.vanished:
+                vault.items[path] = found
         yield from self._select(vault)
 
     # --- jobs
@@ -384,7 +404,7 @@ class Estate:
     def needs_jobs(self, vault: Vault) -> bool:
         """Whether a list of the vault's jobs could change the verdict: some item of it is not fresh."""
         known = self._vaults.get(vault.path.casefold())
-        return known is not None and (known.findings is None or bool(known.findings))
+        return known is not None and (known.has_changed or bool(known.findings))
 
     @property
     def has_asked(self) -> bool:
@@ -415,7 +435,7 @@ class Estate:
             if number % _AT_ONCE == 0:
                 yield None
         if known.jobs_read.fault:
-            known.findings = None
+            known.has_changed = True
         known.jobs_read.succeed(at, math.inf)
 
     def take_job(self, job: Job) -> None:
@@ -439,7 +459,7 @@ class Estate:
         """Remember why the jobs of a vault cannot be listed."""
         if (known := self._vaults.get(vault.path.casefold())) is not None:
             self._fail(known.jobs_read, error, vault.subscription_id, at)
-            known.findings = None
+            known.has_changed = True
 
     def _take(self, vault: _Vault, job: Job, *, confirmed: bool = False) -> None:
         job_id = job.ref.job_id.casefold()
@@ -449,14 +469,14 @@ class Estate:
         # In its first moments the backup of a log looks like any other.
         if not job.is_backup or job.began < self.jobs_since:
             if vault.jobs.pop(job_id, None):
-                vault.findings = None
+                vault.has_changed = True
             return
         if confirmed:
             vault.confirmed.add(job_id)
         vault.by_key.setdefault(match_key(job.body), set()).add(job_id)
         # Of a thousand jobs, the rest of their JSON would take much memory.
         vault.jobs[job_id] = replace(job, body={name: job.body.get(name) for name in ("id", "name")})
-        vault.findings = None
+        vault.has_changed = True
 
     # --- recovery points
 
@@ -474,7 +494,7 @@ class Estate:
             self._fail(point, error, vault.vault.subscription_id, now)
         else:
             point.succeed(now, again_after if point.flaw else math.inf)
-        vault.findings = None
+        vault.has_changed = True
 
     def _newest_point(self, vault: _Vault, path: str, point: _Point, now: float) -> Turns[float]:
         """Look for a recovery point of an item that is good enough.
@@ -618,11 +638,12 @@ class Estate:
         )
 
     def _judge_vault(self, vault: _Vault) -> Turns[None]:
-        if vault.findings is not None:
+        if not vault.has_changed:
             return
-        vault.wanted, vault.unconfirmed = [], {}
+        # A list may come while others have their turn.
+        vault.has_changed, vault.wanted, vault.unconfirmed = False, [], {}
         findings = {}
-        for number, path in enumerate(vault.matchers):
+        for number, path in enumerate([*vault.matchers]):
             finding = self._judge(vault, path)
             if finding.reason is not Reason.FRESH:
                 findings[path] = finding
@@ -691,9 +712,10 @@ class Estate:
         if isinstance(matcher, str):
             return []
         found, ours = vault.items[path], []
+        named_since = vault.named_since.get(path, -math.inf)
         for job_id in vault.by_key.get(matcher.key, ()):
             job = vault.jobs.get(job_id)
-            if job and matcher.matches(job):
+            if job and matcher.matches(job) and not (matcher.names and job.began < named_since):
                 with suppress(AzureBackupWrongJobError):
                     check_facts(job, found.item, action="backup", source=found.source_id)
                     ours.append(job)
