@@ -51,7 +51,7 @@ class EstateWait:
         notice: Callable[[Verdict], object],
     ) -> None:
         self._poller, self._notice = poller, notice
-        self._estate = Estate(scope, condition, poll_interval=poll_interval)
+        self._estate = Estate(scope, condition, poll_interval=poll_interval, foresee=poller.forecast)
         self._allow, self._poll_interval, self._deadline = condition.allow, poll_interval, deadline
         self._clock = clocks.current()
         self._news = asyncio.Event()

@@ -34,6 +34,8 @@ ENDS = ("Completed",) * 12 + ("Failed", "Cancelled", "CompletedWithWarnings", "C
 FAULTS = ("denied", "broken", "lost", "cut", "twice", "left out", "jobs denied", "points denied")
 # Seconds: the wait, and after which nothing goes wrong any more.
 WAIT, CALM = 3600.0, 2000.0
+# Seconds from the start of a job to the moment that its recovery point shows.
+POINT_AFTER = 5.0
 
 
 @dataclass(eq=False)
@@ -92,7 +94,7 @@ class TrueItem:
         return self.new_name if at >= self.renamed else self.name
 
     def proof(self, after: float, at: float, accepted: bool) -> TrueJob | None:
-        """The backup that really proves this item fresh at a moment."""
+        """The backup since a moment that really proves this item fresh at another."""
         good = {"Completed", "CompletedWithWarnings"} if accepted else {"Completed"}
         for job in self.jobs:
             if not job.is_log and job.began >= after and job.ended <= at and job.end in good:
@@ -122,6 +124,7 @@ class World:
     items: list[TrueItem] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     kills: list[float] = field(default_factory=list)
+    shown: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         rng = self.rng = random.Random(self.seed)
@@ -228,12 +231,16 @@ class World:
     def _items(self, ours: list[TrueItem], call: Request, at: float) -> Answer:
         wanted = dict(call.query).get("$filter", "")
         there = [each for each in ours if each.exists(at) and KINDS[each.kind] in wanted]
-        if self.is_on("left out", call.path, at):
+        # What no list has shown, nobody can miss.
+        if self.is_on("left out", call.path, at) and there and there[-1].path in self.shown:
             there = there[:-1]
         bodies = [self._item(each, at) for each in there]
         if self.is_on("twice", call.path, at):
             bodies += bodies[:1]
-        return self._pages(bodies, call, at)
+        answer = self._pages(bodies, call, at)
+        if isinstance(answer, Response) and answer.status == 200 and "nextLink" not in answer.text:
+            self.shown |= {each.path for each in there}
+        return answer
 
     def _item(self, item: TrueItem, at: float) -> dict[str, Any]:
         deleted = at >= item.soft_deleted
@@ -299,8 +306,8 @@ class World:
                 "name": f"p{job.number}",
                 "id": f"{item.path}/recoveryPoints/p{job.number}",
                 "properties": {
-                    "recoveryPointTime": iso(job.began + 5),
-                    "recoveryPointTimeInUTC": iso(job.began + 5),
+                    "recoveryPointTime": iso(job.began + POINT_AFTER),
+                    "recoveryPointTimeInUTC": iso(job.began + POINT_AFTER),
                 },
             }
             for job in made
@@ -336,6 +343,8 @@ class World:
         """
         found: list[str] = []
         ids = {each.casefold() for each in verdict.ids}
+        # A recovery point is of a moment after the start of its job.
+        after = self.after - POINT_AFTER if self.by_point else self.after
         lasting = [
             each
             for each in self.items
@@ -346,7 +355,7 @@ class World:
         if verdict.total < len(lasting):
             found.append(f"lost: {verdict.total} of {len(lasting)} items")
         for item in lasting:
-            if not item.proof(self.after, at, self.accepts_warnings) and item.path.casefold() not in ids:
+            if not item.proof(after, at, self.accepts_warnings) and item.path.casefold() not in ids:
                 found.append(f"wrong fresh: {item.path}")
         return found
 

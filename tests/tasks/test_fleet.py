@@ -244,6 +244,18 @@ def test_running_backups_are_waited_for(azure: Emulator, clock: Any) -> None:
     assert 600 + 60 * 19 < clock() - began < 600 + 60 * 19 + 400
 
 
+def test_a_running_backup_is_shown_with_when_it_is_likely_to_end(azure: Emulator, clock: Any) -> None:
+    for night in range(12):
+        azure.start_job("nightly-1", seconds=5000 + night, ago=86400.0 * (night + 1))
+    azure.start_job("nightly-1", seconds=9000)
+    ti = TaskInstance()
+    with pytest.raises(AirflowSensorTimeout):
+        gate(ti, vaults="demo-vault-2", newer_than=ago(clock, 60), deferrable=True, timeout=3000)
+    shown = {each["name"]: each["expected_end"] for each in ti.xcoms["verdict"]["items"]}
+    assert shown["nightly-1"] is not None
+    assert shown["nightly-2"] is None
+
+
 @BOTH
 def test_warnings_count_where_they_are_accepted_unless_it_was_cancelled(
     azure: Emulator, clock: Any, nightly: Callable[..., None], mode: dict[str, Any]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -38,7 +38,9 @@ from airflow_provider_azbackup.core.conversations.vaults import with_vault_sugge
 from airflow_provider_azbackup.core.estate.scope import Condition, Scope, names_of, workload_of
 from airflow_provider_azbackup.core.estate.verdict import Finding, Reason, Verdict
 from airflow_provider_azbackup.core.model.arm_ids import VAULT_TYPES
+from airflow_provider_azbackup.core.model.forecast import Forecast
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome, is_proven
+from airflow_provider_azbackup.core.model.json_safe import iso_time
 from airflow_provider_azbackup.core.model.recovery_points import newest_sufficient
 from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem, Vault
 from airflow_provider_azbackup.core.model.workloads import check_min_tier
@@ -139,6 +141,7 @@ class _Vault:
     # ended with warnings.
     findings: dict[str, Finding] | None = None
     has_changed: bool = True
+    running: dict[str, Job | None] = field(default_factory=dict)
     wanted: list[tuple[str, Job | None]] = field(default_factory=list)
     unconfirmed: dict[str, Job] = field(default_factory=dict)
 
@@ -150,9 +153,18 @@ class Estate:
     :param condition: what each must prove.
     :param poll_interval: seconds between two looks at jobs, and the age at which a list is too old to open a
         gate by.
+    :param foresee: returns when a running backup is likely to end.
     """
 
-    def __init__(self, scope: Scope, condition: Condition, *, poll_interval: float) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        condition: Condition,
+        *,
+        poll_interval: float,
+        foresee: Callable[[Job], Forecast | None] = lambda _: None,
+    ) -> None:
+        self._foresee = foresee
         self.scope, self.condition, self._poll_interval = scope, condition, poll_interval
         self._vaults: dict[str, _Vault] = {}
         self._subscriptions = {
@@ -570,7 +582,8 @@ class Estate:
                 codes[each.code or "without a code"] += 1
         if not counts.total() and not unreadable:
             raise AzureBackupNotFoundError(self._nothing())
-        return Verdict.of(findings, at=now, counts=counts, codes=codes, unreadable=unreadable)
+        verdict = Verdict.of(findings, at=now, counts=counts, codes=codes, unreadable=unreadable)
+        return replace(verdict, findings=tuple(map(self._foreseen, verdict.findings)))
 
     def _refusal_of_all(self, now: float) -> AzureBackupError | None:
         """Return why nothing can be read; None if anything can, or may be soon."""
@@ -641,7 +654,7 @@ class Estate:
         if not vault.has_changed:
             return
         # A list may come while others have their turn.
-        vault.has_changed, vault.wanted, vault.unconfirmed = False, [], {}
+        vault.has_changed, vault.running, vault.wanted, vault.unconfirmed = False, {}, [], {}
         findings = {}
         for number, path in enumerate([*vault.matchers]):
             finding = self._judge(vault, path)
@@ -670,7 +683,17 @@ class Estate:
             steps = self._by_point(vault, path, jobs, since)
         else:
             steps = [self._by_job(vault, path, job) for job in since]
+        vault.running[path] = next((step.job for step in steps if step.reason is Reason.RUNNING), None)
         return _conclude(vault, found, steps, jobs)
+
+    def _foreseen(self, finding: Finding) -> Finding:
+        """Add to a finding when its running backup is likely to end."""
+        if finding.reason is not Reason.RUNNING:
+            return finding
+        path = finding.item.casefold()
+        job = next((each.running[path] for each in self._vaults.values() if path in each.running), None)
+        expected = self._foresee(job) if job else None
+        return replace(finding, expected_end=iso_time(expected.p50)) if expected else finding
 
     def _by_job(self, vault: _Vault, path: str, job: Job) -> _Step:
         """Return what a backup of an item proves."""
