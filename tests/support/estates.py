@@ -13,6 +13,7 @@ import random
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -416,7 +417,7 @@ def live_through(seed: int, make: Callable[..., EstateWait] = EstateWait) -> tup
     breaches: list[str] = []
 
     async def main(clock: LoopClock) -> Verdict | None:
-        poller = Poller(cast(TriggererHook, _Hook(world, clock)), clock, {})
+        poller = Poller(cast(TriggererHook, _Hook(world, clock)), clock, {}, Context())
 
         try:
             for until in [*world.kills, START + 2 * WAIT]:
