@@ -26,7 +26,6 @@ from airflow_provider_azbackup.core.conversations.matching import JobMatcher, be
 from airflow_provider_azbackup.core.model.forecast import FEWEST, Forecast, forecast, late_from
 from airflow_provider_azbackup.core.polling.budget import Budget
 from airflow_provider_azbackup.core.polling.history import History
-from airflow_provider_azbackup.core.polling.scout import Scout, Sighting
 from airflow_provider_azbackup.core.polling.vault_poll import VaultPoll
 from airflow_provider_azbackup.core.polling.waits import (
     SOONEST,
@@ -46,6 +45,7 @@ from airflow_provider_azbackup.exceptions import (
 from airflow_provider_azbackup.runtime import clock as clocks
 from airflow_provider_azbackup.runtime.compat import reads_by_team, variables_of_reads
 from airflow_provider_azbackup.triggerer.hook import TriggererHook
+from airflow_provider_azbackup.triggerer.scouting import Scouting, VaultLoop
 
 if TYPE_CHECKING:
     from airflow_provider_azbackup.core.model.jobs import Job
@@ -237,13 +237,6 @@ class _Queue:
             next(iter(self.line.values())).set()
 
 
-@dataclass
-class _VaultLoop:
-    poll: VaultPoll
-    task: asyncio.Task[None]
-    wake: asyncio.Event
-
-
 class Poller:
     """Reads jobs for all waits on one connection.
 
@@ -260,10 +253,10 @@ class Poller:
         self._clock = clock
         self._queues = queues
         self._variables = variables
-        self._vaults: dict[str, _VaultLoop] = {}
+        self._vaults: dict[str, VaultLoop] = {}
         self._waits = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._scout = Scout(clock.now()) if hook.settings.resource_graph else None
+        self._scout = Scouting(hook, clock, self._vaults) if hook.settings.resource_graph else None
         self._scouting: asyncio.Task[None] | None = None
 
     async def watch_job(
@@ -478,7 +471,7 @@ class Poller:
 
     async def _next_answer(
         self,
-        vault_loop: _VaultLoop,
+        vault_loop: VaultLoop,
         waiter: JobWaiter,
         call: Request,
         not_before: float,
@@ -510,7 +503,7 @@ class Poller:
         finally:
             timer.cancel()
 
-    def _leave(self, vault_loop: _VaultLoop) -> None:
+    def _leave(self, vault_loop: VaultLoop) -> None:
         """End the reading of a vault that nobody asks about any more."""
         vault = vault_loop.poll.vault
         if not (vault_loop.poll.waiters or vault_loop.poll.readers):
@@ -519,16 +512,16 @@ class Poller:
             self._queue(vault).leave_line(_key(vault))
         vault_loop.wake.set()
 
-    def _loop_of(self, vault: Vault) -> _VaultLoop:
+    def _loop_of(self, vault: Vault) -> VaultLoop:
         if _key(vault) not in self._vaults:
             history = self._queue(vault).histories.setdefault(_key(vault), History(vault))
             poll, wake = VaultPoll(vault, self._clock.now(), history), asyncio.Event()
-            self._vaults[_key(vault)] = _VaultLoop(poll, self._begin(self._serve(poll, wake)), wake)
+            self._vaults[_key(vault)] = VaultLoop(poll, self._begin(self._serve(poll, wake)), wake)
             if self._scout and not self._scouting:
-                self._scouting = self._begin(self._send_scout(self._scout))
+                self._scouting = self._begin(self._scout.run())
         return self._vaults[_key(vault)]
 
-    def _want_history(self, vault_loop: _VaultLoop) -> None:
+    def _want_history(self, vault_loop: VaultLoop) -> None:
         """Have past backups listed, unless that was done in the last day or is under way."""
         poll = vault_loop.poll
         if poll.history_at == math.inf and poll.history.request(self._clock.now() + (poll.ahead or 0.0)):
@@ -546,53 +539,6 @@ class Poller:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    async def _send_scout(self, scout: Scout) -> None:
-        """Ask Resource Graph from time to time, and log when it stops or resumes helping."""
-        reported = False
-        with clocks.running_on(self._clock):
-            while True:
-                interval = min((each.poll.interval for each in self._vaults.values()), default=math.inf)
-                await self._clock.pause(scout.pause(interval, self._clock.now()))
-                try:
-                    await self._sweep(scout)
-                except Exception as error:  # whatever it is, the usual reads go on
-                    log.exception("Asking Resource Graph failed")
-                    scout.fault = AzureBackupError(f"{type(error).__name__}: {error}")
-                if scout.fault and not reported and not scout.helps(self._clock.now()):
-                    reported = True
-                    log.warning(
-                        "Resource Graph does not help to find jobs that have ended, so vaults are listed as "
-                        "usual: %s. It needs no more rights than Reader on the vaults; set resource_graph to "
-                        "false in the extra of connection %r if it is not to be asked",
-                        scout.fault,
-                        self._hook.settings.conn_id,
-                    )
-                elif reported and not scout.fault:
-                    reported = False
-                    log.info("Resource Graph helps again to find jobs that have ended")
-
-    async def _sweep(self, scout: Scout) -> None:
-        """Ask Resource Graph once, and let each vault look sooner at what it has shown."""
-        flow = scout.sweep(self._clock.now(), [each.poll.vault for each in self._vaults.values()])
-        shown: dict[str, list[Sighting]] = {}
-        try:
-            call = next(flow)
-            while True:
-                if call.delay:
-                    await self._clock.pause(call.delay)
-                call = flow.send(await self._hook.read(call))
-        except StopIteration as end:
-            for each in end.value:
-                shown.setdefault(each.vault, []).append(each)
-        for key, sightings in shown.items():
-            vault_loop = self._vaults.get(key)
-            if vault_loop and vault_loop.poll.take_hints(sightings, self._clock.now()):
-                vault_loop.wake.set()
-            await asyncio.sleep(0)
-        if not scout.helps(self._clock.now()):
-            for vault_loop in self._vaults.values():
-                vault_loop.wake.set()  # there is no line any more
 
     async def _serve(self, poll: VaultPoll, wake: asyncio.Event) -> None:
         with clocks.running_on(self._clock):
@@ -625,7 +571,7 @@ class Poller:
     def _due(self, poll: VaultPoll, wake: asyncio.Event) -> float:
         """Return the Unix time of the next turn of a poll; a usual read may have to wait in a line."""
         due, now = poll.due(), self._clock.now()
-        if not (self._scout and self._scout.helps(now)):
+        if not (self._scout and self._scout.helps()):
             return due
         queue, key = self._queue(poll.vault), _key(poll.vault)
         if due > now:

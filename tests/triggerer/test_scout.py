@@ -17,7 +17,7 @@ from airflow_provider_azbackup.core.model.resources import JobRef
 from airflow_provider_azbackup.core.wire import Answer, NoResponse, Request, Response
 from tests.support.virtual import BASE, HOUR, START, Azure, LoopClock, Wait, poller, run, wait_for
 
-LOGGER = "airflow_provider_azbackup.triggerer.poller"
+LOGGER = "airflow_provider_azbackup.triggerer.scouting"
 # `make test` takes a sample; CI takes all in its other jobs.
 SEEDS = 20 if "AZBACKUP_SAMPLE" in os.environ else 200
 BATCH = 10

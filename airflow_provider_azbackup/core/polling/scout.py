@@ -101,13 +101,17 @@ class Scout(ResponseClock):
                 some = subscriptions[start : start + _MOST_SUBSCRIPTIONS]
                 yield from self._read(some, paths, found)
         except AzureBackupError as error:
-            self.fault, self._failures = error, min(10, self._failures + 1)
+            self.record_failure(error)
             return found
         self.fault, self._failures, self._helps_until = None, 0, self.at + _GONE
         self._since = at - OVERLAP
         forgotten = at - _FIRST - 2 * OVERLAP
         self._shown = {path: known for path, known in self._shown.items() if known[1] > forgotten}
         return found
+
+    def record_failure(self, error: AzureBackupError) -> None:
+        """Note why a sweep failed; the next one comes later."""
+        self.fault, self._failures = error, min(10, self._failures + 1)
 
     def _read(self, subscriptions: list[str], paths: set[str], found: list[Sighting]) -> Flow[None]:
         """Read the pages of one query, and add what they show of these vaults."""
