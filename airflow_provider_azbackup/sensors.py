@@ -84,7 +84,8 @@ class AzureBackupJobSensor(ExpectedBaseOperator, AzureBackupBaseSensorOperator):
         VM's backup, which takes minutes. You can restore from the snapshot, but it is kept with the VM's
         disks, and the transfer to the vault, which takes hours, may still fail. Another sensor can wait for
         the transfer later. For other jobs the sensor waits until they end. Default: ``completion``.
-    :param kwargs: the arguments of :class:`AzureBackupBaseSensorOperator`, of its base classes, and of
+    :param kwargs: the arguments of :class:`AzureBackupBaseSensorOperator`, of
+        :class:`~airflow_provider_azbackup.tasks.expected.ExpectedBaseOperator`, of their base classes, and of
         Airflow's sensors.
     :raises AzureBackupGateShutError: when the job is over and proves no backup, or when the trigger reports
         another job.
@@ -263,7 +264,8 @@ class AzureBackupFreshnessSensor(ExpectedBaseOperator, _FreshBaseSensorOperator)
         gives cron schedules intervals of no length (``create_cron_data_intervals``), so there the default is
         the moment of the run as well. Azure lists the jobs of 30 days.
     :param max_age: a timedelta, or seconds (60 at least). Give at most one of this and ``newer_than``.
-    :param kwargs: the arguments of :class:`AzureBackupBaseSensorOperator`, of its base classes, and of
+    :param kwargs: the arguments of :class:`AzureBackupBaseSensorOperator`, of
+        :class:`~airflow_provider_azbackup.tasks.expected.ExpectedBaseOperator`, of their base classes, and of
         Airflow's sensors.
     :raises AirflowSensorTimeout: when there is no fresh backup after ``timeout`` seconds.
     :raises AzureBackupConfigError: for an item whose jobs look like those of another item.
