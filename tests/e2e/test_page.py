@@ -324,14 +324,6 @@ def test_an_estate_of_5000_items_is_painted_within_a_second(browser: Browser, es
     vaults = int(frame.text_content("#vaults-count"))
     assert vaults >= 60
     assert frame.locator("#vaults tr").count() == 50
-    # Only the vaults that are looked for are read: vault-01 to vault-09.
-    frame.fill("#find-vault", "vault-0")
-    frame.wait_for_selector("#read-more:has-text('Read 9 more vaults')", timeout=60_000 * slowness())
-    frame.click("#read-more")
-    frame.wait_for_selector("#read-more", state="hidden")
-    read = frame.locator("#vaults tr:has(.succeeded)")
-    read.nth(8).wait_for(timeout=120_000 * slowness())
-    assert frame.locator("#codes li").count() > 1
     painted = frame.evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime")
     assert painted < PAINTED * 1000 * slowness(), f"first paint after {painted:.0f} ms"
     frame.fill("#find-vault", "vault-01")
