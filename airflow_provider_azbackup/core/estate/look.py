@@ -14,10 +14,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from itertools import chain
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from airflow_provider_azbackup.core.conversations.checks import check_facts
 from airflow_provider_azbackup.core.conversations.items import list_requests
@@ -81,15 +81,14 @@ _ENDS = {
 }
 
 
-@dataclass
 class _Read:
     """What is known of one list, or one recovery point: when it was last read, or why it was not."""
 
-    at: float = -math.inf
-    again_at: float = -math.inf
-    fault: str = _NOT_READ
-    # The error, and since when, while Azure denies it.
-    refusal: tuple[AzureBackupError, float] | None = None
+    def __init__(self) -> None:
+        self.at = self.again_at = -math.inf
+        self.fault = _NOT_READ
+        # The error, and since when, while Azure denies it.
+        self.refusal: tuple[AzureBackupError, float] | None = None
 
     def succeed(self, at: float, again_after: float) -> None:
         self.at, self.again_at, self.fault, self.refusal = at, at + again_after, "", None
@@ -105,45 +104,46 @@ class _Read:
         return self.refusal[0] if self.refusal and now - self.refusal[1] >= REFUSAL_GRACE else None
 
 
-@dataclass
 class _Point(_Read):
     """The recovery point of a backup, or the newest of an item, and what it lacks.
 
     ``signature`` is what had been known of the item when it was read.
     """
 
-    flaw: str = ""
-    signature: object = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.flaw = ""
+        self.signature: object = None
 
 
-@dataclass(eq=False)
 class _Vault:
     """What is known of one vault. Items are kept by ARM id, jobs by id, both folded."""
 
-    vault: Vault
-    listed: _Read = field(default_factory=_Read)
-    jobs_read: _Read = field(default_factory=_Read)
-    tags: tuple[tuple[str, str], ...] | None = None
-    items: dict[str, FoundItem] = field(default_factory=dict)
-    # Of those in the scope: how its jobs are recognised, or why they cannot be.
-    matchers: dict[str, JobMatcher | str] = field(default_factory=dict)
-    twice: set[str] = field(default_factory=set)
-    # Unix time before which a job with the names of an item was another item's: by then it did not exist, or
-    # had another name.
-    named_since: dict[str, float] = field(default_factory=dict)
-    vanished: dict[str, _Read] = field(default_factory=dict)
-    jobs: dict[str, Job] = field(default_factory=dict)
-    by_key: dict[str, set[str]] = field(default_factory=dict)
-    confirmed: set[str] = field(default_factory=set)
-    points: dict[tuple[str, str], _Point] = field(default_factory=dict)
-    # The last judgement of the items that are not fresh, None before there is one, and whether something has
-    # changed since it began. And what it would like to have read: recovery points, and backups that have
-    # ended with warnings.
-    findings: dict[str, Finding] | None = None
-    has_changed: bool = True
-    running: dict[str, Job | None] = field(default_factory=dict)
-    wanted: list[tuple[str, Job | None]] = field(default_factory=list)
-    unconfirmed: dict[str, Job] = field(default_factory=dict)
+    def __init__(self, vault: Vault) -> None:
+        self.vault = vault
+        self.listed = _Read()
+        self.jobs_read = _Read()
+        self.tags: tuple[tuple[str, str], ...] | None = None
+        self.items: dict[str, FoundItem] = {}
+        # Of those in the scope: how its jobs are recognised, or why they cannot be.
+        self.matchers: dict[str, JobMatcher | str] = {}
+        self.twice: set[str] = set()
+        # Unix time before which a job with the names of an item was another item's: by then it did not exist,
+        # or had another name.
+        self.named_since: dict[str, float] = {}
+        self.vanished: dict[str, _Read] = {}
+        self.jobs: dict[str, Job] = {}
+        self.by_key: dict[str, set[str]] = {}
+        self.confirmed: set[str] = set()
+        self.points: dict[tuple[str, str], _Point] = {}
+        # The last judgement of the items that are not fresh, None before there is one, and whether something
+        # has changed since it began. And what it would like to have read: recovery points, and backups that
+        # have ended with warnings.
+        self.findings: dict[str, Finding] | None = None
+        self.has_changed = True
+        self.running: dict[str, Job | None] = {}
+        self.wanted: list[tuple[str, Job | None]] = []
+        self.unconfirmed: dict[str, Job] = {}
 
 
 class Estate:
@@ -756,8 +756,7 @@ class Estate:
         self._blocked[subscription] = max(until, self._blocked.get(subscription, until))
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(NamedTuple):
     """What one backup, or one recovery point, says about its item."""
 
     reason: Reason
