@@ -37,7 +37,7 @@ from tests.support.tasks import Store, TaskInstance, run
 
 JOB = JOB_REF.job_id
 OPERATION = "c4d5e6f7-0819-4a2b-8c3d-4e5f60718293"
-# Requests within any 60 s of simulated time. One look is four tries at the most, and aiohttp sends a GET once
+# Requests within any 60 s of simulated time. One look is four tries at most, and aiohttp sends a GET once
 # more by itself when a connection it has kept turns out to be gone.
 STARTING, WAITING = 60, 16
 SIGN_IN = "/oauth2/v2.0/token"
@@ -479,5 +479,5 @@ def test_no_strange_answer_of_the_sign_in_service_opens_the_gate_or_runs_hot(
         return operator(protected_item=None, job_id=JOB, deferrable=kind == "deferred")
 
     assert isinstance(held(make), AzureBackupError | AirflowSensorTimeout)
-    # Each look may sign in once by itself and, refused, once more with a connection read anew.
+    # Each look may sign in once by itself and, refused, once more with a connection read again.
     assert busiest_minute([entry["at"] for entry in azure.requests]) <= 40

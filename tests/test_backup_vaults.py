@@ -342,7 +342,7 @@ def test_a_wish_to_cancel_is_refused_before_any_request(
     words = f"{argument} of task 'backup' cannot work: Azure has no way to cancel a job of a Backup vault"
     with pytest.raises(AzureBackupConfigError, match=words):
         task = AzureBackupOperator(task_id="backup", **{argument: True}, **arguments)
-        assert told == "the connection", "an argument that tells is told at construction"
+        assert told == "the connection", "an argument that says it is seen at construction"
         task.execute(TaskInstance().context)
     assert azure.requests == []
 
@@ -378,7 +378,7 @@ def test_the_hook_refuses_to_cancel_a_backup_vaults_job(azure: Emulator) -> None
 
 
 def test_azure_knows_no_such_request(azure: Emulator) -> None:
-    """What stands behind the refusal: the emulator answers as Resource Manager does to an unknown path."""
+    """What is the reason of the refusal: the emulator answers as Resource Manager does to an unknown path."""
     job_id = azure.start_job("disk-good")
     with AzureBackupHook(**HERE) as hook:
         sent = Request(method="POST", path=f"{vault(azure)}/backupJobs/{job_id}/cancel")
@@ -533,7 +533,7 @@ def test_the_two_types_of_vault_have_reads_of_their_own() -> None:
 
 @pytest.mark.parametrize("waits", [2, 60], ids=["few", "many"])
 def test_waits_on_a_vault_with_a_long_history_cost_the_least_that_there_is(waits: int) -> None:
-    """A look for each while they are fewer than the pages of a list, which tells of all that ever was."""
+    """A look for each while they are fewer than the pages of a list, which shows all that ever was."""
 
     async def main(clock: virtual.LoopClock) -> tuple[virtual.Azure, list[virtual.Wait]]:
         azure = virtual.Azure(clock, page_size=20)

@@ -59,8 +59,8 @@ FIELD: dict[str, tuple[str, ...]] = {
         "tests/tasks/test_deadlines.py::test_a_trigger_that_is_rebuilt_again_and_again_keeps_its_deadline",
     ),
     "retry takes up": ("tests/tasks/test_adoption.py::test_a_retry_takes_up_the_backup_that_runs",),
-    "Clear starts anew": ("tests/tasks/test_adoption.py::test_a_clear_after_the_end_takes_a_new_backup",),
-    "Clear while running waits and starts anew": (
+    "Clear starts again": ("tests/tasks/test_adoption.py::test_a_clear_after_the_end_takes_a_new_backup",),
+    "Clear while running waits and starts again": (
         "tests/tasks/test_adoption.py::test_a_new_attempt_waits_for_the_end_of_the_backup_that_runs_and_takes_its_own",
     ),
     "on_kill in each task state": (

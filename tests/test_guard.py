@@ -19,7 +19,7 @@ from azure_backup_emulator import Emulator
 from tests.support.tasks import TaskInstance
 
 task_runner = pytest.importorskip(
-    "airflow.sdk.execution_time.task_runner", reason="Airflow 2 tells states from its database"
+    "airflow.sdk.execution_time.task_runner", reason="Airflow 2 reads states from its database"
 )
 
 from airflow.providers.standard.operators.empty import EmptyOperator  # noqa: E402  # Airflow 2 has it elsewhere
@@ -37,7 +37,7 @@ def guarded(**arguments: Any) -> DAG:
 
 
 def states(monkeypatch: pytest.MonkeyPatch, **told: str) -> list[Any]:
-    """Let Airflow tell the states of tasks; return what it is asked."""
+    """Let Airflow report the states of tasks; return what it is asked."""
     asked: list[Any] = []
 
     def send(question: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The operator: one backup for one task, told before the wait, clear about what it cannot know."""
+"""The operator: one backup for one task, reported before the wait, clear about what it cannot know."""
 
 from __future__ import annotations
 

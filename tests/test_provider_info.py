@@ -22,7 +22,7 @@ from airflow_provider_azbackup.hooks import AzureBackupHook
 AIRFLOW = Path(airflow.__path__[0])
 INFO = get_provider_info()
 (CONNECTION,) = INFO["connection-types"]
-# What a connection holds outside its extra; the form shows these unless it is told to hide them.
+# What a connection holds outside its extra; the form shows these unless it has to hide them.
 STANDARD_FIELDS = {"host", "schema", "login", "password", "port", "extra", "description"}
 
 
@@ -91,7 +91,7 @@ def test_every_link_an_operator_carries_is_announced_to_the_ui() -> None:
 
 
 def read(**extra: str) -> Settings:
-    """A connection's settings; a certificate or a tenant needs the rest of a service principal beside it."""
+    """A connection's settings; a certificate or a tenant also needs the rest of a service principal."""
     principal = {"certificate_path", "tenant_id"} & extra.keys()
     login, rest = ("client", {"tenant_id": "t", "certificate_path": "c.pem"}) if principal else (None, {})
     return Settings.read("conn", login=login, password=None, extra={**rest, **extra})
@@ -156,7 +156,7 @@ def test_airflow_shows_our_form_under_our_name_without_a_complaint(caplog: pytes
 
     manager = ProvidersManager()
     manager.initialize_providers_hooks()
-    # The public properties import the hooks of every provider that is installed, so look behind them.
+    # The public properties import the hooks of every provider that is installed, so look at what they hide.
     hook = manager._hooks_lazy_dict["azure_backup"]
     assert hook is not None
     assert hook.connection_testable

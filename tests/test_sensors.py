@@ -99,7 +99,7 @@ def test_a_deferred_wait_costs_the_worker_no_look(azure: Emulator) -> None:
         )
     assert azure.count("GET", "/backupJobs") == 0
     trigger = deferred.value.trigger
-    # Airflow's own limit stands behind the trigger's deadline, never before it.
+    # Airflow's own limit comes after the trigger's deadline, never before it.
     assert deferred.value.timeout.total_seconds() > trigger.deadline - trigger.since == 600
 
 

@@ -119,7 +119,7 @@ async def _look(client: Any, given: dict[str, Any], job: str, seen: Seen) -> Non
 
 
 def child() -> None:
-    """Measure one way, as told on standard input; say what was found on standard output."""
+    """Measure one way, as standard input asks; say what was found on standard output."""
     given = json.load(sys.stdin)
     process, late, most = psutil.Process(), [0.0], 0.0
     seen: dict[str, float] = {}

@@ -78,7 +78,7 @@ def versions() -> str:
     parts = [f"{name} {version(package)}" for name, package in names.items()]
     for name, program in programs.items():
         said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-        # The beginning will do: what it is, and its version; the rest tells how it was built.
+        # The beginning will do: what it is, and its version; the rest says how it was built.
         parts.append(f"{name} {' '.join(said.split()[:3])}")
     return f"Seen on {', '.join(parts)}."
 

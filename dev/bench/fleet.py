@@ -69,12 +69,12 @@ DAG = textwrap.dedent("""\
             gate = AzureBackupOperator(
                 protected_item=machine, poll_interval=INTERVAL, timeout=6 * 3600, priority_weight=9, **options
             )
-            gate >> EmptyOperator(task_id="behind")
+            gate >> EmptyOperator(task_id="after")
 
         @task_group
         def awaited(job_id):
             gate = AzureBackupJobSensor(job_id=job_id, poke_interval=INTERVAL, timeout=6 * 3600, **options)
-            gate >> EmptyOperator(task_id="behind")
+            gate >> EmptyOperator(task_id="after")
 
         started.expand(machine=conf.override(task_id="machines")("machines"))
         awaited.expand(job_id=conf.override(task_id="jobs")("jobs"))
@@ -119,8 +119,8 @@ Gate = tuple[str, int]
 class Report:
     """What came of it.
 
-    :param opened: gates behind a backup that succeeded, with the task behind them run.
-    :param shut: gates in front of a backup that failed, with the task behind them not run.
+    :param opened: gates after a backup that succeeded, with the task after them run.
+    :param shut: gates after a backup that failed, with the task after them not run.
     :param wrong: any other gates, by states.
     :param starts: gates that start their backup themselves.
     :param backups: what Azure has started for them.
@@ -267,7 +267,7 @@ class Fleet:
         return sum(word in text for text in self._trigger_logs().values())
 
     def _events(self) -> dict[Gate, float]:
-        """When the end of each job was told, as Unix time; that it was found is told as well, before."""
+        """When the end of each job was reported, as Unix time. That it was found is reported before."""
         told = [
             (gate, str(json.loads(line)["timestamp"]))
             for gate, text in self._trigger_logs().items()
@@ -293,7 +293,7 @@ class Fleet:
         tasks = {(task.task_id, task.map_index): task for task in self.stack.tasks(self.run)}
         ends: Counter[tuple[str, ...]] = Counter()
         for gate in self.gates:
-            both = (tasks.get((f"{gate[0]}.{each}", gate[1])) for each in ("gate", "behind"))
+            both = (tasks.get((f"{gate[0]}.{each}", gate[1])) for each in ("gate", "after"))
             states = (task.state if task else "lost" for task in both)
             ends["Failed" if self._fails(gate) else "Completed", *states] += 1
         opened = ends.pop(("Completed", "success", "success"), 0)
@@ -395,7 +395,7 @@ def _of_celery(report: Report) -> dict[str, object]:
 
 
 def run(*, waits: int, interval: float = 60.0, celery: bool, write: bool) -> bool:
-    """Run it and tell what came of it; return whether all was as it must be.
+    """Run it and report what came of it; return whether all was as it must be.
 
     :param write: into docs/, as well.
     """

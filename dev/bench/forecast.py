@@ -1,6 +1,6 @@
 """How good the forecasts of a backup's end are: how often they hold, and how many warnings are false alarms.
 
-Ten thousand backups of as many items, each with a month of nights behind it. How long a night takes is drawn
+Ten thousand backups of as many items, each with a month of past nights. How long a night takes is drawn
 from one of three kinds of distributions with heavy tails; one backup in ten begins hours late. The forecasts
 see nothing but durations of the nights before.
 

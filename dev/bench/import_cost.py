@@ -1,4 +1,4 @@
-"""What importing our modules costs a Dag file, over what it imports anyway, beside what others' cost.
+"""What importing our modules costs a Dag file, over what it imports anyway, compared with others.
 
 Every import runs in an interpreter of its own, on top of :data:`BASE`; the subjects take turns, so that a
 busy moment of the machine does not befall one of them alone. CPU is the process's own, not wall-clock time.

@@ -1,4 +1,4 @@
-"""How many reads of Azure many waits need, and how late they learn of an end: ours beside the usual ways.
+"""How many reads of Azure many waits need, and how late they learn of an end: ours and the usual ways.
 
 Hours pass in virtual time, against the emulator's own lists and its budget of 150 reads of jobs an hour. CPU
 time is the process's own, without the emulator's part.
@@ -49,7 +49,7 @@ class Metered(Azure):
             self.own_cpu += time.process_time() - began
 
 
-# A way to wait: returns when all jobs were seen to be over, and tells of each when it was.
+# A way to wait: returns when all jobs were seen to be over, and reports of each when it was.
 Way = Callable[[Azure, LoopClock, Sequence[JobRef], Callable[[JobRef], None]], Awaitable[None]]
 
 

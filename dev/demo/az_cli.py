@@ -1,8 +1,8 @@
-"""``make az-cli``: Microsoft's own ``az backup`` against the emulator, beside what our hook reads.
+"""``make az-cli``: Microsoft's own ``az backup`` against the emulator, compared with what our hook reads.
 
 az is unmodified and in an environment of its own; it is led here by a custom cloud and signs in as a service
 principal. Prints each command with its exit code and what it said, and ends with a status other than 0 at the
-first command that fails or tells something else than our hook.
+first command that fails or reports something else than our hook.
 
 Not driven: ``az backup restore restore-disks`` and ``restore-azurefileshare``. Both look up a storage account
 at Microsoft.Storage before they ask Azure Backup for anything, and the emulator has no storage accounts.

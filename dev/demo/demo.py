@@ -85,7 +85,7 @@ def quick_polling(seconds: float) -> str:
 
 
 class Screen:
-    """Tells what changes while Dags run: the states of tasks, and what our own code logs of a job.
+    """Prints what changes while Dags run: the states of tasks, and what our own code logs of a job.
 
     Mapped tasks share a line, at most one in a few seconds: twenty of them change all the time.
     """
@@ -134,7 +134,7 @@ class Screen:
             self._print(run, name, state)
 
     def _tell_log(self, task: Task) -> None:
-        """Tell the lines that our operators, sensors and triggers have logged since the last look."""
+        """Print the lines that our operators, sensors and triggers have logged since the last look."""
         if task.state not in ("running", "deferred"):
             return
         ours = [str(line["event"]) for line in self.stack.log(task) if OURS in str(line.get("logger"))]
@@ -150,7 +150,7 @@ class Screen:
 def why(stack: Stack, task: Task) -> str:
     """Say in a line why a task ended as it did: what Azure said, what it raised, what it printed."""
     if task.state == "upstream_failed":
-        return "not run: what it stands behind did not succeed"
+        return "not run: what it depends on did not succeed"
     if job := stack.xcom(task, "job"):
         facts = [
             f"job {job['status']}",
@@ -212,7 +212,7 @@ def shortcomings(stack: Stack, azure: Emulator, runs: list[Run], machines: int) 
 
 
 def demo(*, speed: float, port: int, machines: int, stay: bool, home: Path) -> list[str]:
-    """Start everything, run the examples, tell about them, and end everything; see :func:`shortcomings`."""
+    """Start everything, run the examples, report on them, and end everything; see :func:`shortcomings`."""
     others = [item for item in seed.DEFAULT["items"] if not item["name"].startswith("fleet-")]
     items = [*others, *seed.fleet(machines)]
     with Emulator(speed=speed, directory=home / "azure", seed={"items": items}) as azure:

@@ -124,7 +124,7 @@ class SphinxWords(Extension):  # type: ignore[misc]  # likewise
 def in_markdown(docstring: str, linked: Callable[[re.Match[str]], str]) -> str:
     """Return a docstring with links for roles, and its source before its fields.
 
-    griffe takes what stands behind the last field for a part of it.
+    griffe takes what follows the last field for a part of it.
 
     :param linked: returns the link for a role.
     """

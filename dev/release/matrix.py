@@ -32,7 +32,7 @@ def revision() -> str:
 
 
 def report(name: str) -> Path:
-    """Return where a session tells pytest to write what came of its tests on this commit."""
+    """Return where a session has pytest write what came of its tests on this commit."""
     return REPORTS / revision() / f"{name}.xml"
 
 
@@ -127,7 +127,7 @@ def _git(*arguments: str) -> str:
 
 
 def main() -> int:
-    """Tell what was seen."""
+    """Print what was seen."""
     parser = argparse.ArgumentParser(
         prog="python -m dev.release.matrix", description=(__doc__ or "").partition("\n")[0]
     )

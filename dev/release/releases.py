@@ -170,7 +170,7 @@ def installs(release: str, *, lowest: bool = False) -> list[tuple[str, ...]]:
 
 
 def pytest_options(release: str) -> list[str]:
-    """Return what pytest is told of a release: what cannot be run there, and what is not held against it."""
+    """Return the options of pytest for a release: what cannot run there, and what is not held against it."""
     if release == NEWEST:
         return []
     without = "" if release == NEXT else " or ".join(RELEASES[release].without)
@@ -231,7 +231,7 @@ def _uv(*arguments: str) -> str:
     beside = Path(sys.executable).with_name("uv")
     uv = str(beside) if beside.exists() else shutil.which("uv")
     if uv is None:
-        raise EnvironmentMissingError("uv is neither beside this Python nor on the path")
+        raise EnvironmentMissingError("uv is neither next to this Python nor on the path")
     done = subprocess.run(
         [uv, *arguments],
         cwd=ROOT,

@@ -64,7 +64,7 @@ CASES: Mapping[str, tuple[str, str, Callable[[str], dict[str, Any]]]] = {
     ),
     "backup in a crowd": ("operators", "AzureBackupOperator", lambda _: {"protected_item": "fleet-04"}),
 }
-# Beside the cases: what an asset's watch keeps.
+# Apart from the cases, what an asset's watch keeps.
 WATCH = "watch"
 
 
@@ -161,7 +161,7 @@ class _Asset(dict[str, Any]):
 
 
 async def watch(azure: Any) -> dict[str, Any]:
-    """Watch the ends of an item's backups, and return what is kept of that once one was told and one runs."""
+    """Watch the ends of an item's backups, and return what is kept once one was reported and one runs."""
     stores = import_module(f"{PACKAGE}.triggerer.checkpoints")
     kind = import_module(f"{PACKAGE}.triggers").AzureBackupEventTrigger
     azure.start_job("fleet-06", seconds=SPEED)
@@ -173,7 +173,7 @@ async def watch(azure: Any) -> dict[str, Any]:
     trigger.asset_state_store = kept
     events = aiter(trigger.run())
     await anext(events)
-    # On its way at first; behind a while it counts as stored, and that is written down before the next end.
+    # On its way at first; after a while it counts as stored, and that is written down before the next end.
     with suppress(TimeoutError):
         await asyncio.wait_for(anext(events), 20.0)
     path, arguments = trigger.serialize()

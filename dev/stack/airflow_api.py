@@ -122,7 +122,7 @@ class AirflowApi:
         self.call("PATCH", f"/dags/{quote(dag_id)}", {"is_paused": paused}, update_mask="is_paused")
 
     def reparse(self, dag_id: str) -> None:
-        """Have the file of a Dag read anew, soon."""
+        """Have the file of a Dag read again, soon."""
         token = self.call("GET", f"/dags/{quote(dag_id)}")["file_token"]
         self.call("PUT", f"/parseDagFile/{quote(token, safe='')}")
 
@@ -241,7 +241,7 @@ class AirflowApi:
         self.call("PATCH", run.path, {"state": state}, update_mask="state")
 
     def clear(self, task: Task, *, downstream: bool = True) -> None:
-        """Have a task run again, and all behind it unless told otherwise, as a user does in the UI."""
+        """Have a task run again, and all after it by default, as a user does in the UI."""
         body = {
             "dry_run": False,
             "dag_run_id": task.run.run_id,

@@ -36,7 +36,7 @@ class Postgres:
     """An empty database that listens on no network: only its owner, and root, can reach its socket."""
 
     def __init__(self) -> None:
-        # Not below a directory of pytest's: those are closed to whoever runs the server for root.
+        # Not below a directory of pytest's: those are closed to the user that runs the server for root.
         self.directory = Path(tempfile.mkdtemp(prefix="azbackup-postgres-"))
         self._installed = installed()
         self._user: dict[str, Any] = {}
@@ -77,7 +77,7 @@ class Postgres:
         nobody = pwd.getpwnam("nobody")
         self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         package = self._installed.parent
-        # Here the programs find the libraries that the wheel brought along: beside their package.
+        # Here the programs find the libraries that the wheel brought along, next to their package.
         libraries = package.with_name(f"{PACKAGE}.libs")
         if libraries.exists():
             shutil.copytree(libraries, self.directory / libraries.name)

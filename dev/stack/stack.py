@@ -1,8 +1,8 @@
 """A real Airflow 3 in a directory of its own: API server, scheduler, Dag processor and triggerers.
 
-LocalExecutor and one triggerer; with a broker, CeleryExecutor, two workers and two triggerers. SQLite unless
-told otherwise. Only the API server listens, on the loopback interface. ``airflow standalone`` would be
-shorter, but it opens log servers on every interface and leaves its children behind.
+LocalExecutor and one triggerer; with a broker, CeleryExecutor, two workers and two triggerers. SQLite by
+default. Only the API server listens, on the loopback interface. ``airflow standalone`` would be
+shorter, but it opens log servers on every interface and does not end its children.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Stack(AirflowApi):
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            # LocalExecutor forks this many idle workers at once, 32 unless told.
+            # LocalExecutor forks this many idle workers at once, 32 by default.
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.home / "passwords.json"),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
@@ -114,7 +114,7 @@ class Stack(AirflowApi):
         return {
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CELERY__BROKER_URL": broker,
-            # One second, unless told, is not enough for a broker that shares two cores with all this.
+            # One second, the default, is not enough for a broker that shares two cores with all this.
             "AIRFLOW__CELERY__OPERATION_TIMEOUT": "15",
             "AIRFLOW__CELERY__WORKER_CONCURRENCY": str(max(1, slots // len(WORKERS))),
             # What a worker was handed and had not begun when it died is handed to another after a minute, not
@@ -171,7 +171,7 @@ class Stack(AirflowApi):
         :param name: what to call it here, and its log, when there is another of its kind.
         """
         name = name or kind
-        # Celery tells workers apart by these names.
+        # Celery distinguishes workers by these names.
         own = [f"--celery-hostname={name}@%h"] if kind == "worker" else []
         with self._log(name, "ab") as log:
             self._processes[name] = process = subprocess.Popen(
@@ -185,7 +185,7 @@ class Stack(AirflowApi):
         return process
 
     def kill(self, name: str) -> None:
-        """End one of the processes as a crash would, without a goodbye; :meth:`start` starts it anew."""
+        """End one of the processes as a crash would, without a goodbye; :meth:`start` starts it again."""
         _kill(self._processes.pop(name))
 
     def stop(self, name: str) -> None:
@@ -314,7 +314,7 @@ def _inherited() -> dict[str, str]:
 
 
 def take_signals() -> None:
-    """Have a command take the same way out however it is told to end, and with it whatever it has started."""
+    """Have a command take the same way out however it is asked to end, and with it what it has started."""
     # A shell starts background jobs deaf to SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)

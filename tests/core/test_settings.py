@@ -317,7 +317,7 @@ def test_a_job_of_a_backup_vault_has_a_page_of_its_own_in_the_portal() -> None:
     job = settings.portal_link(f"{vault}/backupJobs/{JOB.job_id}")
     assert job.startswith(f"{page}%2Fsubscriptions%2F11111111-")
     assert job.endswith(f"%2FbackupVaults%2Fv%2FbackupJobs%2F{JOB.job_id}")
-    # A page that lists jobs puts their ids behind the link of none.
+    # A page that lists jobs puts their ids after the link of none.
     assert settings.portal_link(f"{vault}/backupJobs/") + JOB.job_id == job
     assert settings.portal_link(vault) == f"https://portal.example/#@t/resource{vault}"
 

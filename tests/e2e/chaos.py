@@ -143,7 +143,7 @@ class Chaos:
             time.sleep(1)
 
     def play(self, stories: Sequence[tuple[Case, Story]], *, timeout: float) -> None:
-        """Tell all stories side by side. What goes wrong in one is noted in its case and stops no other."""
+        """Run all stories side by side. What goes wrong in one is noted in its case and stops no other."""
         going = {case: story(case) for case, story in stories}
         waiting: dict[Case, Condition] = dict.fromkeys(going, lambda: True)
         limit = Limit(timeout)

@@ -79,7 +79,7 @@ def misses(*, celery: bool) -> dict[str, str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put these tests behind all others: what is quick speaks first, and no Airflow takes time from it.
+    """Put these tests after all others: what is quick speaks first, and no Airflow takes time from it.
 
     The search for secrets comes last of all: it is to find what any other has left.
     """

@@ -149,7 +149,7 @@ def kill(case: Case) -> None:
 
 
 def kill_the_worker(case: Case) -> None:
-    """The process that holds the task's, and would tell Airflow of its end."""
+    """The process that holds the task's, and would report its end to Airflow."""
     holder = psutil.Process(case.task.pid).parent()
     assert holder
     holder.kill()
@@ -466,7 +466,7 @@ def is_watched(case: Case) -> bool:
 @pytest.fixture(scope="module")
 def vigil(chaos: Chaos) -> Iterator[Vigil]:
     vigil = Vigil(chaos)
-    if chaos.airflow.workers:  # then there are two already, and which has which number is not told
+    if chaos.airflow.workers:  # then there are two already, and which has which number is not known
         chaos.airflow.stop(SECOND)
     vigil.meet_triggerers()
     vigil.start_triggerer(SECOND)
@@ -512,7 +512,7 @@ def test_a_triggerer_that_stood_still_too_long_has_lost_its_waits_and_cancels_no
     with vigil.airflow.frozen("triggerer"):
         vigil.cases["its triggerer stands still"].complete()
         vigil.until_all_are_kept_by(SECOND)
-    # Airflow 3.3.2 takes the hand-over for the doing of a user, and tells the trigger that was left behind.
+    # Airflow 3.3.2 takes the hand-over for the doing of a user, and ends the trigger that was left.
     task = vigil.cases["all is over, cancels"].task
     vigil.chaos.until(
         lambda: any("Task is deferred, not ended" in line["event"] for line in vigil.airflow.log(task)),

@@ -35,7 +35,7 @@ def until(found: Callable[[], bool], airflow: Stack, *, timeout: float) -> None:
 
 
 def pause(airflow: Stack, paused: bool) -> None:
-    """Pause or unpause the Dag, and have its file read anew: only then Airflow looks to its watchers."""
+    """Pause or unpause the Dag, and have its file read again: only then Airflow looks to its watchers."""
     airflow.set_paused(DAG, paused)
     airflow.reparse(DAG)
 
@@ -61,7 +61,7 @@ class Asset:
         return int(self._page(0, 1)["total_entries"])
 
     def ends(self) -> Iterator[Json]:
-        """Yield all that the events have told."""
+        """Yield all that the events have reported."""
         for first in range(0, self.count, 100):
             for event in self._page(first, 100)["asset_events"]:
                 yield from event["extra"]["payload"]["backups"]
@@ -73,7 +73,7 @@ class Asset:
 
 
 def heard(airflow: Stack) -> Counter[str]:
-    """Return how often runs of the Dag were told of each job, repeats left out as the docs show it."""
+    """Return how often runs of the Dag had each job reported, repeats left out as the docs show it."""
     runs = airflow.call("GET", f"/dags/{DAG}/dagRuns", limit=100)["dag_runs"]
     assert {run["run_type"] for run in runs} <= {"asset_triggered"}
     tasks = [airflow.task(Run(dag_id=DAG, run_id=run["dag_run_id"]), "hear") for run in runs]
@@ -98,7 +98,7 @@ def test_ends_and_two_kills_miss_no_event_and_repeat_none_unsaid(airflow: Stack,
         told = Counter(end["job_id"] for end in ends)
         again = Counter(end["job_id"] for end in ends if end["redelivered"])
         print(
-            f"{JOBS} ends in {asset.count} events: {len(ends) - JOBS} were told again, {again.total()} say "
+            f"{JOBS} ends in {asset.count} events: {len(ends) - JOBS} were repeated, {again.total()} say "
             f"that they may have been; runs of the Dag have heard of {len(runs)}; "
             f"{time.monotonic() - began:.0f} s"
         )

@@ -1,4 +1,4 @@
-"""The examples on a real Airflow: what runs behind a backup, what stays shut, and what Azure was asked."""
+"""The examples on a real Airflow: what runs after a backup, what stays shut, and what Azure was asked."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_each_backup_is_asked_for_once(story: Story, airflow: Stack) -> None:
         if entry["method"] == "POST" and entry["path"].lower().endswith("/backup")
     )
     assert len(asked) == BACKUPS
-    # A retry takes a backup that has failed anew, and Airflow retries a task whose heartbeat it misses: two
+    # A retry takes a failed backup again, and Airflow retries a task whose heartbeat it misses: two
     # backups are meant to fail.
     failing = [
         airflow.task(story.runs[dag_id], "backup")

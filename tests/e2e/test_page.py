@@ -185,7 +185,7 @@ def test_the_tab_and_the_link_tell_of_the_job_while_its_task_is_deferred(
     frame.wait_for_selector("#state:has-text('running · the task is deferred')")
     assert frame.text_content("#title") == f"Backup of {ITEM}"
     assert frame.text_content("#phases li:first-child strong") == "Take Snapshot"
-    # The first look comes 15 seconds after the deferral, and the tab asks anew every 15 seconds.
+    # The first look comes 15 seconds after the deferral, and the tab asks again every 15 seconds.
     frame.wait_for_selector("#progress:has-text('Last look')", timeout=90_000 * slowness())
     assert airflow.xcom(task, "backup_progress")["job_id"] == job_id
     browser.page.goto(f"{browser.url}{path_of(backup)}/details")

@@ -1,4 +1,4 @@
-"""What all other end-to-end tests left behind, searched for secrets: logs, database, whatever Airflow shows.
+"""What all other end-to-end tests left, searched for secrets: logs, database, whatever Airflow shows.
 
 Our own code and the Azure libraries log at DEBUG meanwhile.
 """
@@ -24,7 +24,7 @@ from tests.e2e.azure import Azure
 pytestmark = pytest.mark.e2e
 
 TOKEN = re.compile(r"eyJ[\w-]{10,}\.(eyJ[\w-]{10,})\.[\w-]{10,}")
-# What gives whoever holds an operation's address the right to ask for it.
+# What gives the holder of an operation's address the right to ask for it.
 SIGNED = re.compile(r"(?:[?&]|%3F|%26)[sh](?:=|%3D)[\w-]{20,}", re.IGNORECASE)
 
 

@@ -137,7 +137,7 @@ def stories(airflow: Stack, azure: Azure) -> dict[str, Story]:
 
 
 def _reparsed(airflow: Stack, task: Task) -> None:
-    """Wait until Airflow has read the number of retries anew."""
+    """Wait until Airflow has read the number of retries again."""
     airflow.reparse(task.run.dag_id)
     limit = Limit(120)
     while airflow.call("GET", f"/dags/{task.run.dag_id}/tasks/backup")["retries"] != 0:
@@ -149,7 +149,7 @@ def _reparsed(airflow: Stack, task: Task) -> None:
 STORIES = {
     "policy's runs": "upstream_deferred",
     "policy's runs, in a worker": "upstream_working",
-    "policy's runs, behind the snapshot": "upstream_snapshot",
+    "policy's runs, after the snapshot": "upstream_snapshot",
     "policy's runs, guarded": "upstream_guarded",
     "cleared while deferred": "upstream_deferred",
     "cleared while running": "upstream_working",

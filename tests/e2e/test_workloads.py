@@ -18,11 +18,11 @@ CAN = [cell for cell in CELLS if cell not in CANNOT]
 
 
 def _done(operation: str, outcome: str) -> Callable[[Any], bool]:
-    # A database's operations are told with their type: "Backup (Full)".
+    # A database's operations are reported with their type: "Backup (Full)".
     return lambda job: job["operation"].split()[0] == operation and job["outcome"] == outcome
 
 
-# The XCom in which a task tells what came of it, and how to see there that it was done.
+# The XCom in which a task reports what came of it, and how to see there that it was done.
 TOLD: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
     "back up": ("back_up", "job", _done("Backup", "succeeded")),
     "wait": ("wait", "job", _done("Backup", "succeeded")),

@@ -54,13 +54,13 @@ SQL = (
     "/backupFabrics/Azure/protectionContainers/VMAppContainer;compute;sql-clitest-rg;"
     "sql-clitestvm-donotuse2/protectedItems/SQLDataBase;mssqlserver;msdb"
 )
-# Lists of items a recorded client, told the type, did not ask for; see replay.py.
+# Lists of items that a recorded client, which knew the type, did not ask for; see replay.py.
 OTHER_LISTS = ("AzureStorage", "AzureWorkload")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What a recording tells of one job, in the words of its file."""
+    """What a recording says of one job, in the words of its file."""
 
     file: str
     job_id: str

@@ -91,7 +91,7 @@ class OldStack(Stack):
         return process
 
     def ends(self, name: str) -> bool:
-        """Ask one of the processes to end, and tell whether it did, or had to be killed."""
+        """Ask one of the processes to end, and return whether it did, or had to be killed."""
         process = self._processes[name]
         self.stop(name)
         return process.returncode != -signal.SIGKILL
@@ -116,7 +116,7 @@ class OldStack(Stack):
         raise StackError(f"Airflow {self.release} is not healthy after {limit}: {seen}")
 
     def clear_all(self, tasks: Sequence[Task]) -> None:
-        """Have tasks of one run and all behind them run again."""
+        """Have tasks of one run and all after them run again."""
         for task in tasks:
             self.clear(task)
 
@@ -149,7 +149,7 @@ class Airflow2(OldStack):
         settings = {
             "AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.default",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            # Two minutes, unless told, in which a busy machine may not have started it.
+            # Two minutes, the default, in which a busy machine may not have started it.
             "AIRFLOW__WEBSERVER__WEB_SERVER_MASTER_TIMEOUT": "1200",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
         }
@@ -163,7 +163,7 @@ class Airflow2(OldStack):
 
     def __enter__(self) -> Self:
         self.home.mkdir(parents=True, exist_ok=True)
-        # Whoever asks, from this machine alone, may do everything.
+        # Any caller, from this machine alone, may do everything.
         (self.home / "webserver_config.py").write_text("AUTH_ROLE_PUBLIC = 'Admin'\n")
         return super().__enter__()
 

@@ -40,7 +40,7 @@ from tests.releases.airflows import Airflow2, OldStack
 pytestmark = pytest.mark.e2e
 
 DAGS = Path(__file__).parent / "dags"
-# What becomes of each task, and of the gate behind it.
+# What becomes of each task, and of the gate after it.
 EXPECTED = {
     "failed": ("failed", "upstream_failed"),
     "failed-and-cancelled": ("failed", "upstream_failed"),
@@ -65,7 +65,7 @@ IN_TIME = {name for name in EXPECTED if not name.startswith("overdue")}
 IN_WORKER = {"failed-in-worker", "cleared-in-worker"}
 COMPLETED = {name for name, (state, _) in EXPECTED.items() if state == "success"} - CANCELLED
 CLEARED = ("cleared", "cleared-in-worker")
-# What begins anew: a Clear may have run the tasks upstream again, and below Airflow 3.3 nothing shows a retry
+# What begins again: a Clear may have run the tasks upstream, and below Airflow 3.3 nothing shows a retry
 # that the backup that runs is its own. Both wait for its end and take another one.
 ANEW = {"cleared", "cleared-in-worker", "retried"}
 # What a person does to which task.
@@ -241,7 +241,7 @@ class Telling:
 
 
 def tell(release: str, home: Path, ended: threading.Event) -> Story:
-    """Start a release and all it needs, and tell its story."""
+    """Start a release and all it needs, and return its story."""
     names = [*names_of(release), WATCHED]
     seed = {
         "vaults": [{"name": name, "group": "demo-rg"} for name in names],
@@ -320,7 +320,7 @@ def stories(
 def checks(
     stories: Mapping[str, Future[Story]],
 ) -> Iterator[Mapping[str, Future[subprocess.CompletedProcess[str]]]]:
-    """The fast tests on each release, behind its story: they need the machine for themselves."""
+    """The fast tests on each release, after its story: they need the machine for themselves."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         yield {release: pool.submit(check, release, story) for release, story in stories.items()}
 

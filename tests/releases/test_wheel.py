@@ -48,10 +48,10 @@ with warnings.catch_warnings(record=True) as warned:
                 missing[name] = str(error)
 
 def command(*words):
-    with contextlib.redirect_stdout(io.StringIO()) as told:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         asked = cli_parser.get_parser().parse_args([*words, "--output", "json"])
         asked.func(asked)
-    return json.loads(told.getvalue())
+    return json.loads(printed.getvalue())
 
 def form():
     # The fields that the page of connections is given: from 3.0 on as the API gives them, without FAB.
@@ -69,7 +69,7 @@ def form():
 schemas = Path(airflow.__path__[0])
 jsonschema.validate(entry.load()(), json.loads((schemas / "provider_info.schema.json").read_text()))
 print(json.dumps({
-    "form": form(),  # first: it cannot be had behind a command that has looked at the hooks without stand-ins
+    "form": form(),  # first: it cannot be had after a command that has looked at the hooks without stand-ins
     "where": package.__file__,
     "emulator": find_spec("azure_backup_emulator") is not None,
     "info": entry.load()(),

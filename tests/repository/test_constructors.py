@@ -2,7 +2,7 @@
 
 Airflow renders template fields after the constructor, so whatever a constructor makes of one it makes of the
 template. The rule of ``scripts/ci/prek/validate_operators_init.py`` in apache/airflow allows four things, and
-here they are written anew: ``self.field = field`` (``field or default`` counts, too), handing it on as
+here they are written again: ``self.field = field`` (``field or default`` counts, too), handing it on as
 ``super().__init__(field=field)``, and asking whether it ``is None``. Airflow looks only at classes whose base
 has a name that ends with ``BaseOperator`` or ``BaseSensorOperator``; here every class with template fields is
 looked at.

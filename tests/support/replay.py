@@ -11,7 +11,7 @@ What our requests may differ in from the recorded ones is said here, in code, an
   are empty, and the test names them;
 * a list of recovery points may be narrowed by dates where the recorded one is not, and one of them may be
   read by its id, which the recorded clients looked for in the list;
-* the jobs beside one whose recovery point is looked for are a list that no recorded client asked for: it is
+* the jobs next to one whose recovery point is looked for are a list that no recorded client asked for: it is
   empty where the test names it;
 * an expiry has whole seconds, and a request without a body is recorded as null or as empty text.
 """
@@ -44,7 +44,7 @@ RECORDINGS = Path(__file__).resolve().parents[3] / "shared" / "recordings"
 RECORDINGS_2 = RECORDINGS.with_name("recordings-2")
 
 needs_recordings = pytest.mark.skipif(
-    not RECORDINGS.is_dir(), reason="recordings are kept beside the project, not in it"
+    not RECORDINGS.is_dir(), reason="recordings are kept next to the project, not in it"
 )
 
 # Of the connection, not of the answer.

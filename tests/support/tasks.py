@@ -97,7 +97,7 @@ class TaskInstance:
 def run(make_task: Any, ti: TaskInstance, *, drops: bool = False) -> Any:
     """Run a task to its end.
 
-    :param make_task: builds the task; called anew for the resume, as a worker parses the DAG file anew.
+    :param make_task: builds the task; called again for the resume, as a worker parses the DAG file again.
     :param drops: whether a resume gets the event alone, as in ``dag.test()`` of Airflow 3.3.2.
     """
     try:

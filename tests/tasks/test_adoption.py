@@ -30,7 +30,7 @@ SOON = 30.0
 
 
 class WorkerDiedError(BaseException):
-    """A worker that is gone, as by kill -9: no handler of the provider may tell anybody."""
+    """A worker that is gone, as by kill -9: no handler of the provider may report it."""
 
 
 class Mortal:

@@ -1,4 +1,4 @@
-"""The operator that cancels: one request, then a wait for the end, and that end told as Azure tells it."""
+"""The operator that cancels: one request, then a wait for the end, and that end as Azure reports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One moment ends a wait, whoever waits, wherever, and however often it had to begin anew."""
+"""One moment ends a wait, no matter who waits where, and how often it had to begin again."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def upon(clock: Any) -> Iterator[Callable[..., None]]:
 
 @pytest.fixture
 def airflow_on_the_clock(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow's own sensor sleeps and tells the time by itself; here by the clock of the test."""
+    """Airflow's own sensor sleeps and reads the time by itself; here by the clock of the test."""
 
     def sleep(seconds: float) -> None:
         clock.sleep(seconds + 0.001)  # no sleep of a machine is exact

@@ -468,7 +468,7 @@ FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "newer release.*version 99.*upgrade the worker",
     ),
     "no verdict": (lambda e: e.update(verdict=None), "not a verdict"),
-    "an error beside it": (lambda e: e.update(error={"message": "x"}), "holds no verdict"),
+    "an error with it": (lambda e: e.update(error={"message": "x"}), "holds no verdict"),
     "no moment": (lambda e: e.update(at=None), "holds no verdict"),
     "no counts": (lambda e: e["verdict"].pop("counts"), "verdict cannot be read"),
     "a reason that is not known": (

@@ -1,4 +1,4 @@
-"""Gates on the scheduled backup: no job id, whoever has taken it, in three modes with one meaning."""
+"""Gates on the scheduled backup: no job id, no matter who took it, in three modes with one meaning."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_without_a_young_point_the_next_backup_is_waited_for_until_its_point_is_
     began, ti = clock(), TaskInstance()
     gate(ti=ti, max_age=3600, deferrable=True)
     assert ti.xcoms["recovery_point"]["tiers"] == {"InstantRP": "Valid"}
-    assert clock() - began < 1000  # behind the snapshot, as a look at the points finds it
+    assert clock() - began < 1000  # after the snapshot, as a look at the points finds it
     gate("vm-warned", ti, max_age=3600, min_tier="InstantRP", deferrable=True)
     gate(ti=ti, max_age=7200, min_tier="HardenedRP", deferrable=True)
     assert ti.xcoms["recovery_point"]["tiers"]["HardenedRP"] == "Valid"

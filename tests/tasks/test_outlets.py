@@ -1,4 +1,4 @@
-"""What a task has proved reaches whoever is scheduled by its outlets, in every mode."""
+"""What a task has proved reaches what is scheduled by its outlets, in every mode."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODES = pytest.mark.parametrize("deferrable", [True, False])
 
 
 class Task(TaskInstance):
-    """With outlets: what is told to them lasts no longer than one process of a worker."""
+    """With outlets: what they are given lasts no longer than one process of a worker."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -42,7 +42,7 @@ IN_EVERY_WAY = pytest.mark.parametrize("way", WAYS)
 
 @pytest.fixture(autouse=True)
 def airflow_on_the_clock(azure: Emulator, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Airflow's own sensor sleeps and tells the time by itself; here by the clock of the test."""
+    """Airflow's own sensor sleeps and reads the time by itself; here by the clock of the test."""
 
     def sleep(seconds: float) -> None:
         clock.sleep(seconds + 0.001)  # no sleep of a machine is exact
@@ -111,7 +111,7 @@ def identity(azure: Emulator) -> Iterator[Any]:
     """The emulator's tenant; whatever is done to its principals is undone."""
     tenant = azure.service.identity
     before = dict(tenant.principals)
-    # Too short to be used twice: most looks sign in anew. Tokens live in real time.
+    # Too short to be used twice: most looks sign in again. Tokens live in real time.
     azure.configure(token_lifetime=200)
     yield tenant
     tenant.principals.update(before)

@@ -118,7 +118,7 @@ class Clumsy(AzureBackupOperator):
     ("make", "complaint"),
     [
         (Forgetful, "had succeeded"),
-        (Careless, "was started beside"),
+        (Careless, "was started next to"),
         (Credulous, "success by job"),
         (Hasty, "requests in one minute"),
         (Deadly, "nobody had asked for that"),

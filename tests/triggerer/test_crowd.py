@@ -1,4 +1,4 @@
-"""Where many backups begin at once, one list tells the jobs of all: nobody asks for each operation."""
+"""Where many backups begin at once, one list shows the jobs of all: nobody asks for each operation."""
 
 from __future__ import annotations
 

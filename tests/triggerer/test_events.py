@@ -87,7 +87,7 @@ class Airflow:
         return None
 
     def send(self, message: Any) -> None:
-        """Take what workers and hooks tell in passing, of secrets to mask say."""
+        """Take what workers and hooks report in passing, such as secrets to mask."""
 
     def told(self, asset: str = "backups") -> Counter[str]:
         """How often each job's end has come."""
@@ -98,7 +98,7 @@ class Airflow:
         return Counter(end["job_id"] for end in self.ends() if end["redelivered"])
 
     def ends(self, *assets: str) -> list[dict[str, Any]]:
-        """All that the events have told, of some assets or of all."""
+        """All that the events have reported, of some assets or of all."""
         payloads = [payload for name, payload in self.events if not assets or name in assets]
         return [end for payload in payloads for end in payload["backups"]]
 
@@ -488,7 +488,7 @@ def test_a_queue_is_for_airflow_where_it_takes_one_and_is_refused_elsewhere() ->
         return
     trigger: Any = AzureBackupEventTrigger(queue="eu")
     assert trigger.queue == "eu"
-    # Airflow keeps it beside the arguments.
+    # Airflow keeps it next to the arguments.
     assert trigger.serialize() == AzureBackupEventTrigger().serialize()
 
 

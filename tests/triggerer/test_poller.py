@@ -737,7 +737,7 @@ def test_waits_share_one_client_and_the_last_one_out_closes_it(look: Callable[..
         assert {task.result().status for task in tasks} == {"Completed"}
         await settle()
         assert _nothing_is_left()
-        assert (await look()).status == "Completed"  # and the next one opens it anew
+        assert (await look()).status == "Completed"  # and the next one opens it again
         await settle()
         assert _nothing_is_left()
 

@@ -44,7 +44,7 @@ class Supervisor:
         self.trouble: Exception | None = None
 
     def send(self, message: Any) -> None:
-        """Take what is told in passing, of secrets to mask say."""
+        """Take what is reported in passing, such as secrets to mask."""
 
     async def asend(self, message: Any) -> None:
         self.at_once += 1

@@ -557,7 +557,7 @@ def test_an_instance_that_is_not_protected_leaves_no_note_behind() -> None:
 
 
 class Waits:
-    """Waits on jobs of the vault, and what they were told."""
+    """Waits on jobs of the vault, and what was reported to them."""
 
     def __init__(self, *job_ids: str) -> None:
         self.poll = VaultPoll(VAULT, START)

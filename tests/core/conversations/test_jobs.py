@@ -42,7 +42,7 @@ REFUSALS = [
 
 
 class Notices:
-    """What a wait told of each look."""
+    """What a wait reported of each look."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str | None, str | None]] = []

@@ -102,7 +102,7 @@ def test_a_databases_point_spells_its_time_in_its_own_way() -> None:
         (["IASnapshotRP"], "InstantRP", False),
         (["InstantRP:Deleted"], None, True),
         (["FutureRP"], "InstantRP", True),
-        ([], None, False),  # Azure tells of none: nothing was asked for, and nothing speaks against it
+        ([], None, False),  # Azure reports none: nothing was asked for, and nothing speaks against it
         ([], "InstantRP", True),
     ],
 )

@@ -1,4 +1,4 @@
-"""How fast jobs may be read, by what Azure's answers tell."""
+"""How fast jobs may be read, by what Azure's answers say."""
 
 from __future__ import annotations
 

@@ -161,14 +161,14 @@ BACKUPS = st.builds(
     stale=st.integers(0, 1500),
 )
 STEPS = st.sampled_from(
-    ["look", "look", "look", "restart", "kill on the way", "kill behind", "old list", "away"]
+    ["look", "look", "look", "restart", "kill on the way", "kill afterwards", "old list", "away"]
 )
 
 
 @settings(max_examples=150, deadline=None)
 @given(backups=st.lists(BACKUPS, max_size=12), steps=st.lists(STEPS, max_size=40))
 def test_each_end_is_told_once_whatever_happens(backups: list[Backup], steps: list[str]) -> None:
-    """A kill while events are on their way may tell them again, and then they say so; nothing else does."""
+    """A kill while events are on their way may report them again, and then they say so; nothing else does."""
     at = START
     checkpoint = kept = Checkpoint.begin(at)
     reported: Counter[str] = Counter()
@@ -193,10 +193,10 @@ def test_each_end_is_told_once_whatever_happens(backups: list[Backup], steps: li
             lost |= {*names(ends)}
             continue
         for name in names(ends):
-            # Told before, and not lost: only if it says that it may have been.
+            # Reported before, and not lost: only if it says that it may have been.
             assert reported[name] == 0 or name in sent
             reported[name] += 1
-        if step == "kill behind":  # Airflow has stored all of them, and nobody could write that down
+        if step == "kill afterwards":  # Airflow has stored all of them, and nobody could write that down
             checkpoint, sent = stored(kept), kept.sent
             continue
         checkpoint = new

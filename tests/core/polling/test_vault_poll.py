@@ -50,7 +50,7 @@ def page(*jobs: dict[str, Any], at: float, link: str | None = None) -> Response:
 
 
 class Waits:
-    """Waits on one vault, and what they were told."""
+    """Waits on one vault, and what was reported to them."""
 
     def __init__(self, *job_ids: str) -> None:
         self.poll = VaultPoll(VAULT, START)
@@ -122,7 +122,7 @@ def test_a_sweep_without_questions_is_never_due_and_asks_nothing() -> None:
 
 
 def test_a_page_of_thousands_of_jobs_is_read_in_short_steps() -> None:
-    """The event loop serves others: few waits are told in one step, whatever there is to tell."""
+    """The event loop serves others: few waits are answered in one step, however much there is to answer."""
     names = [f"00000000-0000-4000-8000-{number:012}" for number in range(1000)]
     waits = Waits(*names)
     waits.ask(START)

@@ -245,7 +245,7 @@ def an_intent(**changes: Any) -> RestoreIntent:
 
 
 def a_record(intent: RestoreIntent, **changes: Any) -> StartRecord:
-    """What a try leaves behind that has started a restore."""
+    """What a try leaves that has started a restore."""
     return StartRecord(
         item=intent.item.path,
         attempt=intent.attempt,
@@ -318,7 +318,7 @@ def test_other_jobs_of_the_item_are_in_nobodys_way(word: str) -> None:
 
 
 def test_a_restore_is_not_started_unseen() -> None:
-    """Azure was never seen to refuse a restore beside another, so the list must be had first."""
+    """Azure was never seen to refuse a second restore, so the list must be had first."""
     played, _ = secure(an_intent(), LOST, LOST, NONE, listed(point("1", 1)), SOURCE, ACCEPTED, NAMED)
     assert [call.method for call in played.requests].index("POST") == 5
 

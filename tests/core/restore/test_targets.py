@@ -175,7 +175,7 @@ BODIES: dict[str, tuple[dict[str, Any], ProtectedItem, dict[str, Any]]] = {
         SQL,
         {"objectType": "AzureWorkloadSQLRestoreRequest", "recoveryType": "OriginalLocation", **SQLS},
     ),
-    "SQL beside itself": (
+    "SQL next to itself": (
         other_database(database="MSSQLSERVER/shop_drill", files=DIRECTORIES),
         SQL,
         {

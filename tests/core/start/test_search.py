@@ -431,14 +431,14 @@ BREAKS: dict[str, tuple[int, bool, dict[str, Any], int]] = {
         {"lists": [listed(a_job(job_id=NEW, began=SENT + 1))], "looks": [NEW_RUNS]},
         0,
     ),
-    "with the operation told, before that is noted": (
+    "with the operation reported, before that is noted": (
         2,
         False,
         {"lists": [listed(a_job(job_id=NEW, began=SENT + 1))], "looks": [NEW_RUNS]},
         0,
     ),
     "with the operation noted": (2, True, {"looks": [NEW_RUNS]}, 0),
-    "with the job told, before that is noted": (3, False, {"looks": [NEW_RUNS]}, 0),
+    "with the job reported, before that is noted": (3, False, {"looks": [NEW_RUNS]}, 0),
     "with the job noted": (3, True, {"looks": [NEW_RUNS]}, 0),
 }
 
@@ -1176,7 +1176,7 @@ def test_of_several_backups_since_the_first_is_the_lost_one() -> None:
     assert this.secure(azure).ref == JOB
 
 
-# --- what is told
+# --- what is reported
 
 
 def test_what_was_found_and_done_is_told_in_sentences() -> None:

@@ -1,4 +1,4 @@
-"""What the chaos tests run: one backup and the gate behind it. Which machine it is, each run says itself."""
+"""What the chaos tests run: one backup and the gate after it. Which machine it is, each run says itself."""
 
 from __future__ import annotations
 

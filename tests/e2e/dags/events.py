@@ -20,7 +20,7 @@ with DAG(dag_id="watched", schedule=[BACKUPS], max_active_runs=1):
 
     @task(inlets=[BACKUPS])
     def hear(triggering_asset_events: Any = None, inlet_events: Any = None) -> list[str]:
-        """Return the jobs that no earlier event has told, as the docs on events show it."""
+        """Return the jobs that no earlier event has reported, as the docs on events show it."""
         came = [event for events in triggering_asset_events.values() for event in events]
         first: dict[str, Any] = {}
         ended = [(job, event.timestamp) for event in came for job in event.extra["payload"]["backups"]]

@@ -1,4 +1,4 @@
-"""Backups that are meant once each, with a gate behind every one; what befalls them is up to the test.
+"""Backups that are meant once each, with a gate after every one; what befalls them is up to the test.
 
 Each task backs up a machine of its own name, in a vault of its own name: each wait reads its job by itself.
 """
