@@ -32,6 +32,7 @@ SUBSCRIPTION = "00000000-0000-0000-0000-00000000d3a0"
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg"
 KINDS = {"vm": "AzureIaasVM", "sql": "AzureWorkload", "disk": ""}
 ENDS = ("Completed",) * 12 + ("Failed", "Cancelled", "CompletedWithWarnings", "CancelledInTransfer")
+WITH_POINT = {"Completed", "CompletedWithWarnings", "CancelledInTransfer"}
 FAULTS = ("denied", "broken", "lost", "cut", "twice", "left out", "jobs denied", "points denied")
 # Seconds: the wait, and after which nothing goes wrong any more.
 WAIT, CALM = 3600.0, 2000.0
@@ -94,9 +95,11 @@ class TrueItem:
     def called(self, at: float) -> str:
         return self.new_name if at >= self.renamed else self.name
 
-    def proof(self, after: float, at: float, accepted: bool) -> TrueJob | None:
-        """The backup since a moment that really proves this item fresh at another."""
-        good = {"Completed", "CompletedWithWarnings"} if accepted else {"Completed"}
+    def proof(self, after: float, at: float, good: set[str]) -> TrueJob | None:
+        """The backup since a moment that really proves this item fresh at another.
+
+        :param good: the ends that count.
+        """
         for job in self.jobs:
             if not job.is_log and job.began >= after and job.ended <= at and job.end in good:
                 return job
@@ -190,6 +193,13 @@ class World:
             name = item.called(began)
             item.jobs.append(TrueJob(number * 10 + 9, began, began + rng.uniform(60, 900), "Completed", name))
         self.items.append(item)
+
+    @property
+    def good(self) -> set[str]:
+        """The ends of backups that prove an item fresh."""
+        if self.by_point:
+            return WITH_POINT
+        return {"Completed", "CompletedWithWarnings"} if self.accepts_warnings else {"Completed"}
 
     def is_on(self, kind: str, path: str, at: float) -> bool:
         return any(each.is_on(kind, path, at) for each in self.faults)
@@ -301,7 +311,8 @@ class World:
         return {"id": f"{item.vault}/backupJobs/{job.job_id}", "name": job.job_id, "properties": properties}
 
     def _points(self, item: TrueItem, call: Request, at: float) -> Answer:
-        made = [job for job in item.jobs if job.end == "Completed" and job.ended <= at and not job.is_log]
+        # The snapshot of a backup that was cancelled in its transfer is a recovery point, too.
+        made = [job for job in item.jobs if job.end in WITH_POINT and job.ended <= at and not job.is_log]
         bodies = [
             {
                 "name": f"p{job.number}",
@@ -356,7 +367,7 @@ class World:
         if verdict.total < len(lasting):
             found.append(f"lost: {verdict.total} of {len(lasting)} items")
         for item in lasting:
-            if not item.proof(after, at, self.accepts_warnings) and item.path.casefold() not in ids:
+            if not item.proof(after, at, self.good) and item.path.casefold() not in ids:
                 found.append(f"wrong fresh: {item.path}")
         return found
 
@@ -371,7 +382,7 @@ class World:
         if self.by_point or any(each.kind == "left out" for each in self.faults):
             return False
         return all(
-            each.proof(self.after, end - 600, self.accepts_warnings) and each.soft_deleted > START + WAIT
+            each.proof(self.after, end - 600, self.good) and each.soft_deleted > START + WAIT
             for each in there
         )
 

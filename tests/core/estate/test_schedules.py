@@ -53,10 +53,10 @@ class Forgetful(Estate):
 
 
 class Blind(Forgetful):
-    """Takes a list that could not be read for an empty one."""
+    """Takes a list that could not be read for an empty one, once it has asked for it."""
 
     def _unreadable(self) -> dict[str, str]:
-        return {}
+        return {name: fault for name, fault in super()._unreadable().items() if "not been read yet" in fault}
 
 
 class Trusting(Estate):
