@@ -221,6 +221,7 @@ def test_all_that_people_template_is_a_template_field() -> None:
         "backup_type",
         "rule_name",
         "retention_tag",
+        "expected_by",
         "azure_backup_conn_id",
     }
     assert all(hasattr(task, name) for name in task.template_fields)
