@@ -147,7 +147,9 @@ def arguments(azure: Emulator, clock: Any) -> dict[str, Any]:
         "cancel_on_kill": True,
         "wait_until": "completion",
         "waiting_for": "",
-        "version": 1,
+        "expected_by": None,
+        "when_late": "warn",
+        "version": 2,
     }
 
 

@@ -150,6 +150,7 @@ VALUES: dict[str, Any] = {
     **{"until": START + 600, "deadline": START + 600, "seconds": 5.0, "poll_interval": 60.0},
     **{"point": RecoveryPoint(item=ITEM, point_id="1"), "point_id": "1", "min_tier": "HardenedRP"},
     **{"on_demand": True, "vm_id": VM, "region": "westeurope", "subscription_id": VAULT.subscription_id},
+    **{"vault_type": "RecoveryServices"},
     **{"plan": plan.RestorePlan(body=BODY, point="1"), "action": "backup", "source": VM},
 }
 CONVERSATIONS = {
