@@ -79,7 +79,7 @@ def fast(session: nox.Session, airflow: str, dependencies: str) -> None:
     [nox.param(python, age, id=f"{python}-{age}") for python, age in cells(NEXT)],
 )
 def pre_release(session: nox.Session, dependencies: str) -> None:
-    """Fast tests beside the newest pre-release of Airflow."""
+    """Fast tests on the newest pre-release of Airflow."""
     run_fast(session, NEXT, dependencies)
 
 

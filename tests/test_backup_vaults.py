@@ -342,7 +342,7 @@ def test_a_wish_to_cancel_is_refused_before_any_request(
     words = f"{argument} of task 'backup' cannot work: Azure has no way to cancel a job of a Backup vault"
     with pytest.raises(AzureBackupConfigError, match=words):
         task = AzureBackupOperator(task_id="backup", **{argument: True}, **arguments)
-        assert told == "the connection", "an argument that says it is seen at construction"
+        assert told == "the connection", "a type given as an argument is checked at construction"
         task.execute(TaskInstance().context)
     assert azure.requests == []
 

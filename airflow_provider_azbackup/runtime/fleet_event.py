@@ -8,6 +8,7 @@ from typing import Any
 from airflow_provider_azbackup.core.estate.scope import Condition, Scope
 from airflow_provider_azbackup.core.estate.verdict import Verdict
 from airflow_provider_azbackup.core.model.json_safe import json_safe
+from airflow_provider_azbackup.core.model.validation import check_version
 from airflow_provider_azbackup.core.wire import JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupError
 
@@ -46,14 +47,9 @@ class FleetEvent:
 
         :raises AzureBackupError: when it is not one of ours: a gate must not open on what it cannot read.
         """
-        version = payload.get("version") if isinstance(payload, dict) else None
-        if type(version) is int and version > _VERSION:
-            raise AzureBackupError(
-                f"the trigger's event was written by a newer release of airflow-provider-azbackup (version "
-                f"{version}, this release reads {_VERSION}): upgrade the worker, then retry the task"
-            )
-        if not isinstance(payload, dict) or type(version) is not int or version != _VERSION:
-            raise AzureBackupError(f"the trigger's event is not a fleet's: {str(payload)[:200]!r}")
+        payload = check_version(
+            payload, _VERSION, what="the trigger's event", otherwise="the trigger's event is not a fleet's"
+        )
         scope, condition, error = (payload.get(name) for name in ("scope", "condition", "error"))
         if not isinstance(scope, dict) or not isinstance(condition, dict):
             raise AzureBackupError(f"the trigger's event has no scope or condition: {str(payload)[:200]!r}")

@@ -435,7 +435,7 @@ def test_a_wish_to_cancel_is_refused_before_any_request(
     words = f"{argument} of task 'restore' cannot work: Azure has no way to cancel a job of a Backup vault"
     with pytest.raises(AzureBackupConfigError, match=words):
         task = restore(**{argument: True}, **here)()
-        assert told == "the connection", "an argument that says it is seen at construction"
+        assert told == "the connection", "a type given as an argument is checked at construction"
         task.execute(an_instance().context)
     assert azure.requests == []
 

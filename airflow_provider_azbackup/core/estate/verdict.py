@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from airflow_provider_azbackup.core.model.json_safe import clean, cut, iso_time
+from airflow_provider_azbackup.core.model.validation import check_version
 from airflow_provider_azbackup.exceptions import AzureBackupError
 
 VERSION = 1
@@ -197,14 +198,7 @@ class Verdict:
         :raises AzureBackupError: for anything that :meth:`to_dict` of this version has not returned: no gate
             may open on what cannot be read.
         """
-        version = stored.get("version") if isinstance(stored, dict) else None
-        if type(version) is int and version > VERSION:
-            raise AzureBackupError(
-                f"the verdict was written by a newer release of airflow-provider-azbackup (version "
-                f"{version}, this release reads {VERSION}): upgrade the worker, then retry the task"
-            )
-        if not isinstance(stored, dict) or type(version) is not int or version != VERSION:
-            raise AzureBackupError(f"this is not a verdict: {str(stored)[:200]!r}")
+        stored = check_version(stored, VERSION, what="the verdict", otherwise="this is not a verdict")
         try:
             found = cls(
                 at=at,
@@ -217,12 +211,12 @@ class Verdict:
                 unreadable=tuple((str(name), str(text)) for name, text in stored["unreadable"].items()),
                 unreadable_total=len(stored["unreadable"]) + _count(stored["unreadable_left_out"]),
             )
-            told = _count(stored["total"]), _count(stored["missing"])
+            totals = _count(stored["total"]), _count(stored["missing"])
             left = _count(stored["items_left_out"]), _count(stored["ids_left_out"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise AzureBackupError(f"a verdict cannot be read: {type(error).__name__}: {error}") from None
         listed = len(found.findings) + left[0], len(found.ids) + left[1]
-        if told != (found.total, found.missing) or listed != (found.missing, found.missing):
+        if totals != (found.total, found.missing) or listed != (found.missing, found.missing):
             raise AzureBackupError(f"a verdict contradicts itself: {str(stored['counts'])[:200]}")
         return found
 

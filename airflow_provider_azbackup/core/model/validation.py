@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from airflow_provider_azbackup.core.model.arm_ids import (
     DATA_PROTECTION,
@@ -29,7 +29,7 @@ from airflow_provider_azbackup.core.model.arm_ids import (
     vault_type_of,
 )
 from airflow_provider_azbackup.core.model.workloads import WORKLOADS
-from airflow_provider_azbackup.exceptions import AzureBackupConfigError
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
 
 # Who started a job: this task, according to Azure's response to its request; someone else, before this
 # attempt; or it was found in a list and began after this attempt.
@@ -357,3 +357,23 @@ def check_vault_options(
     if wrong := {DATA_PROTECTION: other_vaults, RECOVERY_SERVICES: rules}.get(vault_type or "", []):
         vaults = "Recovery Services vaults" if vault_type == DATA_PROTECTION else "Backup vaults"
         raise AzureBackupConfigError(f"{' and '.join(wrong)}: only {vaults} support that")
+
+
+def check_version(stored: object, version: int, *, what: str, otherwise: str) -> dict[str, Any]:
+    """Return what was stored, if it was written in a version that this release reads.
+
+    :param stored: anything.
+    :param version: the version that this release writes.
+    :param what: what it is, in the error for a newer version.
+    :param otherwise: the error for anything else.
+    :raises AzureBackupError: if it was written by a newer release, or is something else.
+    """
+    found = stored.get("version") if isinstance(stored, dict) else None
+    if type(found) is int and found > version:
+        raise AzureBackupError(
+            f"{what} was written by a newer release of airflow-provider-azbackup (version {found}, this "
+            f"release reads {version}): upgrade the worker, then retry the task"
+        )
+    if not isinstance(stored, dict) or type(found) is not int or found != version:
+        raise AzureBackupError(f"{otherwise}: {str(stored)[:200]!r}")
+    return stored

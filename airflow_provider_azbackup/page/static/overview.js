@@ -224,7 +224,7 @@ function showVaults() {
   byId("more-vaults").textContent = `Show ${Math.min(PAGE, found.length - shown)} more of ${found.length}`;
   const names = new Map();
   for (const { vault } of vaults.values()) names.set(vault, (names.get(vault) ?? 0) + 1);
-  // Vaults of the same name are told apart by their resource groups.
+  // The resource group distinguishes vaults of the same name.
   for (const row of byId("vaults").querySelectorAll("[data-group]")) row.hidden = names.get(row.dataset.vault) < 2;
   byId("connections").replaceChildren(...connections.filter(({ id, fault }) => !fault && !listed.has(id)).map(listButton), ...faults());
 }
