@@ -21,6 +21,8 @@
 #   make fleet           WAITS=1000 gates on a real triggerer that is killed halfway; then the cost of a takeover alone
 #   make distributed     examples, chaos set and WAITS=1000 gates on two Celery workers and two triggerers
 #   make bench-imports   the time that importing our modules takes, compared with other providers
+#   make live            tries the provider against your own vault; LIVE_CONNECTION names a file with the connection, and
+#                        docs/real-vault.md the other variables
 #   make clean           removes what these commands have created in this directory
 
 SHELL := /bin/sh
@@ -41,7 +43,7 @@ export EXIT CI
 # Ignore an environment that happens to be active.
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: demo test coverage matrix dist docs lint lock bench fleet distributed bench-imports screenshots az-cli clean
+.PHONY: demo test coverage matrix dist docs lint lock bench fleet distributed bench-imports screenshots az-cli live clean
 
 demo: .venv/demo.installed
 	@exec $(BIN)/python -m dev.demo.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)') $(if $(FLEET),--machines '$(FLEET)')
@@ -78,6 +80,9 @@ distributed: .venv-distributed/installed
 
 bench-imports: .venv/test.installed
 	$(BIN)/python dev/bench/import_cost.py
+
+live: .venv/test.installed
+	@$(BIN)/python -m dev.live
 
 screenshots: .venv/test.installed
 	@exec $(BIN)/python -m dev.demo.screenshots

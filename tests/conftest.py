@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-# Airflow reads these once, when it is first imported; a developer's own settings must not decide a test.
-for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", "AZURE_", "IDENTITY_", "MSI_"))]:
+# Airflow reads these once, when it is first imported; a developer's own settings must not decide a test. For
+# `make live`, they are the identity that it is to use.
+_IDENTITY = () if "LIVE_CONNECTION" in os.environ else ("AZURE_", "IDENTITY_", "MSI_")
+for _name in [name for name in os.environ if name.startswith(("AIRFLOW_", *_IDENTITY))]:
     del os.environ[_name]
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="azbackup-tests-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"

@@ -42,6 +42,8 @@ from airflow_provider_azbackup.hooks import AzureBackupAsyncHook, AzureBackupHoo
 
 RECORDINGS = Path(__file__).resolve().parents[3] / "shared" / "recordings"
 RECORDINGS_2 = RECORDINGS.with_name("recordings-2")
+# What `make live` wrote about somebody's vault.
+LIVE_RECORDINGS = Path(__file__).resolve().parents[1] / "live-recordings"
 
 needs_recordings = pytest.mark.skipif(
     not RECORDINGS.is_dir(), reason="recordings are kept next to the project, not in it"
@@ -327,9 +329,9 @@ def reply_of(exchange: dict[str, Any]) -> Response:
 def options_of(exchange: dict[str, Any]) -> requests.BackupOptions:
     """What a recorded backup request asks for, as an author would say it."""
     wanted = exchange["request"]["body"]["properties"]
-    options: requests.BackupOptions = {
-        "recovery_point_expiry": datetime.fromisoformat(wanted["recoveryPointExpiryTimeInUTC"])
-    }
+    options: requests.BackupOptions = {}
+    if _EXPIRY in wanted:
+        options["recovery_point_expiry"] = datetime.fromisoformat(wanted[_EXPIRY])
     if "backupType" in wanted:
         options |= {"backup_type": wanted["backupType"], "enable_compression": wanted["enableCompression"]}
     return options

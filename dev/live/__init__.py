@@ -1,0 +1,1 @@
+"""Tries the provider against a real vault, and writes what came out: ``make live``."""
