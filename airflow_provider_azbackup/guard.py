@@ -51,7 +51,7 @@ class AzureBackupRestoreOnFailureOperator(AzureBackupRestoreOperator):
         super().__init__(**kwargs)
         self.setup_task_id = setup_task_id
 
-    def execute(self, context: Context) -> str:
+    def execute(self, context: Context) -> Any:
         """Ask Airflow for the states of the guarded tasks, and restore if one of them has failed.
 
         In a mapped task group only the task instances of the same map index count: each index has a backup

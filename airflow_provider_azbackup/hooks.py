@@ -176,6 +176,14 @@ class _Target:
         _localize(options, "recovery_point_expiry")
         return operations.trigger_backup(item, requests.backup_body(item, **options))
 
+    def _check_restore(
+        self, item: ProtectedItem, patience: float, options: RestoreOptions
+    ) -> Flow[dict[str, Any]]:
+        requests.check_keywords("validate_restore", options, RestoreOptions)
+        _localize(options, "as_of", "point_in_time")
+        until = clock.current().now() + patience if patience else None
+        return plan.validate(item, plan.RestorePlan.read(item, **options), until)
+
     def _subject(self, protected_item: str) -> Flow[JobMatcher]:
         item = yield from self._item(protected_item)
         return (yield from matching.matcher_of(item))
@@ -400,6 +408,32 @@ class AzureBackupHook(_Target, BaseHook):
             protected_item = self.resolve_protected_item(protected_item)
         _localize(options, "as_of", "point_in_time")
         return self._play(plan.restore(protected_item, **options))
+
+    def validate_restore(
+        self,
+        protected_item: str | ProtectedItem,
+        *,
+        patience: float = 0.0,
+        **options: Unpack[RestoreOptions],
+    ) -> dict[str, Any]:
+        """Ask Azure whether a restore would work now, and return the record of the check.
+
+        Nothing is restored. It takes seconds, and at most five minutes.
+
+        :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
+        :param patience: seconds in which faults that may pass are waited out.
+        :param options: as in :meth:`trigger_restore`.
+        :return: ``version``, ``item``, ``restore_to`` (name of the target), ``works`` (True), the facts of
+            the ``recovery_point``, and ``code`` and ``reason`` (None).
+        :raises AzureBackupRefusedError: when the restore would not work; names Azure's reasons.
+        :raises AzureBackupError: when it would not work for another reason, such as a missing right or
+            recovery point, or when Azure could not be asked.
+
+        Source: https://learn.microsoft.com/rest/api/backup/validate-operation/trigger
+        """
+        if not isinstance(protected_item, ProtectedItem):
+            protected_item = self.resolve_protected_item(protected_item, patience=patience)
+        return self._play(self._check_restore(protected_item, patience, options))
 
     def wait_for_operation(self, operation: OperationRef, what: str = "backup") -> JobRef:
         """Follow an accepted backup or restore until Azure names its job: seconds, at most five minutes.
@@ -743,6 +777,18 @@ class AzureBackupAsyncHook(_Target):
             protected_item = await self.resolve_protected_item(protected_item)
         _localize(options, "as_of", "point_in_time")
         return await self._play(plan.restore(protected_item, **options))
+
+    async def validate_restore(
+        self,
+        protected_item: str | ProtectedItem,
+        *,
+        patience: float = 0.0,
+        **options: Unpack[RestoreOptions],
+    ) -> dict[str, Any]:
+        """Ask Azure whether a restore would work, as :meth:`AzureBackupHook.validate_restore` does."""
+        if not isinstance(protected_item, ProtectedItem):
+            protected_item = await self._play(self._item_patiently(protected_item, patience))
+        return await self._play(self._check_restore(protected_item, patience, options))
 
     async def wait_for_operation(self, operation: OperationRef, what: str = "backup") -> JobRef:
         """Follow an accepted backup or restore, as :meth:`AzureBackupHook.wait_for_operation` does."""

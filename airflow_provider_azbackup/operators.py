@@ -22,6 +22,7 @@ from airflow_provider_azbackup.core.model.validation import (
 from airflow_provider_azbackup.core.model.workloads import MANAGEMENT_TYPES
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
+    AzureBackupError,
     AzureBackupJobFailedError,
     AzureBackupNotFoundError,
     AzureBackupTimeoutError,
@@ -60,6 +61,8 @@ _FIRST_LOOKS = MappingProxyType({"vm": 5.0, "azurefileshare": 0.0, "backupinstan
 # The same of a restore: a VM's was never seen to take less than a minute, a database's three, one of a Backup
 # vault a minute and three quarters.
 _FIRST_LOOKS_OF_RESTORES = MappingProxyType({"vm": 1.0, "azurefileshare": 0.5, "backupinstance": 1.5})
+# Seconds for which a worker asks again whether a restore would work, while Azure does not answer.
+_CHECK_LIMIT = 300.0
 
 
 class AzureBackupOperator(ExpectedBaseOperator, StartBaseOperator):
@@ -384,6 +387,9 @@ class AzureBackupRestoreOperator(StartBaseOperator):
     :param if_running: what to do about a running restore of the item that this attempt did not start.
         ``fail`` raises an error. ``wait`` waits for its end and then starts this one. ``adopt`` accepts it,
         whatever its target. Default: ``fail``.
+    :param validate_only: True asks Azure whether the restore would work, and restores nothing. The task then
+        returns the record of the check, a dict that it also pushes as the XCom ``validation``, and fails if
+        the restore would not work. It is never deferred, because the check takes seconds. Default: False.
     :param accept_warnings: which restores that ended ``CompletedWithWarnings`` to accept: True for all, or a
         set of Azure's error codes that has to contain every warning of the job. No source says what the
         status means for a restore. Files may have been skipped, so compare the restored data before you use
@@ -430,15 +436,23 @@ class AzureBackupRestoreOperator(StartBaseOperator):
         as_of: datetime | str | None = None,
         point_in_time: datetime | str | None = None,
         if_running: IfRunning = "fail",
+        validate_only: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(if_running=if_running, **kwargs)
+        check_booleans(self.task_id, validate_only=validate_only)
+        if validate_only and (self.cancel_on_kill or self.cancel_on_timeout):
+            raise AzureBackupConfigError(
+                f"task {self.task_id!r}: validate_only restores nothing that cancel_on_kill or "
+                f"cancel_on_timeout could cancel; drop them"
+            )
         self.protected_item = protected_item
         self.restore_to = restore_to
         self.request = request
         self.recovery_point = recovery_point
         self.as_of = as_of
         self.point_in_time = point_in_time
+        self.validate_only = validate_only
         self.check_arguments()
 
     def check_arguments(self) -> None:
@@ -468,10 +482,37 @@ class AzureBackupRestoreOperator(StartBaseOperator):
 
         return account_of(self.restore_to, self.request)
 
-    def execute(self, context: Context) -> str:
-        """Find or start the restore, say which it is, and wait for it as asked."""
+    def execute(self, context: Context) -> Any:
+        """Find or start the restore, say which it is, and wait for it as asked; or only check it."""
+        if self.validate_only:
+            return self._validate(context)
         self.check_resumes(context)
         return self._start(context)
+
+    def _validate(self, context: Context) -> dict[str, Any]:
+        """Return the record of the check of the restore; push it as well, because an error returns none."""
+        from airflow_provider_azbackup.core.restore.plan import goal_of, record_of_check
+
+        item = str(self.protected_item)
+        with self.hook() as hook:
+            try:
+                record = hook.validate_restore(
+                    item,
+                    patience=min(self.timeout, _CHECK_LIMIT),
+                    restore_to=self.restore_to,
+                    request=self.request,
+                    recovery_point=self.recovery_point,
+                    as_of=self.as_of,
+                    point_in_time=self.point_in_time,
+                )
+            except AzureBackupError as error:
+                goal = goal_of(self.restore_to, self.request)
+                failed = record_of_check(item, goal, error=error)
+                context["ti"].xcom_push(key="validation", value=failed)
+                raise
+        context["ti"].xcom_push(key="validation", value=record)
+        self.log.info("The restore of %s would work; nothing was restored", item)
+        return record
 
     def _intent(
         self,

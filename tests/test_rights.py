@@ -163,6 +163,12 @@ _LIST = "Vaults/backupProtectedItems/read"
 _POINTS = f"{_ITEMS}/recoveryPoints/read"
 _START = (_WAIT, f"{_ITEMS}/backup/action")
 _RESTORE = (_WAIT, _POINTS, f"{_ITEMS}/recoveryPoints/restore/action")
+_CHECK = (
+    _POINTS,
+    f"{_ITEMS}/read",
+    "Vaults/backupTriggerValidateOperation/action",
+    "Vaults/backupValidateOperationsStatuses/read",
+)
 _OPERATION = ("Vaults/backupOperations/read",)
 _INSTANCE_WAIT = "backupVaults/backupJobs/read"
 _INSTANCE_POINTS = f"{_INSTANCES}/recoveryPoints/read"
@@ -264,6 +270,25 @@ RIGHTS: dict[str, Sequence[Row]] = {
             by=lambda desk: desk.restore("payroll", original_database()),
         ),
         Row(
+            do="Check whether a VM could be restored (`validate_only`)",
+            actions=(*_CHECK, "Vaults/read"),
+            by=lambda desk: desk.restore("vm-good", disks(storage_account_id=ACCOUNT), validate_only=True),
+        ),
+        Row(
+            do="Check whether a file share or a database could be restored (`validate_only`)",
+            actions=_CHECK,
+            by=lambda desk: (
+                [
+                    desk.restore(name, place, validate_only=True)
+                    for name, place in (
+                        ("documents", original_share(copy_options="Overwrite")),
+                        ("payroll", original_database()),
+                    )
+                ]
+                and None
+            ),
+        ),
+        Row(
             do="Start a DAG when a backup ends (`AzureBackupEventTrigger`)",
             actions=(_WAIT,),
             by=lambda desk: desk.watch(),
@@ -330,6 +355,16 @@ RIGHTS: dict[str, Sequence[Row]] = {
                 original_blobs(),
                 point_in_time=datetime.fromtimestamp(int(desk.clock()) - 86400, UTC),
             ),
+        ),
+        Row(
+            do="Check whether an instance could be restored (`validate_only`)",
+            actions=(
+                f"{_INSTANCES}/read",
+                f"{_INSTANCES}/validateRestore/action",
+                *_INSTANCE_OPERATION,
+                _INSTANCE_POINTS,
+            ),
+            by=lambda desk: desk.restore("disk-good", new_disk(disk_id=DISK_ID), validate_only=True),
         ),
         Row(
             do="Start a DAG when a backup ends (`AzureBackupEventTrigger`)",

@@ -198,7 +198,7 @@ class Emulator:
         :param item_name: friendly name (all items that share it), native name or ARM id.
         :param ending: Completed, Failed, Cancelled, CompletedWithWarnings, CancelledInTransfer or Never.
         :param seconds: how long they last, in emulated seconds. Default: the median of recorded jobs.
-        :param more: ``error``, ``operation``, ``validation``, ``operation_seconds``, ``busy``,
+        :param more: ``error``, ``operation``, ``validation``, ``obstacles``, ``operation_seconds``, ``busy``,
             ``busy_error``, ``cancel``, ``cancel_seconds``, ``visible_after``, ``quirks``, ``point``: see
             ``jobs.Plan``.
         """

@@ -12,7 +12,9 @@ Tests and demos use the control endpoint, ``/_emulator``. Requests and responses
                                             CancelledInTransfer or Never
                                  error      an errorDetails entry for a job that does not end well
                                  operation  Succeeded, Failed, InProgress (for ever), NoProperties or JobIds
-                                 validation of a restore in a Backup vault: Succeeded, Failed or InProgress
+                                 validation of a restore: Succeeded, Failed or InProgress
+                                 obstacles  to a restore: quota, permission, account, firewall, subnet, group,
+                                            name, region, archive, infected, expired, deleted
                                  operation_seconds   how long the operation is InProgress
                                  busy       job, operation or conflict: how a second backup or restore is
                                             refused while one runs; null does not refuse it

@@ -655,7 +655,9 @@ def test_requests_are_those_that_microsofts_client_sends_for_the_same_intent(
     )
     client.backup_instances.begin_trigger_restore(*where, request, **options)
     for call, theirs in zip(
-        (requests.validate_restore(item, ours), requests.restore_instance(item, ours)), sent, strict=True
+        (requests.validate_instance_restore(item, ours), requests.restore_instance(item, ours)),
+        sent,
+        strict=True,
     ):
         assert (theirs.method, unquote(urlsplit(theirs.url).path)) == (call.method, call.path)
         assert json.loads(theirs.body) == call.body

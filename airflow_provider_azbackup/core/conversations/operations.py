@@ -6,6 +6,8 @@ from itertools import chain, repeat
 
 from airflow_provider_azbackup.core.conversations.retry import Patience, accepted, ask, spread_pause
 from airflow_provider_azbackup.core.model.error_codes import find_error_code
+from airflow_provider_azbackup.core.model.jobs import JobError
+from airflow_provider_azbackup.core.model.json_safe import LONGEST_MESSAGE, cut
 from airflow_provider_azbackup.core.model.resources import (
     BackupInstance,
     JobRef,
@@ -152,15 +154,15 @@ def wait_for_operation(ref: OperationRef, what: str = "backup") -> Flow[JobRef]:
     return _job_of_operation(operation, what)
 
 
-def validate_restore(instance: BackupInstance, body: JsonObject) -> Flow[None]:
+def validate_restore(item: ProtectedItem, request: Request) -> Flow[None]:
     """Ask Azure whether a restore would work, and wait for the result. Nothing is started.
 
-    :param body: the restore request.
+    :param item: what would be restored.
+    :param request: the request for the check.
     :raises AzureBackupRefusedError: if the restore would not work.
     :raises AzureBackupTransientError: if there is no result within :data:`OPERATION_LIMIT` seconds.
     :raises AzureBackupError: if Azure could not be asked.
     """
-    request = requests.validate_restore(instance, body)
     try:
         response = yield from ask(request, 200, 202)
     except AzureBackupRefusedError as error:
@@ -177,21 +179,30 @@ def validate_restore(instance: BackupInstance, body: JsonObject) -> Flow[None]:
             return
         raise AzureBackupTransientError(
             f"nothing was restored, Azure's answer names no operation that would say whether a restore of "
-            f"{instance.label} would work",
+            f"{item.label} would work",
             status=response.status,
         )
     try:
-        operation = yield from _end_of(OperationRef(vault=instance.vault, operation_id=operation_id))
+        operation = yield from _end_of(
+            OperationRef(vault=item.vault, operation_id=operation_id, validates=True)
+        )
     except AzureBackupTimeoutError as error:
         raise AzureBackupTransientError(
             f"nothing was restored, Azure does not say whether it would work: {error}"
         ) from None
+    verdict = f"nothing was restored, Azure says that the restore of {item.label} would not work"
     if not operation.succeeded:
-        raise _refusal(
-            operation,
-            f"nothing was restored, Azure says that the restore of {instance.label} would not work (its "
-            f"validation ended {operation.status})",
+        raise _refusal(operation, f"{verdict} (its validation ended {operation.status})")
+    if operation.obstacles:
+        raise AzureBackupRefusedError(
+            cut(f"{verdict}: {'; '.join(map(_with_advice, operation.obstacles))}", LONGEST_MESSAGE),
+            code=next((each.title or each.code for each in operation.obstacles), None) or None,
         )
+
+
+def _with_advice(error: JobError) -> str:
+    advice = f" Recommended: {' '.join(error.recommendations)}" if error.recommendations else ""
+    return f"{str(error) or 'no explanation given'}{advice}"
 
 
 def _end_of(ref: OperationRef) -> Flow[Operation]:

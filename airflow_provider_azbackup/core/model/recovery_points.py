@@ -256,6 +256,9 @@ def newest_sufficient(
     return None, passed_over
 
 
+_ARCHIVED = "it has to be brought back from the archive first"
+
+
 def choose_recovery_point(
     item: ProtectedItem,
     points: Sequence[RecoveryPoint],
@@ -277,7 +280,7 @@ def choose_recovery_point(
             continue
         flaw = point.loss or point.damage
         if not flaw and not point.is_restorable and not (from_archive and point.usable_tiers):
-            flaw = "it has to be brought back from the archive first"
+            flaw = _ARCHIVED
         if not flaw:
             return point, passed_over
         passed_over.append(f"{point}, but {flaw}")
@@ -309,8 +312,13 @@ def describe_recovery_points(points: Sequence[RecoveryPoint]) -> str:
     """Return a clause that lists recovery points, the newest first, and what is wrong with each."""
     known = sorted(points, key=lambda point: point.time or "", reverse=True)
     more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
-    each = (f"{p}{f' ({p.loss or p.damage})' if p.loss or p.damage else ''}" for p in known[:MOST_LISTED])
+    each = (f"{p}{f' ({flaw})' if (flaw := _flaw(p)) else ''}" for p in known[:MOST_LISTED])
     return f"there are: {'; '.join(each)}{more}" if known else "there are none at all"
+
+
+def _flaw(point: RecoveryPoint) -> str:
+    is_archived = point.usable_tiers and not point.ranges and not point.is_restorable
+    return point.loss or point.damage or (_ARCHIVED if is_archived else "")
 
 
 def _at(moment: str) -> datetime:

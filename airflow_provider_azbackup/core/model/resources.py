@@ -174,15 +174,21 @@ class JobRef:
 
 @dataclass(frozen=True, kw_only=True)
 class OperationRef:
-    """One asynchronous operation of a vault: what Azure names when it accepts a backup."""
+    """One asynchronous operation of a vault: what Azure names when it accepts a backup.
+
+    ``validates`` is true of the check of a restore, which a Recovery Services vault keeps apart.
+    """
 
     vault: Vault
     operation_id: str
+    validates: bool = False
 
     @property
     def path(self) -> str:
         """The vault's own URL of the operation, which works without the signature of Azure's answer."""
-        collection = "operationStatus" if self.vault.is_backup_vault else "backupOperations"
+        collection = "backupValidateOperationsStatuses" if self.validates else "backupOperations"
+        if self.vault.is_backup_vault:
+            collection = "operationStatus"
         return f"{self.vault.path}/{collection}/{self.operation_id}"
 
 

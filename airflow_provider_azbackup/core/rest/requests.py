@@ -306,7 +306,38 @@ def trigger_restore(item: ProtectedItem, point_id: str, body: JsonObject) -> Req
     return Request(method="POST", path=f"{item.path}/recoveryPoints/{point_id}/restore", body=body)
 
 
-def validate_restore(instance: BackupInstance, request: JsonObject) -> Request:
+# What a vault is asked to validate, by workload, and the api-version that knows it. Databases have a type of
+# their own since that version. File shares have none, so the general one of the specification is sent.
+_VALIDATIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "vm": ("ValidateIaasVMRestoreOperationRequest", ""),
+        **dict.fromkeys(
+            ("sqldatabase", "saphanadatabase", "saphanadbinstance", "sapasedatabase"),
+            ("ValidateAzureWorkloadRestoreOperationRequest", "2026-10-01"),
+        ),
+    }
+)
+_ANY_VALIDATION = ("ValidateRestoreOperationRequest", "")
+
+
+def validate_restore(item: ProtectedItem, point_id: str, body: JsonObject) -> Request:
+    """Ask whether a restore would work. The response names an operation.
+
+    Source: https://learn.microsoft.com/rest/api/backup/validate-operation/trigger
+    """
+    object_type, version = _VALIDATIONS.get(item.workload, _ANY_VALIDATION)
+    return Request(
+        method="POST",
+        path=f"{item.vault.path}/backupTriggerValidateOperation",
+        body={
+            "id": f"{item.path}/recoveryPoints/{point_id}",
+            "properties": {"objectType": object_type, "restoreRequest": body["properties"]},
+        },
+        api_version=version,
+    )
+
+
+def validate_instance_restore(instance: BackupInstance, request: JsonObject) -> Request:
     """Ask whether a restore of a backup instance would work. The response names an operation.
 
     Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/validate-for-restore

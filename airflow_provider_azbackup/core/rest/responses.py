@@ -100,13 +100,17 @@ _OPERATION_ENDS = frozenset({"succeeded", "failed", "canceled", "cancelled", "in
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """Where an asynchronous operation stands; ``job_id`` is None until it has made a job."""
+    """Where an asynchronous operation stands; ``job_id`` is None until it has made a job.
+
+    ``obstacles`` are what the check of a restore has found, each of which makes the restore fail.
+    """
 
     ref: OperationRef
     status: str
     job_id: str | None = None
     code: str | None = None
     message: str = ""
+    obstacles: tuple[JobError, ...] = ()
 
     @property
     def is_running(self) -> bool:
@@ -284,7 +288,14 @@ def read_operation(ref: OperationRef, response: Response) -> Operation:
         job_id=next((last_segment(_text(job)) for job in jobs if _text(job)), None),
         code=_text(error.get("code")) or None,
         message=_text(error.get("message")) + _advice(error),
+        obstacles=_obstacles(_dict(properties.get("validateOperationResponse"))),
     )
+
+
+def _obstacles(validation: JsonObject) -> tuple[JobError, ...]:
+    """Read what the check of a restore has found; an entry that is not an object counts as well."""
+    found = _shortened(_list(validation.get("validationResults")))
+    return tuple(_job_error(each if isinstance(each, dict) else {"message": str(each)}) for each in found)
 
 
 def read_protection(response: Response) -> Protection:

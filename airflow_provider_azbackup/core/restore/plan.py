@@ -13,7 +13,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, ClassVar, Unpack
 
-from airflow_provider_azbackup.core.conversations.items import get_data_source, get_source_id
+from airflow_provider_azbackup.core.conversations.items import find_item, get_data_source, get_source_id
 from airflow_provider_azbackup.core.conversations.operations import start_job, validate_restore
 from airflow_provider_azbackup.core.conversations.recovery_points import (
     find_restorable_ranges,
@@ -23,6 +23,7 @@ from airflow_provider_azbackup.core.conversations.recovery_points import (
 from airflow_provider_azbackup.core.conversations.retry import retry_until
 from airflow_provider_azbackup.core.conversations.vaults import get_region
 from airflow_provider_azbackup.core.model.jobs import Job
+from airflow_provider_azbackup.core.model.json_safe import cut
 from airflow_provider_azbackup.core.model.recovery_points import (
     MOST_LISTED,
     RecoveryPoint,
@@ -55,8 +56,13 @@ from airflow_provider_azbackup.core.restore.recovery_services_request import (
 )
 from airflow_provider_azbackup.core.restore.targets import read_target
 from airflow_provider_azbackup.core.start.intent import Intent, Prepared
-from airflow_provider_azbackup.core.wire import Flow, JsonObject, T
-from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
+from airflow_provider_azbackup.core.wire import Flow, JsonObject, Request, T
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupConfigError,
+    AzureBackupError,
+    AzureBackupNotFoundError,
+    AzureBackupRefusedError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +124,11 @@ class RestorePlan:
         return inside
 
     @property
+    def goal(self) -> str:
+        """The name of the restore target, or of a body the type of the request."""
+        return goal_of(self.target, self.body)
+
+    @property
     def fingerprint(self) -> str:
         """A few letters that are others for any other plan."""
         text = json.dumps(vars(self), sort_keys=True, default=str)
@@ -129,6 +140,15 @@ class RestorePlan:
         return "rehydrat" in str(self.request.get("objectType")).casefold()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Ready:
+    """A restore with its recovery point chosen: the request for it, and the one for its check."""
+
+    request: Request
+    check: Request
+    recovery_point: JsonObject
+
+
 def prepare(item: ProtectedItem, plan: RestorePlan, until: float | None = None) -> Flow[Prepared]:
     """Choose the recovery point and make the request for a restore. Nothing is started.
 
@@ -138,8 +158,68 @@ def prepare(item: ProtectedItem, plan: RestorePlan, until: float | None = None) 
     :raises AzureBackupNotFoundError: when no recovery point will do; lists those that are there.
     :raises AzureBackupRefusedError: when the restore of a backup instance would not work.
     """
+    ready = yield from _make_ready(item, plan, until)
     if isinstance(item, BackupInstance):
-        return (yield from _prepare_instance(item, plan, until))
+        yield from _patiently(partial(validate_restore, item, ready.check), until)
+    return Prepared(request=ready.request, recovery_point=ready.recovery_point)
+
+
+def validate(item: ProtectedItem, plan: RestorePlan, until: float | None = None) -> Flow[JsonObject]:
+    """Find out whether a restore would work, and return the record of the check. Nothing is started.
+
+    The recovery point is chosen as for a restore, and Azure checks everything else.
+
+    :param until: as in :func:`prepare`.
+    :raises AzureBackupError: when the restore would not work, or when that cannot be found out.
+    """
+    found = yield from _patiently(partial(find_item, item.vault, item), until)
+    if found.is_deleted:
+        raise AzureBackupRefusedError(
+            f"nothing was restored, the restore of {item.label} would not work: {found.trouble}. Undelete it "
+            f"first. Protected item: {item.path}"
+        )
+    ready = yield from _make_ready(item, plan, until)
+    yield from _patiently(partial(validate_restore, item, ready.check), until)
+    return record_of_check(item.path, plan.goal, recovery_point=ready.recovery_point)
+
+
+# Version of the form of a record.
+_RECORD_VERSION = 1
+
+
+def record_of_check(
+    item: str,
+    goal: str,
+    *,
+    recovery_point: JsonObject | None = None,
+    error: AzureBackupError | None = None,
+) -> JsonObject:
+    """Return the record of the check of a restore as plain JSON.
+
+    :param item: what would be restored: its ARM id, or the name that was given.
+    :param goal: the restore target, or the type of the request.
+    :param recovery_point: facts of the recovery point that would be restored.
+    :param error: why the restore would not work; None if it would.
+    """
+    return {
+        "version": _RECORD_VERSION,
+        "item": item,
+        "restore_to": goal,
+        "works": error is None,
+        "recovery_point": recovery_point,
+        "code": error and error.code,
+        "reason": error and cut(str(error)),
+    }
+
+
+def _make_ready(item: ProtectedItem, plan: RestorePlan, until: float | None) -> Flow[_Ready]:
+    if isinstance(item, BackupInstance):
+        facts, body = yield from (_by_target if plan.target else _by_body)(item, plan, until)
+        return _Ready(
+            request=requests.restore_instance(item, body),
+            check=requests.validate_instance_restore(item, body),
+            recovery_point=facts,
+        )
     point, passed_over = yield from _choose(item, plan, until)
     body, target = plan.body, plan.target
     if target:
@@ -159,13 +239,11 @@ def prepare(item: ProtectedItem, plan: RestorePlan, until: float | None = None) 
     facts = _facts(point, passed_over)
     if plan.point_in_time:
         facts["time"] = plan.point_in_time.isoformat()
-    return Prepared(request=requests.trigger_restore(item, point.point_id, body), recovery_point=facts)
-
-
-def _prepare_instance(item: BackupInstance, plan: RestorePlan, until: float | None) -> Flow[Prepared]:
-    facts, request = yield from (_by_target if plan.target else _by_body)(item, plan, until)
-    yield from _patiently(lambda: validate_restore(item, request), until)
-    return Prepared(request=requests.restore_instance(item, request), recovery_point=facts)
+    return _Ready(
+        request=requests.trigger_restore(item, point.point_id, body),
+        check=requests.validate_restore(item, point.point_id, body),
+        recovery_point=facts,
+    )
 
 
 def _by_target(
@@ -290,6 +368,15 @@ class RestoreIntent(Intent):
     def prepare(self) -> Flow[Prepared]:
         """Choose the recovery point and make the request."""
         return (yield from prepare(self.item, self.plan, self.deadline))
+
+
+def goal_of(restore_to: Mapping[str, Any] | None, request: Mapping[str, Any] | None) -> str:
+    """Return the name of a restore target, or the type of a request in Azure's own words.
+
+    Parameters: :func:`account_of`.
+    """
+    inner = (request or {}).get("properties", request or {})
+    return str((restore_to or {}).get("target") or inner.get("objectType", ""))
 
 
 def account_of(restore_to: Mapping[str, Any] | None, request: Mapping[str, Any] | None) -> str:

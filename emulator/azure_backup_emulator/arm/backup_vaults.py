@@ -15,7 +15,8 @@ from azure_backup_emulator.bodies import instances as bodies
 from azure_backup_emulator.bodies.times import read_moment
 from azure_backup_emulator.model.instances import CONFIGURED, BackupVault, Instance
 from azure_backup_emulator.model.jobs import Job, Json, Operation
-from azure_backup_emulator.model.world import RefusalError
+from azure_backup_emulator.model.obstacles import OBSTACLES
+from azure_backup_emulator.model.world import RefusalError, obstructed
 
 
 def _refused(code: str, message: str) -> RefusalError:
@@ -269,9 +270,19 @@ def validate_restore(call: Call) -> Response:
         return _accepted(call, world.add_operation(call.now, plan, ending="InProgress"))
     if plan.validation == "Failed":
         failed = dict(item.workload.operation_failed or {})
+    elif obstacles := _obstacles(call, item):
+        first = OBSTACLES[obstacles[0]]
+        failed = {"code": first.code, "message": first.message, "action": first.recommendation}
     if failed:
         return _accepted(call, world.add_operation(call.now, plan, ending="Failed", error=failed))
     return _accepted(call, world.add_operation(call.now, plan, ending="NoProperties"))
+
+
+def _obstacles(call: Call, item: Instance) -> list[str]:
+    """Return what is in the way of a restore."""
+    protection = call.world.protection_of(item, call.now)
+    deleted = protection.deleted_at is not None or protection.state == "SoftDeleted"
+    return [*call.world.plans[item.path].obstacles, *(["deleted"] if deleted else [])]
 
 
 def restore(call: Call) -> Response:
@@ -283,7 +294,7 @@ def restore(call: Call) -> Response:
         return _accepted(call, world.add_operation(call.now, plan, ending="Failed", error=error))
     if refused := world.refused(item, call.now, "Restore"):
         return _accepted(call, refused)
-    more = world.refused_job(item, call.now, "Restore")
+    more = world.refused_job(item, call.now, "Restore") or obstructed(item, _obstacles(call, item))
     job = world.start(item, call.now, "Restore", request=request, **more)
     return _accepted(call, world.add_operation(call.now, plan, ending=plan.operation, job=job))
 

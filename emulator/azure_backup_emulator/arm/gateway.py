@@ -284,11 +284,13 @@ class Call:
         jobs = [each for each in self.world.jobs_of(item) if each.category == "Backup"]
         return sorted(jobs, key=lambda each: each.starts)
 
-    def point(self) -> Job:
-        for job in self.history(self.item()):
-            if point_name(job) == self.parts["point"] and job.snapshot_taken(self.now):
+    def point(self, item: Item | None = None, name: str | None = None) -> Job:
+        """Return the backup that made a recovery point, by default the one that the path names."""
+        name = self.parts["point"] if name is None else name
+        for job in self.history(item or self.item()):
+            if point_name(job) == name and job.snapshot_taken(self.now):
                 return job
-        raise not_found(f"The recovery point '{self.parts['point']}' was not found.")
+        raise not_found(f"The recovery point '{name}' was not found.")
 
     def log(self, item: Item) -> tuple[float, float] | None:
         """Return the first and the last moment that a database's logs cover; they begin with its first full
@@ -342,14 +344,21 @@ class Call:
             )
         return Response(body=page)
 
-    def accepted(self, operation: Operation, path: str, status: str, version: str | None = None) -> Response:
+    def accepted(
+        self,
+        operation: Operation,
+        path: str,
+        status: str,
+        version: str | None = None,
+        results: str = "operationResults",
+    ) -> Response:
         """Return a 202 with the two signed addresses of an operation."""
         mine = self.request.query["api-version"]
         return Response(
             status=202,
             headers={
                 "Azure-AsyncOperation": self._signed(f"{path}/{status}/{operation.id}", version or mine),
-                "Location": self._signed(f"{path}/operationResults/{operation.id}", mine),
+                "Location": self._signed(f"{path}/{results}/{operation.id}", mine),
                 "Retry-After": self.retry_after(),
             },
         )

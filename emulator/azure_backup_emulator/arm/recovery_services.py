@@ -18,7 +18,7 @@ from azure_backup_emulator.bodies import jobs as job_bodies
 from azure_backup_emulator.bodies.times import read_moment
 from azure_backup_emulator.model.items import WORKLOADS, Item
 from azure_backup_emulator.model.jobs import Job, Json, Plan
-from azure_backup_emulator.model.world import RefusalError
+from azure_backup_emulator.model.world import OPERATION_FAILED, RefusalError
 
 BACKUP_TYPES = (
     "Full",
@@ -331,22 +331,59 @@ def get_point(call: Call) -> Response:
 
 
 def restore(call: Call) -> Response:
-    item, name = call.item(), call.parts["point"]
+    item = call.item()
     for action in _RESTORES_VM if item.kind == "VM" else ():
         call.need(action)
-    log = call.log(item)
-    at: float | None = None
-    if name != item_bodies.RANGE or log is None:
-        point = call.point()
-        at = point.point_at
     found = call.request.json().get("properties")
     asked: Json = found if isinstance(found, dict) else {}
+    request, obstacles = _restore_request(call, item, call.parts["point"], asked)
+    operation = call.world.restore(item, call.now, request, obstacles)
+    return call.accepted(operation, item.path, "operationsStatus")
+
+
+def _restore_request(call: Call, item: Item, name: str, asked: Json) -> tuple[Json, list[str]]:
+    """Check a restore request; return what its job keeps of it, and what is in its way."""
+    log = call.log(item)
+    point = None if name == item_bodies.RANGE and log is not None else call.point(item, name)
     if reason := restores.mistake(asked, item, name, log):
         raise invalid(reason)
-    if at is None:
-        at = read_moment(asked["pointInTime"])
-    operation = call.world.restore(item, call.now, {**asked, "pointTime": at})
-    return call.accepted(operation, item.path, "operationsStatus")
+    at = read_moment(asked["pointInTime"]) if point is None else point.point_at
+    deleted = call.world.protection_of(item, call.now).deleted_at is not None
+    obstacles = restores.obstacles(asked, point, call.now, is_deleted=deleted)
+    return {**asked, "pointTime": at}, [*call.world.plans[item.path].obstacles, *obstacles]
+
+
+def validate_restore(call: Call) -> Response:
+    """Check a restore by an operation, which makes no job."""
+    vault, body = call.vault(), call.request.json()
+    path, _, name = str(body.get("id", "")).partition("/recoveryPoints/")
+    asked = body.get("properties")
+    item = call.world.at(path)
+    if not isinstance(asked, dict) or not isinstance(asked.get("restoreRequest"), dict):
+        raise invalid("properties with a restoreRequest are needed.")
+    if item is None or item.vault != vault or not name:
+        raise invalid("id must be the ARM id of a recovery point in this vault.")
+    if reason := restores.wrong_validation(asked, item, call.request.query["api-version"]):
+        raise invalid(reason)
+    _, obstacles = _restore_request(call, item, name, asked["restoreRequest"])
+    world, plan = call.world, call.world.plans[item.path]
+    if plan.validation == "Succeeded":
+        operation = world.add_operation(call.now, plan, ending="NoProperties", obstacles=obstacles)
+    elif plan.validation == "InProgress":
+        operation = world.add_operation(call.now, plan, ending="InProgress")
+    else:
+        error = dict(item.workload.operation_failed or OPERATION_FAILED)
+        operation = world.add_operation(call.now, plan, ending="Failed", error=error)
+    return call.accepted(
+        operation, vault.path, "backupValidateOperationsStatuses", results="backupValidateOperationResults"
+    )
+
+
+def validation_result(call: Call) -> Response:
+    operation = call.operation()
+    if call.now < operation.ready or operation.ending == "InProgress":
+        return Response(status=202)
+    return Response(body=job_bodies.validation(operation))
 
 
 def backup_status(call: Call) -> Response:
@@ -427,6 +464,24 @@ RECOVERY_SERVICES = (
         rf"{ITEM}/recoveryPoints/(?P<point>[^/]+)/restore",
         f"{_ITEMS}/recoveryPoints/restore/action",
         restore,
+    ),
+    _route(
+        "POST",
+        rf"{VAULT}/backupTriggerValidateOperation",
+        "vaults/backupTriggerValidateOperation/action",
+        validate_restore,
+    ),
+    _route(
+        "GET",
+        rf"{VAULT}/backupValidateOperationsStatuses/{OPERATION}",
+        "vaults/backupValidateOperationsStatuses/read",
+        get_operation,
+    ),
+    _route(
+        "GET",
+        rf"{VAULT}/backupValidateOperationResults/{OPERATION}",
+        "vaults/backupValidateOperationResults/read",
+        validation_result,
     ),
     _route("GET", rf"{VAULT}/backupOperations/{OPERATION}", "vaults/backupOperations/read", get_operation),
     _route(

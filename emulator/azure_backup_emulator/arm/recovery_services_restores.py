@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from azure_backup_emulator.bodies.items import RANGE
 from azure_backup_emulator.bodies.times import read_moment
 from azure_backup_emulator.model.items import Item
-from azure_backup_emulator.model.jobs import Json
+from azure_backup_emulator.model.jobs import Job, Json
 
 _MACHINE = ("IaasVMRestoreRequest", "IaasVMRestoreWithRehydrationRequest")
 _SHARE = ("AzureFileShareRestoreRequest",)
@@ -72,6 +72,42 @@ def mistake(asked: Json, item: Item, point: str, log: tuple[float, float] | None
         or _missing(asked, item, str(location))
         or _wrong_moment(asked, kind, point, log)
     )
+
+
+# The type of a check, and the first api-version that knows it. File shares have no type of their own.
+_CHECKS = {
+    "VM": ("ValidateIaasVMRestoreOperationRequest", "2016-12-01"),
+    "AzureFileShare": ("ValidateRestoreOperationRequest", "2016-12-01"),
+    **dict.fromkeys(_DATABASES, ("ValidateAzureWorkloadRestoreOperationRequest", "2026-10-01")),
+}
+
+
+def wrong_validation(asked: Json, item: Item, version: str) -> str:
+    """Return what is wrong with the request for a check of a restore; an empty string if nothing is."""
+    kind, first = _CHECKS[item.kind]
+    if asked.get("objectType") != kind:
+        return f"objectType must be {kind} for a protected item of type {item.kind}."
+    return f"{kind} needs the api-version {first} or later." if version[:10] < first else ""
+
+
+def obstacles(asked: Json, point: Job | None, now: float, *, is_deleted: bool) -> list[str]:
+    """Return what is in the way of a restore, as far as the item and its recovery point show it.
+
+    :param point: the backup that made the recovery point; None for a moment of a log.
+    """
+    found = ["deleted"] if is_deleted else []
+    if point is None:
+        return found
+    facts = point.point
+    usable = {name for name, state in (facts.tiers or {}).items() if state in ("Valid", "Rehydrated")}
+    rehydrates = "rehydrat" in str(asked.get("objectType")).lower()
+    if usable == {"ArchivedRP"} and not rehydrates:
+        found.append("archive")
+    if facts.threat == "UnHealthy":
+        found.append("infected")
+    if facts.soft_deleted or (facts.expires is not None and point.point_at + facts.expires <= now):
+        found.append("expired")
+    return found
 
 
 def _wrong_files(asked: Json, item: Item) -> str:

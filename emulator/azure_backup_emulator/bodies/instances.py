@@ -392,7 +392,7 @@ def operation(of: Operation, now: float, path: str) -> Json:
         return body
     body["endTime"] = moment(int(of.ready))
     if of.error is not None:
-        return {**body, "status": "Failed", "error": facing(of.error["code"], of.error["message"])}
+        return {**body, "status": "Failed", "error": facing(**of.error)}
     body["status"] = "Succeeded"
     named = job_name(of)
     return {**body, "properties": named} if "jobId" in named else body
@@ -411,11 +411,11 @@ def job_name(of: Operation) -> Json:
     return {"jobId": of.job.id if "bare-job-id" in of.job.quirks else path, **kind}
 
 
-def facing(code: str, message: str) -> Json:
+def facing(code: str, message: str, action: str = "Check the message and try again.") -> Json:
     """Return an error with a recommended action."""
     info = {
         "message": message,
-        "recommendedAction": ["Check the message and try again."],
+        "recommendedAction": [action],
         "code": code,
         "target": "",
         "isRetryable": False,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from azure_backup_emulator.bodies.items import disk_names
 from azure_backup_emulator.bodies.times import NEVER, american, clock_duration, duration, moment
 from azure_backup_emulator.model.jobs import Job, Json, Operation, older_vm_jobs
+from azure_backup_emulator.model.obstacles import OBSTACLES
 
 
 def activity(job: Job) -> str:
@@ -357,6 +358,9 @@ def operation(of: Operation, now: float) -> Json:
     if of.error is not None:
         return {**body, "status": "Failed", "error": dict(of.error)}
     body["status"] = "Succeeded"
+    if of.obstacles is not None:
+        kind = {"objectType": "OperationStatusValidateOperationExtendedInfo"}
+        return {**body, "properties": {**kind, **validation(of)}}
     if of.job is None or of.ending == "NoProperties":
         return body
     if of.ending == "JobIds":
@@ -366,3 +370,9 @@ def operation(of: Operation, now: float) -> Json:
     if "arm-job-id" in of.job.quirks:
         name = f"{of.job.item.vault.path}/backupJobs/{name}"
     return {**body, "properties": {"objectType": "OperationStatusJobExtendedInfo", "jobId": name}}
+
+
+def validation(of: Operation) -> Json:
+    """Return the result of the check of a restore; an empty list if nothing is in its way."""
+    found = [OBSTACLES[name].words for name in of.obstacles or ()]
+    return {"validateOperationResponse": {"validationResults": found}}

@@ -13,6 +13,7 @@ from typing import Any
 
 from azure_backup_emulator.model.checks import made
 from azure_backup_emulator.model.items import VALIDATION, Item, Phase
+from azure_backup_emulator.model.obstacles import OBSTACLES
 
 Json = dict[str, Any]
 OPERATION_SECONDS = 1.0
@@ -126,7 +127,8 @@ class Plan:
     :param seconds: how long the job lasts, in emulated seconds; None is the workload's median.
     :param error: the ``errorDetails`` entry of a job that does not end well; None is a recorded one.
     :param operation: how the operation of the trigger ends, a word of ``OPERATION_ENDINGS``.
-    :param validation: how the validation of a restore ends, in a Backup vault: a word of ``VALIDATIONS``.
+    :param validation: how the check of a restore ends: a word of ``VALIDATIONS``.
+    :param obstacles: what the check of a restore finds, and makes a restore fail: words of ``OBSTACLES``.
     :param operation_seconds: how long that operation stays InProgress, in emulated seconds.
     :param busy: how a backup or restore is refused while another one of the item runs, a word of ``BUSY``;
         None does not refuse it, and both run.
@@ -144,6 +146,7 @@ class Plan:
     error: Mapping[str, Any] | None = None
     operation: str = "Succeeded"
     validation: str = "Succeeded"
+    obstacles: Sequence[str] = ()
     operation_seconds: float = OPERATION_SECONDS
     busy: str | None = None
     busy_error: Mapping[str, str] | None = None
@@ -158,6 +161,8 @@ class Plan:
         one_of("ending", self.ending, ENDINGS)
         one_of("operation", self.operation, OPERATION_ENDINGS)
         one_of("validation", self.validation, VALIDATIONS)
+        for obstacle in self.obstacles:
+            one_of("obstacle", obstacle, OBSTACLES)
         one_of("busy", self.busy, BUSY)
         one_of("cancel", self.cancel, CANCEL)
         one_of("consistency", self.consistency, CONSISTENCIES)
@@ -283,7 +288,10 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """What a 202 response refers to. It ends when the job exists, and then contains the job's id."""
+    """What a 202 response refers to. It ends when the job exists, and then contains the job's id.
+
+    ``obstacles`` are the result of the check of a restore, which makes no job; None for anything else.
+    """
 
     id: str
     starts: float
@@ -291,3 +299,4 @@ class Operation:
     ending: str = "Succeeded"
     job: Job | None = None
     error: Mapping[str, str] | None = None
+    obstacles: Sequence[str] | None = None

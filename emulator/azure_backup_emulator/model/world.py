@@ -21,6 +21,7 @@ from azure_backup_emulator.model.jobs import (
     in_real_seconds,
     one_of,
 )
+from azure_backup_emulator.model.obstacles import OBSTACLES
 from azure_backup_emulator.model.store import Store
 
 OTHER_SECONDS = 60.0  # ConfigureBackup, DisableBackup and the like
@@ -45,6 +46,19 @@ class RefusalError(Exception):
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)  # further keys of the error
+
+
+def obstructed(item: Item, obstacles: Sequence[str]) -> Json:
+    """Return the fields of a restore's job that fails because something is in its way."""
+    if not obstacles:
+        return {}
+    first = OBSTACLES[obstacles[0]]
+    if isinstance(item, Instance):
+        names = ("code", "message", "recommendedAction")
+    else:
+        names = ("errorTitle", "errorString", "recommendations")
+    words = dict(zip(names, (first.code, first.message, [first.recommendation]), strict=True))
+    return {"ending": "Failed", "error": words}
 
 
 def _own(seeded: Mapping[str, Any]) -> Json:
@@ -295,15 +309,15 @@ class World:
         }
         return {"ending": "Failed", "seconds": BUSY_SECONDS, "error": details, "refused": True}
 
-    def restore(self, item: Item, now: float, request: Json) -> Operation:
-        """Start a restore. Since 2021 its job has the operation's id."""
+    def restore(self, item: Item, now: float, request: Json, obstacles: Sequence[str] = ()) -> Operation:
+        """Start a restore. Since 2021 its job has the operation's id. It fails if something is in its way."""
         plan = self.plans[item.path]
         if plan.operation == "Failed":
             return self.add_operation(now, plan, ending="Failed", error=dict(OPERATION_FAILED))
         if refused := self.refused(item, now, "Restore"):
             return refused
         identity = str(uuid.uuid4())
-        more = self.refused_job(item, now, "Restore")
+        more = self.refused_job(item, now, "Restore") or obstructed(item, obstacles)
         job = self.start(item, now, "Restore", identity, request=request, **more)
         return self.add_operation(now, plan, id=identity, ending=plan.operation, job=job)
 

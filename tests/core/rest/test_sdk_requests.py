@@ -100,6 +100,16 @@ def their_restore() -> Any:
     )
 
 
+# What is asked for is compared in tests/tasks/test_restores.py; here it is only wrapped.
+MACHINE_RESTORE = sdk.IaasVMRestoreRequest(recovery_type="RestoreDisks", recovery_point_id=POINT)
+
+
+def validation_of(of: ProtectedItem, kind: Any) -> Any:
+    return sdk.ValidateOperationRequestResource(
+        id=f"{of.path}/recoveryPoints/{POINT}", properties=kind(restore_request=MACHINE_RESTORE)
+    )
+
+
 def first_of(list_: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A list of Microsoft's asks only when it is read."""
     return lambda az: next(list_(az))
@@ -249,8 +259,30 @@ SAME: dict[str, tuple[Request, Callable[[Any], Any]]] = {
         requests.get_recovery_point(DISK, JOB),
         lambda az: az.protection.recovery_points.get(*THERE, DISK.name, JOB),
     ),
+    "validate a restore of a machine": (
+        requests.validate_restore(VM, POINT, {"properties": MACHINE_RESTORE.as_dict()}),
+        lambda az: az.backup.validate_operation.begin_trigger(
+            *HERE, validation_of(VM, sdk.ValidateIaasVMRestoreOperationRequest)
+        ),
+    ),
+    "validate a restore of a share": (
+        requests.validate_restore(SHARE, POINT, {"properties": MACHINE_RESTORE.as_dict()}),
+        lambda az: az.backup.validate_operation.begin_trigger(
+            *HERE, validation_of(SHARE, sdk.ValidateRestoreOperationRequest)
+        ),
+    ),
+    "validate a restore of a database": (
+        requests.validate_restore(HANA, POINT, {"properties": MACHINE_RESTORE.as_dict()}),
+        lambda az: az.backup.validate_operation.begin_trigger(
+            *HERE, validation_of(HANA, sdk.ValidateAzureWorkloadRestoreOperationRequest)
+        ),
+    ),
+    "ask what became of a validation": (
+        requests.get_operation(OperationRef(vault=OLDER, operation_id=JOB, validates=True)),
+        lambda az: az.backup.validate_operation_statuses.get(*HERE, JOB),
+    ),
     "validate a restore of a backup instance": (
-        requests.validate_restore(DISK, our_restore()),
+        requests.validate_instance_restore(DISK, our_restore()),
         lambda az: az.protection.backup_instances.begin_validate_for_restore(
             *THERE, DISK.name, protection.ValidateRestoreRequestObject(restore_request_object=their_restore())
         ),

@@ -497,7 +497,7 @@ def test_a_validation_and_a_restore_are_asked_for_as_recorded() -> None:
         region=info["restoreLocation"],
     )
     for call, recorded in zip(
-        (requests.validate_restore(item, request), requests.restore_instance(item, request)),
+        (requests.validate_instance_restore(item, request), requests.restore_instance(item, request)),
         sent,
         strict=True,
     ):
@@ -566,7 +566,7 @@ def test_a_restore_is_validated_with_the_request_that_is_then_ready() -> None:
     assert [call.delayed(0) for call in played.requests] == [
         requests.get_protected_item(DISK),
         requests.list_recovery_points(DISK),
-        requests.validate_restore(DISK, request),
+        requests.validate_instance_restore(DISK, request),
         requests.get_operation(OPERATION),
     ]
     assert request["recoveryPointId"] == played.result.recovery_point["recovery_point_id"] == "2"
@@ -690,7 +690,7 @@ def test_a_body_of_the_author_is_sent_as_it_is_with_the_recovery_point(wrapped: 
     request = {"properties": RAW} if wrapped else RAW
     played = prepared(archived, answered(200), restore_to=None, request=request)
     assert played.result.request.body == {**RAW, "recoveryPointId": "9"}
-    assert played.requests[1] == requests.validate_restore(DISK, {**RAW, "recoveryPointId": "9"})
+    assert played.requests[1] == requests.validate_instance_restore(DISK, {**RAW, "recoveryPointId": "9"})
 
 
 def test_a_body_that_names_its_recovery_point_keeps_it() -> None:
@@ -722,7 +722,11 @@ def test_a_body_and_an_argument_cannot_both_say_from_what(
 
 
 def validated(*answers: Any, **options: Any) -> Any:
-    return play(validate_restore(DISK, {"objectType": "X"}), *answers, **options)
+    return play(
+        validate_restore(DISK, requests.validate_instance_restore(DISK, {"objectType": "X"})),
+        *answers,
+        **options,
+    )
 
 
 def test_a_validation_that_fails_says_that_nothing_was_restored() -> None:
