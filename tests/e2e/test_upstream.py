@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dev.stack.airflow_api import Json, Run, Task
+from dev.stack.airflow_api import FINISHED, Json, Run, Task
 from dev.stack.pace import Limit
 from dev.stack.stack import Stack
 from tests.e2e.azure import Azure
@@ -71,7 +71,11 @@ class Story:
         return tasks
 
     def until_over(self) -> dict[str, Task]:
-        return self.until(lambda tasks: all(task.is_finished for task in tasks.values()))
+        """Wait for the end of the run, and not of its tasks alone.
+
+        Cleared while the scheduler ends the run, a task stays cleared and is never run.
+        """
+        return self.until(lambda tasks: self.run is not None and self.airflow.state(self.run) in FINISHED)
 
     def jobs(self) -> list[Json]:
         """The backups of the VM, oldest first."""
