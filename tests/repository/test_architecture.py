@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +25,7 @@ def source(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), str(path))
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Every module of the package: its dotted name without the package's, and its file."""
     return {
@@ -60,13 +61,19 @@ def at_run_time(tree: ast.Module) -> Iterator[ast.AST]:
         waiting += ast.iter_child_nodes(node)
 
 
-def of_package(names: set[str]) -> set[str]:
+@cache
+def imported_by(module: str) -> frozenset[str]:
+    """Full names of what one of our modules imports when it is imported."""
+    return frozenset(imports(at_run_time(source(modules()[module]))))
+
+
+def of_package(names: Set[str]) -> set[str]:
     """The modules of this package among imported names, without the package's own name."""
     inside = {name.removeprefix(f"{PACKAGE}.") for name in names if name.startswith(f"{PACKAGE}.")}
     return {name for name in inside if name in modules() or f"{name}.__init__" in modules()}
 
 
-def others(names: set[str]) -> set[str]:
+def others(names: Set[str]) -> set[str]:
     return {name.partition(".")[0] for name in names} - {PACKAGE}
 
 
@@ -88,12 +95,12 @@ def test_the_core_asks_nobody_for_the_present_moment(module: str) -> None:
 
 @pytest.mark.parametrize("module", [name for name in PROVIDER if name != "runtime.transport"])
 def test_only_the_transport_imports_an_http_library_at_module_level(module: str) -> None:
-    assert others(imports(at_run_time(source(modules()[module])))) & HTTP_LIBRARIES == set()
+    assert others(imported_by(module)) & HTTP_LIBRARIES == set()
 
 
 @pytest.mark.parametrize("module", [name for name in PROVIDER if name != "runtime.transport"])
 def test_nobody_imports_the_transport_at_module_level(module: str) -> None:
-    assert "runtime.transport" not in of_package(imports(at_run_time(source(modules()[module]))))
+    assert "runtime.transport" not in of_package(imported_by(module))
 
 
 def of_a_release(tree: ast.Module) -> set[str]:
