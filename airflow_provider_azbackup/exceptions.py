@@ -114,6 +114,13 @@ class AzureBackupGateShutError(AzureBackupJobFailedError):
     """
 
 
+class AzureBackupNotProvenError(AzureBackupError):
+    """A restore drill has not shown that the restore works. The XCom ``restore_record`` has the evidence.
+
+    Airflow does not retry the task, because looking again gives the same answer.
+    """
+
+
 class AzureBackupTimeoutError(AzureBackupError):
     """The deadline passed before the job was over; the job itself goes on in Azure."""
 

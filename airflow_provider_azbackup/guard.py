@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, TaskGroup
 
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupError
 from airflow_provider_azbackup.operators import AzureBackupOperator, AzureBackupRestoreOperator
+from airflow_provider_azbackup.tasks.block import map_index_for, tasks_between
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -60,9 +61,7 @@ class AzureBackupRestoreOnFailureOperator(AzureBackupRestoreOperator):
         :raises AirflowSkipException: when none has failed.
         :raises AzureBackupError: when Airflow does not return the state of every guarded task.
         """
-        setup = self.dag.get_task(self.setup_task_id)
-        after, before = setup.get_flat_relative_ids(), self.get_flat_relative_ids(upstream=True)
-        guarded = sorted(after & before)
+        guarded = tasks_between(self.setup_task_id, self)
         if not self._states(context["ti"], guarded) & _FAILED:
             raise AirflowSkipException(f"None of the guarded tasks has failed: {', '.join(guarded)}")
         self.log.info("A guarded task has failed, so the backup before it is restored")
@@ -71,13 +70,7 @@ class AzureBackupRestoreOnFailureOperator(AzureBackupRestoreOperator):
     def _states(self, ti: Any, guarded: list[str]) -> set[str]:
         from airflow_provider_azbackup.runtime.compat import states_of
 
-        group = self.get_closest_mapped_task_group()
-        inside = [
-            task_id
-            for task_id in guarded
-            if group and self.dag.get_task(task_id).get_closest_mapped_task_group() is group
-        ]
-        # Of a task outside the mapped group every task instance comes before this one.
+        inside = [task_id for task_id in guarded if map_index_for(task_id, self, ti) is not None]
         asked = ((inside, ti.map_index), ([each for each in guarded if each not in inside], None))
         states: set[str] = set()
         for task_ids, map_index in asked:

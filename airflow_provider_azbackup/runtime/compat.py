@@ -23,7 +23,7 @@ from airflow.providers.common.compat.sdk import conf
 from airflow_provider_azbackup.runtime import clock
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
     from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
     from airflow.triggers.base import BaseTrigger
 
@@ -405,6 +405,15 @@ def connection_form(fields: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         )
         for name, field in fields.items()
     }
+
+
+def empty_operator() -> type[BaseOperator]:
+    """Return Airflow's operator that does nothing, which the scheduler marks as successful by itself."""
+    try:
+        from airflow.providers.standard.operators.empty import EmptyOperator
+    except ImportError:  # Airflow 2
+        from airflow.operators.empty import EmptyOperator  # type: ignore[import-not-found,no-redef]  # as above
+    return EmptyOperator
 
 
 def retry_policies() -> tuple[type[ExceptionRetryPolicy], type[RetryAction], type[RetryRule]]:

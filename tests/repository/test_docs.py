@@ -23,7 +23,7 @@ import yaml
 from airflow.models import Connection
 from airflow.providers.common.compat.sdk import DAG, BaseSensorOperator
 
-from airflow_provider_azbackup import guard, operators, restore_to, sensors, triggers
+from airflow_provider_azbackup import drill, guard, operators, restore_to, sensors, triggers
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.settings import EXTRAS, Settings
 from airflow_provider_azbackup.exceptions import AzureBackupJobFailedError
@@ -52,7 +52,7 @@ from tests.support.pages import (
 from tests.support.tasks import Store, TaskInstance, run
 
 DIRECTIVE = re.compile(r"^::: ([\w.]+)\n((?:    .*\n?)*)", re.MULTILINE)
-MODULES = ("operators", "sensors", "triggers", "hooks", "guard", "exceptions", "links")
+MODULES = ("operators", "sensors", "triggers", "hooks", "drill", "guard", "exceptions", "links")
 # Longer lines of code are cut off in a window that is 1280 pixels wide.
 WIDEST = 85
 
@@ -173,7 +173,7 @@ def test_every_module_that_airflow_knows_is_in_the_reference() -> None:
 
 
 def public_classes() -> Iterator[Any]:
-    for module in (operators, sensors, triggers, guard):
+    for module in (operators, sensors, triggers, drill, guard):
         for name, kind in vars(module).items():
             if name.startswith("AzureBackup") and kind.__module__ == module.__name__:
                 yield kind

@@ -90,6 +90,11 @@ class TaskInstance:
         json.dumps(value)  # an XCom that is no plain JSON would be refused by Airflow's API
         self.xcoms[key] = value
 
+    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int | None = None) -> Any:
+        """Return what this task instance has pushed; None for all others."""
+        own = (task_ids, map_indexes) == (self.task_id, self.map_index)
+        return self.xcoms.get(key) if own else None
+
     def get_first_reschedule_date(self, context: Any) -> datetime | None:
         return self.first_reschedule
 

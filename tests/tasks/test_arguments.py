@@ -14,26 +14,30 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_azbackup import guard, operators, sensors
+from airflow_provider_azbackup import drill, guard, operators, sensors
 from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupJobFailedError,
     AzureBackupWrongJobError,
 )
 from airflow_provider_azbackup.operators import AzureBackupOperator
-from airflow_provider_azbackup.restore_to import original_database, original_share
+from airflow_provider_azbackup.restore_to import original_share, other_database, other_share
 from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor, AzureBackupJobSensor
+from airflow_provider_azbackup.tasks.base import AzureBackupBaseOperator
 from azure_backup_emulator import Emulator
 from tests.support.tasks import Store, TaskInstance, fire, run
 
 GUID = "5f0c5b7e-6f0a-4b8e-9c57-0d5a3c1f2e4d"
 BOTH = pytest.mark.parametrize("deferrable", [False, True], ids=["in the worker", "deferred"])
 RESTORE = {"protected_item": "documents", "restore_to": original_share(copy_options="Overwrite")}
+ACCOUNT = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/a"
+DRILL = other_share(storage_account_id=ACCOUNT, share="drill", copy_options="Skip")
 # What the classes cannot do without.
 NEEDED: dict[str, dict[str, Any]] = {
     "AzureBackupOperator": {"protected_item": "vm-good"},
     "AzureBackupRestoreOperator": RESTORE,
     "AzureBackupRestoreOnFailureOperator": {**RESTORE, "setup_task_id": "backup"},
+    "AzureBackupDrillRestoreOperator": {"protected_item": "documents", "restore_to": DRILL},
     "AzureBackupCancelJobOperator": {"job_id": GUID},
     "AzureBackupListProtectedItemsOperator": {},
     "AzureBackupJobSensor": {"job_id": GUID},
@@ -43,10 +47,11 @@ NEEDED: dict[str, dict[str, Any]] = {
 
 
 def classes() -> Iterator[Any]:
-    for module in (operators, sensors, guard):
+    for module in (operators, sensors, drill, guard):
         for name, kind in vars(module).items():
             is_task = name.startswith("AzureBackup") and name.endswith(("Operator", "Sensor"))
-            if is_task and kind.__module__ == module.__name__:
+            # The record of a drill talks to no vault.
+            if is_task and kind.__module__ == module.__name__ and issubclass(kind, AzureBackupBaseOperator):
                 yield kind
 
 
@@ -86,6 +91,8 @@ def test_what_is_no_boolean_is_refused_when_the_dag_is_parsed(kind: Any, name: s
 @pytest.mark.parametrize(("kind", "name"), [*booleans()], ids=lambda each: getattr(each, "__name__", each))
 def test_a_boolean_is_taken(kind: Any, name: str) -> None:
     for value in (False, True):
+        if kind is drill.AzureBackupDrillRestoreOperator and name == "wait_for_completion":
+            continue  # a drill always waits
         more = {"require_recovery_point": True} if name == "require_all_disks" else {}
         kind(task_id="task", **{**NEEDED[kind.__name__], **more, name: value})
 
@@ -191,7 +198,7 @@ def with_template(kind: Any, name: str) -> Any:
     if name == "job_id":
         needed.pop("protected_item", None)
     if name == "point_in_time":
-        needed["restore_to"] = original_database()
+        needed["restore_to"] = other_database(database="MSSQLSERVER/payroll")
     if name == "request":
         needed = {**needed, "restore_to": None, name: {"objectType": TEMPLATE}}
     return kind(task_id="task", **needed)
@@ -218,7 +225,7 @@ def test_a_template_is_taken_and_rendered_where_that_is_promised(kind: Any) -> N
 def test_the_table_of_arguments_is_right(kind: Any) -> None:
     rows = [row.split(" | ") for row in DOCUMENTED.read_text().splitlines() if row.startswith("| `Azure")]
     names = {row[0].strip("| `"): [set(re.findall(r"`(\w+)`", cell)) for cell in row[1:]] for row in rows}
-    if kind.__name__ == "AzureBackupRestoreOnFailureOperator":  # made by backed_up
+    if kind.__module__ in (drill.__name__, guard.__name__):  # made by their functions
         return
     rendered = set(kind.template_fields)
     assert names[kind.__name__] == [rendered, own_arguments(kind) - rendered]

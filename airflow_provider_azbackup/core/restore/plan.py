@@ -49,6 +49,7 @@ from airflow_provider_azbackup.core.restore.check import (
     read_request,
     split_point_id,
 )
+from airflow_provider_azbackup.core.restore.drill import unique_target
 from airflow_provider_azbackup.core.restore.recovery_services_request import (
     needs_region,
     needs_source,
@@ -343,9 +344,12 @@ class RestoreIntent(Intent):
     """One restore that a task wants.
 
     :param plan: from which recovery point, and where to.
+    :param suffix: of a restore drill: what the names of what it makes end in. It is no part of the
+        fingerprint, because a retry takes up a restore that an earlier try has started under its own suffix.
     """
 
     plan: RestorePlan
+    suffix: str = ""
 
     noun: ClassVar[str] = "restore"
     # Azure was never seen to refuse a restore while another one runs.
@@ -367,7 +371,11 @@ class RestoreIntent(Intent):
 
     def prepare(self) -> Flow[Prepared]:
         """Choose the recovery point and make the request."""
-        return (yield from prepare(self.item, self.plan, self.deadline))
+        if not self.suffix:
+            return (yield from prepare(self.item, self.plan, self.deadline))
+        plan = replace(self.plan, target=unique_target(self.plan.target, self.suffix))
+        prepared = yield from prepare(self.item, plan, self.deadline)
+        return replace(prepared, suffix=self.suffix)
 
 
 def goal_of(restore_to: Mapping[str, Any] | None, request: Mapping[str, Any] | None) -> str:

@@ -41,6 +41,7 @@ class StartRecord:
     :param started_by: who started the job.
     :param fingerprint: what distinguishes this intent from others of the item; see :class:`Intent`.
     :param recovery_point: facts of the recovery point that is restored from.
+    :param suffix: what the names of what a restore drill makes end in.
     """
 
     item: str
@@ -53,6 +54,7 @@ class StartRecord:
     started_by: StartedBy = "this task"
     fingerprint: str = ""
     recovery_point: JsonObject = field(default_factory=dict)
+    suffix: str = ""
 
     @property
     def target(self) -> JobRef | OperationRef | None:
@@ -87,15 +89,19 @@ _FIELDS: dict[str, Any] = {
 }  # fmt: skip
 
 
-_OF_RESTORES: dict[str, Any] = {"fingerprint": str, "recovery_point": dict}
+_OF_RESTORES: dict[str, Any] = {"fingerprint": str, "recovery_point": dict, "suffix": str}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A request that is ready to be sent, and facts of the recovery point it restores from."""
+    """A request that is ready to be sent, and facts of the recovery point it restores from.
+
+    :param suffix: as in :class:`StartRecord`.
+    """
 
     request: Request
     recovery_point: JsonObject = field(default_factory=dict)
+    suffix: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,6 +98,7 @@ class StartedJob:
     :param ended: the job, where it is over already.
     :param record: of an accepted request whose job is looked up in a batch.
     :param recovery_point: facts of the recovery point that is restored from.
+    :param suffix: as in :class:`StartRecord`; empty for a job that no record of this task speaks of.
     :param other: a job that has to end before this intent can go on.
     :param obstacle: why Azure has refused the request for now.
     """
@@ -110,6 +111,7 @@ class StartedJob:
     ended: Job | None = None
     record: StartRecord | None = None
     recovery_point: JsonObject = field(default_factory=dict)
+    suffix: str = ""
     other: Job | None = None
     obstacle: AzureBackupRefusedError | None = None
 
@@ -122,6 +124,7 @@ class _Found(TypedDict, total=False):
     ended: Job | None
     record: StartRecord | None
     recovery_point: JsonObject
+    suffix: str
     other: Job | None
     obstacle: AzureBackupRefusedError | None
 
@@ -205,6 +208,7 @@ class _Search(JobFinder):
                 started_by=record.started_by,
                 ended=None if job.is_running else job,
                 recovery_point=record.recovery_point,
+                suffix=record.suffix,
             )
         self.log(f"An earlier {job}; this {'retry' if same else 'new attempt'} takes a new {intent.noun}")
         return None
@@ -319,10 +323,18 @@ class _Search(JobFinder):
         )
         return self.started(None, other=job)
 
-    def take(self, job: Job, started_by: StartedBy, point: JsonObject | None = None) -> StartedJob:
-        """Return a job that a list has shown as the one of this intent."""
-        ended = None if job.is_running else job
-        return self.started(job.ref, started_by=started_by, ended=ended, recovery_point=point or {})
+    def take(self, job: Job, started_by: StartedBy, asked: StartRecord | None = None) -> StartedJob:
+        """Return a job that a list has shown as the one of this intent.
+
+        :param asked: of the request that has started it, if one of this task has.
+        """
+        return self.started(
+            job.ref,
+            started_by=started_by,
+            ended=None if job.is_running else job,
+            recovery_point=asked.recovery_point if asked else {},
+            suffix=asked.suffix if asked else "",
+        )
 
     def _trace_record(self, record: StartRecord, operation: OperationRef | None) -> Flow[JobRef | None]:
         """Find the job of a try that broke off before it knew one."""
@@ -481,6 +493,7 @@ class _Start:
             requested_at=self.requested_at,
             fingerprint=intent.fingerprint,
             recovery_point=self.prepared.recovery_point,
+            suffix=self.prepared.suffix,
         )
         search.save(self.asked)
         request = self.prepared.request.delayed(self.requested_at - search.azure_time())
@@ -513,8 +526,14 @@ class _Start:
             return self._after(error)
         self.search.save(replace(self.accepted, job=ref.path))
         self.search.log(f"The {self.intent.noun} of {self.item.label} is job {ref.job_id}")
-        point = self.accepted.recovery_point
-        return self._done(self.search.started(ref, workload=self.item.workload, recovery_point=point))
+        return self._done(
+            self.search.started(
+                ref,
+                workload=self.item.workload,
+                recovery_point=self.accepted.recovery_point,
+                suffix=self.accepted.suffix,
+            )
+        )
 
     def _search_for_lost(self) -> Flow[State]:
         search, noun = self.search, self.intent.noun
@@ -526,7 +545,7 @@ class _Start:
         if found:
             search.save(replace(self.asked, job=found.ref.path, started_by="found"))
             search.log(f"One {noun} began after the request was sent: {found}")
-            return self._done(search.take(found, "found", self.asked.recovery_point))
+            return self._done(search.take(found, "found", self.asked))
         if self.accepted or self.unconfirmed >= SENDS:
             raise self.doubt
         search.log(f"No {noun} of {self.item.label} was started; asking again")
