@@ -51,17 +51,17 @@ class AzureBackupDrillRestoreOperator(AzureBackupRestoreOperator):
     when the restore is proven.
 
     :param kwargs: of :class:`~airflow_provider_azbackup.operators.AzureBackupRestoreOperator`, except
-        ``request``, ``wait_for_completion`` and ``if_running="adopt"``.
+        ``request``, ``wait_for_completion``, ``validate_only`` and ``if_running="adopt"``.
     :raises AzureBackupConfigError: when the DAG is parsed, for a target that overwrites something.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         where = f"a restore drill ({self.task_id!r})"
-        if not self.wait_for_completion:
+        if not self.wait_for_completion or self.validate_only:
             raise AzureBackupConfigError(
-                f"wait_for_completion of {where} is False, so the checks would run before the restore is "
-                f"over; leave it out"
+                f"{where} must wait for a restore, because the checks run on what it has made; leave out "
+                f"wait_for_completion and validate_only"
             )
         if self.if_running == "adopt":
             raise AzureBackupConfigError(

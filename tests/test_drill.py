@@ -183,7 +183,8 @@ def test_a_restore_of_somebody_else_is_never_taken_for_the_drills_own(azure: Emu
     ("arguments", "complaint"),
     [
         ({"restore_to": original_vm(storage_account_id=STAGING)}, "never restores in place"),
-        ({"wait_for_completion": False}, "before the restore is over"),
+        ({"wait_for_completion": False}, "must wait for a restore"),
+        ({"validate_only": True}, "must wait for a restore"),
         ({"if_running": "adopt"}, "expected 'fail' or 'wait'"),
         ({"restore_to": None, "request": {"objectType": "IaasVMRestoreRequest"}}, "only a target shows"),
         ({"restore_to": {**TARGET, "more": {"recoveryType": "OriginalLocation"}}}, "another place"),

@@ -91,8 +91,9 @@ def test_what_is_no_boolean_is_refused_when_the_dag_is_parsed(kind: Any, name: s
 @pytest.mark.parametrize(("kind", "name"), [*booleans()], ids=lambda each: getattr(each, "__name__", each))
 def test_a_boolean_is_taken(kind: Any, name: str) -> None:
     for value in (False, True):
-        if kind is drill.AzureBackupDrillRestoreOperator and name == "wait_for_completion":
-            continue  # a drill always waits
+        always = ("wait_for_completion", "validate_only")
+        if kind is drill.AzureBackupDrillRestoreOperator and name in always:
+            continue  # a drill restores, and waits for it
         more = {"require_recovery_point": True} if name == "require_all_disks" else {}
         kind(task_id="task", **{**NEEDED[kind.__name__], **more, name: value})
 
