@@ -30,6 +30,11 @@ from airflow_provider_azbackup.core.conversations import (
 from airflow_provider_azbackup.core.conversations.matching import JobMatcher
 from airflow_provider_azbackup.core.conversations.recovery_point_of_job import find_recovery_point
 from airflow_provider_azbackup.core.conversations.recovery_points import wait_for_tier
+from airflow_provider_azbackup.core.conversations.secondary_region import (
+    in_secondary_region,
+    item_in_secondary_region,
+    job_in_secondary_region,
+)
 from airflow_provider_azbackup.core.model.arm_ids import RECOVERY_SERVICES, infer_vault_type
 from airflow_provider_azbackup.core.model.jobs import Job, is_proven
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
@@ -131,15 +136,21 @@ class _Target:
             vault_type=self.vault_type,
         )
 
-    def _item(self, protected_item: str) -> Flow[ProtectedItem]:
+    def _item(
+        self, protected_item: str | ProtectedItem, secondary_region: bool | str = False
+    ) -> Flow[ProtectedItem]:
+        if isinstance(protected_item, ProtectedItem):
+            return item_in_secondary_region(protected_item, secondary_region)
         check_texts("the hook", protected_item=protected_item)
         self._check_vault("protected_item", protected_item)
-        return items.resolve_protected_item(self._vault(), protected_item)
+        return items.resolve_protected_item(self._vault(), protected_item, secondary_region)
 
-    def _item_patiently(self, protected_item: str, patience: float) -> Flow[ProtectedItem]:
+    def _item_patiently(
+        self, protected_item: str | ProtectedItem, patience: float, secondary_region: bool | str
+    ) -> Flow[ProtectedItem]:
         def find() -> Flow[ProtectedItem | AzureBackupNotFoundError]:
             try:
-                return (yield from self._item(protected_item))
+                return (yield from self._item(protected_item, secondary_region))
             except AzureBackupNotFoundError as error:
                 return error  # nothing that waiting would cure
 
@@ -148,6 +159,13 @@ class _Target:
         if isinstance(found, AzureBackupNotFoundError):
             raise found
         return found
+
+    def _job_ref(self, job_id: str, secondary_region: bool | str) -> Flow[JobRef]:
+        return job_in_secondary_region(self.job_ref(job_id), secondary_region)
+
+    def _job(self, job_id: str, secondary_region: bool | str) -> Flow[Job]:
+        ref = yield from self._job_ref(job_id, secondary_region)
+        return (yield from jobs.get_job(ref))
 
     def _vault(self) -> Vault | None:
         return self.settings.vault(
@@ -239,17 +257,20 @@ class _Target:
             wait_until=wait_until,
         )
 
-    def _items(self, wanted: requests.ItemFilter) -> Flow[list[FoundItem]]:
+    def _items(self, wanted: requests.ItemFilter, secondary_region: bool | str) -> Flow[list[FoundItem]]:
         requests.check_keywords("list_protected_items", wanted, requests.ItemFilter)
         vault = self._needed_vault()
-        return items.list_protected_items(vault, **requests.normalize_item_filter(vault, wanted))
+        wanted = requests.normalize_item_filter(vault, wanted)
+        vault = yield from in_secondary_region(vault, secondary_region)
+        return (yield from items.list_protected_items(vault, **wanted))
 
-    def _jobs(self, wanted: requests.JobFilter) -> Flow[list[Job]]:
+    def _jobs(self, wanted: requests.JobFilter, secondary_region: bool | str) -> Flow[list[Job]]:
         requests.check_keywords("list_jobs", wanted, requests.JobFilter)
         vault = self._needed_vault()
         wanted = requests.normalize_job_filter(vault, wanted)
         _localize(wanted, "started_after", "started_before")
-        return jobs.list_jobs(requests.list_jobs(vault, **wanted), vault, **wanted)
+        vault = yield from in_secondary_region(vault, secondary_region)
+        return (yield from jobs.list_jobs(requests.list_jobs(vault, **wanted), vault, **wanted))
 
     def _needed_vault(self) -> Vault:
         if vault := self._vault():
@@ -340,7 +361,9 @@ class AzureBackupHook(_Target, BaseHook):
             self._driver.close()
             self._driver = None
 
-    def resolve_protected_item(self, protected_item: str, *, patience: float = 0.0) -> ProtectedItem:
+    def resolve_protected_item(
+        self, protected_item: str, *, patience: float = 0.0, secondary_region: bool | str = False
+    ) -> ProtectedItem:
         """Find a protected item.
 
         :param protected_item: ARM id of the protected item, ARM id of the virtual machine or of the file
@@ -348,12 +371,15 @@ class AzureBackupHook(_Target, BaseHook):
             All but the ARM id of an item need requests.
         :param patience: seconds in which faults that may pass are waited out; a name that the vault does not
             know is none.
+        :param secondary_region: True finds it in the secondary region of a vault with cross-region restore,
+            without asking the region of the vault, and whatever is asked about the item that is returned is
+            asked there. The name of a region takes that one. Default: False.
         :raises AzureBackupNotFoundError: when the vault protects nothing of that name, or its backup data is
             soft-deleted.
         :raises AzureBackupConfigError: when several items share the name, which are listed, or when the item
             that has a VM's resource group and name protects another VM.
         """
-        return self._play(self._item_patiently(protected_item, patience))
+        return self._play(self._item_patiently(protected_item, patience, secondary_region))
 
     def get_protected_item(self, protected_item: str | ProtectedItem, *, patience: float = 0.0) -> FoundItem:
         """Return a protected item as Azure shows it now: source, policy, state, whether its data is deleted.
@@ -388,13 +414,18 @@ class AzureBackupHook(_Target, BaseHook):
         return self._play(self._backup(protected_item, options))
 
     def trigger_restore(
-        self, protected_item: str | ProtectedItem, **options: Unpack[RestoreOptions]
+        self,
+        protected_item: str | ProtectedItem,
+        *,
+        secondary_region: bool | str = False,
+        **options: Unpack[RestoreOptions],
     ) -> OperationRef:
         """Start a restore, once, and return the operation Azure named; it is not a job yet.
 
         In a Backup vault Azure is asked first whether it would work, and followed until it has answered.
 
         :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
+        :param secondary_region: as in :meth:`resolve_protected_item`: the restore runs there.
         :param options: ``restore_to``, ``request``, ``recovery_point``, ``as_of``, ``point_in_time``; see
             :class:`~airflow_provider_azbackup.core.restore.check.RestoreOptions`.
         :raises AzureBackupNotFoundError: when no recovery point will do; lists those that are there.
@@ -404,8 +435,7 @@ class AzureBackupHook(_Target, BaseHook):
         Source: https://learn.microsoft.com/rest/api/backup/restores/trigger
         """
         requests.check_keywords("trigger_restore", options, RestoreOptions)
-        if not isinstance(protected_item, ProtectedItem):
-            protected_item = self.resolve_protected_item(protected_item)
+        protected_item = self._play(self._item(protected_item, secondary_region))
         _localize(options, "as_of", "point_in_time")
         return self._play(plan.restore(protected_item, **options))
 
@@ -414,6 +444,7 @@ class AzureBackupHook(_Target, BaseHook):
         protected_item: str | ProtectedItem,
         *,
         patience: float = 0.0,
+        secondary_region: bool | str = False,
         **options: Unpack[RestoreOptions],
     ) -> dict[str, Any]:
         """Ask Azure whether a restore would work now, and return the record of the check.
@@ -422,6 +453,8 @@ class AzureBackupHook(_Target, BaseHook):
 
         :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
         :param patience: seconds in which faults that may pass are waited out.
+        :param secondary_region: as in :meth:`resolve_protected_item`: whether a restore there would work,
+            which Azure says of Backup vaults only.
         :param options: as in :meth:`trigger_restore`.
         :return: ``version``, ``item``, ``restore_to`` (name of the target), ``works`` (True), the facts of
             the ``recovery_point``, and ``code`` and ``reason`` (None).
@@ -431,8 +464,7 @@ class AzureBackupHook(_Target, BaseHook):
 
         Source: https://learn.microsoft.com/rest/api/backup/validate-operation/trigger
         """
-        if not isinstance(protected_item, ProtectedItem):
-            protected_item = self.resolve_protected_item(protected_item, patience=patience)
+        protected_item = self._play(self._item_patiently(protected_item, patience, secondary_region))
         return self._play(self._check_restore(protected_item, patience, options))
 
     def wait_for_operation(self, operation: OperationRef, what: str = "backup") -> JobRef:
@@ -444,20 +476,24 @@ class AzureBackupHook(_Target, BaseHook):
         """
         return self._play(operations.wait_for_operation(operation, what))
 
-    def get_job(self, job_id: str) -> Job:
+    def get_job(self, job_id: str, *, secondary_region: bool | str = False) -> Job:
         """Return how a job stands now. Costs a read of jobs, which Azure limits for the whole subscription.
 
         :param job_id: GUID or ARM id.
+        :param secondary_region: as in :meth:`resolve_protected_item`, for a restore that runs there.
         """
-        return self._play(jobs.get_job(self.job_ref(job_id)))
+        return self._play(self._job(job_id, secondary_region))
 
-    def list_jobs(self, **wanted: Unpack[requests.JobFilter]) -> list[Job]:
+    def list_jobs(
+        self, *, secondary_region: bool | str = False, **wanted: Unpack[requests.JobFilter]
+    ) -> list[Job]:
         """Return the vault's jobs, all pages; each without its tasks, which only :meth:`get_job` brings.
 
+        :param secondary_region: as in :meth:`resolve_protected_item`: the restores that run there.
         :param wanted: ``status``, ``operation``, ``backup_management_type``, ``started_after``,
             ``started_before``; see :class:`~airflow_provider_azbackup.core.rest.requests.JobFilter`.
         """
-        return self._play(self._jobs(wanted))
+        return self._play(self._jobs(wanted, secondary_region))
 
     def cancel_job(
         self,
@@ -503,6 +539,7 @@ class AzureBackupHook(_Target, BaseHook):
         accept_warnings: AcceptWarnings = False,
         wait_until: WaitUntil = "completion",
         check: bool = True,
+        secondary_region: bool | str = False,
     ) -> Job:
         """Wait for a job, and return it only when it has succeeded.
 
@@ -513,13 +550,14 @@ class AzureBackupHook(_Target, BaseHook):
             accepts it where every warning of the job is one of these.
         :param wait_until: ``snapshot`` ends the wait for a VM's backup after its snapshot.
         :param check: False returns the job however it ended.
+        :param secondary_region: as in :meth:`resolve_protected_item`, for a restore that runs there.
         :raises AzureBackupJobFailedError: when the job is over and has not succeeded.
         :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
         """
         check_word("wait_until", wait_until, get_args(WaitUntil))
         read_warnings("accept_warnings", accept_warnings)
         deadline = clock.current().now() + timeout
-        ref = self.job_ref(job_id)
+        ref = self._play(self._job_ref(job_id, secondary_region))
         job = self._play(
             self._watching(ref, poll_interval=poll_interval, deadline=deadline, wait_until=wait_until)
         )
@@ -541,13 +579,16 @@ class AzureBackupHook(_Target, BaseHook):
         except AzureBackupError as error:
             return False, str(error)
 
-    def list_protected_items(self, **wanted: Unpack[requests.ItemFilter]) -> list[FoundItem]:
+    def list_protected_items(
+        self, *, secondary_region: bool | str = False, **wanted: Unpack[requests.ItemFilter]
+    ) -> list[FoundItem]:
         """Return what the vault protects: VMs, file shares, SQL and SAP HANA databases.
 
+        :param secondary_region: as in :meth:`resolve_protected_item`.
         :param wanted: ``backup_management_type``, ``policy``, ``state``; see
             :class:`~airflow_provider_azbackup.core.rest.requests.ItemFilter`.
         """
-        return self._play(self._items(wanted))
+        return self._play(self._items(wanted, secondary_region))
 
     def last_backup(self, protected_item: str) -> Job | None:
         """Return the newest backup of an item in 30 days, no matter how it ended; None when there is none.
@@ -601,32 +642,42 @@ class AzureBackupHook(_Target, BaseHook):
         return self._play(flow)
 
     def list_recovery_points(
-        self, protected_item: str | ProtectedItem, **wanted: Unpack[requests.RecoveryPointFilter]
+        self,
+        protected_item: str | ProtectedItem,
+        *,
+        secondary_region: bool | str = False,
+        **wanted: Unpack[requests.RecoveryPointFilter],
     ) -> list[RecoveryPoint]:
         """Return an item's recovery points, newest first as far as seen.
 
         :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
+        :param secondary_region: as in :meth:`resolve_protected_item`: those that have been copied there.
         :param wanted: ``after``, ``before``, ``query_type``; see
             :class:`~airflow_provider_azbackup.core.rest.requests.RecoveryPointFilter`.
 
         Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
         """
         requests.check_keywords("list_recovery_points", wanted, requests.RecoveryPointFilter)
-        if not isinstance(protected_item, ProtectedItem):
-            protected_item = self.resolve_protected_item(protected_item)
+        protected_item = self._play(self._item(protected_item, secondary_region))
         return self._play(self._points(protected_item, wanted))
 
-    def get_recovery_point(self, protected_item: str | ProtectedItem, recovery_point: str) -> RecoveryPoint:
+    def get_recovery_point(
+        self,
+        protected_item: str | ProtectedItem,
+        recovery_point: str,
+        *,
+        secondary_region: bool | str = False,
+    ) -> RecoveryPoint:
         """Return one recovery point of an item.
 
         :param protected_item: as in :meth:`resolve_protected_item`, or what that returned.
         :param recovery_point: its id or its ARM id.
+        :param secondary_region: as in :meth:`resolve_protected_item`.
         :raises AzureBackupNotFoundError: when the item has none of that id.
 
         Source: https://learn.microsoft.com/rest/api/backup/recovery-points/get
         """
-        if not isinstance(protected_item, ProtectedItem):
-            protected_item = self.resolve_protected_item(protected_item)
+        protected_item = self._play(self._item(protected_item, secondary_region))
         return self._play(self._point(protected_item, recovery_point))
 
     def wait_for_tier(
@@ -743,9 +794,11 @@ class AzureBackupAsyncHook(_Target):
             await clock.current().pause(min(pause, left))
         raise AssertionError("the pauses have no end")
 
-    async def resolve_protected_item(self, protected_item: str) -> ProtectedItem:
+    async def resolve_protected_item(
+        self, protected_item: str, *, secondary_region: bool | str = False
+    ) -> ProtectedItem:
         """Find a protected item, as :meth:`AzureBackupHook.resolve_protected_item` does."""
-        return await self._play(self._item(protected_item))
+        return await self._play(self._item(protected_item, secondary_region))
 
     async def get_protected_item(
         self, protected_item: str | ProtectedItem, *, patience: float = 0.0
@@ -766,15 +819,18 @@ class AzureBackupAsyncHook(_Target):
         return await self._play(self._backup(protected_item, options))
 
     async def trigger_restore(
-        self, protected_item: str | ProtectedItem, **options: Unpack[RestoreOptions]
+        self,
+        protected_item: str | ProtectedItem,
+        *,
+        secondary_region: bool | str = False,
+        **options: Unpack[RestoreOptions],
     ) -> OperationRef:
         """Start a restore, once, as :meth:`AzureBackupHook.trigger_restore` does.
 
         Never from a trigger's ``run``: Airflow may run that again elsewhere at any moment.
         """
         requests.check_keywords("trigger_restore", options, RestoreOptions)
-        if not isinstance(protected_item, ProtectedItem):
-            protected_item = await self.resolve_protected_item(protected_item)
+        protected_item = await self._play(self._item(protected_item, secondary_region))
         _localize(options, "as_of", "point_in_time")
         return await self._play(plan.restore(protected_item, **options))
 
@@ -783,48 +839,58 @@ class AzureBackupAsyncHook(_Target):
         protected_item: str | ProtectedItem,
         *,
         patience: float = 0.0,
+        secondary_region: bool | str = False,
         **options: Unpack[RestoreOptions],
     ) -> dict[str, Any]:
         """Ask Azure whether a restore would work, as :meth:`AzureBackupHook.validate_restore` does."""
-        if not isinstance(protected_item, ProtectedItem):
-            protected_item = await self._play(self._item_patiently(protected_item, patience))
+        protected_item = await self._play(self._item_patiently(protected_item, patience, secondary_region))
         return await self._play(self._check_restore(protected_item, patience, options))
 
     async def wait_for_operation(self, operation: OperationRef, what: str = "backup") -> JobRef:
         """Follow an accepted backup or restore, as :meth:`AzureBackupHook.wait_for_operation` does."""
         return await self._play(operations.wait_for_operation(operation, what))
 
-    async def get_job(self, job_id: str) -> Job:
-        """Return how a job stands now."""
-        return await self._play(jobs.get_job(self.job_ref(job_id)))
+    async def get_job(self, job_id: str, *, secondary_region: bool | str = False) -> Job:
+        """Return how a job stands now, as :meth:`AzureBackupHook.get_job` does."""
+        return await self._play(self._job(job_id, secondary_region))
 
-    async def list_jobs(self, **wanted: Unpack[requests.JobFilter]) -> list[Job]:
+    async def list_jobs(
+        self, *, secondary_region: bool | str = False, **wanted: Unpack[requests.JobFilter]
+    ) -> list[Job]:
         """Return the vault's jobs, as :meth:`AzureBackupHook.list_jobs` does."""
-        return await self._play(self._jobs(wanted))
+        return await self._play(self._jobs(wanted, secondary_region))
 
-    async def list_protected_items(self, **wanted: Unpack[requests.ItemFilter]) -> list[FoundItem]:
+    async def list_protected_items(
+        self, *, secondary_region: bool | str = False, **wanted: Unpack[requests.ItemFilter]
+    ) -> list[FoundItem]:
         """Return what the vault protects, as :meth:`AzureBackupHook.list_protected_items` does."""
-        return await self._play(self._items(wanted))
+        return await self._play(self._items(wanted, secondary_region))
 
     async def backup_status(self, vm_id: str, region: str) -> BackupStatus:
         """Return whether a VM is protected, as :meth:`AzureBackupHook.backup_status` does."""
         return await self._play(items.get_backup_status(vm_id, region))
 
     async def list_recovery_points(
-        self, protected_item: str | ProtectedItem, **wanted: Unpack[requests.RecoveryPointFilter]
+        self,
+        protected_item: str | ProtectedItem,
+        *,
+        secondary_region: bool | str = False,
+        **wanted: Unpack[requests.RecoveryPointFilter],
     ) -> list[RecoveryPoint]:
         """Return an item's recovery points, as :meth:`AzureBackupHook.list_recovery_points` does."""
         requests.check_keywords("list_recovery_points", wanted, requests.RecoveryPointFilter)
-        if not isinstance(protected_item, ProtectedItem):
-            protected_item = await self.resolve_protected_item(protected_item)
+        protected_item = await self._play(self._item(protected_item, secondary_region))
         return await self._play(self._points(protected_item, wanted))
 
     async def get_recovery_point(
-        self, protected_item: str | ProtectedItem, recovery_point: str
+        self,
+        protected_item: str | ProtectedItem,
+        recovery_point: str,
+        *,
+        secondary_region: bool | str = False,
     ) -> RecoveryPoint:
         """Return one recovery point, as :meth:`AzureBackupHook.get_recovery_point` does."""
-        if not isinstance(protected_item, ProtectedItem):
-            protected_item = await self.resolve_protected_item(protected_item)
+        protected_item = await self._play(self._item(protected_item, secondary_region))
         return await self._play(self._point(protected_item, recovery_point))
 
     async def find_recovery_point(
@@ -870,12 +936,13 @@ class AzureBackupAsyncHook(_Target):
         accept_warnings: AcceptWarnings = False,
         wait_until: WaitUntil = "completion",
         check: bool = True,
+        secondary_region: bool | str = False,
     ) -> Job:
         """Wait for a job, as :meth:`AzureBackupHook.wait_for_job` does."""
         check_word("wait_until", wait_until, get_args(WaitUntil))
         read_warnings("accept_warnings", accept_warnings)
         deadline = clock.current().now() + timeout
-        ref = self.job_ref(job_id)
+        ref = await self._play(self._job_ref(job_id, secondary_region))
         job = await self._play(
             self._watching(ref, poll_interval=poll_interval, deadline=deadline, wait_until=wait_until)
         )

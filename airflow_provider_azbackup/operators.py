@@ -14,6 +14,7 @@ from airflow_provider_azbackup.core.model.arm_ids import DATA_PROTECTION, infer_
 from airflow_provider_azbackup.core.model.validation import (
     cancel_unsupported,
     check_backup_type,
+    check_secondary_region,
     check_vault_options,
     check_word,
     most_similar_first,
@@ -322,7 +323,7 @@ class AzureBackupOperator(ExpectedBaseOperator, StartBaseOperator):
                 continue
             try:
                 # A list may leave out why a job ended with warnings.
-                job = hook.look_at_job(job.ref.path, since=intent.now)
+                job = hook.look_at_job(job.ref, since=intent.now)
                 self.announce(context, hook, job.ref)
                 self.judge(
                     context,
@@ -390,6 +391,11 @@ class AzureBackupRestoreOperator(StartBaseOperator):
     :param validate_only: True asks Azure whether the restore would work, and restores nothing. The task then
         returns the record of the check, a dict that it also pushes as the XCom ``validation``, and fails if
         the restore would not work. It is never deferred, because the check takes seconds. Default: False.
+    :param secondary_region: True restores in the secondary region of a vault with cross-region restore, from
+        what Azure has copied there. No request goes to the region of the vault, so the restore also works
+        while that is down; Resource Graph says where the vault and its copy are. The name of a region takes
+        that one, for a Recovery Services vault without asking Resource Graph. Targets must be in the
+        secondary region. Azure cannot cancel such a restore. Default: False.
     :param accept_warnings: which restores that ended ``CompletedWithWarnings`` to accept: True for all, or a
         set of Azure's error codes that has to contain every warning of the job. No source says what the
         status means for a restore. Files may have been skipped, so compare the restored data before you use
@@ -437,10 +443,12 @@ class AzureBackupRestoreOperator(StartBaseOperator):
         point_in_time: datetime | str | None = None,
         if_running: IfRunning = "fail",
         validate_only: bool = False,
+        secondary_region: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(if_running=if_running, **kwargs)
         check_booleans(self.task_id, validate_only=validate_only)
+        check_secondary_region(f"secondary_region of task {self.task_id!r}", secondary_region)
         if validate_only and (self.cancel_on_kill or self.cancel_on_timeout):
             raise AzureBackupConfigError(
                 f"task {self.task_id!r}: validate_only restores nothing that cancel_on_kill or "
@@ -453,12 +461,13 @@ class AzureBackupRestoreOperator(StartBaseOperator):
         self.as_of = as_of
         self.point_in_time = point_in_time
         self.validate_only = validate_only
+        self.secondary_region = secondary_region
         self.check_arguments()
 
     def check_arguments(self) -> None:
         """Refuse what can be no restore, as far as it is known when the DAG is parsed."""
         # Here, so that a DAG file without a restore does not pay for it.
-        from airflow_provider_azbackup.core.restore.check import check_restore
+        from airflow_provider_azbackup.core.restore.check import check_restore, check_secondary_restore
 
         super().check_arguments()
         vault_type = infer_vault_type(self.vault_type, self.protected_item)
@@ -470,7 +479,17 @@ class AzureBackupRestoreOperator(StartBaseOperator):
             point_in_time=self.point_in_time,
             vault_type=vault_type,
         )
+        if self.secondary_region:
+            check_secondary_restore(restore_to=self.restore_to, request=self.request)
         self._check_options(vault_type)
+
+    def _check_options(self, kind: str | None) -> None:
+        super()._check_options(kind)
+        if self.secondary_region and (self.cancel_on_kill or self.cancel_on_timeout):
+            raise AzureBackupConfigError(
+                f"task {self.task_id!r}: Azure cannot cancel a restore in the secondary region; drop "
+                f"cancel_on_kill and cancel_on_timeout"
+            )
 
     @property
     def action(self) -> Action:
@@ -499,6 +518,7 @@ class AzureBackupRestoreOperator(StartBaseOperator):
                 record = hook.validate_restore(
                     item,
                     patience=min(self.timeout, _CHECK_LIMIT),
+                    secondary_region=self.secondary_region,
                     restore_to=self.restore_to,
                     request=self.request,
                     recovery_point=self.recovery_point,

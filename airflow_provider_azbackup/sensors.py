@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_azbackup.core.model.validation import read_warnings
+from airflow_provider_azbackup.core.model.validation import check_secondary_region, read_warnings
 from airflow_provider_azbackup.core.model.workloads import TIERS
 from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
@@ -84,6 +84,8 @@ class AzureBackupJobSensor(ExpectedBaseOperator, AzureBackupBaseSensorOperator):
         VM's backup, which takes minutes. You can restore from the snapshot, but it is kept with the VM's
         disks, and the transfer to the vault, which takes hours, may still fail. Another sensor can wait for
         the transfer later. For other jobs the sensor waits until they end. Default: ``completion``.
+    :param secondary_region: True asks the secondary region of the vault, for a restore that runs there; the
+        region of the vault may be down. The name of a region takes that one. Default: False.
     :param kwargs: the arguments of :class:`AzureBackupBaseSensorOperator`, of
         :class:`~airflow_provider_azbackup.tasks.expected.ExpectedBaseOperator`, of their base classes, and of
         Airflow's sensors.
@@ -100,10 +102,26 @@ class AzureBackupJobSensor(ExpectedBaseOperator, AzureBackupBaseSensorOperator):
     template_fields: Sequence[str] = ("job_id", *ExpectedBaseOperator.template_fields)
     required_fields = frozenset({"job_id"})
 
-    def __init__(self, *, job_id: str, wait_until: WaitUntil = "completion", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        wait_until: WaitUntil = "completion",
+        secondary_region: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        check_secondary_region(f"secondary_region of task {self.task_id!r}", secondary_region)
+        if secondary_region and (self.require_recovery_point or wait_until == "snapshot"):
+            raise AzureBackupConfigError(
+                f"task {self.task_id!r} waits for a job in the secondary region, where only restores run. A "
+                f"restore makes neither a recovery point nor a snapshot; drop require_recovery_point and "
+                f"wait_until"
+            )
         self.job_id = job_id
         self.wait_until = wait_until
+        self.secondary_region = secondary_region
+        self._ref: JobRef | None = None
         self._check_gate()
         self.check_arguments()
 
@@ -121,7 +139,16 @@ class AzureBackupJobSensor(ExpectedBaseOperator, AzureBackupBaseSensorOperator):
                 except AirflowSensorTimeout as error:
                     self._forgive_timeout(str(error))
                     raise
-        return self._wait(context, ref)
+            return self._wait(context, self._located(self._open, clock.current().now() + _PATIENCE))
+
+    def _located(self, hook: TaskHook, deadline: float = 0.0) -> JobRef:
+        """Return the job, and where to ask about it.
+
+        :param deadline: Unix time to which faults that may pass are waited out.
+        """
+        if self._ref is None:
+            self._ref = hook.locate_job(self.job_id, self.secondary_region, deadline=deadline)
+        return self._ref
 
     def _wait(self, context: Context, ref: JobRef) -> NoReturn:
         """Give the worker slot back until the job is over."""
@@ -137,7 +164,7 @@ class AzureBackupJobSensor(ExpectedBaseOperator, AzureBackupBaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
         """Look once. A fault that may pass leaves the gate shut and the wait going."""
-        job = self._look(context, lambda hook: hook.look_at_job(self.job_id, since=self._since))
+        job = self._look(context, lambda hook: hook.look_at_job(self._located(hook), since=self._since))
         if job is None:
             self.check_late(context)
             return False
@@ -163,9 +190,9 @@ class AzureBackupJobSensor(ExpectedBaseOperator, AzureBackupBaseSensorOperator):
         self._warned_at = warned_at
         with self.hook() as hook:
             expected = hook.job_ref(self.job_id)
-        if self.hears_late(context, event):
-            self._since = wait_began(context) if since is None else since
-            return self._wait(context, expected)
+            if self.hears_late(context, event):
+                self._since = wait_began(context) if since is None else since
+                return self._wait(context, self._located(hook, clock.current().now() + _PATIENCE))
         try:
             job = self.resume(context, event, expected.path)
         except AzureBackupWrongJobError as error:
@@ -393,7 +420,7 @@ class AzureBackupFreshnessSensor(ExpectedBaseOperator, _FreshBaseSensorOperator)
             elif job.ref.job_id not in self._tried:
                 if job.outcome is Outcome.WARNED and self.accept_warnings:
                     # A list may leave out that it was cancelled.
-                    job = hook.look_at_job(job.ref.path, since=self._since)
+                    job = hook.look_at_job(job.ref, since=self._since)
                 if found := self._proven(context, hook, job, subject.item):
                     return found
         return None

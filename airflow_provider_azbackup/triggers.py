@@ -75,7 +75,7 @@ _INLINE_PAUSE = 1.0
 _FIND_LIMIT = 4000.0
 # Of what serialize() writes. It goes up with every change: workers and triggerers are upgraded one by one, so
 # a trigger may be rebuilt by an older release, or a newer one. See tests/repository/test_upgrades.py.
-VERSION = 2
+VERSION = 3
 
 
 def _least_pause() -> float:
@@ -341,6 +341,8 @@ class AzureBackupJobTrigger(_Watch):
     :param expected_by: Unix time by which the backup should be over; None for none.
     :param when_late: what happens once it is more likely to be late than not: ``warn`` logs it, ``resume``
         fires with that, ``warned`` does neither, because the task has warned already.
+    :param secondary_region: the region that is asked about the job; empty for the region of the vault.
+    :param primary_region: the region of the vault, where requests to the secondary one name it.
     :param version: the form of these arguments.
     """
 
@@ -358,6 +360,8 @@ class AzureBackupJobTrigger(_Watch):
         waiting_for: str = "",
         expected_by: float | None = None,
         when_late: WhenLate = "warn",
+        secondary_region: str = "",
+        primary_region: str = "",
         version: int = VERSION,
     ) -> None:
         super().__init__()
@@ -373,6 +377,8 @@ class AzureBackupJobTrigger(_Watch):
         self.waiting_for = waiting_for
         self.expected_by = expected_by
         self.when_late = when_late
+        self.secondary_region = secondary_region
+        self.primary_region = primary_region
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that rebuild an equal trigger."""
@@ -390,19 +396,25 @@ class AzureBackupJobTrigger(_Watch):
                 "waiting_for": self.waiting_for,
                 "expected_by": self.expected_by,
                 "when_late": self.when_late,
+                "secondary_region": self.secondary_region,
+                "primary_region": self.primary_region,
                 "version": VERSION,
             },
         )
 
     async def _see(self, poller: Poller, on_read: OnRead, now: float) -> Job:
-        from airflow_provider_azbackup.core.model.resources import JobRef
+        from airflow_provider_azbackup.core.model.resources import JobRef, SecondaryRegion
 
+        ref = JobRef.parse(self.job_id)
+        if self.secondary_region:
+            region = SecondaryRegion(name=self.secondary_region, primary=self.primary_region)
+            ref = replace(ref, vault=replace(ref.vault, secondary=region))
         # Counted from the start of the wait: a restart need not wait again. However late it is, and however
         # long the pause, the last look comes at the deadline.
         pause = self.since + self.first_pause * random.uniform(1.0, 1.15) - now
         pause = _INLINE_PAUSE if runs_inline() else max(LEAST_PAUSE, min(pause, self.deadline - now))
         return await poller.watch_job(
-            JobRef.parse(self.job_id),
+            ref,
             poll_interval=self.poll_interval,
             deadline=self.deadline,
             since=self.since,

@@ -39,6 +39,7 @@ class Request:
     endpoint of the connection. ``delay`` is the number of seconds to wait before sending. ``api_version`` is
     the first version whose response contains everything that is needed; a cloud that does not know this
     version yet is asked in the version of the connection. Empty: the version of the connection is enough.
+    ``only_api_version`` is the one version that knows the operation at all, whatever the connection says.
     ``without_retries`` is set where the caller itself waits after a 429, in the triggerer and until its own
     deadline. ``deadline`` is the Unix time after which nobody waits for the response. A driver gives up then,
     but not before :data:`RESPONSE_GRACE` seconds have passed. A deadline that has passed before the request
@@ -48,9 +49,10 @@ class Request:
     method: str
     path: str
     query: tuple[tuple[str, str], ...] = ()
-    body: JsonObject | None = None
+    body: JsonObject | None = field(default=None, hash=False)
     delay: float = 0.0
     api_version: str = ""
+    only_api_version: str = ""
     without_retries: bool = field(default=False, compare=False)
     deadline: float = field(default=math.inf, compare=False)
 

@@ -276,12 +276,16 @@ class _Versions:
 
     def _version(self, call: Request) -> str:
         usual = self._settings.version_of(call.path)
+        if call.only_api_version:
+            return call.only_api_version
         return max(usual, call.api_version) if self._knows_newer else usual
 
     def _is_too_new(self, call: Request, answer: Answer) -> bool:
         """Whether the api-version was refused; no call of this client asks in a newer one again then."""
         asked, usual = self._version(call), self._settings.version_of(call.path)
-        if asked == usual or isinstance(answer, NoResponse) or answer.status not in (400, 404):
+        if asked in (usual, call.only_api_version):
+            return False
+        if isinstance(answer, NoResponse) or answer.status not in (400, 404):
             return False
         if not _UNKNOWN_VERSION.search(answer.text):
             return False

@@ -171,6 +171,8 @@ class JobBaseOperator(WarnsWhenLate, AzureBackupBaseOperator):
         ``[operators] default_deferrable``.
     """
 
+    # Whether the job is asked about in the secondary region of the vault, or in which region.
+    secondary_region: bool | str = False
     operator_extra_links: Collection[AzureBackupJobLink | AzureBackupVaultLink] = (
         AzureBackupJobLink(),
         AzureBackupVaultLink(),
@@ -267,6 +269,7 @@ class JobBaseOperator(WarnsWhenLate, AzureBackupBaseOperator):
         from airflow_provider_azbackup.triggers import LEAST_PAUSE, AzureBackupJobTrigger
 
         self.say_who_waits(max(first_pause, LEAST_PAUSE))
+        region = ref.vault.secondary
         self.defer(
             trigger=AzureBackupJobTrigger(
                 job_id=ref.path,
@@ -278,6 +281,8 @@ class JobBaseOperator(WarnsWhenLate, AzureBackupBaseOperator):
                 cancel_on_kill=cancel_on_kill,
                 wait_until=wait_until,
                 waiting_for=waiting_for,
+                secondary_region=region.name if region else "",
+                primary_region=region.primary if region else "",
                 **self.late_arguments(context),
             ),
             method_name=method_name,
@@ -355,7 +360,14 @@ class JobBaseOperator(WarnsWhenLate, AzureBackupBaseOperator):
         if not is_proven(job, accept_warnings=self.accept_warnings, wait_until=self.wait_until):
             return False
         with self.hook() as hook:
-            item = hook.check_job(job, protected_item, action=self.action, elsewhere=elsewhere, after=after)
+            item = hook.check_job(
+                job,
+                protected_item,
+                action=self.action,
+                elsewhere=elsewhere,
+                after=after,
+                secondary_region=self.secondary_region,
+            )
             # What ended with warnings may have left a partial recovery point, or none.
             warned = job.outcome is Outcome.WARNED and job.is_backup and self.action != "anything"
             if self.require_recovery_point or warned:

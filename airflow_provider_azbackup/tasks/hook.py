@@ -75,14 +75,27 @@ class TaskHook(AzureBackupHook):
         """
         return self._play(resume_after_obstacle(intent, failed, save=save, log=log))
 
-    def look_at_job(self, job_id: str, *, since: float) -> Job:
-        """Return how a job stands now, asking again for up to a minute when it is denied.
+    def locate_job(
+        self, job_id: str, secondary_region: bool | str = False, *, deadline: float = 0.0
+    ) -> JobRef:
+        """Return a job, and where to ask about it. Costs a request only for the secondary region.
 
         :param job_id: GUID or ARM id.
+        :param secondary_region: as in ``AzureBackupHook.resolve_protected_item``.
+        :param deadline: Unix time to which faults that may pass are waited out.
+        """
+        now = clock.current().now()
+        return self._play(
+            retry.retry_until(lambda: self._job_ref(job_id, secondary_region), since=now, until=deadline)
+        )
+
+    def look_at_job(self, ref: JobRef, *, since: float) -> Job:
+        """Return how a job stands now, asking again for up to a minute when it is denied.
+
         :param since: Unix time the wait for it began.
         :raises AzureBackupAuthError: when a 401 or 403 lasts.
         """
-        return self._play(jobs.get_job_despite_refusals(self.job_ref(job_id), since))
+        return self._play(jobs.get_job_despite_refusals(ref, since))
 
     def watch_job(
         self,
@@ -121,7 +134,14 @@ class TaskHook(AzureBackupHook):
         return self._play(jobs.cancel_unless_over(self.job_ref(job_id), since=now, until=deadline))
 
     def check_job(
-        self, job: Job, protected_item: str | None, *, action: Action, elsewhere: str = "", after: float = 0.0
+        self,
+        job: Job,
+        protected_item: str | None,
+        *,
+        action: Action,
+        elsewhere: str = "",
+        after: float = 0.0,
+        secondary_region: bool | str = False,
     ) -> ProtectedItem | None:
         """Refuse a job that is not what a gate waits for; return the item that it is of.
 
@@ -130,11 +150,13 @@ class TaskHook(AzureBackupHook):
         :param action: ``backup``, ``log backup``, ``restore`` or ``anything``.
         :param elsewhere: a storage account that the job may carry instead of the item's own.
         :param after: Unix time by Azure's clock before which it must not have begun; 0 for any time.
+        :param secondary_region: where to look the item up, as in ``resolve_protected_item``.
         :raises AzureBackupWrongJobError: when it is another job; shows both sides.
         """
         now = clock.current().now()
+        wanted = {"action": action, "elsewhere": elsewhere, "after": after}
         flow = retry.retry_until(
-            lambda: self._checked(job, protected_item, action=action, elsewhere=elsewhere, after=after),
+            lambda: self._checked(job, protected_item, secondary_region, **wanted),
             since=now,
             until=now + _PATIENCE,
         )
@@ -204,7 +226,9 @@ class TaskHook(AzureBackupHook):
         """Hold a conversation of :mod:`~airflow_provider_azbackup.core.estate.look`."""
         return self._play(without_turns(flow))
 
-    def _checked(self, job: Job, protected_item: str | None, **wanted: Any) -> Flow[ProtectedItem | None]:
-        item = None if protected_item is None else (yield from self._item(protected_item))
+    def _checked(
+        self, job: Job, protected_item: str | None, secondary_region: bool | str, **wanted: Any
+    ) -> Flow[ProtectedItem | None]:
+        item = None if protected_item is None else (yield from self._item(protected_item, secondary_region))
         yield from check_job(job, item, source=protected_item or "", **wanted)
         return item

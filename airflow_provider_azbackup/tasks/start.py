@@ -542,7 +542,9 @@ class StartBaseOperator(JobBaseOperator):
         # What the task has waited already is part of its time.
         left = max(0.0, self.deadline(context, now if since is None else since) - now)
         return {
-            "item": hook.resolve_protected_item(str(self.protected_item), patience=left),
+            "item": hook.resolve_protected_item(
+                str(self.protected_item), patience=left, secondary_region=self.secondary_region
+            ),
             "attempt": task_state.attempt,
             "now": now,
             "timeout": left,

@@ -649,5 +649,6 @@ def _last_read(wait: float) -> float:
 
 
 def _key(vault: Vault) -> str:
-    """Spelt either way, it is one vault."""
-    return vault.path.casefold()
+    """Spelt either way, it is one vault; its secondary region has lists of its own."""
+    region = vault.secondary.name.casefold() if vault.secondary else ""
+    return f"{vault.path.casefold()}{f'@{region}' if region else ''}"

@@ -27,6 +27,10 @@ READER_ACTIONS = (
     "Microsoft.RecoveryServices/Vaults/backupPolicies/read",
     "Microsoft.RecoveryServices/Vaults/backupUsageSummaries/read",
     "Microsoft.RecoveryServices/locations/backupStatus/action",
+    "Microsoft.RecoveryServices/locations/backupCrrJob/action",
+    "Microsoft.RecoveryServices/locations/backupCrrJobs/action",
+    "Microsoft.RecoveryServices/locations/backupCrrOperationResults/read",
+    "Microsoft.RecoveryServices/locations/backupCrrOperationsStatus/read",
     "Microsoft.DataProtection/backupVaults/read",
     "Microsoft.DataProtection/backupVaults/backupInstances/read",
     "Microsoft.DataProtection/backupVaults/backupInstances/recoveryPoints/read",
@@ -34,6 +38,14 @@ READER_ACTIONS = (
     "Microsoft.DataProtection/backupVaults/operationStatus/read",
     "Microsoft.DataProtection/locations/operationResults/read",
     "Microsoft.DataProtection/locations/operationStatus/read",
+    *(
+        f"Microsoft.DataProtection/subscriptions/resourceGroups/providers/locations/{each}/action"
+        for each in (
+            "fetchCrossRegionRestoreJob",
+            "fetchCrossRegionRestoreJobs",
+            "fetchSecondaryRecoveryPoints",
+        )
+    ),
 )
 OPERATOR_ACTIONS = (
     *READER_ACTIONS,
@@ -42,12 +54,19 @@ OPERATOR_ACTIONS = (
     "Microsoft.RecoveryServices/Vaults/backupTriggerValidateOperation/action",
     "Microsoft.RecoveryServices/Vaults/backupValidateOperationResults/read",
     "Microsoft.RecoveryServices/Vaults/backupValidateOperationsStatuses/read",
+    "Microsoft.RecoveryServices/Vaults/backupFabrics/protectionContainers/protectedItems/recoveryPoints/accessToken/action",
+    "Microsoft.RecoveryServices/locations/backupAadProperties/read",
+    "Microsoft.RecoveryServices/locations/backupCrossRegionRestore/action",
     "Microsoft.RecoveryServices/Vaults/backupJobs/*",
     "Microsoft.RecoveryServices/Vaults/backupResourceGuardProxies/read",
     "Microsoft.DataProtection/backupVaults/backupInstances/backup/action",
     "Microsoft.DataProtection/backupVaults/backupInstances/restore/action",
     "Microsoft.DataProtection/backupVaults/backupInstances/validateRestore/action",
     "Microsoft.DataProtection/backupVaults/backupInstances/findRestorableTimeRanges/action",
+    *(
+        f"Microsoft.DataProtection/subscriptions/resourceGroups/providers/locations/{each}/action"
+        for each in ("crossRegionRestore", "validateCrossRegionRestore")
+    ),
 )
 # Neither role contains it. A principal that waits for jobs of a Backup vault needs a custom role as well.
 BACKUP_VAULT_JOBS = "Microsoft.DataProtection/backupVaults/backupJobs/read"
@@ -96,7 +115,7 @@ DEFAULT: Mapping[str, Any] = {
     "subscription_id": "00000000-0000-0000-0000-00000000d3a0",
     "region": "westeurope",
     "vaults": [
-        {"name": "demo-vault", "group": "demo-rg"},
+        {"name": "demo-vault", "group": "demo-rg", "secondary_region": "northeurope"},
         {"name": "demo-vault-2", "group": "demo-rg"},
     ],
     "items": [
@@ -127,7 +146,9 @@ DEFAULT: Mapping[str, Any] = {
         {"kind": "SAPAseDatabase", "name": "asedb", "group": "demo-vms", "parent": "asevm"},
         {**_machine("vm-abroad", group="abroad-vms"), "subscription": OTHER_SUBSCRIPTION},
     ],
-    "backup_vaults": [{"name": "demo-backup-vault", "group": "demo-rg"}],
+    "backup_vaults": [
+        {"name": "demo-backup-vault", "group": "demo-rg", "secondary_region": "northeurope"},
+    ],
     # By name: the kind of data source, and each backup rule with its retention tags, the default tag first.
     "backup_policies": {
         "disk-policy": {"kind": "Disk", "rules": {"BackupHourly": ["Default"]}},
@@ -191,9 +212,14 @@ class _Vault(TypedDict):
 
 
 class SeededVault(_Vault, total=False):
-    """A vault of either type, in the seed's subscription unless it names another one."""
+    """A vault of either type, in the seed's subscription and region unless it names others.
+
+    ``secondary_region`` is where its backups are copied to; without it, it has no cross-region restore.
+    """
 
     subscription: str
+    region: str
+    secondary_region: str
     tags: Mapping[str, str]
 
 

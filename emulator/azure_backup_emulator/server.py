@@ -220,6 +220,7 @@ class Emulator:
 
         :param operation: ``Backup``, ``Restore`` or another operation of Azure, such as ``DeleteBackupData``,
             ``DisableBackup`` or ``ConfigureBackup``; in a Backup vault also ``Tiering:Backup``.
+            ``CrossRegionRestore`` is a restore in the secondary region of the item's vault.
         :param ending: as in :meth:`plan`.
         :param seconds: how long it lasts, in emulated seconds.
         :param backup_type: of a database: ``Full`` (the default), ``Differential``, ``Log``, ...; of a HANA
@@ -292,7 +293,8 @@ class Emulator:
             such as ``2025-02-01``: a request with a newer version gets 400 NoRegisteredProviderFound, as
             from an older cloud, and None accepts all versions; ``expired_secrets``, the names of principals
             whose client secret has expired; ``resource_graph``, how far Resource Graph is from the truth:
-            its ``lag`` in emulated seconds, the shares of ``gaps`` and ``doubles``, and ``hidden`` vaults.
+            its ``lag`` in emulated seconds, the shares of ``gaps`` and ``doubles``, and ``hidden`` vaults;
+            ``down_regions``, the names of regions whose services answer 503.
         """
         self.service.configure(**settings)
 

@@ -49,6 +49,7 @@ Tests and demos use the control endpoint, ``/_emulator``. Requests and responses
     POST /_emulator/configure    {"token_lifetime": 60, "job_read_budget": 150, "page_size": 9, "quirks": [],
                                  "clock_skew": -90,   seconds Azure's clock is ahead; set before the first job
                                  "newest_api_version": "2025-02-01",   newer ones get 400
+                                 "down_regions": ["westeurope"],   whose services answer 503
                                  "expired_secrets": ["reader"],   principals whose secret has expired
                                  "resource_graph": {"lag": 120, "gaps": 0.1, "doubles": 0.1,
                                                     "hidden": ["demo-vault-2"]}}   how it differs
@@ -72,6 +73,7 @@ from azure_backup_emulator.arm.gateway import Arm, Request, Response, trace_head
 from azure_backup_emulator.arm.identity import Identity, SignInError, instance_discovery
 from azure_backup_emulator.arm.recovery_services import ROUTES
 from azure_backup_emulator.arm.resource_graph import RESOURCE_GRAPH
+from azure_backup_emulator.arm.secondary_region import SECONDARY_REGION
 from azure_backup_emulator.model.checks import fit, fitting, made
 from azure_backup_emulator.model.jobs import QUIRKS, Json, one_of
 from azure_backup_emulator.model.store import FileStore, Log, Store
@@ -107,6 +109,7 @@ class Settings(TypedDict, total=False):
     resource_graph: ResourceGraph
     clock_skew: float
     newest_api_version: str | None
+    down_regions: Sequence[str]
 
 
 class Service:
@@ -158,7 +161,9 @@ class Service:
         self.skew = 0.0
         self.world = World(self.inventory, self.speed, self.store)
         self.world.start_seeded(self.inventory, self.clock())
-        self.arm = Arm((*ROUTES, *RESOURCE_GRAPH), self.world, self.clock, JOB_READS_AN_HOUR)
+        self.arm = Arm(
+            (*ROUTES, *SECONDARY_REGION, *RESOURCE_GRAPH), self.world, self.clock, JOB_READS_AN_HOUR
+        )
         self.identity.lifetime, self.identity.expired_secrets = TOKEN_LIFETIME, ()
         self.faults = Faults(self.store)
         self.log = Log(self.store)
@@ -185,6 +190,7 @@ class Service:
             "resource_graph": (self.world, "resource_graph"),
             "clock_skew": (self, "skew"),
             "newest_api_version": (self.arm, "newest_api_version"),
+            "down_regions": (self.world, "down_regions"),
         }
         fit(settings, Settings, "settings")
         for name, least in (("page_size", 1), ("job_read_budget", 0)):
@@ -216,6 +222,10 @@ class Service:
             if len(found) > 1:
                 raise ValueError(f"{item!r} is several items: {[each.path for each in found]}")
             changes: Json = {} if error is None else {"error": error}
+            if operation == "CrossRegionRestore":
+                operation, changes["region"] = "Restore", found[0].vault.secondary_region
+                if not changes["region"]:
+                    raise ValueError(f"the vault of {item!r} has no secondary_region")
             return self.world.start(
                 found[0],
                 self.clock() - ago / self.speed,

@@ -7,15 +7,23 @@ from dataclasses import replace
 from typing import NoReturn, Unpack
 
 from airflow_provider_azbackup.core.conversations.retry import all_pages, ask
+from airflow_provider_azbackup.core.conversations.secondary_region import (
+    in_secondary_region,
+    item_in_secondary_region,
+)
 from airflow_provider_azbackup.core.conversations.vaults import with_vault_suggestion
 from airflow_provider_azbackup.core.model.arm_ids import match_vm, same_id, split_share_id
 from airflow_provider_azbackup.core.model.resources import BackupInstance, ProtectedItem, Vault, last_segment
 from airflow_provider_azbackup.core.model.validation import check_item, did_you_mean, most_similar_first
-from airflow_provider_azbackup.core.model.workloads import MANAGEMENT_TYPES
+from airflow_provider_azbackup.core.model.workloads import MANAGEMENT_TYPES, management_type_of
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.responses import BackupStatus, DataSource, FoundItem
 from airflow_provider_azbackup.core.wire import Flow, Request
-from airflow_provider_azbackup.exceptions import AzureBackupConfigError, AzureBackupNotFoundError
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupAuthError,
+    AzureBackupConfigError,
+    AzureBackupNotFoundError,
+)
 
 # How many of the vault's items an error about an unknown name lists.
 _MOST_LISTED = 20
@@ -30,9 +38,12 @@ def list_protected_items(vault: Vault, **wanted: Unpack[requests.ItemFilter]) ->
     policy, state = (wanted.get("policy") or "").casefold(), wanted.get("state") or ()
     states = {word.casefold() for word in ([state] if isinstance(state, str) else state)}
     found: list[FoundItem] = []
-    for first in list_requests(vault, management_type):
-        pages = yield from with_vault_suggestion(vault, all_pages(first))
-        found += [item for page in pages for item in responses.read_items(page)]
+    if vault.secondary and vault.is_backup_vault:
+        found = yield from _instances_in_graph(vault)
+    else:
+        for first in list_requests(vault, management_type):
+            pages = yield from with_vault_suggestion(vault, all_pages(first))
+            found += [item for page in pages for item in responses.read_items(page, vault.secondary)]
     return [
         item
         for item in dict.fromkeys(found)
@@ -40,6 +51,24 @@ def list_protected_items(vault: Vault, **wanted: Unpack[requests.ItemFilter]) ->
         and (not states or item.state.casefold() in states)
         and (wanted.get("include_deleted") or not item.is_deleted)
     ]
+
+
+def _instances_in_graph(vault: Vault) -> Flow[list[FoundItem]]:
+    """Return what a Backup vault protects, as Resource Graph shows it."""
+    found: list[FoundItem] = []
+    token, tokens = "", {""}
+    while True:
+        page = responses.read_graph_page((yield from ask(requests.query_instances(vault, token))))
+        rows = responses.Page(values=page.rows, next_link=None)
+        found += [
+            each
+            for each in responses.read_items(rows, vault.secondary)
+            if same_id(each.item.vault.path, vault.path)
+        ]
+        token = page.skip_token
+        if token in tokens:  # the last page, or the pages go round in a circle
+            return found
+        tokens.add(token)
 
 
 def list_requests(vault: Vault, management_type: str = "") -> list[Request]:
@@ -81,30 +110,65 @@ def get_backup_status(vm_id: str, region: str) -> Flow[BackupStatus]:
 
 def get_source_id(item: ProtectedItem) -> Flow[str]:
     """Return the ARM id of the VM or storage account that an item protects."""
+    if item.vault.secondary:
+        return (yield from _get_item(item)).source_id
     return responses.read_source_id((yield from ask(requests.get_protected_item(item))))
 
 
 def get_data_source(instance: BackupInstance) -> Flow[DataSource]:
     """Return what a backup instance protects."""
+    if instance.vault.secondary:
+        found = yield from _get_item(instance)
+        return DataSource(resource_id=found.source_id, source_type=found.source_type)
     return responses.read_data_source((yield from ask(requests.get_protected_item(instance))))
 
 
 def _get_item(item: ProtectedItem) -> Flow[FoundItem]:
+    """Return one item as Azure shows it. The secondary region only lists items.
+
+    :raises AzureBackupNotFoundError: if the vault does not protect it.
+    :raises AzureBackupAuthError: if Resource Graph, which lists backup instances, does not show it.
+    """
+    if region := item.vault.secondary:
+        kind = "" if isinstance(item, BackupInstance) else management_type_of(item.workload)
+        listed = yield from list_protected_items(
+            item.vault, backup_management_type=kind, include_deleted=True
+        )
+        for found in listed:
+            if same_id(found.item.path, item.path):
+                return found
+        if item.vault.is_backup_vault:
+            raise AzureBackupAuthError(
+                f"Resource Graph shows no backup instance {item.label} to this identity. Missing right: "
+                f"Microsoft.DataProtection/backupVaults/backupInstances/read, or there is no such backup "
+                f"instance: {item.path}"
+            )
+        raise AzureBackupNotFoundError(
+            f"{region.name}, the secondary region of vault {item.vault.name}, lists no {item.label}. "
+            f"Protected item: {item.path}"
+        )
     return responses.read_item(item, (yield from ask(requests.get_protected_item(item))))
 
 
-def resolve_protected_item(vault: Vault | None, name: str) -> Flow[ProtectedItem]:
+def resolve_protected_item(
+    vault: Vault | None, name: str, secondary_region: bool | str = False
+) -> Flow[ProtectedItem]:
     """Find the protected item that a DAG author means. The ARM id of an item needs no request.
 
     :param vault: where to search. The ARM id of a protected item contains its own vault.
     :param name: the ARM id of the protected item, of the virtual machine or of the file share, or a friendly
         name; in a Backup vault the ARM id, name or friendly name of the backup instance.
+    :param secondary_region: as in
+        :func:`~airflow_provider_azbackup.core.conversations.secondary_region.in_secondary_region`. It is
+        where the item is searched, and where everything about it is asked.
     :raises AzureBackupNotFoundError: if the vault protects nothing with that name, or the data is
         soft-deleted.
     :raises AzureBackupConfigError: for an ARM id of something else, or a name that several items share.
     """
     if item := _parse_item_id(name):
-        return item
+        return (yield from item_in_secondary_region(item, secondary_region))
+    if vault:
+        vault = yield from in_secondary_region(vault, secondary_region)
     found = yield from _search(vault, name)
     return replace(found.item, written_as=found.friendly_name if name.startswith("/") else name)
 

@@ -111,7 +111,9 @@ def items_listed_with(item: ProtectedItem) -> Flow[list[FoundItem]]:
     """
     first = requests.list_protected_items(item.vault, management_type_of(item.workload))
     pages = yield from all_pages(first)
-    return list(dict.fromkeys(found for page in pages for found in responses.read_items(page)))
+    return list(
+        dict.fromkeys(found for page in pages for found in responses.read_items(page, item.vault.secondary))
+    )
 
 
 def matcher_of(item: ProtectedItem) -> Flow[JobMatcher]:

@@ -23,7 +23,11 @@ from airflow_provider_azbackup.core.model.workloads import TIERS, check_min_tier
 from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.requests import is_between
 from airflow_provider_azbackup.core.wire import RESPONSE_GRACE, Flow
-from airflow_provider_azbackup.exceptions import AzureBackupError, AzureBackupTimeoutError
+from airflow_provider_azbackup.exceptions import (
+    AzureBackupError,
+    AzureBackupNotFoundError,
+    AzureBackupTimeoutError,
+)
 
 
 def list_recovery_points(
@@ -45,6 +49,11 @@ def get_recovery_point(item: ProtectedItem, point_id: str) -> Flow[RecoveryPoint
 
     :raises AzureBackupNotFoundError: if the item has no recovery point with that id.
     """
+    if region := item.vault.secondary:  # which only lists them; Microsoft's CLI looks one up likewise
+        for point in (yield from list_recovery_points(item)):
+            if point.point_id.casefold() == point_id.casefold():
+                return point
+        raise AzureBackupNotFoundError(f"{region.name} lists no recovery point {point_id!r} of {item.label}")
     return responses.read_recovery_point(
         item, (yield from ask(requests.get_recovery_point(item, point_id))), point_id
     )

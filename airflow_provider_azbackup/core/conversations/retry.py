@@ -65,7 +65,11 @@ def all_pages(first: Request) -> Flow[list[Page]]:
         pages.append(responses.read_page(response))
         if not (link := pages[-1].next_link):
             return pages
-        request = replace(requests.next_page(response, link), api_version=first.api_version)
+        request = replace(
+            requests.next_page(response, link),
+            api_version=first.api_version,
+            only_api_version=first.only_api_version,
+        )
         if request in seen:
             raise AzureBackupTransientError(f"the pages of a list go round in a circle: {first.path}")
         if len(pages) >= _MOST_PAGES:

@@ -39,7 +39,9 @@ def list_vaults(subscription_id: str, vault_type: str) -> Flow[list[Vault]]:
 
 
 def get_region(vault: Vault) -> Flow[str]:
-    """Return a vault's region."""
+    """Return a vault's region, or its secondary region where that is asked."""
+    if vault.secondary:
+        return vault.secondary.name
     return responses.read_region((yield from ask(requests.get_vault(vault))))
 
 

@@ -25,13 +25,30 @@ from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecondaryRegion:
+    """The region where Azure keeps the second copy of a vault's backups, such as ``westus``.
+
+    ``primary`` is the region of the vault itself. It is empty where nobody needs it: only requests about a
+    Backup vault name it.
+    """
+
+    name: str
+    primary: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Vault:
-    """A vault; ``vault_type`` is one of :data:`~airflow_provider_azbackup.core.model.arm_ids.VAULT_TYPES`."""
+    """A vault; ``vault_type`` is one of :data:`~airflow_provider_azbackup.core.model.arm_ids.VAULT_TYPES`.
+
+    With ``secondary``, it is the copy of the vault in that region. Whatever is read of it, of its items and
+    of its jobs is asked there, and not in the region of the vault.
+    """
 
     subscription_id: str
     resource_group_name: str
     name: str
     vault_type: str = RECOVERY_SERVICES
+    secondary: SecondaryRegion | None = field(default=None, compare=False)
 
     @property
     def is_backup_vault(self) -> bool:

@@ -148,6 +148,20 @@ def check_region(name: str, text: str) -> None:
         )
 
 
+def check_secondary_region(name: str, value: object) -> None:
+    """Reject what neither asks for the secondary region nor names it.
+
+    :param name: the argument, for the error.
+    :raises AzureBackupConfigError: with what is expected.
+    """
+    if isinstance(value, str) and value:
+        check_region(name, value)
+    elif not isinstance(value, bool):
+        raise AzureBackupConfigError(
+            f"{name} is {value!r}; expected True, False, or the name of a region such as westeurope"
+        )
+
+
 def check_item(text: str) -> None:
     """Reject a text that cannot mean a protected item: an empty one, or the ARM id of something else.
 

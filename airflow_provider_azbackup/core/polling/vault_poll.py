@@ -421,7 +421,10 @@ def _read_page(answer: Answer, request: Request) -> tuple[Page, Request | None]:
     """Return a page, and the request for the next one if there is one."""
     response = accepted(answer, request, 200)
     page = responses.read_page(response)
-    return page, requests.next_page(response, page.next_link) if page.next_link else None
+    if not page.next_link:
+        return page, None
+    following = requests.next_page(response, page.next_link)
+    return page, replace(following, only_api_version=request.only_api_version)
 
 
 def _id_of(body: JsonObject) -> str:

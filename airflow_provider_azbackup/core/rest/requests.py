@@ -43,6 +43,12 @@ API_VERSIONS = MappingProxyType({RECOVERY_SERVICES: API_VERSION, DATA_PROTECTION
 # From this version on, a recovery point contains the result of the scan for malware; older versions write a
 # 0.
 RECOVERY_POINT_API_VERSION = "2026-07-01"
+# The one version in which Microsoft specifies the secondary region of Recovery Services vaults. Recovery
+# points and items have the same paths there as in the region of the vault, so only the version distinguishes
+# the two; Microsoft's clients (the passivestamp part of azure-mgmt-recoveryservicesbackup 9.2) send no other.
+SECONDARY_REGION_API_VERSION = "2021-11-15"
+# The version in which Backup vaults were recorded to answer about their secondary region.
+_CROSS_REGION_API_VERSION = "2024-04-01"
 
 # Seconds. Clocks differ by minutes, and the time of Azure's responses is in whole seconds.
 SLACK = 600.0
@@ -340,17 +346,34 @@ def validate_restore(item: ProtectedItem, point_id: str, body: JsonObject) -> Re
 def validate_instance_restore(instance: BackupInstance, request: JsonObject) -> Request:
     """Ask whether a restore of a backup instance would work. The response names an operation.
 
-    Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/validate-for-restore
+    Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/validate-for-restore and,
+    for the secondary region,
+    https://learn.microsoft.com/rest/api/dataprotection/backup-instances/validate-cross-region-restore
     """
     body = {"restoreRequestObject": request}
+    if instance.vault.secondary:
+        return _in_secondary_region(
+            instance.vault,
+            "validateCrossRegionRestore",
+            {**body, "crossRegionRestoreDetails": _source(instance.vault, instance)},
+        )
     return Request(method="POST", path=f"{instance.path}/validateRestore", body=body)
 
 
 def restore_instance(instance: BackupInstance, request: JsonObject) -> Request:
     """Start a restore of a backup instance. The response names an operation. The request is not idempotent.
 
-    Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/trigger-restore
+    Source: https://learn.microsoft.com/rest/api/dataprotection/backup-instances/trigger-restore and, for the
+    secondary region,
+    https://learn.microsoft.com/rest/api/dataprotection/backup-instances/trigger-cross-region-restore
     """
+    if instance.vault.secondary:
+        details = _source(instance.vault, instance)
+        return _in_secondary_region(
+            instance.vault,
+            "crossRegionRestore",
+            {"restoreRequestObject": request, "crossRegionRestoreDetails": details},
+        )
     return Request(method="POST", path=f"{instance.path}/restore", body=request)
 
 
@@ -390,14 +413,32 @@ def trigger_backup(item: ProtectedItem, body: JsonObject) -> Request:
 
 def get_operation(ref: OperationRef) -> Request:
     """Ask for an operation, at the vault's own URL rather than the signed one in the response."""
+    if region := ref.vault.secondary:
+        subscription, provider = f"/subscriptions/{ref.vault.subscription_id}", ref.vault.vault_type
+        collection = "operationStatus" if ref.vault.is_backup_vault else "backupCrrOperationsStatus"
+        return Request(
+            method="GET",
+            path=f"{subscription}/providers/Microsoft.{provider}/locations/{region.name}"
+            f"/{collection}/{ref.operation_id}",
+            **_versions(ref.vault),
+        )
     return Request(method="GET", path=ref.path)
 
 
 def get_job(ref: JobRef) -> Request:
     """Ask how one job stands now.
 
-    Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs
+    Source: https://learn.microsoft.com/azure/backup/backup-azure-arm-userestapi-managejobs and, for the
+    secondary region, https://learn.microsoft.com/rest/api/backup/backup-crr-job-details/get and
+    https://learn.microsoft.com/rest/api/dataprotection/fetch-cross-region-restore-job/get
     """
+    vault = ref.vault
+    if vault.secondary and vault.is_backup_vault:
+        body = {**_source(vault), "jobId": ref.job_id}
+        return _in_secondary_region(vault, "fetchCrossRegionRestoreJob", body)
+    if vault.secondary:
+        body = {"resourceId": vault.path, "jobName": ref.job_id}
+        return _in_secondary_region(vault, "backupCrrJob", body)
     return Request(method="GET", path=ref.path)
 
 
@@ -417,29 +458,32 @@ def list_jobs(vault: Vault, **wanted: Unpack[JobFilter]) -> Request:
     A Backup vault lists all its jobs, in no particular order.
     """
     if vault.is_backup_vault:
+        if vault.secondary:
+            return _in_secondary_region(vault, "fetchCrossRegionRestoreJobs", _source(vault))
         return Request(method="GET", path=f"{vault.path}/backupJobs")
-    return Request(
-        method="GET",
-        path=f"{vault.path}/backupJobs",
-        query=_filter(
-            status=wanted.get("status"),
-            operation=wanted.get("operation"),
-            backupManagementType=wanted.get("backup_management_type"),
-            startTime=_twelve_hours(wanted.get("started_after")),
-            endTime=_twelve_hours(wanted.get("started_before")),
-        ),
+    query = _filter(
+        status=wanted.get("status"),
+        operation=wanted.get("operation"),
+        backupManagementType=wanted.get("backup_management_type"),
+        startTime=_twelve_hours(wanted.get("started_after")),
+        endTime=_twelve_hours(wanted.get("started_before")),
     )
+    if vault.secondary:
+        return _in_secondary_region(vault, "backupCrrJobs", {"resourceId": vault.path}, query)
+    return Request(method="GET", path=f"{vault.path}/backupJobs", query=query)
 
 
 def list_protected_items(vault: Vault, backup_management_type: str) -> Request:
     """List the protected items of one management type in a vault: for ``AzureWorkload``, all databases.
 
-    Source: https://learn.microsoft.com/rest/api/backup/backup-protected-items/list
+    Source: https://learn.microsoft.com/rest/api/backup/backup-protected-items/list and, for the secondary
+    region, https://learn.microsoft.com/rest/api/backup/backup-protected-items-crr/list
     """
     return Request(
         method="GET",
-        path=f"{vault.path}/backupProtectedItems",
+        path=f"{vault.path}/backupProtectedItems{'/' if vault.secondary else ''}",
         query=_filter(backupManagementType=backup_management_type),
+        **_versions(vault),
     )
 
 
@@ -456,25 +500,28 @@ def list_recovery_points(item: ProtectedItem, **wanted: Unpack[RecoveryPointFilt
     :raises AzureBackupConfigError: if only one end of the window is given, which Microsoft's own tools never
         do.
 
-    Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list
+    Source: https://learn.microsoft.com/rest/api/backup/recovery-points/list and, for the secondary region,
+    https://learn.microsoft.com/rest/api/backup/recovery-points-crr/list and
+    https://learn.microsoft.com/rest/api/dataprotection/fetch-secondary-recovery-points/list
     """
     if item.vault.is_backup_vault:
+        if item.vault.secondary:
+            return _in_secondary_region(item.vault, "fetchSecondaryRecoveryPoints", _source(item.vault, item))
         return Request(method="GET", path=f"{item.path}/recoveryPoints")
     after, before = wanted.get("after"), wanted.get("before")
     if (after is None) is not (before is None):
         raise AzureBackupConfigError(
             f"a list of recovery points was asked for with after={after} and before={before}; give both"
         )
-    return Request(
-        method="GET",
-        path=f"{item.path}/recoveryPoints",
-        api_version=RECOVERY_POINT_API_VERSION,
-        query=_filter(
-            startDate=_twelve_hours(after),
-            endDate=_twelve_hours(before),
-            restorePointQueryType=wanted.get("query_type"),
-        ),
+    query = _filter(
+        startDate=_twelve_hours(after),
+        endDate=_twelve_hours(before),
+        restorePointQueryType=wanted.get("query_type"),
     )
+    path = f"{item.path}/recoveryPoints"
+    if item.vault.secondary:
+        return Request(method="GET", path=f"{path}/", query=query, **_versions(item.vault))
+    return Request(method="GET", path=path, query=query, api_version=RECOVERY_POINT_API_VERSION)
 
 
 def backup_status(vm_id: str, region: str) -> Request:
@@ -562,6 +609,124 @@ def query_recent_jobs(subscription_ids: Collection[str], since: datetime, skip_t
         },
         without_retries=True,
     )
+
+
+def query_vault(vault: Vault) -> Request:
+    """Ask Resource Graph where a vault is, and whether its backups can be restored in another region.
+
+    Resource Graph belongs to no region, so it answers while the region of the vault does not.
+
+    Source: https://learn.microsoft.com/azure/governance/resource-graph/reference/supported-tables-resources
+    """
+    return _graph(vault, f"Resources | where id =~ {_quoted(vault.path)} | project id, location, properties")
+
+
+def query_instances(vault: Vault, skip_token: str = "") -> Request:
+    """Ask Resource Graph for the backup instances of a resource group; no secondary region has a list of its
+    own, and Microsoft's CLI asks likewise.
+
+    :param skip_token: of the page before; empty for the first one.
+
+    Source: https://learn.microsoft.com/azure/backup/query-backups-using-azure-resource-graph
+    """
+    return _graph(
+        vault,
+        "RecoveryServicesResources | where type =~ 'microsoft.dataprotection/backupvaults/backupinstances' "
+        f"and resourceGroup =~ {_quoted(vault.resource_group_name)} | project id, name, properties, tags "
+        "| order by id asc",
+        skip_token,
+    )
+
+
+def _graph(vault: Vault, query: str, skip_token: str = "") -> Request:
+    options: JsonObject = {"resultFormat": "objectArray", "$top": _ROWS_A_PAGE}
+    if skip_token:
+        options["$skipToken"] = skip_token
+    body = {"subscriptions": [vault.subscription_id], "query": query, "options": options}
+    return Request(method="POST", path=RESOURCE_GRAPH, body=body)
+
+
+def _quoted(text: str) -> str:
+    if "'" in text or "\\" in text:
+        raise AzureBackupConfigError(f"Resource Graph cannot be asked about {text!r}: remove the quote")
+    return f"'{text}'"
+
+
+def aad_properties(vault: Vault, backup_management_type: str) -> Request:
+    """Ask who the secondary region of a Recovery Services vault is in Entra ID.
+
+    Source: https://learn.microsoft.com/rest/api/backup/aad-properties/get
+    """
+    assert vault.secondary
+    # Microsoft's CLI sends no filter for VMs.
+    management_type = None if backup_management_type == "AzureIaasVM" else backup_management_type
+    return Request(
+        method="GET",
+        path=f"/subscriptions/{vault.subscription_id}/providers/Microsoft.RecoveryServices"
+        f"/locations/{vault.secondary.name}/backupAadProperties",
+        query=_filter(backupManagementType=management_type),
+        **_versions(vault),
+    )
+
+
+def access_token(item: ProtectedItem, point_id: str, aad: JsonObject) -> Request:
+    """Ask for the token with which the secondary region may read one recovery point. The answer is a secret.
+
+    :param aad: the response to :func:`aad_properties`.
+
+    Source: https://learn.microsoft.com/rest/api/backup/recovery-points/get-access-token
+    """
+    path = f"{item.path}/recoveryPoints/{point_id}/accessToken"
+    return Request(method="POST", path=path, body=aad, **_versions(item.vault))
+
+
+def cross_region_restore(item: ProtectedItem, access: JsonObject, body: JsonObject) -> Request:
+    """Start a restore in the secondary region, which is not idempotent. The response names an operation.
+
+    :param access: what the response to :func:`access_token` contains.
+    :param body: the request for a restore in the region of the vault.
+
+    Source: https://learn.microsoft.com/rest/api/backup/cross-region-restore/trigger
+    """
+    restore = {"crossRegionRestoreAccessDetails": access, "restoreRequest": body["properties"]}
+    return _in_secondary_region(item.vault, "backupCrossRegionRestore", restore)
+
+
+class _Versions(TypedDict, total=False):
+    api_version: str
+    only_api_version: str
+
+
+def _versions(vault: Vault) -> _Versions:
+    """Return the versions of the API that know the secondary region; none for the region of the vault."""
+    if not vault.secondary:
+        return {}
+    if vault.is_backup_vault:
+        return {"api_version": _CROSS_REGION_API_VERSION}
+    return {"only_api_version": SECONDARY_REGION_API_VERSION}
+
+
+def _in_secondary_region(
+    vault: Vault, operation: str, body: JsonObject, query: tuple[tuple[str, str], ...] = ()
+) -> Request:
+    """Return a request to the service in the secondary region of a vault."""
+    assert vault.secondary
+    group = f"/resourceGroups/{vault.resource_group_name}" if vault.is_backup_vault else ""
+    return Request(
+        method="POST",
+        path=f"/subscriptions/{vault.subscription_id}{group}/providers/Microsoft.{vault.vault_type}"
+        f"/locations/{vault.secondary.name}/{operation}",
+        query=query,
+        body=body,
+        **_versions(vault),
+    )
+
+
+def _source(vault: Vault, instance: ProtectedItem | None = None) -> JsonObject:
+    """Return what a request to the secondary region says of a Backup vault, or of one of its instances."""
+    assert vault.secondary
+    named = {"sourceBackupInstanceId": instance.path} if instance else {"sourceBackupVaultId": vault.path}
+    return {"sourceRegion": vault.secondary.primary, **named}
 
 
 def next_page(response: Response, link: str) -> Request:

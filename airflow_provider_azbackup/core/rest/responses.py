@@ -13,7 +13,7 @@ import json
 import math
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +28,7 @@ from airflow_provider_azbackup.core.model.resources import (
     JobRef,
     OperationRef,
     ProtectedItem,
+    SecondaryRegion,
     Vault,
     last_segment,
 )
@@ -177,6 +178,19 @@ class FoundVault:
 
     vault: Vault
     tags: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaultHome:
+    """Where a vault is.
+
+    ``secondary`` is the region of its second copy, which only a Backup vault names.
+    ``cross_region_restore`` is ``Enabled``, ``Disabled``, or empty if Azure does not show it.
+    """
+
+    region: str
+    secondary: str = ""
+    cross_region_restore: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -436,13 +450,71 @@ def read_graph_page(response: Response) -> GraphPage:
     return GraphPage(rows=tuple(_dicts(body["data"])), skip_token=token if isinstance(token, str) else "")
 
 
-def read_items(page: Page) -> list[FoundItem]:
-    """Read the protected items of one page. An entry whose id has another shape is left out."""
+def read_object(response: Response) -> JsonObject:
+    """Read a JSON object that goes back to Azure as it is.
+
+    :raises AzureBackupTransientError: if the body is not one.
+    """
+    return _object(response)
+
+
+def read_access(response: Response, backup_management_type: str) -> JsonObject:
+    """Read the token with which the secondary region reads a recovery point, as the restore there takes it.
+
+    The error for a body without one does not show the body, which may be a secret.
+
+    :raises AzureBackupTransientError: if there is none.
+    """
+    access = _dict(_dict(_json(response)).get("properties"))
+    if not access:
+        raise AzureBackupTransientError(
+            f"Azure's answer holds no access to the recovery point ({response.status} from "
+            f"{urlsplit(response.url).path})",
+            status=response.status,
+            request_id=response.headers.get("x-ms-request-id"),
+        )
+    # Microsoft's CLI writes this type for VMs, and sends on what came for all others.
+    return {**access, "objectType": "CrrAccessToken"} if backup_management_type == "AzureIaasVM" else access
+
+
+def read_home(response: Response) -> VaultHome | None:
+    """Read where a vault is from what Resource Graph shows of it; None if it shows nothing.
+
+    :raises AzureBackupTransientError: if the body contains no rows.
+    """
+    for row in read_graph_page(response).rows:
+        properties = _dict(row.get("properties"))
+        features = _dict(_dict(properties.get("featureSettings")).get("crossRegionRestoreSettings"))
+        redundancy = _dict(properties.get("redundancySettings"))
+        replicas = _list(properties.get("replicatedRegions"))
+        if region := _region(row.get("location")):
+            return VaultHome(
+                region=region,
+                secondary=next(filter(None, map(_region, replicas)), ""),
+                cross_region_restore=_text(features.get("state") or redundancy.get("crossRegionRestore")),
+            )
+    return None
+
+
+def _region(value: Any) -> str:
+    """Return the name of a region as a path takes it; an empty text for anything else."""
+    name = _text(value).replace(" ", "").casefold()
+    return name if name.isascii() and name.isalnum() else ""
+
+
+def read_items(page: Page, secondary: SecondaryRegion | None = None) -> list[FoundItem]:
+    """Read the protected items of one page. An entry whose id has another shape is left out.
+
+    :param secondary: the secondary region that has listed them; None for the region of the vault.
+    """
     found = []
     for body in page.values:
         # The names come from the id: containerName of a VM lacks its prefix, and vaultId is a URL.
         with suppress(AzureBackupConfigError):
-            found.append(_found(ProtectedItem.parse(_text(body.get("id"))), body))
+            item = ProtectedItem.parse(_text(body.get("id")))
+            if secondary:
+                item = replace(item, vault=replace(item.vault, secondary=secondary))
+            found.append(_found(item, body))
     return found
 
 

@@ -155,6 +155,38 @@ def check_restore(
             read_datetime(name, value)
 
 
+def check_secondary_restore(*, restore_to: object, request: object, region: str = "") -> None:
+    """Refuse a restore that Azure does not make in the secondary region, as far as it is known now.
+
+    :param region: the secondary region, once it is known.
+
+    Source: https://learn.microsoft.com/azure/backup/backup-support-matrix#cross-region-restore
+
+    :raises AzureBackupConfigError: saying what can be restored there.
+    """
+    target = restore_to if isinstance(restore_to, Mapping) else {}
+    name, inner = str(target.get("target") or ""), request if isinstance(request, Mapping) else {}
+    inner, named = inner.get("properties", inner), target.get("region")
+    where = "in the secondary region"
+    if name.startswith("original_"):
+        raise AzureBackupConfigError(
+            f"'{name}' overwrites what was backed up, which is not {where}; give another target"
+        )
+    if name == "disks" and not target.get("resource_group_id"):
+        raise AzureBackupConfigError(
+            f"'disks' makes managed disks {where}; give the resource group that they go to, as "
+            f"disks(resource_group_id=...)"
+        )
+    if name == "other_share" and (target.get("files") or target.get("folders")):
+        raise AzureBackupConfigError(f"only whole file shares are restored {where}; drop files and folders")
+    if region and named and str(named).replace(" ", "").casefold() != region.casefold():
+        raise AzureBackupConfigError(
+            f"region is {named!r}, and a restore {where} is made in {region}; drop it"
+        )
+    if isinstance(inner, Mapping) and "rehydrat" in str(inner.get("objectType")).casefold():
+        raise AzureBackupConfigError(f"nothing is brought back from the archive {where}; name another point")
+
+
 def _is_dict(value: object, name: str) -> TypeGuard[Mapping[str, Any]]:
     """Return whether a value is a dict; refuse one that is neither a dict nor a template."""
     if value is None or isinstance(value, Mapping):

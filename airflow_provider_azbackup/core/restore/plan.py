@@ -20,7 +20,7 @@ from airflow_provider_azbackup.core.conversations.recovery_points import (
     get_recovery_point,
     list_recovery_points,
 )
-from airflow_provider_azbackup.core.conversations.retry import retry_until
+from airflow_provider_azbackup.core.conversations.retry import ask, retry_until
 from airflow_provider_azbackup.core.conversations.vaults import get_region
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.json_safe import cut
@@ -38,13 +38,15 @@ from airflow_provider_azbackup.core.model.resources import (
     last_segment,
 )
 from airflow_provider_azbackup.core.model.validation import read_datetime
-from airflow_provider_azbackup.core.rest import requests
+from airflow_provider_azbackup.core.model.workloads import management_type_of
+from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.responses import read_time
 from airflow_provider_azbackup.core.restore.backup_vault_request import instance_request
 from airflow_provider_azbackup.core.restore.check import (
     LATEST,
     RestoreOptions,
     check_restore,
+    check_secondary_restore,
     check_target_fits,
     read_request,
     split_point_id,
@@ -95,6 +97,9 @@ class RestorePlan:
             raise AzureBackupConfigError(
                 f"recovery_point is one of another protected item: {owner}, not of {item.path}"
             )
+        if item.vault.secondary:
+            region = item.vault.secondary.name
+            check_secondary_restore(restore_to=target, request=body, region=region)
         plan = cls(
             target=read_target(target) if target is not None else {},
             body=read_request(body) if body is not None else {},
@@ -173,6 +178,12 @@ def validate(item: ProtectedItem, plan: RestorePlan, until: float | None = None)
     :param until: as in :func:`prepare`.
     :raises AzureBackupError: when the restore would not work, or when that cannot be found out.
     """
+    if item.vault.secondary and not isinstance(item, BackupInstance):
+        raise AzureBackupConfigError(
+            f"whether a restore in the secondary region would work cannot be asked of a Recovery Services "
+            f"vault, only of a Backup vault; drop secondary_region to check one in the region of the vault, "
+            f"{item.vault.name}"
+        )
     found = yield from _patiently(partial(find_item, item.vault, item), until)
     if found.is_deleted:
         raise AzureBackupRefusedError(
@@ -240,11 +251,23 @@ def _make_ready(item: ProtectedItem, plan: RestorePlan, until: float | None) -> 
     facts = _facts(point, passed_over)
     if plan.point_in_time:
         facts["time"] = plan.point_in_time.isoformat()
+    if item.vault.secondary:
+        request = yield from _patiently(lambda: _cross_region_restore(item, point.point_id, body), until)
+    else:
+        request = requests.trigger_restore(item, point.point_id, body)
     return _Ready(
-        request=requests.trigger_restore(item, point.point_id, body),
+        request=request,
         check=requests.validate_restore(item, point.point_id, body),
         recovery_point=facts,
     )
+
+
+def _cross_region_restore(item: ProtectedItem, point_id: str, body: JsonObject) -> Flow[Request]:
+    """Return the request for a restore in the secondary region, which holds a token to the recovery point."""
+    management_type = management_type_of(item.workload)
+    aad = yield from ask(requests.aad_properties(item.vault, management_type))
+    access = yield from ask(requests.access_token(item, point_id, responses.read_object(aad)))
+    return requests.cross_region_restore(item, responses.read_access(access, management_type), body)
 
 
 def _by_target(
@@ -260,7 +283,7 @@ def _by_target(
         point = RecoveryPoint(item=item, point_id="", time=moment.isoformat())
     else:
         point, passed_over = yield from _choose(item, plan, until)
-    region = target.get("region") or source.region
+    region = target.get("region") or source.region  # which the secondary region leaves out
     if not region:
         region = yield from _patiently(partial(get_region, item.vault), until)
     request = instance_request(source, target, point=point, region=region, point_in_time=moment)
@@ -356,13 +379,16 @@ class RestoreIntent(Intent):
     may_start_unseen: ClassVar[bool] = False
 
     def is_kind_of(self, job: Job) -> bool:
-        """Whether it is a restore in this region; one in another region is in nobody's way."""
-        return job.is_restore and job.action != "crossregionrestore"
+        """Whether it is a restore in the same region; one in another region is in nobody's way."""
+        return job.is_restore and (
+            self.item.vault.secondary is not None or job.action != "crossregionrestore"
+        )
 
     @property
     def fingerprint(self) -> str:
         """What distinguishes this restore from another one of the item."""
-        return self.plan.fingerprint
+        region = self.item.vault.secondary
+        return f"{self.plan.fingerprint}{f'@{region.name}' if region else ''}"
 
     @property
     def elsewhere(self) -> str:

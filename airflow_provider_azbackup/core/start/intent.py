@@ -6,13 +6,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from airflow_provider_azbackup.core.conversations.operations import with_backup_rule
 from airflow_provider_azbackup.core.conversations.retry import retry_until
 from airflow_provider_azbackup.core.model.jobs import Job
-from airflow_provider_azbackup.core.model.resources import BackupInstance, JobRef, OperationRef, ProtectedItem
+from airflow_provider_azbackup.core.model.resources import (
+    BackupInstance,
+    JobRef,
+    OperationRef,
+    ProtectedItem,
+    Vault,
+)
 from airflow_provider_azbackup.core.model.validation import AcceptWarnings, IfRunning, StartedBy
 from airflow_provider_azbackup.core.model.workloads import SCHEDULED_TYPES, WORKLOADS
 from airflow_provider_azbackup.core.rest import requests
@@ -59,9 +65,13 @@ class StartRecord:
     @property
     def target(self) -> JobRef | OperationRef | None:
         """What this job is known by; None before Azure answered."""
-        vault = ProtectedItem.parse(self.item).vault
+        return self.target_in(ProtectedItem.parse(self.item).vault)
+
+    def target_in(self, vault: Vault) -> JobRef | OperationRef | None:
+        """Return the same, to be asked in the secondary region if that of the item is asked there."""
         if self.job:
-            return JobRef.parse(self.job)
+            ref = JobRef.parse(self.job)
+            return replace(ref, vault=replace(ref.vault, secondary=vault.secondary))
         return OperationRef(vault=vault, operation_id=self.operation) if self.operation else None
 
     def to_dict(self) -> JsonObject:

@@ -185,7 +185,7 @@ class _Search(JobFinder):
         intent, same = self.intent, record.attempt == self.intent.attempt
         if same:
             self._attempt_began = record.attempt_began
-        ref = record.target
+        ref = record.target_in(intent.item.vault)
         if not isinstance(ref, JobRef):
             ref = yield from self._trace_record(record, ref)
         if ref is None:

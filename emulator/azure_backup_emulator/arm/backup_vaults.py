@@ -162,7 +162,7 @@ def get_operation_result(call: Call) -> Response:
 
 def _job(call: Call) -> Job:
     job = call.world.jobs.get(call.parts["job"].lower())
-    if job is None or job.item.vault != _vault(call):
+    if job is None or job.region or job.item.vault != _vault(call):
         raise not_found(f"The job '{call.parts['job']}' was not found.")
     return job
 
@@ -178,7 +178,7 @@ def list_jobs(call: Call) -> Response:
         call.world.jobs_in(_vault(call)),
         partial(_job_body, call, full=False),
         attrgetter("id"),
-        lambda job: call.now >= job.starts + job.visible_after,
+        lambda job: not job.region and call.now >= job.starts + job.visible_after,
     )
     answer.body.setdefault("nextLink", None)
     return answer
@@ -188,7 +188,7 @@ def get_job(call: Call) -> Response:
     return Response(body=_job_body(call, _job(call), full=True))
 
 
-def _points(call: Call, item: Instance) -> list[Job]:
+def points(call: Call, item: Instance) -> list[Job]:
     """Return the backups of an instance that made a recovery point, newest first."""
     good = ("Completed", "CompletedWithWarnings")
     return [job for job in reversed(call.history(item)) if job.ended(call.now) in good]
@@ -197,13 +197,13 @@ def _points(call: Call, item: Instance) -> list[Job]:
 def list_points(call: Call) -> Response:
     item = _instance(call)
     return call.page(
-        _points(call, item), lambda job: bodies.recovery_point(job, item, call.now), attrgetter("id")
+        points(call, item), lambda job: bodies.recovery_point(job, item, call.now), attrgetter("id")
     )
 
 
 def get_point(call: Call) -> Response:
     item = _instance(call)
-    for job in _points(call, item):
+    for job in points(call, item):
         if bodies.point_name(job) == call.parts["point"]:
             return Response(body=bodies.recovery_point(job, item, call.now))
     raise not_found(f"The recovery point '{call.parts['point']}' was not found.")
@@ -245,7 +245,7 @@ def _restore_request(call: Call, item: Instance, asked: object) -> Json:
                 "UserErrorInvalidRequest", "recoveryPointTime is not a moment that can be restored."
             )
         return {**kept, "pointTime": at}
-    for job in _points(call, item):
+    for job in points(call, item):
         if bodies.point_name(job) == asked.get("recoveryPointId"):
             stores = bodies.stores(job, item, call.now)
             if asked["sourceDataStoreType"] not in stores:
@@ -258,8 +258,12 @@ def _restore_request(call: Call, item: Instance, asked: object) -> Json:
 
 
 def validate_restore(call: Call) -> Response:
+    return _accepted(call, validation(call, _instance(call)))
+
+
+def validation(call: Call, item: Instance) -> Operation:
     """Validate a restore by an operation, which makes no job and reports a failure inside a 200."""
-    item, world = _instance(call), call.world
+    world = call.world
     plan = world.plans[item.path]
     failed = None
     try:
@@ -267,15 +271,15 @@ def validate_restore(call: Call) -> Response:
     except RefusalError as refused:
         failed = {"code": refused.code, "message": refused.message}
     if plan.validation == "InProgress":
-        return _accepted(call, world.add_operation(call.now, plan, ending="InProgress"))
+        return world.add_operation(call.now, plan, ending="InProgress")
     if plan.validation == "Failed":
         failed = dict(item.workload.operation_failed or {})
     elif obstacles := _obstacles(call, item):
         first = OBSTACLES[obstacles[0]]
         failed = {"code": first.code, "message": first.message, "action": first.recommendation}
     if failed:
-        return _accepted(call, world.add_operation(call.now, plan, ending="Failed", error=failed))
-    return _accepted(call, world.add_operation(call.now, plan, ending="NoProperties"))
+        return world.add_operation(call.now, plan, ending="Failed", error=failed)
+    return world.add_operation(call.now, plan, ending="NoProperties")
 
 
 def _obstacles(call: Call, item: Instance) -> list[str]:
@@ -286,17 +290,21 @@ def _obstacles(call: Call, item: Instance) -> list[str]:
 
 
 def restore(call: Call) -> Response:
-    item, world = _instance(call), call.world
-    request = _restore_request(call, item, call.request.json())
+    return _accepted(call, restoration(call, _instance(call), call.request.json()))
+
+
+def restoration(call: Call, item: Instance, asked: object, region: str = "") -> Operation:
+    """Start a restore; in the secondary region if that is named."""
+    world, request = call.world, _restore_request(call, item, asked)
     plan = world.plans[item.path]
     if plan.operation == "Failed":
         error = dict(item.workload.operation_failed or {})
-        return _accepted(call, world.add_operation(call.now, plan, ending="Failed", error=error))
+        return world.add_operation(call.now, plan, ending="Failed", error=error)
     if refused := world.refused(item, call.now, "Restore"):
-        return _accepted(call, refused)
+        return refused
     more = world.refused_job(item, call.now, "Restore") or obstructed(item, _obstacles(call, item))
-    job = world.start(item, call.now, "Restore", request=request, **more)
-    return _accepted(call, world.add_operation(call.now, plan, ending=plan.operation, job=job))
+    job = world.start(item, call.now, "Restore", request=request, region=region, **more)
+    return world.add_operation(call.now, plan, ending=plan.operation, job=job)
 
 
 PROVIDER = r"/providers/Microsoft\.DataProtection"
@@ -304,7 +312,7 @@ SUB = r"/subscriptions/(?P<sub>[^/]+)"
 GROUP = rf"{SUB}/resourceGroups/(?P<group>[^/]+)"
 VAULT = rf"(?P<vault_path>{GROUP}{PROVIDER}/backupVaults/(?P<vault>[^/]+))"
 INSTANCE = rf"(?P<item_path>{VAULT}/backupInstances/(?P<instance>[^/]+))"
-LOCATION = rf"{SUB}{PROVIDER}/locations/[^/]+"
+LOCATION = rf"{SUB}{PROVIDER}/locations/(?P<region>[^/]+)"
 OPERATION = r"(?P<operation>[^/]+)"
 
 

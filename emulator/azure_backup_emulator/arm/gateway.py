@@ -26,6 +26,8 @@ from azure_backup_emulator.model.world import RefusalError, World
 
 RECOVERY_SERVICES, DATA_PROTECTION = "Microsoft.RecoveryServices", "Microsoft.DataProtection"
 JOBS_READ = f"{RECOVERY_SERVICES}/vaults/backupJobs/read"
+# Requests to a vault in this api-version are answered by its secondary region.
+SECONDARY_VERSION = "2021-11-15"
 HOUR = 3600.0
 T = TypeVar("T")
 GATEWAY = {"x-ms-failure-cause": "gateway"}
@@ -159,6 +161,13 @@ class Arm:
         action = route.action and f"{route.provider}/{route.action}"
         if action:
             call.need(action)
+        if (region := call.region).lower() in map(str.lower, self.world.down_regions):
+            raise RefusalError(
+                status=503,
+                code="ServiceUnavailable",
+                message=f"The service in {region} is temporarily unavailable. Please try again later.",
+                headers=SERVICE,
+            )
         spent = self.spend(action, route.method, route.reads, subscription) if route.reads else {}
         answer = route.handler(call)
         answer.headers = {**spent, **answer.headers}
@@ -238,6 +247,19 @@ class Call:
                 headers=GATEWAY,
             )
 
+    @property
+    def in_secondary_region(self) -> bool:
+        """Whether a request to a vault is one to its secondary region."""
+        versions = self.provider == RECOVERY_SERVICES and self.request.query["api-version"]
+        return versions == SECONDARY_VERSION and bool(self.vault().secondary_region)
+
+    @property
+    def region(self) -> str:
+        """The region whose service answers; an empty string where Resource Manager does by itself."""
+        if "vault" not in self.parts:
+            return self.parts.get("region", "")
+        return self.vault().secondary_region if self.in_secondary_region else self.vault().region
+
     def vault(self) -> Vault:
         group, name = self.parts["group"], self.parts["vault"]
         kind = "backupVaults" if self.provider == DATA_PROTECTION else "vaults"
@@ -268,7 +290,7 @@ class Call:
 
     def job(self) -> Job:
         job = self.world.jobs.get(self.parts["job"].lower())
-        if job is None or job.item.vault != self.vault():
+        if job is None or job.region or job.item.vault != self.vault():
             raise not_found(f"The job '{self.parts['job']}' was not found.")
         return job
 

@@ -16,7 +16,7 @@ from azure_backup_emulator.arm.gateway import Call, Response, Route, invalid, no
 from azure_backup_emulator.bodies import items as item_bodies
 from azure_backup_emulator.bodies import jobs as job_bodies
 from azure_backup_emulator.bodies.times import read_moment
-from azure_backup_emulator.model.items import WORKLOADS, Item
+from azure_backup_emulator.model.items import WORKLOADS, Item, Vault
 from azure_backup_emulator.model.jobs import Job, Json, Plan
 from azure_backup_emulator.model.world import OPERATION_FAILED, RefusalError
 
@@ -209,13 +209,15 @@ def _jobs_wanted(call: Call) -> tuple[dict[str, str], float, float]:
     return wanted, first, _window(wanted.get("endTime"), math.inf)
 
 
-def list_jobs(call: Call) -> Response:
-    vault = call.vault()
+def list_jobs(call: Call, vault: Vault | None = None, region: str = "") -> Response:
+    """List the jobs of a vault, or the restores that run in its secondary region."""
+    vault = vault or call.vault()
     wanted, first, last = _jobs_wanted(call)
 
     def is_wanted(job: Job) -> bool:
         return (
-            call.now >= job.starts + job.visible_after
+            job.region == region
+            and call.now >= job.starts + job.visible_after
             and first <= job.starts <= last
             and wanted.get("status", "").lower() in ("", job.status(call.now).lower())
             and wanted.get("operation", "").lower() in ("", job.operation.lower())
@@ -223,7 +225,7 @@ def list_jobs(call: Call) -> Response:
             and wanted.get("jobId", "").lower() in ("", job.id)
         )
 
-    body = partial(_job_body, call, full=False)
+    body = partial(job_body, call, full=False)
     return call.page(call.world.jobs_in(vault), body, attrgetter("id"), is_wanted)
 
 
@@ -241,12 +243,14 @@ def _window(text: str | None, default: float) -> float:
         raise invalid(f"The date {text!r} is not of the form yyyy-MM-dd hh:mm:ss tt.") from None
 
 
-def _job_body(call: Call, job: Job, *, full: bool) -> Json:
-    return job_bodies.job(job, call.now, vault_path=call.parts["vault_path"], full=full)
+def job_body(call: Call, job: Job, *, full: bool) -> Json:
+    home = f"/subscriptions/{job.item.vault.subscription}/providers/Microsoft.RecoveryServices"
+    path = f"{home}/locations/{job.region}" if job.region else call.parts["vault_path"]
+    return job_bodies.job(job, call.now, vault_path=path, full=full)
 
 
 def get_job(call: Call) -> Response:
-    return Response(body=_job_body(call, call.job(), full=True))
+    return Response(body=job_body(call, call.job(), full=True))
 
 
 def export_jobs(call: Call) -> Response:
@@ -293,6 +297,7 @@ def list_points(call: Call) -> Response:
         job
         for job in reversed(call.history(item))
         if job.snapshot_taken(call.now)
+        and (not call.in_secondary_region or job.ended(call.now) in ("Completed", "CompletedWithWarnings"))
         and first <= job.point_at <= last
         and (item.workload.management != "AzureWorkload" or job.backup_type in QUERY_TYPES[query])
     ]
@@ -336,12 +341,12 @@ def restore(call: Call) -> Response:
         call.need(action)
     found = call.request.json().get("properties")
     asked: Json = found if isinstance(found, dict) else {}
-    request, obstacles = _restore_request(call, item, call.parts["point"], asked)
+    request, obstacles = restore_request(call, item, call.parts["point"], asked)
     operation = call.world.restore(item, call.now, request, obstacles)
     return call.accepted(operation, item.path, "operationsStatus")
 
 
-def _restore_request(call: Call, item: Item, name: str, asked: Json) -> tuple[Json, list[str]]:
+def restore_request(call: Call, item: Item, name: str, asked: Json) -> tuple[Json, list[str]]:
     """Check a restore request; return what its job keeps of it, and what is in its way."""
     log = call.log(item)
     point = None if name == item_bodies.RANGE and log is not None else call.point(item, name)
@@ -365,7 +370,7 @@ def validate_restore(call: Call) -> Response:
         raise invalid("id must be the ARM id of a recovery point in this vault.")
     if reason := restores.wrong_validation(asked, item, call.request.query["api-version"]):
         raise invalid(reason)
-    _, obstacles = _restore_request(call, item, name, asked["restoreRequest"])
+    _, obstacles = restore_request(call, item, name, asked["restoreRequest"])
     world, plan = call.world, call.world.plans[item.path]
     if plan.validation == "Succeeded":
         operation = world.add_operation(call.now, plan, ending="NoProperties", obstacles=obstacles)
@@ -517,7 +522,7 @@ RECOVERY_SERVICES = (
     _route("GET", rf"{VAULT}/backupUsageSummaries", "vaults/backupUsageSummaries/read", usage),
     _route(
         "POST",
-        rf"{SUB}/providers/Microsoft\.RecoveryServices/locations/[^/]+/backupStatus",
+        rf"{SUB}/providers/Microsoft\.RecoveryServices/locations/(?P<region>[^/]+)/backupStatus",
         "locations/backupStatus/action",
         backup_status,
     ),

@@ -201,7 +201,7 @@ def _backups(call: Call, vault: Vault, at: float) -> Iterator[_Row]:
             yield _Row(vault, items, item.path, partial(_item, call, item, at))
     if call.principal.may(f"{jobs}/read"):
         for job in call.world.jobs_in(vault):
-            if at - KEPT <= job.starts <= at:
+            if at - KEPT <= job.starts <= at and not job.region:
                 yield _Row(vault, jobs, f"{vault.path}/backupJobs/{job.id}", partial(_job, call, job, at))
 
 

@@ -46,7 +46,16 @@ def vault(of: BackupVault) -> Json:
         "properties": {
             "monitoringSettings": {"azureMonitorAlertSettings": {"alertsForAllJobFailures": "Enabled"}},
             "provisioningState": "Succeeded",
-            "storageSettings": [{"datastoreType": "VaultStore", "type": "LocallyRedundant"}],
+            "storageSettings": [
+                {
+                    "datastoreType": "VaultStore",
+                    "type": "GeoRedundant" if of.secondary_region else "LocallyRedundant",
+                }
+            ],
+            "featureSettings": {
+                "crossRegionRestoreSettings": {"state": "Enabled" if of.secondary_region else "Disabled"}
+            },
+            "replicatedRegions": [of.secondary_region] if of.secondary_region else [],
         },
         **({"tags": dict(of.tags)} if of.tags else {}),
     }
@@ -245,7 +254,11 @@ def job(of: Job, now: float, source: Instance, *, vault_path: str, full: bool) -
         "startTime": moment(of.starts),
         "endTime": moment(until) if ending else None,
         "dataSourceType": kind.source_type,
-        "operationCategory": None if "no-category" in of.quirks else of.category,
+        "operationCategory": None
+        if "no-category" in of.quirks
+        else "CrossRegionRestore"
+        if of.region
+        else of.category,
         "operation": of.operation,
         "status": status(of, now),
         "restoreType": None,

@@ -43,6 +43,12 @@ def vault(of: Vault) -> Json:
             "privateEndpointStateForBackup": "None",
             "privateEndpointStateForSiteRecovery": "None",
             "publicNetworkAccess": "Enabled",
+            "redundancySettings": {
+                "standardTierStorageRedundancy": "GeoRedundant"
+                if of.secondary_region
+                else "LocallyRedundant",
+                "crossRegionRestore": "Enabled" if of.secondary_region else "Disabled",
+            },
         },
         "id": of.path,
         "type": "Microsoft.RecoveryServices/vaults",

@@ -145,6 +145,8 @@ def _settled(of: Job, now: float) -> bool:
 
 
 def _operation_word(of: Job, now: float) -> str:
+    if of.region:
+        return "CrossRegionRestore"
     backed_up = of.category in ("Backup", "Restore")
     if of.item.workload.management != "AzureWorkload" or not backed_up or not _settled(of, now):
         return of.operation

@@ -152,12 +152,13 @@ _SYSTEMS = {"SAPHanaDatabase": "hxe", "SAPHanaDBInstance": "hxe", "SAPAseDatabas
 
 @dataclass(frozen=True, kw_only=True)
 class Vault:
-    """A Recovery Services vault."""
+    """A Recovery Services vault. ``secondary_region`` is empty without cross-region restore."""
 
     subscription: str
     group: str
     name: str
     region: str
+    secondary_region: str = ""
     tags: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @cached_property

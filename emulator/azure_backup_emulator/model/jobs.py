@@ -192,6 +192,7 @@ class Job:
     consistency: str = "AppConsistent"
     backup_type: str = "Full"
     expiry: float | None = None
+    region: str = ""  # the secondary region that it runs in
     request: Json = field(default_factory=dict)
     cancelled_at: float | None = None
     pinned: tuple[str, float] | None = None

@@ -150,6 +150,8 @@ class World:
         self._load({item.path: item for item in self.items})
         self.quirks: Sequence[str] = ()
         self.page_size = 200
+        # Regions whose services answer 503. Resource Manager itself belongs to none.
+        self.down_regions: Sequence[str] = ()
         # How far Resource Graph is from the truth: fields of ``service.ResourceGraph``.
         self.resource_graph: Mapping[str, Any] = {}
 
@@ -309,8 +311,13 @@ class World:
         }
         return {"ending": "Failed", "seconds": BUSY_SECONDS, "error": details, "refused": True}
 
-    def restore(self, item: Item, now: float, request: Json, obstacles: Sequence[str] = ()) -> Operation:
-        """Start a restore. Since 2021 its job has the operation's id. It fails if something is in its way."""
+    def restore(
+        self, item: Item, now: float, request: Json, obstacles: Sequence[str] = (), region: str = ""
+    ) -> Operation:
+        """Start a restore. Since 2021 its job has the operation's id. It fails if something is in its way.
+
+        :param region: the secondary region, if it runs there.
+        """
         plan = self.plans[item.path]
         if plan.operation == "Failed":
             return self.add_operation(now, plan, ending="Failed", error=dict(OPERATION_FAILED))
@@ -318,7 +325,7 @@ class World:
             return refused
         identity = str(uuid.uuid4())
         more = self.refused_job(item, now, "Restore") or obstructed(item, obstacles)
-        job = self.start(item, now, "Restore", identity, request=request, **more)
+        job = self.start(item, now, "Restore", identity, request=request, region=region, **more)
         return self.add_operation(now, plan, id=identity, ending=plan.operation, job=job)
 
     def add_operation(self, now: float, plan: Plan, **values: Any) -> Operation:
