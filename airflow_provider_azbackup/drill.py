@@ -99,7 +99,7 @@ class AzureBackupDrillRestoreOperator(AzureBackupRestoreOperator):
                 f"a restore of {self.protected_item} is running that this drill did not start, so what it "
                 f"makes is not known. Give the drill if_running='wait', or clear it once that restore is over"
             )
-        item = hook.resolve_protected_item(str(self.protected_item))
+        item = hook.resolve_protected_item(str(self.protected_item), secondary_region=self.secondary_region)
         self._hand_on(
             context,
             {
@@ -125,7 +125,8 @@ class AzureBackupDrillRestoreOperator(AzureBackupRestoreOperator):
             )
         if not job.details:  # a list that deferred tasks share does not contain them
             with self.hook() as hook:
-                job = hook.look_at_job(job.ref.path, since=clock.current().now())
+                ref = hook.locate_job(job.ref.path, self.secondary_region)
+                job = hook.look_at_job(ref, since=clock.current().now())
         self._hand_on(context, known, job)
 
     def _hand_on(self, context: Context, known: Mapping[str, Any], job: Job | None = None) -> None:
