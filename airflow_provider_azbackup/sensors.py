@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
+from airflow_provider_azbackup.core.estate import VERDICT
 from airflow_provider_azbackup.core.model.validation import check_secondary_region, read_warnings
 from airflow_provider_azbackup.core.model.workloads import TIERS
 from airflow_provider_azbackup.exceptions import (
@@ -31,7 +32,6 @@ from airflow_provider_azbackup.runtime.compat import interval_start, wait_began
 from airflow_provider_azbackup.tasks.arguments import check_moment, read_moment, read_seconds
 from airflow_provider_azbackup.tasks.expected import ExpectedBaseOperator
 from airflow_provider_azbackup.tasks.fleet import (
-    VERDICT,
     check_allow,
     check_scope,
     read_tags,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.model.jobs import Job
     from airflow_provider_azbackup.core.model.resources import JobRef, ProtectedItem
     from airflow_provider_azbackup.core.model.validation import WaitUntil
+    from airflow_provider_azbackup.core.wire import JsonObject
     from airflow_provider_azbackup.runtime.fleet_event import FleetEvent
     from airflow_provider_azbackup.runtime.verdict_log import VerdictLog
     from airflow_provider_azbackup.tasks.hook import TaskHook
@@ -539,7 +540,7 @@ class AzureBackupFreshnessSensor(ExpectedBaseOperator, _FreshBaseSensorOperator)
 _SCOPE = ("vaults", "subscriptions", "policy", "workload", "state", "tags", "protected_items", "exclude")
 
 
-class AzureBackupFleetSensor(_FreshBaseSensorOperator):
+class AzureBackupFleetSensor(ExpectedBaseOperator, _FreshBaseSensorOperator):
     """Opens when all items of an estate have fresh backups: one task for any number of vaults and items.
 
     For every item it asks for the proof that :class:`AzureBackupFreshnessSensor` asks for. ``allow`` says how
@@ -558,7 +559,7 @@ class AzureBackupFleetSensor(_FreshBaseSensorOperator):
     :class:`AzureBackupFreshnessSensor`. A wait that took too long because backups failed is not forgiven.
 
     The sensor returns the ARM ids of the items that are not fresh, at most 1,000: an empty list when all
-    are. It pushes the XCom ``verdict`` at each change in a worker, and at the end of a deferred wait.
+    are. It pushes the XCom ``verdict`` when the counts change, and at the end.
 
     :param vaults: names or ARM ids of vaults of either type, one or several. A name takes resource group,
         subscription and type from the task or the connection. Default: the vaults of ``protected_items``
@@ -580,8 +581,10 @@ class AzureBackupFleetSensor(_FreshBaseSensorOperator):
     :param max_age: as there.
     :param allow: how many items may fall short (a whole number), or which share of them (below 1). Items that
         cannot be read are never allowed. Default: 0.
-    :param kwargs: the arguments of :class:`AzureBackupBaseSensorOperator`, of its base classes, and of
-        Airflow's sensors.
+    :param kwargs: the arguments of :class:`AzureBackupBaseSensorOperator`, of
+        :class:`~airflow_provider_azbackup.tasks.expected.ExpectedBaseOperator`, of their base classes, and of
+        Airflow's sensors. With ``expected_by``, the task warns when more backups than ``allow`` permits are
+        likely to end later.
     :raises AirflowSensorTimeout: when too many items are not fresh after ``timeout`` seconds.
     :raises AzureBackupNotFoundError: when the scope selects nothing; the error says what there is.
     :raises AzureBackupError: when the trigger's event cannot be read, or is of another scope or condition.
@@ -598,9 +601,13 @@ class AzureBackupFleetSensor(_FreshBaseSensorOperator):
         "tags",
         "protected_items",
         "exclude",
+        *ExpectedBaseOperator.template_fields[:1],
         *_FreshBaseSensorOperator.template_fields,
     )
-    fields_of_any_type = _FreshBaseSensorOperator.fields_of_any_type | {*_SCOPE}
+    fields_of_any_type = (
+        ExpectedBaseOperator.fields_of_any_type | _FreshBaseSensorOperator.fields_of_any_type | {*_SCOPE}
+    )
+    required_if_given = ExpectedBaseOperator.required_if_given | _FreshBaseSensorOperator.required_if_given
     operator_extra_links = (AzureBackupVaultLink(),)
 
     def __init__(
@@ -667,11 +674,15 @@ class AzureBackupFleetSensor(_FreshBaseSensorOperator):
         """Look once. A fault that may pass leaves the gate shut and the wait going."""
         verdict = self._look(context, lambda hook: self._survey(context, hook))
         if verdict is None:
+            self.check_late(context)
             return False
         self._verdict = verdict
         if self._verdict_log and self._verdict_log.report(verdict):
-            context["ti"].xcom_push(key=VERDICT, value=verdict.to_dict())
-        return PokeReturnValue(True, self._conclude(context, verdict)) if verdict.opens(self.allow) else False
+            self._push(context, verdict)
+        if verdict.opens(self.allow):
+            return PokeReturnValue(True, self._conclude(context, verdict))
+        self.check_late(context)
+        return False
 
     def execute_complete(
         self,
@@ -679,6 +690,8 @@ class AzureBackupFleetSensor(_FreshBaseSensorOperator):
         event: Any = None,
         since: float | None = None,
         try_number: int | None = None,
+        warned_at: float | None = None,
+        **_: Any,
     ) -> Any:
         """Take the wait back from the triggerer: success only for a verdict about this very scope."""
         from airflow_provider_azbackup.runtime.fleet_event import FleetEvent
@@ -687,9 +700,13 @@ class AzureBackupFleetSensor(_FreshBaseSensorOperator):
             return self.execute(context)
         # dag.test() of Airflow 3.3.2 passes on the event alone.
         self._since = wait_began(context) if since is None else since
+        self._warned_at = warned_at
         reported = FleetEvent.from_dict(event)
         with self.hook() as hook:
             self._check_event(reported, self._scope(hook), self._condition(context))
+            if reported.late is not None:
+                self.warn_late(context, reported.late)
+                self._wait(context, hook)
         if reported.error is not None:
             self._forgive_blindness(reported.error)
             raise reported.error
@@ -791,18 +808,31 @@ class AzureBackupFleetSensor(_FreshBaseSensorOperator):
                 azure_backup_conn_id=self.azure_backup_conn_id,
                 poll_interval=self.poke_interval,
                 deadline=deadline,
+                **self.late_arguments(context),
             ),
             method_name="execute_complete",
-            kwargs={"since": self._since, "try_number": context["ti"].try_number},
+            kwargs={
+                "since": self._since,
+                "try_number": context["ti"].try_number,
+                **self.late_state(),
+            },
             timeout=self.backstop(deadline + 2 * self.poke_interval),
         )
 
     def _conclude(self, context: Context, verdict: Verdict) -> list[str]:
         """Push and publish the verdict that opens the gate; return what the sensor returns."""
         self.log.info("The gate opens: %s", verdict)
-        context["ti"].xcom_push(key=VERDICT, value=verdict.to_dict())
-        self.tell_outlets(context, {VERDICT: verdict.digest()})
+        self._push(context, verdict)
+        self.tell_outlets(context, {VERDICT: verdict.digest(), **self.late_facts(context, None)})
         return [*verdict.ids]
+
+    def _push(self, context: Context, verdict: Verdict) -> None:
+        context["ti"].xcom_push(key=VERDICT, value={**verdict.to_dict(), **self.late_facts(context, None)})
+
+    def _lateness(self, expected_by: float, now: float) -> JsonObject:
+        from airflow_provider_azbackup.core.estate.verdict import lateness
+
+        return lateness(self._verdict, (), expected_by=expected_by, now=now)
 
     def _give_up(self, context: Context, message: str) -> NoReturn:
         """Say what is missing after all that time, the cause first.
@@ -812,7 +842,7 @@ class AzureBackupFleetSensor(_FreshBaseSensorOperator):
         if (verdict := self._verdict) is None:
             self._forgive_timeout(message)
             self._time_is_up(context, message, None)
-        context["ti"].xcom_push(key=VERDICT, value=verdict.to_dict())
+        self._push(context, verdict)
         named = f": {verdict.first_missing}" if verdict.missing else ""
         message = f"{verdict}{named}. {message}"
         if verdict.is_forgivable:

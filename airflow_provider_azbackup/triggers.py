@@ -50,8 +50,10 @@ if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
 
     from airflow_provider_azbackup.core.conversations.jobs import OnRead
+    from airflow_provider_azbackup.core.estate.verdict import Verdict
     from airflow_provider_azbackup.core.model.jobs import Job
     from airflow_provider_azbackup.core.model.validation import WaitUntil, WhenLate
+    from airflow_provider_azbackup.core.wire import JsonObject
     from airflow_provider_azbackup.hooks import AzureBackupAsyncHook
     from airflow_provider_azbackup.runtime.job_event import JobEvent
     from airflow_provider_azbackup.triggerer.outlook import Outlook
@@ -540,7 +542,9 @@ class AzureBackupFleetTrigger(_Trigger):
     :param azure_backup_conn_id: id of the connection, which is read again wherever the trigger runs.
     :param poll_interval: seconds between looks.
     :param deadline: Unix time of the last look; it survives a restart of the triggerer.
-    :param version: as in :class:`AzureBackupJobTrigger`.
+    :param expected_by: Unix time by which the gate should be open; None for none.
+    :param when_late: as in :class:`AzureBackupJobTrigger`.
+    :param version: as there.
     """
 
     cancel_on_kill = False
@@ -553,6 +557,8 @@ class AzureBackupFleetTrigger(_Trigger):
         azure_backup_conn_id: str,
         poll_interval: float,
         deadline: float,
+        expected_by: float | None = None,
+        when_late: WhenLate = "warn",
         version: int = VERSION,
     ) -> None:
         super().__init__()
@@ -561,6 +567,8 @@ class AzureBackupFleetTrigger(_Trigger):
         self.azure_backup_conn_id = azure_backup_conn_id
         self.poll_interval = poll_interval
         self.deadline = deadline
+        self.expected_by = expected_by
+        self.when_late = when_late
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that rebuild an equal trigger."""
@@ -572,6 +580,8 @@ class AzureBackupFleetTrigger(_Trigger):
                 "azure_backup_conn_id": self.azure_backup_conn_id,
                 "poll_interval": self.poll_interval,
                 "deadline": self.deadline,
+                "expected_by": self.expected_by,
+                "when_late": self.when_late,
                 "version": VERSION,
             },
         )
@@ -581,9 +591,27 @@ class AzureBackupFleetTrigger(_Trigger):
         from airflow_provider_azbackup.runtime.fleet_event import FleetEvent
         from airflow_provider_azbackup.runtime.verdict_log import VerdictLog
         from airflow_provider_azbackup.triggerer.fleet import EstateWait
+        from airflow_provider_azbackup.triggerer.progress import VerdictReport
 
         scope, condition = Scope.from_dict(self.scope), Condition.from_dict(self.condition)
         log = _Aside(self.log)
+        verdict_log, warned = VerdictLog(log), self.when_late == "warned"
+        report = VerdictReport(self.task_instance, late=None if self.expected_by is None else warned)
+        late: JsonObject | None = None
+
+        def notice(verdict: Verdict) -> None:
+            verdict_log.report(verdict)
+            report.tell(verdict)
+
+        def on_late(why: JsonObject) -> bool:
+            nonlocal late
+            if self.when_late == "resume":
+                late = why
+                return True
+            log.warning("Late: %s", why["message"])
+            report.late = True
+            return False
+
         try:
             await clock.current().pause(_least_pause())
             async with join(notice=partial(log.warning, "%s")) as poller:
@@ -593,9 +621,12 @@ class AzureBackupFleetTrigger(_Trigger):
                     condition,
                     poll_interval=self.poll_interval,
                     deadline=self.deadline,
-                    notice=VerdictLog(log).report,
+                    notice=notice,
+                    expected_by=None if warned else self.expected_by,
+                    on_late=on_late,
                 )
-                event = FleetEvent(scope=scope, condition=condition, verdict=await wait.verdict())
+                verdict = await wait.verdict()
+            event = FleetEvent(scope=scope, condition=condition, verdict=None if late else verdict, late=late)
         except AzureBackupError as error:
             event = FleetEvent(scope=scope, condition=condition, error=error)
         except Exception as error:
@@ -603,6 +634,8 @@ class AzureBackupFleetTrigger(_Trigger):
             self.log.exception("Watching an estate failed")
             reason = f"watching an estate failed: {type(error).__name__}: {error}"
             event = FleetEvent(scope=scope, condition=condition, error=AzureBackupError(reason))
+        finally:
+            report.close()
         await log.written()
         return event.to_dict()
 

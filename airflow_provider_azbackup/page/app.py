@@ -44,6 +44,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
 from airflow_provider_azbackup import __version__
+from airflow_provider_azbackup.core.estate import VERDICT
 from airflow_provider_azbackup.core.model.json_safe import clean
 from airflow_provider_azbackup.core.model.progress import PROGRESS
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
@@ -55,7 +56,6 @@ from airflow_provider_azbackup.page import connections, facts, gates, summary
 from airflow_provider_azbackup.page.reads import Reads, View
 from airflow_provider_azbackup.runtime import clock
 from airflow_provider_azbackup.runtime.portal import job_of, safe_link
-from airflow_provider_azbackup.tasks.fleet import VERDICT
 
 _STATIC = Path(__file__).parent / "static"
 _HTML, _SCRIPT, _STYLE = (f"text/{name}; charset=utf-8" for name in ("html", "javascript", "css"))

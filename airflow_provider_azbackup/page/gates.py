@@ -19,11 +19,11 @@ from airflow.providers.common.compat.sdk import conf
 from sqlalchemy import String, and_, case, cast, func, select
 from sqlalchemy.orm import aliased
 
+from airflow_provider_azbackup.core.estate import VERDICT
 from airflow_provider_azbackup.core.model.progress import PROGRESS
 from airflow_provider_azbackup.links import AzureBackupJobLink
 from airflow_provider_azbackup.page.facts import job_facts, verdict
 from airflow_provider_azbackup.runtime.portal import job_of
-from airflow_provider_azbackup.tasks.fleet import VERDICT
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

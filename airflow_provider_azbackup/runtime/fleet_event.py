@@ -17,7 +17,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class FleetEvent:
-    """How a deferred wait for an estate ended: with a verdict, or with an error.
+    """How a deferred wait for an estate ended: with a verdict, with an error, or only because it is late.
 
     The worker compares scope and condition with its own, and decides by the counts.
     """
@@ -26,6 +26,9 @@ class FleetEvent:
     condition: Condition
     verdict: Verdict | None = None
     error: AzureBackupError | None = None
+    # Why the estate counts as late, from `lateness` in core/estate/verdict.py. A task that gets nothing else
+    # warns and goes back to waiting.
+    late: JsonObject | None = None
 
     def to_dict(self) -> JsonObject:
         """Return the event as plain JSON that every database takes."""
@@ -37,6 +40,7 @@ class FleetEvent:
                 "at": self.verdict.at if self.verdict else None,
                 "verdict": self.verdict.to_dict() if self.verdict else None,
                 "error": self.error.facts() if self.error else None,
+                **({"late": self.late} if self.late else {}),
             }
         )
         return event
@@ -56,6 +60,10 @@ class FleetEvent:
         named, wanted = Scope.from_dict(scope), Condition.from_dict(condition)
         if isinstance(error, dict) and payload.get("verdict") is None:
             return cls(scope=named, condition=wanted, error=AzureBackupError.from_facts(error))
+        late = payload.get("late")
+        is_late = isinstance(late, dict) and isinstance(late.get("message"), str)
+        if is_late and error is None and payload.get("verdict") is None:
+            return cls(scope=named, condition=wanted, late=late)
         at = payload.get("at")
         if error is not None or isinstance(at, bool) or not isinstance(at, int | float):
             raise AzureBackupError(f"the trigger's event holds no verdict: {str(payload)[:200]!r}")

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.tasks.hook import TaskHook
 
 
-# The XCom of the verdict, and its key in events of outlets.
-VERDICT = "verdict"
-
-
 def vaults_of(items: Collection[str]) -> tuple[str, ...]:
     """Return the ARM ids of the vaults that the ARM ids of all items name; nothing if one names none."""
     found = [match_vault_above(text) for text in items]

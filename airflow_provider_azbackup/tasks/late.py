@@ -79,7 +79,7 @@ class WarnsWhenLate:
         with suppress(AzureBackupError):  # which is raised where the event is read next
             reported = JobEvent.from_dict(event)
             if reported.late and reported.job is None and reported.error is None:
-                self._warn(context, reported.late)
+                self.warn_late(context, reported.late)
                 return True
         return False
 
@@ -90,11 +90,15 @@ class WarnsWhenLate:
         """
         if self.expected_by is None or self._warned_at or (job and not job.is_running):
             return
-        from airflow_provider_azbackup.core.model.forecast import lateness
-
         at, now = self._expected_at(context), clock.current().now()
         if now >= at:
-            self._warn(context, lateness(None, expected_by=at, now=now))
+            self.warn_late(context, self._lateness(at, now))
+
+    def _lateness(self, expected_by: float, now: float) -> JsonObject:
+        """Return why this task counts as late, once the time has passed."""
+        from airflow_provider_azbackup.core.model.forecast import lateness
+
+        return lateness(None, expected_by=expected_by, now=now)
 
     def late_facts(self, context: Context, job: Job | None) -> JsonObject:
         """Return for an event whether the backup came late.
@@ -112,7 +116,8 @@ class WarnsWhenLate:
     def _expected_at(self, context: Context) -> float:
         return read_moment(context, self.task_id, "expected_by", self.expected_by, side="after").timestamp()
 
-    def _warn(self, context: Context, late: JsonObject) -> None:
+    def warn_late(self, context: Context, late: JsonObject) -> None:
+        """Warn, and run the callbacks."""
         self._warned_at = clock.current().now()
         self.log.warning("Late: %s", late["message"])
         cast("dict[str, Any]", context)["late"] = late

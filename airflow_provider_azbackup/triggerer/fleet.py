@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from airflow_provider_azbackup.core.estate.look import Estate, Turns
 from airflow_provider_azbackup.core.estate.scope import Condition, Scope
-from airflow_provider_azbackup.core.estate.verdict import Verdict
+from airflow_provider_azbackup.core.estate.verdict import Verdict, lateness
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.resources import Vault
-from airflow_provider_azbackup.core.wire import Answer
+from airflow_provider_azbackup.core.wire import Answer, JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupError
 from airflow_provider_azbackup.runtime import clock as clocks
 from airflow_provider_azbackup.triggerer.poller import Poller
@@ -24,6 +24,10 @@ T = TypeVar("T")
 _AT_ONCE = 8
 # Seconds until the jobs of a vault are listed again that could not be listed.
 _RETRY_PAUSE = 300.0
+# Seconds that the lists of jobs may take at the deadline.
+_LAST_LOOK = 60.0
+# Seconds after which it is foreseen again when running backups will end.
+_FORESEE_AGAIN = 300.0
 # The fewest seconds between two judgements: lists of several vaults often come together.
 _LEAST_REST = 2.0
 log = logging.getLogger(__name__)
@@ -38,6 +42,9 @@ class EstateWait:
     :param poll_interval: seconds between two looks at the jobs of a vault.
     :param deadline: Unix time of the last look.
     :param notice: is called with each verdict, once the jobs of all vaults have been asked for.
+    :param expected_by: Unix time by which the gate should be open; None for none.
+    :param on_late: is called once, with why, when it is likely to open later. If it returns True, the wait
+        ends.
     """
 
     def __init__(
@@ -49,8 +56,11 @@ class EstateWait:
         poll_interval: float,
         deadline: float,
         notice: Callable[[Verdict], object],
+        expected_by: float | None = None,
+        on_late: Callable[[JsonObject], bool] = lambda _: False,
     ) -> None:
         self._poller, self._notice = poller, notice
+        self._expected_by, self._on_late, self._foresee_at = expected_by, on_late, 0.0
         self._estate = Estate(scope, condition, poll_interval=poll_interval, foresee=poller.forecast)
         self._allow, self._poll_interval, self._deadline = condition.allow, poll_interval, deadline
         self._clock = clocks.current()
@@ -59,30 +69,63 @@ class EstateWait:
         self._confirming: dict[str, asyncio.Task[None]] = {}
 
     async def verdict(self) -> Verdict:
-        """Return the verdict that opens the gate, or the last one at the deadline.
+        """Return the verdict that opens the gate, or the last one: at the deadline, or because it is late.
 
         :raises AzureBackupError: if the scope selects nothing.
         """
         try:
             while True:
                 now = self._clock.now()
+                if now >= self._deadline:
+                    return await self._last_look(now)
                 verdict = await self._settle(now)
-                is_over = now >= self._deadline
-                if is_over or verdict.opens(self._allow):
+                if verdict.opens(self._allow):
                     # What has come, gone or changed since the last lists counts, too.
                     oldest = now - self._poll_interval
                     self._estate.expire(oldest)
                     verdict = await self._settle(now)
-                    if is_over or (verdict.opens(self._allow) and self._estate.is_current(oldest)):
+                    if verdict.opens(self._allow) and self._estate.is_current(oldest):
                         return verdict
-                if self._estate.has_asked:
+                if self._estate.has_asked():
                     self._notice(verdict)
+                if await self._ends_late(verdict, now):
+                    return verdict
                 await self._rest()
         finally:
             tasks = [*self._followers.values(), *self._confirming.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _last_look(self, now: float) -> Verdict:
+        """Return a verdict by lists that are read once more, as far as they can be soon."""
+        for follower in self._followers.values():
+            follower.cancel()
+        self._followers.clear()
+        self._estate.expire(now)
+        verdict = await self._settle(now)  # which asks for the lists of jobs
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_LOOK):
+                while not self._estate.has_asked(now):
+                    self._news.clear()
+                    await self._news.wait()
+                    verdict = await self._settle(now)
+        return verdict
+
+    async def _ends_late(self, verdict: Verdict, now: float) -> bool:
+        """Find out whether the gate is late, report that once, and return whether the wait ends by it."""
+        if (by := self._expected_by) is None:
+            return False
+        ends: list[float] = []
+        if now < by:
+            if now < self._foresee_at:
+                return False
+            self._foresee_at = now + _FORESEE_AGAIN
+            ends = await self._play(self._estate.likely_late(by))
+            if len(ends) <= verdict.allowed(self._allow):
+                return False
+        self._expected_by = None
+        return self._on_late(lateness(verdict, ends, expected_by=by, now=now))
 
     async def _settle(self, now: float) -> Verdict:
         """Read what is due, and judge, until nothing more is due."""
@@ -128,7 +171,8 @@ class EstateWait:
     async def _rest(self) -> None:
         """Let time pass until something is due, or until a list of jobs has come."""
         await self._clock.pause(min(_LEAST_REST, max(0.0, self._deadline - self._clock.now())))
-        left = max(0.0, min(self._deadline, self._estate.due_at()) - self._clock.now())
+        due = min(self._deadline, self._expected_by or self._deadline, self._estate.due_at())
+        left = max(0.0, due - self._clock.now())
         if not self._followers:
             await self._clock.pause(left)
             return

@@ -1,4 +1,4 @@
-"""Show how far a deferred backup has come: the XCom ``backup_progress``, written from the triggerer.
+"""Show how a deferred wait stands: the XComs ``backup_progress`` and ``verdict``, written from the triggerer.
 
 Airflow 3.0 and later. Nothing waits for it and nothing fails by it. One write goes out at a time, with a
 pause after each, and of a task that is not written yet only the newest report: a thousand waits that hear
@@ -13,12 +13,14 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from airflow_provider_azbackup.core.estate import VERDICT
 from airflow_provider_azbackup.core.model.json_safe import json_safe
 from airflow_provider_azbackup.core.model.progress import PROGRESS, has_news, progress_report
 from airflow_provider_azbackup.runtime import clock
 from airflow_provider_azbackup.runtime.compat import write_xcom
 
 if TYPE_CHECKING:
+    from airflow_provider_azbackup.core.estate.verdict import Verdict
     from airflow_provider_azbackup.core.model.forecast import Forecast
     from airflow_provider_azbackup.core.model.jobs import Job
     from airflow_provider_azbackup.core.wire import JsonObject
@@ -28,10 +30,67 @@ if TYPE_CHECKING:
 _PAUSE = 0.1
 # Seconds after which a report without news is written, so that its last look is not too old.
 _HEARTBEAT = 1800.0
+# The fewest seconds between two verdicts of a task, which may be long.
+_VERDICTS_APART = 180.0
 log = logging.getLogger(__name__)
 
 
-class Progress:
+class _WaitReport:
+    """An XCom that a task has while it waits.
+
+    :param ti: the task instance as a trigger knows it; None is written nothing of.
+    """
+
+    key: str
+
+    def __init__(self, ti: Any) -> None:
+        self._ti = ti
+        self._told_at = 0.0
+
+    def close(self) -> None:
+        """Write no more: the task has gone on, and knows better."""
+        _outbox().drop(self)
+
+    async def write(self, told: JsonObject) -> None:
+        """Write a report.
+
+        :raises Exception: whatever Airflow raises.
+        """
+        await write_xcom(self._ti, self.key, json_safe(told))
+
+    def _put(self, told: JsonObject, now: float) -> None:
+        """Have it written soon."""
+        self._told_at = now
+        if self._ti is not None:
+            _outbox().put(self, told)
+
+
+class VerdictReport(_WaitReport):
+    """Writes the verdict of one task, when its counts have changed, at most every three minutes.
+
+    :param ti: as above.
+    :param late: as for :class:`Progress`.
+    """
+
+    key = VERDICT
+
+    def __init__(self, ti: Any, *, late: bool | None = None) -> None:
+        super().__init__(ti)
+        self.late = late
+        self._told: object = None
+
+    def tell(self, verdict: Verdict) -> None:
+        """Have a verdict written, if it is news."""
+        now = clock.current().now()
+        news = dict(verdict.counts), verdict.unreadable, self.late
+        since = now - self._told_at
+        if since >= _HEARTBEAT or (news != self._told and since >= _VERDICTS_APART):
+            self._told = news
+            late = {} if self.late is None else {"late": self.late}
+            self._put({**verdict.to_dict(), **late}, now)
+
+
+class Progress(_WaitReport):
     """Writes the progress of one task.
 
     :param ti: the task instance as a trigger knows it; None is written nothing of.
@@ -39,6 +98,8 @@ class Progress:
     :param waiting_until: Unix time to which it waits for that job.
     :param late: whether the backup is late already; None if it is not expected by any time.
     """
+
+    key = PROGRESS
 
     def __init__(
         self,
@@ -48,12 +109,11 @@ class Progress:
         waiting_until: float | None = None,
         late: bool | None = None,
     ) -> None:
-        self._ti = ti
+        super().__init__(ti)
         self.late = late
         self._waiting_for = waiting_for
         self._waiting_until = waiting_until if waiting_for else None
         self._told: JsonObject | None = None
-        self._told_at = 0.0
 
     def tell(self, job: Job | None, fault: AzureBackupError | None, expected: Forecast | None = None) -> None:
         """Have written what is new since the last look.
@@ -72,49 +132,37 @@ class Progress:
             expected=expected,
             late=self.late,
         )
-        if self._ti is not None and (has_news(told, self._told) or now - self._told_at >= _HEARTBEAT):
-            self._told, self._told_at = told, now
-            _outbox().put(self, told)
-
-    def close(self) -> None:
-        """Write no more: the task has gone on, and knows better."""
-        if self._ti is not None:
-            _outbox().drop(self)
-
-    async def write(self, told: JsonObject) -> None:
-        """Write a report.
-
-        :raises Exception: whatever Airflow raises.
-        """
-        await write_xcom(self._ti, PROGRESS, json_safe(told))
+        if has_news(told, self._told) or now - self._told_at >= _HEARTBEAT:
+            self._told = told
+            self._put(told, now)
 
 
 class _Outbox:
     """What is to be written, the newest report of each task."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Progress, JsonObject] = {}
+        self._waiting: dict[_WaitReport, JsonObject] = {}
         self._writer: asyncio.Task[None] | None = None
         self._complained = False
 
-    def put(self, progress: Progress, told: JsonObject) -> None:
-        self._waiting[progress] = told
+    def put(self, report: _WaitReport, told: JsonObject) -> None:
+        self._waiting[report] = told
         if self._writer is None or self._writer.done():
             # Its own context: it serves all tasks, and its log lines are none of theirs.
             self._writer = asyncio.get_running_loop().create_task(self._write(), context=Context())
 
-    def drop(self, progress: Progress) -> None:
-        self._waiting.pop(progress, None)
+    def drop(self, report: _WaitReport) -> None:
+        self._waiting.pop(report, None)
 
     async def _write(self) -> None:
         while self._waiting:
-            progress = next(iter(self._waiting))
+            report = next(iter(self._waiting))
             try:
-                await progress.write(self._waiting.pop(progress))
+                await report.write(self._waiting.pop(report))
             except Exception as error:
                 if not self._complained:
                     self._complained = True
-                    log.debug("Airflow took no progress of a task: %s: %s", type(error).__name__, error)
+                    log.debug("Airflow took no report of a wait: %s: %s", type(error).__name__, error)
             await asyncio.sleep(_PAUSE)
 
 

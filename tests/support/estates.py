@@ -391,7 +391,7 @@ def iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat()
 
 
-class _Hook:
+class EstateHook:
     """What the poller uses of :class:`TriggererHook`."""
 
     def __init__(self, world: World, clock: LoopClock) -> None:
@@ -428,7 +428,7 @@ def live_through(seed: int, make: Callable[..., EstateWait] = EstateWait) -> tup
     breaches: list[str] = []
 
     async def main(clock: LoopClock) -> Verdict | None:
-        poller = Poller(cast(TriggererHook, _Hook(world, clock)), clock, {}, Context())
+        poller = Poller(cast(TriggererHook, EstateHook(world, clock)), clock, {}, Context())
 
         try:
             for until in [*world.kills, START + 2 * WAIT]:

@@ -418,6 +418,67 @@ def test_the_event_of_an_outlet_holds_the_counts(
     assert "items" not in event.extra["verdict"]
 
 
+# Late
+
+
+def late_estate(azure: Emulator) -> None:
+    """An estate whose last backup ends after 150 minutes, as on the nights before."""
+    for night in range(12):
+        azure.start_job("nightly-1", seconds=9000 + night, ago=86400.0 * (night + 1))
+    for name, minutes in zip(NIGHTLY, (30, 150, 10), strict=True):
+        azure.start_job(name, seconds=60 * minutes)
+
+
+@pytest.mark.parametrize(("allow", "when"), [(0, "foreseen"), (1, "in time")])
+def test_a_fleet_warns_once_before_it_is_late(azure: Emulator, clock: Any, allow: int, when: str) -> None:
+    late_estate(azure)
+    calls, ti, began = [], TaskInstance(), clock()
+    arguments = {
+        "vaults": "demo-vault-2",
+        "newer_than": ago(clock, 60),
+        "expected_by": datetime.fromtimestamp(began + 7200, UTC),
+        "on_late": lambda context: calls.append((clock() - began, context["late"])),
+        "timeout": 6 * 3600,
+        "deferrable": True,
+        "allow": allow,
+    }
+    gate(ti, **arguments)
+    if when == "in time":
+        assert not calls
+        assert ti.xcoms["verdict"]["late"] is False
+        return
+    ((seconds, late),) = calls
+    assert seconds < 3600
+    assert "but 1 of them are likely to end later" in late["message"]
+    assert late["expected_end"] is not None
+    assert [each["when_late"] for each in ti.deferred_with] == ["resume", "warned"]
+    assert ti.xcoms["verdict"]["late"] is True
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_fleet_that_is_late_by_the_clock_warns_and_opens_all_the_same(
+    azure: Emulator,
+    clock: Any,
+    nightly: Callable[..., None],
+    deferrable: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    nightly("nightly-1", "nightly-2")
+    azure.start_job("vm-elsewhere", seconds=3600)
+    by = datetime.fromtimestamp(clock() + 600, UTC)
+    arguments = {"vaults": "demo-vault-2", "newer_than": ago(clock, 3600), "expected_by": by}
+    if deferrable:
+        assert gate(**arguments, deferrable=True) == []
+    else:
+        task, ti = make(**arguments), TaskInstance()
+        for passed in (0, 700, 700):
+            clock.advance(passed)
+            assert not task.poke(ti.context)
+    said = capsys.readouterr().out
+    assert said.count("Late: the backups were expected by") == 1
+    assert "and 1 of 3 items are not fresh" in said
+
+
 # What a trigger hands over
 
 
@@ -479,6 +540,11 @@ FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a boolean count": (lambda e: e["verdict"]["counts"].update(fresh=True), "verdict cannot be read"),
     "more fresh than there are": (lambda e: e["verdict"]["counts"].update(fresh=30), "contradicts itself"),
     "fewer missing than listed": (lambda e: e["verdict"].update(missing=0), "contradicts itself"),
+    "late, and an error": (
+        lambda e: e.update(verdict=None, late={"message": "x"}, error={"message": "y"}),
+        "y",
+    ),
+    "late, without words": (lambda e: e.update(verdict=None, late={"by": "x"}), "not a verdict"),
     "ids that are not there": (lambda e: e["verdict"].update(ids=[]), "contradicts itself"),
 }
 

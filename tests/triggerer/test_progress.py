@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_azbackup.core.estate.verdict import Reason, Verdict
 from airflow_provider_azbackup.core.model.jobs import Job, JobTask
 from airflow_provider_azbackup.core.model.progress import has_news, progress_report
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
 from airflow_provider_azbackup.exceptions import AzureBackupTransientError
 from airflow_provider_azbackup.operators import AzureBackupOperator
-from airflow_provider_azbackup.triggerer.progress import Progress
+from airflow_provider_azbackup.triggerer.progress import Progress, VerdictReport
 from airflow_provider_azbackup.triggers import AzureBackupJobTrigger
 from azure_backup_emulator import Emulator
 from tests.support.tasks import TaskInstance
@@ -232,8 +233,30 @@ def test_a_failure_to_write_is_told_once_and_forgotten(
 
     with caplog.at_level(logging.DEBUG, logger="airflow_provider_azbackup.triggerer.progress"):
         run(main)
-    assert caplog.text.count("Airflow took no progress") == 1
+    assert caplog.text.count("Airflow took no report") == 1
     assert len(supervisor.written) == 1
+
+
+def test_a_verdict_is_shown_when_its_counts_change_and_not_at_every_look(supervisor: Supervisor) -> None:
+    async def main(clock: LoopClock) -> None:
+        report = VerdictReport(task(), late=False)
+        for look in range(60):
+            fresh = 1 + look // 20  # one more has ended every 20 minutes
+            counts = {Reason.FRESH: fresh, Reason.RUNNING: 9 - fresh}
+            report.tell(Verdict(at=clock.now(), counts=counts))
+            await asyncio.sleep(60)
+        report.late = True
+        report.tell(Verdict(at=clock.now(), counts=counts))
+        await asyncio.sleep(1)
+        report.tell(Verdict(at=clock.now(), counts={Reason.FRESH: 9}))
+        report.close()
+        await asyncio.sleep(600)
+
+    run(main)
+    shown = [message.value for _, message in supervisor.written]
+    assert [each["counts"]["fresh"] for each in shown] == [1, 2, 3, 3]
+    assert [each["late"] for each in shown] == [False, False, False, True]
+    assert {message.key for _, message in supervisor.written} == {"verdict"}
 
 
 def test_without_airflows_channel_a_wait_goes_as_ever(azure: Emulator, clock: Any) -> None:

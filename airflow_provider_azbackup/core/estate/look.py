@@ -82,19 +82,23 @@ _ENDS = {
 
 
 class _Read:
-    """What is known of one list, or one recovery point: when it was last read, or why it was not."""
+    """What is known of one list, or one recovery point: when it was last read, or why it was not.
+
+    ``asked_at`` is the Unix time at which it was last asked for, read or not.
+    """
 
     def __init__(self) -> None:
-        self.at = self.again_at = -math.inf
+        self.at = self.asked_at = self.again_at = -math.inf
         self.fault = _NOT_READ
         # The error, and since when, while Azure denies it.
         self.refusal: tuple[AzureBackupError, float] | None = None
 
     def succeed(self, at: float, again_after: float) -> None:
-        self.at, self.again_at, self.fault, self.refusal = at, at + again_after, "", None
+        self.at = self.asked_at = at
+        self.again_at, self.fault, self.refusal = at + again_after, "", None
 
     def fail(self, error: AzureBackupError, at: float, again_after: float) -> None:
-        self.fault = str(error)
+        self.fault, self.asked_at = str(error), at
         self.again_at = at + max(again_after, error.retry_after or 0.0)
         is_refusal = isinstance(error, AzureBackupAuthError | AzureBackupNotFoundError)
         self.refusal = (error, self.refusal[1] if self.refusal else at) if is_refusal else None
@@ -201,7 +205,8 @@ class Estate:
     def due(self, now: float) -> Iterator[Turns[None]]:
         """Return the conversations that are due, other than those about jobs.
 
-        Each of them reads something and remembers it; none raises an error of Azure's.
+        Each of them reads something and remembers it; none raises an error of Azure's. Several may be held at
+        the same time: one whose object another one has removed meanwhile does nothing.
 
         :param now: Unix time.
         """
@@ -295,6 +300,8 @@ class Estate:
 
     def _confirm_vault(self, gone: dict[str, _Read], path: str, now: float) -> Turns[None]:
         """Ask for a vault that a list shows no longer: only one that is gone leaves the scope."""
+        if path not in gone or path not in self._vaults:
+            return
         vault, read = self._vaults[path].vault, gone[path]
         try:
             yield from ask(requests.get_vault(vault))
@@ -379,6 +386,8 @@ class Estate:
 
     def _confirm_item(self, vault: _Vault, path: str, now: float) -> Turns[None]:
         """Ask for an item that a list shows no longer: only one that is gone leaves the scope."""
+        if path not in vault.vanished:
+            return
         item, read = vault.items[path].item, vault.vanished[path]
         try:
             found = responses.read_item(item, (yield from ask(requests.get_protected_item(item))))
@@ -418,13 +427,13 @@ class Estate:
         known = self._vaults.get(vault.path.casefold())
         return known is not None and (known.has_changed or bool(known.findings))
 
-    @property
-    def has_asked(self) -> bool:
-        """Whether the jobs of all vaults have been listed, or could not be, where that is needed."""
+    def has_asked(self, since: float = 0.0) -> bool:
+        """Whether the jobs of all vaults have been listed, or could not be, where that is needed.
+
+        :param since: Unix time at or after which they must have been.
+        """
         return all(
-            each.jobs_read.again_at > -math.inf
-            for each in self._vaults.values()
-            if self.needs_jobs(each.vault)
+            each.jobs_read.asked_at >= since for each in self._vaults.values() if self.needs_jobs(each.vault)
         )
 
     def blocked_until(self) -> float:
@@ -493,6 +502,8 @@ class Estate:
     # --- recovery points
 
     def _read_point(self, vault: _Vault, path: str, job: Job | None, now: float) -> Turns[None]:
+        if path not in vault.items:
+            return
         item, point = vault.items[path].item, _point_of(vault, path, job)
         try:
             if job is None:
@@ -694,6 +705,21 @@ class Estate:
         job = next((each.running[path] for each in self._vaults.values() if path in each.running), None)
         expected = self._foresee(job) if job else None
         return replace(finding, expected_end=iso_time(expected.p50)) if expected else finding
+
+    def likely_late(self, expected_by: float) -> Turns[list[float]]:
+        """Return when backups that run are likely to end, of those that are likely to end after a moment.
+
+        :param expected_by: the moment, in Unix time.
+        """
+        ends = []
+        jobs = [job for vault in self._vaults.values() for job in vault.running.values() if job]
+        for number, job in enumerate(jobs):
+            expected = self._foresee(job)
+            if expected and expected.p50 > expected_by:
+                ends.append(expected.p50)
+            if number % _AT_ONCE == 0:
+                yield None
+        return ends
 
     def _by_job(self, vault: _Vault, path: str, job: Job) -> _Step:
         """Return what a backup of an item proves."""

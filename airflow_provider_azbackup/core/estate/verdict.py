@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -150,10 +150,16 @@ class Verdict:
 
         :param allow: how many items may be missing, or as a float which share of all.
         """
-        # A hair more, because 0.29 of 100 is less than 29 to a computer.
-        allowed = allow * self.total + 1e-6 if isinstance(allow, float) else allow
         unread = self.unreadable_total or self.counts.get(Reason.UNREADABLE, 0)
-        return self.total > 0 and not unread and self.missing <= allowed
+        return self.total > 0 and not unread and self.missing <= self.allowed(allow)
+
+    def allowed(self, allow: float) -> float:
+        """Return how many items may be missing.
+
+        :param allow: as for :meth:`opens`.
+        """
+        # A hair more, because 0.29 of 100 is less than 29 to a computer.
+        return allow * self.total + 1e-6 if isinstance(allow, float) else allow
 
     @property
     def is_forgivable(self) -> bool:
@@ -242,6 +248,33 @@ class Verdict:
         named = "; ".join(map(str, self.findings[:_MOST_NAMED]))
         more = self.missing - len(self.findings[:_MOST_NAMED])
         return f"{named}{f'; and {more} more' if more > 0 else ''}"
+
+
+def lateness(
+    verdict: Verdict | None, ends: Sequence[float], *, expected_by: float, now: float
+) -> dict[str, Any]:
+    """Return in words and times why an estate counts as late.
+
+    :param verdict: how it stands; None if that is not known.
+    :param ends: Unix times at which backups that run are likely to end, of those that end too late.
+    :param expected_by: Unix time by which it should be fresh.
+    :param now: Unix time.
+    """
+    last = iso_time(max(ends)) if ends else None
+    if now >= expected_by:
+        missing = f", and {verdict.missing} of {verdict.total} items are not fresh" if verdict else ""
+        message = f"the backups were expected by {iso_time(expected_by)}{missing}"
+    else:
+        message = (
+            f"the backups are expected by {iso_time(expected_by)}, but {len(ends)} of them are likely to end "
+            f"later, the last one at {last}"
+        )
+    return {
+        "message": message,
+        "expected_by": iso_time(expected_by),
+        "expected_end": last,
+        "expected_late": None,
+    }
 
 
 def _short(text: Any) -> Any:

@@ -12,6 +12,7 @@ export function verdictParts(verdict, most) {
   return [
     element("ul", { className: "counts", ariaLabel: "Items by reason" },
       ...counts.map(([reason, number]) => element("li", {}, element("strong", {}, String(number)), ` ${words(reason)}`))),
+    verdict.late ? element("p", { className: "fault" }, "Late, or likely to be late") : null,
     ...Object.entries(verdict.unreadable ?? {}).map(([name, text]) =>
       element("p", { className: "fault" }, `${name.split("/").at(-1)} cannot be read: ${text}`)),
     items.length ? element("ul", {}, ...items.map(verdictItem)) : null,
