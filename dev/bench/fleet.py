@@ -23,8 +23,8 @@ import tempfile
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -330,14 +330,33 @@ def name(number: int) -> str:
 
 
 def measure(home: Path, *, waits: int, interval: float = 60.0, celery: bool = False) -> Report:
-    """Run it, with everything it needs started and ended.
+    """Run it, with everything it needs started and ended. The arguments are those of :func:`started`."""
+    with started(home, waits=waits, interval=interval, celery=celery) as fleet:
+        return fleet.play()
+
+
+@contextmanager
+def started(
+    home: Path,
+    *,
+    waits: int,
+    interval: float = 60.0,
+    celery: bool = False,
+    others: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Fleet]:
+    """Start everything that a fleet needs, and end it afterwards.
 
     :param interval: seconds between two looks.
     :param celery: on two workers and two triggerers.
+    :param others: the sources of further DAGs, by id.
+    :param env: further variables of the environment.
     """
     dags = home / "dags"
     dags.mkdir(parents=True)
-    (dags / "gates.py").write_text(DAG.replace("INTERVAL", str(interval)))
+    sources = {"gates": DAG, **(others or {})}
+    for dag_id, source in sources.items():
+        (dags / f"{dag_id}.py").write_text(source.replace("INTERVAL", str(interval)))
     starts = max(2, waits // STARTS_ONE_OF) if celery else 0
     items = [*seed.DEFAULT["items"], *seed.fleet(starts)[20:]]
     with (
@@ -356,13 +375,14 @@ def measure(home: Path, *, waits: int, interval: float = 60.0, celery: bool = Fa
                 **SETTINGS,
                 **(CELERY if celery else {}),
                 "AIRFLOW_CONN_AZURE_BACKUP_DEFAULT": connection,
+                **(env or {}),
             },
         ) as stack:
-            stack.wait_for_dags("gates")
+            stack.wait_for_dags(*sources)
             # Elsewhere the workers have their own computers, so here they get less time than the triggerers.
             for each in stack.workers or ("scheduler",):  # without Celery they are children of the scheduler
                 stack.lower(each)
-            return Fleet(stack, azure, waits=waits, starts=starts).play()
+            yield Fleet(stack, azure, waits=waits, starts=starts)
 
 
 def table(report: Report) -> str:

@@ -83,6 +83,8 @@ class Stack(AirflowApi):
             self.env = {**self._celery(broker), **self.env}
         self.local_settings = local_settings
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        # Seconds of CPU of those that have been killed.
+        self._spent: dict[str, float] = {}
 
     def _settings(self) -> dict[str, str]:
         return {
@@ -186,6 +188,7 @@ class Stack(AirflowApi):
 
     def kill(self, name: str) -> None:
         """End one of the processes as a crash would, without a goodbye; :meth:`start` starts it again."""
+        self._spent[name] = self.cpu(name)
         _kill(self._processes.pop(name))
 
     def stop(self, name: str) -> None:
@@ -223,6 +226,15 @@ class Stack(AirflowApi):
         for pid in _session(self._processes[name].pid):
             with suppress(psutil.NoSuchProcess):
                 psutil.Process(pid).nice(19)
+
+    def cpu(self, name: str) -> float:
+        """Return the seconds of CPU of one of the processes with all its children, past lives included."""
+        seconds = self._spent.get(name, 0.0)
+        for pid in _session(self._processes[name].pid) if name in self._processes else ():
+            with suppress(psutil.NoSuchProcess):
+                # Children that have ended count as part of their parent, so none counts twice.
+                seconds += sum(psutil.Process(pid).cpu_times()[:4])
+        return seconds
 
     def worker_of(self, task: Task) -> str:
         """Return the name of the worker that a running task is in.
