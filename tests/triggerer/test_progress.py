@@ -19,6 +19,7 @@ from airflow_provider_azbackup.core.model.progress import has_news, progress_rep
 from airflow_provider_azbackup.core.model.resources import JobRef, Vault
 from airflow_provider_azbackup.exceptions import AzureBackupTransientError
 from airflow_provider_azbackup.operators import AzureBackupOperator
+from airflow_provider_azbackup.runtime import clock as clocks
 from airflow_provider_azbackup.triggerer.progress import Progress, VerdictReport
 from airflow_provider_azbackup.triggers import AzureBackupJobTrigger
 from azure_backup_emulator import Emulator
@@ -240,17 +241,18 @@ def test_a_failure_to_write_is_told_once_and_forgotten(
 def test_a_verdict_is_shown_when_its_counts_change_and_not_at_every_look(supervisor: Supervisor) -> None:
     async def main(clock: LoopClock) -> None:
         report = VerdictReport(task(), late=False)
-        for look in range(60):
-            fresh = 1 + look // 20  # one more has ended every 20 minutes
-            counts = {Reason.FRESH: fresh, Reason.RUNNING: 9 - fresh}
-            report.tell(Verdict(at=clock.now(), counts=counts))
-            await asyncio.sleep(60)
-        report.late = True
-        report.tell(Verdict(at=clock.now(), counts=counts))
-        await asyncio.sleep(1)
-        report.tell(Verdict(at=clock.now(), counts={Reason.FRESH: 9}))
-        report.close()
-        await asyncio.sleep(600)
+        with clocks.running_on(clock):
+            for look in range(60):
+                fresh = 1 + look // 20  # one more has ended every 20 minutes
+                verdict = Verdict(at=clock.now(), counts={Reason.FRESH: fresh, Reason.RUNNING: 9 - fresh})
+                report.tell(verdict)
+                await asyncio.sleep(60)
+            report.late = True
+            report.tell(verdict)
+            await asyncio.sleep(1)
+            report.tell(Verdict(at=clock.now(), counts={Reason.FRESH: 9}))
+            report.close()
+            await asyncio.sleep(600)
 
     run(main)
     shown = [message.value for _, message in supervisor.written]
