@@ -21,6 +21,7 @@ from airflow_provider_azbackup.operators import (
 )
 from airflow_provider_azbackup.restore_to import (
     disks,
+    new_database,
     new_disk,
     original_blobs,
     original_database,
@@ -38,6 +39,7 @@ from tests.support.tasks import Store, TaskInstance, run
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "rights.md"
 GROUP = "/subscriptions/00000000-0000-0000-0000-00000000d3a0/resourceGroups/demo-rg"
 ACCOUNT = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/staging"
+DATABASE_ID = f"{GROUP}/providers/Microsoft.DBforPostgreSQL/servers/elsewhere/databases/drill"
 DISK_ID = f"{GROUP}/providers/Microsoft.Compute/disks/drill"
 BACKUP_VAULT = {"vault_name": "demo-backup-vault", "vault_type": "DataProtection"}
 
@@ -64,6 +66,11 @@ class Desk:
     def wait(self, item: str, **vault: str) -> None:
         job_id = self._over(item)
         self.task(AzureBackupJobSensor, job_id=job_id, deferrable=False, poke_interval=0.001, **vault)
+
+    def wait_abroad(self, item: str, **vault: str) -> None:
+        job_id = self.azure.start_job(item, operation="CrossRegionRestore", seconds=30)
+        self.clock.advance(60)
+        self.task(AzureBackupJobSensor, job_id=job_id, secondary_region=True, deferrable=False, **vault)
 
     def cancel(self, item: str) -> None:
         job_id = self.azure.start_job(item)
@@ -107,6 +114,8 @@ class Desk:
 
     def restore(self, name: str, place: Any, **more: Any) -> None:
         self._over(name)
+        if more.get("secondary_region"):
+            self.clock.advance(24 * 3600)  # until the data is in the vault
         self.task(
             AzureBackupRestoreOperator,
             protected_item=self.path(name),
@@ -178,6 +187,7 @@ _INSTANCE_START = (
     f"{_INSTANCES}/backup/action",
     "backupVaults/backupPolicies/read",
 )
+_REGIONAL = "subscriptions/resourceGroups/providers/locations"
 _INSTANCE_OPERATION = ("backupVaults/operationStatus/read",)
 _INSTANCE_RESTORE = (
     _INSTANCE_WAIT,
@@ -289,6 +299,35 @@ RIGHTS: dict[str, Sequence[Row]] = {
             ),
         ),
         Row(
+            do="Wait for a restore in the secondary region",
+            actions=("Vaults/read", "locations/backupCrrJob/action"),
+            by=lambda desk: desk.wait_abroad("vm-good"),
+        ),
+        Row(
+            do="Restore in the secondary region",
+            actions=(
+                "Vaults/read",
+                _LIST,
+                _POINTS,
+                f"{_ITEMS}/recoveryPoints/accessToken/action",
+                *(
+                    f"locations/{each}"
+                    for each in (
+                        "backupAadProperties/read",
+                        "backupCrossRegionRestore/action",
+                        "backupCrrJob/action",
+                        "backupCrrJobs/action",
+                    )
+                ),
+            ),
+            helpful=("locations/backupCrrOperationsStatus/read",),
+            by=lambda desk: desk.restore(
+                "vm-good",
+                disks(storage_account_id=ACCOUNT, resource_group_id=GROUP),
+                secondary_region=True,
+            ),
+        ),
+        Row(
             do="Start a DAG when a backup ends (`AzureBackupEventTrigger`)",
             actions=(_WAIT,),
             by=lambda desk: desk.watch(),
@@ -365,6 +404,32 @@ RIGHTS: dict[str, Sequence[Row]] = {
                 _INSTANCE_POINTS,
             ),
             by=lambda desk: desk.restore("disk-good", new_disk(disk_id=DISK_ID), validate_only=True),
+        ),
+        Row(
+            do="Wait for a restore in the secondary region",
+            actions=("backupVaults/read", f"{_REGIONAL}/fetchCrossRegionRestoreJob/action"),
+            by=lambda desk: desk.wait_abroad("orders", **BACKUP_VAULT),
+        ),
+        Row(
+            do="Restore in the secondary region",
+            actions=(
+                "backupVaults/read",
+                f"{_INSTANCES}/read",
+                "locations/operationStatus/read",
+                *(
+                    f"{_REGIONAL}/{each}/action"
+                    for each in (
+                        "crossRegionRestore",
+                        "fetchCrossRegionRestoreJob",
+                        "fetchCrossRegionRestoreJobs",
+                        "fetchSecondaryRecoveryPoints",
+                        "validateCrossRegionRestore",
+                    )
+                ),
+            ),
+            by=lambda desk: desk.restore(
+                "orders", new_database(database_id=DATABASE_ID), secondary_region=True
+            ),
         ),
         Row(
             do="Start a DAG when a backup ends (`AzureBackupEventTrigger`)",
