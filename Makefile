@@ -13,7 +13,9 @@
 #   make az-cli          Microsoft's `az backup` against the emulator, compared with our hook; not in make test
 #   make matrix          tests on every Airflow from 2.11 to 3.3 with each Python on the PATH, and on the newest pre-release;
 #                        writes docs/compatibility.md
-#   make dist            wheels and sdists of both packages in dist/, built twice and compared, then checked by twine
+#   make dist            wheels and sdists of both packages in dist/, built twice and compared, then checked by twine; a
+#                        software bill of materials of each in build/sbom
+#   make rehearse        make dist, then both wheels in an empty environment of each Airflow, and the demo from the wheels
 #   make docs            the documentation as a site, in build/site
 #   make lint            ruff, mypy, layers, spelling, scripts, workflows and files, as in .pre-commit-config.yaml; JavaScript
 #   make lock            resolves requirements/*.txt again (UPGRADE=1 takes the newest of everything)
@@ -43,7 +45,7 @@ export EXIT CI
 # Ignore an environment that happens to be active.
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: demo test coverage matrix dist docs lint lock bench fleet distributed bench-imports screenshots az-cli live clean
+.PHONY: demo test coverage matrix dist rehearse docs lint lock bench fleet distributed bench-imports screenshots az-cli live clean
 
 demo: .venv/demo.installed
 	@exec $(BIN)/python -m dev.demo.demo $(if $(SPEED),--speed '$(SPEED)') $(if $(PORT),--port '$(PORT)') $(if $(FLEET),--machines '$(FLEET)')
@@ -59,6 +61,9 @@ matrix: .venv/test.installed
 
 dist: .venv/test.installed
 	@dev/release/dist
+
+rehearse: dist
+	@$(BIN)/python -m dev.release.rehearse
 
 # The JavaScript is linted where npm is installed, as it is in CI.
 lint: .venv/test.installed $(if $(shell command -v npm),dev/lint/node_modules/installed)

@@ -195,8 +195,8 @@ def environment(release: str) -> Path:
     return program
 
 
-def empty_environment(release: str, wheel: Path, directory: Path) -> Path:
-    """Return the Python of a new environment with a release, a wheel of ours, what both need, and no more.
+def empty_environment(release: str, wheels: Sequence[Path], directory: Path) -> Path:
+    """Return the Python of a new environment with a release, wheels of ours, what all need, and no more.
 
     :raises EnvironmentMissingError: as :func:`environment`.
     """
@@ -204,7 +204,7 @@ def empty_environment(release: str, wheel: Path, directory: Path) -> Path:
     program = directory / "bin" / "python"
     _uv(
         *("pip", "install", "--python", str(program), "--constraints", str(lock_file(release))),
-        *(f"apache-airflow=={release}", str(wheel)),
+        *(f"apache-airflow=={release}", *map(str, wheels)),
     )
     return program
 

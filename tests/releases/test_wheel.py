@@ -94,7 +94,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def look(release: str, wheel: Path, home: Path) -> dict[str, Any]:
     """Install the wheel and say what Airflow says of it."""
-    python = empty_environment(release, wheel, home / "environment")
+    python = empty_environment(release, [wheel], home / "environment")
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "PYTHON"))}
     done = subprocess.run(
         [str(python), "-c", LOOK],
