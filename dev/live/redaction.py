@@ -32,15 +32,16 @@ _VERSION = re.compile(r"\d{4}-\d\d-\d\d(-preview)?")
 _WORDS = frozenset(
     """
     actionsinfo backupinstancetype backupmanagementtype backuptype code consistency containertype
-    copyoptions createmode currentprotectionstate datasourcetype datastoretype entitytype errorcode
-    errortitle filespectype healthstatus itemtype jobtype lastbackupstatus lastoperationstatus
-    lastrecoverypointtype objecttype odata.type operation operationcategory ostype policytype
-    protectableobjecttype protecteditemhealthstatus protecteditemtype protectionstate protectionstatus
-    recoverypointconsistency recoverypointstate recoverypointtier recoverypointtype recoverytype
-    registrationstatus resourcetype restorepointquerytype restorerequesttype restoretype rppolicytype
-    securitytype sourceresourcetype sourcevmstoragetype status storageaccountversion supportedactions
-    targettype taskid taskname tasktype threatstatus tiertype triggeroption type validationstatus
-    virtualmachineversion workloadtype
+    copyoptions createmode currentprotectionstate datasourcetype datasourcetypes datastoretype
+    destinationdatastorename entitytype errorcode errortitle filespectype healthstatus itemtype jobtype
+    lastbackupstatus lastoperationstatus lastrecoverypointtype objecttype odata.type operation
+    operationcategory ostype parenttype policystate policytype protectableobjecttype
+    protecteditemhealthstatus protecteditemtype protectionstate protectionstatus provisioningstate
+    recoverymodel recoverypointconsistency recoverypointstate recoverypointtier recoverypointtype
+    recoverytype registrationstatus resourcetype restorepointquerytype restorerequesttype restoretype
+    rppolicytype securitytype selectiontype sourcedatastorename sourceresourcetype sourcevmstoragetype
+    state status storageaccountversion supportedactions targettype taskid taskname taskstatus tasktype
+    threatstatus tiertype triggeroption type validationstatus virtualmachineversion workloadtype
     """.split()  # noqa: SIM905  # a list of so many words is easier to read like this
 )
 _WORD = re.compile(r"[A-Za-z]+(?:[ ./:(]+[A-Za-z]+\)?)*|\d{1,9}|", re.ASCII)
@@ -61,7 +62,7 @@ _FIELD = re.compile(r"[A-Za-z@$][A-Za-z @$._()?/'-]{0,79}", re.ASCII)
 _GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?: ?[AP]M)?(?:Z|[+-]\d\d:\d\d)?)?")
 _US_TIME = re.compile(r"\d{1,2}/\d{1,2}/\d{4} \d{1,2}:\d\d:\d\d [AP]M")
-_DURATION = re.compile(r"-?P[\dDTHMS.]{2,30}|-?(?:\d{1,4}\.)?\d\d:\d\d:\d\d(?:\.\d{1,9})?")
+_DURATION = re.compile(r"-?P[\dYWDTHMS.]{2,30}|-?(?:\d{1,4}\.)?\d\d:\d\d:\d\d(?:\.\d{1,9})?")
 _AMOUNT = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?(?: ?%| ?[KMGT]?Bs?)?")
 _PLAIN = (_TIME, _US_TIME, _DURATION, _AMOUNT, re.compile(r"|true|false", re.IGNORECASE))
 

@@ -1,4 +1,4 @@
-"""What a run against a vault found: which of our assumptions held, and the figures behind them."""
+"""What a run against a vault found: which of our assumptions held, and what was measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run against a vault is told by environment variables. Each action names the item it may touch."""
+"""The environment variables of a run against a vault. Each action names the item that it may touch."""
 
 from __future__ import annotations
 

@@ -52,12 +52,16 @@ def _write(live: Live) -> None:
     recorded = recording(tape, redaction, "One run of the conformance suite.")
     report.figures["Requests"] = str(len(tape.exchanges))
     report.figures["Reads of jobs"] = str(sum(1 for _ in tape.job_reads()))
+    for name in ("back_up", "cancel", "restore"):
+        if not getattr(settings, name):
+            report.left_out.append(f"LIVE_{name.upper()} names no item")
+    texts = {
+        "recording.json": redaction.check(json.dumps(recorded, indent=1)),
+        "report.md": redaction.check(report.markdown("A run against a vault")),
+    }
     settings.directory.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        ("recording.json", json.dumps(recorded, indent=1)),
-        ("report.md", report.markdown("A run against a vault")),
-    ):
-        (settings.directory / name).write_text(redaction.check(text))
+    for name, text in texts.items():
+        (settings.directory / name).write_text(text)
 
 
 @pytest.fixture(autouse=True)

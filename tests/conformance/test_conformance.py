@@ -233,6 +233,8 @@ def test_what_the_headers_of_all_answers_say(live: Live) -> None:
     """Last, because it looks at everything that was read before."""
     tape, report = live.hook.tape, live.report
     reads = [each for each in tape.job_reads() if each.status == 200]
+    if not reads:
+        pytest.skip("no read of jobs was answered")
     stated = [(each, each.remaining) for each in reads if each.remaining is not None]
     report.check(
         "Each answer to a read of jobs says how many are left",

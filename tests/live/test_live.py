@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from azure_backup_emulator import Emulator
 from tests.support.live_recordings import replay_jobs
-from tests.support.replay import Replay, by_triggerer, by_worker
+from tests.support.replay import by_triggerer, by_worker
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEED = 600  # a job of 20 minutes lasts 2 s
@@ -68,8 +70,8 @@ def test_a_run_with_all_actions_is_reported_and_recorded_and_its_recording_is_he
     for text in (secret, subscription, "vm-good", "demo-rg", "documents", "contracts", "Bearer", "localhost"):
         assert text not in recorded + report
 
-    def use(replay: Replay) -> None:
-        connect(azure.connection(endpoint=replay.url, api_version=replay.version, **replay.vault))
+    def use(**where: str) -> None:
+        connect(azure.connection(**where))
 
     for hook in (by_worker, by_triggerer):
         jobs = replay_jobs(tmp_path / "live" / "recording.json", hook, use, clock)
@@ -78,6 +80,29 @@ def test_a_run_with_all_actions_is_reported_and_recorded_and_its_recording_is_he
             ("backup", "cancelled"),
             ("restore", "succeeded"),
         ]
+
+
+@pytest.mark.skipif("AZBACKUP_SAMPLE" in os.environ, reason="it costs 10 s; CI's other jobs run it")
+def test_a_run_against_a_backup_vault_is_recorded_and_held_again(
+    tmp_path: Path, azure: Emulator, connect: Callable[..., None], clock: Any
+) -> None:
+    with Emulator(speed=SPEED) as vault:
+        vault.plan("disk-good", seconds=600)
+        connection = tmp_path / "connection.json"
+        where = {"vault_name": "demo-backup-vault", "vault_type": "DataProtection"}
+        connection.write_text(json.dumps(vault.connection(**where)))
+        done = run(
+            tmp_path, LIVE_CONNECTION=str(connection), LIVE_BACK_UP="disk-good", LIVE_POLL_SECONDS="0.2"
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = (tmp_path / "report.md").read_text()
+    assert "OperationalStore COMMITTED" in report
+    assert "* LIVE_CANCEL names no item" in report
+    for hook in (by_worker, by_triggerer):
+        jobs = replay_jobs(
+            tmp_path / "recording.json", hook, lambda **where: connect(azure.connection(**where)), clock
+        )
+        assert [(job.action, job.outcome.value) for job in jobs] == [("backup", "succeeded")]
 
 
 def test_a_run_without_a_connection_says_what_it_needs(tmp_path: Path) -> None:

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from tests.support.live_recordings import replay_jobs
-from tests.support.replay import LIVE_RECORDINGS, Replay, by_triggerer, by_worker
+from tests.support.replay import LIVE_RECORDINGS, by_triggerer, by_worker
 
 
 @pytest.mark.parametrize("run", [by_worker, by_triggerer])
 def test_recordings_of_real_vaults_are_held_again(
     run: Any, azure: Any, clock: Any, connect: Callable[..., None]
 ) -> None:
-    def use(replay: Replay) -> None:
-        connect(azure.connection(endpoint=replay.url, api_version=replay.version, **replay.vault))
+    def use(**where: str) -> None:
+        connect(azure.connection(**where))
 
     for path in sorted(LIVE_RECORDINGS.glob("*.json")):
         replay_jobs(path, run, use, clock)

@@ -109,6 +109,23 @@ def test_the_newest_pre_release_is_tried_each_night_and_may_fail() -> None:
     assert re.search(r"(a|b|rc)\d+$", NEXT)
 
 
+def test_a_python_that_is_not_promised_is_tried_each_night_and_may_fail() -> None:
+    job = WORKFLOWS["ci"]["jobs"]["python-3-14"]
+    assert (job["continue-on-error"], job["if"]) == (True, "github.event_name == 'schedule'")
+    (setup,) = [step for step in job["steps"] if "setup-python" in step.get("uses", "")]
+    python = setup["with"]["python-version"]
+    assert f"make PYTHON=python{python} .venv/test.installed" in [step.get("run") for step in job["steps"]]
+    # Once it is seen to pass, it joins the matrix and the classifiers, and the next one takes its place here.
+    assert python not in ALL[NEWEST]
+
+
+def test_what_is_published_was_rehearsed_and_its_bill_of_materials_is_attested() -> None:
+    jobs = WORKFLOWS["release"]["jobs"]
+    assert "make rehearse" in [step.get("run") for step in jobs["build"]["steps"]]
+    (attest,) = [step for step in jobs["publish"]["steps"] if "attest" in step.get("uses", "")]
+    assert attest["with"]["subject-path"].split() == ["dist/*", "sbom/*"]
+
+
 @pytest.mark.parametrize("workflow", WORKFLOWS)
 def test_an_action_is_named_by_its_commit_with_its_version_beside_it(workflow: str) -> None:
     text = (ROOT / ".github" / "workflows" / f"{workflow}.yml").read_text()
