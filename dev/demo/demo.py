@@ -38,6 +38,20 @@ EXPECTED: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "azbackup_cancelled_in_transfer": {"backup": "failed", "patch": "upstream_failed"},
         "azbackup_job_handed_over": {"start": "success", "backed_up": "success", "patch": "success"},
         "azbackup_restore_drill": {"restore": "success", "verify": "success", "verified": "success"},
+        "azbackup_sampled_drill": {
+            "machines": "success",
+            "sample": "success",
+            **{
+                f"one.{name}[{index}]": "success"
+                for name in (
+                    "proven_restore.begin",
+                    "proven_restore.restore",
+                    "proven_restore.boots",
+                    "proven_restore.record",
+                )
+                for index in range(2)
+            },
+        },
         "azbackup_last_night": {
             "protected": "success",
             **{f"backed_up[{machine}]": "success" for machine in range(3)},
@@ -59,10 +73,13 @@ EXPECTED: Mapping[str, Mapping[str, str]] = MappingProxyType(
         },
     }
 )
+# What a run of an example is given: a smaller sample than it would take.
+CONF: Mapping[str, Mapping[str, object]] = MappingProxyType({"azbackup_sampled_drill": {"sample": 2}})
 BACKUPS = 25
 MACHINES = 20  # of the fleet, among the tasks and the backups above
-# What the drill restores: a machine that the policy has backed up in the night before.
+# What the drills restore: machines that the policy has backed up in the night before.
 DRILLED = "vm-good"
+SAMPLED = tuple(machine["name"] for machine in seed.fleet(MACHINES))
 # Whose backups, made by a policy, are under way when the gates look for them.
 NIGHTLY = ("nightly-1", "nightly-2", "vm-elsewhere")
 
@@ -218,7 +235,8 @@ def demo(*, speed: float, port: int, machines: int, stay: bool, home: Path) -> l
     with Emulator(speed=speed, directory=home / "azure", seed={"items": items}) as azure:
         # Its hour lasts seconds, but reads are planned by the clock of this machine: grant enough of them.
         azure.configure(job_read_budget=math.ceil(150 * speed))
-        azure.start_job(DRILLED, seconds=1)
+        for machine in (DRILLED, *(each["name"] for each in seed.fleet(machines))):
+            azure.start_job(machine, seconds=1)
         for machine in NIGHTLY:
             azure.start_job(machine, seconds=90 * speed)
         print(f"Azure Backup emulator: {azure.url}, {speed:g} times as fast as Azure", flush=True)
@@ -237,7 +255,7 @@ def demo(*, speed: float, port: int, machines: int, stay: bool, home: Path) -> l
         ) as stack:
             stack.wait_for_dags(*EXPECTED)
             print(f"Airflow: {stack.url}, user {USER}, password {PASSWORD}\n", flush=True)
-            runs = [stack.run_dag(dag_id) for dag_id in EXPECTED]
+            runs = [stack.run_dag(dag_id, CONF.get(dag_id)) for dag_id in EXPECTED]
             Screen(stack).follow(runs, within=LIMIT + 3 * machines)
             print(f"\n{table(list(rows(stack, runs)))}\n")
             found = shortcomings(stack, azure, runs, machines)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dev.demo.demo import BACKUPS, DRILLED, EXPECTED, NIGHTLY
+from dev.demo.demo import BACKUPS, CONF, DRILLED, EXPECTED, NIGHTLY, SAMPLED
 from dev.stack.airflow_api import FINISHED, Json, Run
 from dev.stack.pace import Limit
 from dev.stack.stack import Stack
@@ -30,14 +30,15 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(airflow: Stack, azure: Azure) -> Iterator[Story]:
-    for machine in range(1, 21):
+    for number in range(1, 21):
         # Half a real minute here: long enough for all of them to be waiting at once, on a busy machine too.
-        azure.plan(f"fleet-{machine:02}", seconds=3600)
-    azure.start_job(DRILLED, seconds=1)
+        azure.plan(f"fleet-{number:02}", seconds=3600)
+    for machine in (DRILLED, *SAMPLED):
+        azure.start_job(machine, seconds=1)
     for machine in NIGHTLY:
         azure.start_job(machine, seconds=3600)
     before = len(azure.requests)
-    story = Story(runs={dag_id: airflow.run_dag(dag_id) for dag_id in EXPECTED})
+    story = Story(runs={dag_id: airflow.run_dag(dag_id, CONF.get(dag_id)) for dag_id in EXPECTED})
     fleet, going, limit = story.runs["azbackup_fleet"], list(story.runs.values()), Limit(420)
     while going:
         airflow.check()
@@ -141,6 +142,22 @@ def test_the_drill_restores_what_the_night_left_and_asks_for_it_once(story: Stor
         if entry["path"].endswith("/restore") and f";{DRILLED}/" in entry["path"]
     ]
     assert [path.lower() for path in asked] == [f"{point['arm_id']}/restore".lower()]
+
+
+def test_a_sample_of_the_fleet_is_proven_one_by_one(story: Story, airflow: Stack) -> None:
+    tasks = airflow.tasks(story.runs["azbackup_sampled_drill"])
+    records = [airflow.xcom(task, "restore_record") for task in tasks if task.task_id.endswith(".record")]
+    assert [(each["proven"], each["reasons"], each["run"]["map_index"]) for each in records] == [
+        (True, [], 0),
+        (True, [], 1),
+    ]
+    drawn = airflow.xcom(airflow.task(story.runs["azbackup_sampled_drill"], "sample"))
+    assert [each["item_id"].lower() for each in records] == [item.lower() for item in drawn]
+    assert all(each["rto_seconds"] > 0 and each["rpo_seconds"] > 0 for each in records)
+    assert all(each["checks"] == {"one.proven_restore.boots": "success"} for each in records)
+    names = {made["name"] for each in records for made in each["made"]}
+    assert len(names) == 2
+    assert all(name.startswith("drill-") for name in names)
 
 
 def test_a_patch_that_fails_brings_back_what_its_own_backup_has_kept(story: Story, airflow: Stack) -> None:
