@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.start.search import StartedJob
     from airflow_provider_azbackup.tasks.hook import TaskHook
 
-# The XCom of the facts of a restore, for the checks, and the XCom of the evidence.
-RESTORED, RECORD = "restored", "restore_record"
+# The XCom of the facts of a restore, for the checks.
+RESTORED = "restored"
 
 
 class _NotProvenError(AzureBackupNotProvenError, AirflowFailException):
@@ -167,7 +167,7 @@ class AzureBackupDrillRecordOperator(BaseOperator):
 
     def execute(self, context: Context) -> bool:
         """Ask Airflow for the states of the restore and of the checks, and record the evidence."""
-        from airflow_provider_azbackup.core.restore.evidence import judge
+        from airflow_provider_azbackup.core.restore.evidence import RECORD, judge
 
         ti = context["ti"]
         checks = tasks_between(self.restore_task_id, self)

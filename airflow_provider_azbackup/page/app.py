@@ -220,14 +220,15 @@ async def show_vault(
 
 @_router.get("/api/gates", dependencies=[_READS_XCOMS])
 def list_gates(user: GetUserDep, session: SessionDep, dag_id: str | None = None) -> JsonObject:
-    """Return the tasks that have waited for a job in the last week, and what fleet sensors report."""
+    """Return the tasks that have waited for a job in the last week, what fleet sensors report, and drills."""
     after = datetime.fromtimestamp(clock.current().now() - summary.WEEK, UTC)
     # With a dag_id in the query, Airflow has checked the permission for that Dag only.
     asked = {each for each in gates.gated_dag_ids(session, after) if dag_id in (None, each)}
     readable = {each for each in asked if _may_read_xcoms(each, user)}
     found, cut = gates.recent(session, readable, after) if readable else ([], False)
     verdicts = gates.verdicts(session, readable, after) if readable else []
-    return {"gates": found, "cut": cut, "verdicts": verdicts}
+    drills = gates.drills(session, readable, after) if readable else []
+    return {"gates": found, "cut": cut, "verdicts": verdicts, "drills": drills}
 
 
 @_router.get("/api/dags/{dag_id}/task", dependencies=[_READS_XCOMS])

@@ -52,6 +52,13 @@ def verdict(facts: Any) -> JsonObject:
     }
 
 
+def drill(facts: Any) -> JsonObject:
+    """Return what the page shows of the record of a restore drill; empty for anything else under its key."""
+    if not isinstance(facts, dict) or not isinstance(facts.get("proven"), bool):
+        return {}
+    return {**_read(facts, _OF_DRILL), "proven": facts["proven"]}
+
+
 def _read(facts: Any, fields: Mapping[str, Callable[[Any], Any]]) -> JsonObject:
     """Return the fields of a dict that pass their check."""
     if not isinstance(facts, dict):
@@ -95,6 +102,16 @@ def _entries(fields: Mapping[str, Callable[[Any], Any]]) -> Callable[[Any], list
 
 _OF_ERROR = MappingProxyType({"title": _text, "code": _text, "message": _text, "recommendations": _texts})
 _OF_PHASE = MappingProxyType({"name": _text, "status": _text, "progress": _text})
+_OF_DRILL: MappingProxyType[str, Callable[[Any], Any]] = MappingProxyType(
+    {
+        "item": _text,
+        "item_id": _text,
+        "vault_id": _text,
+        "rto_seconds": _number,
+        "rpo_seconds": _number,
+        "reasons": _texts,
+    }
+)
 _OF_JOB: MappingProxyType[str, Callable[[Any], Any]] = MappingProxyType(
     {
         "item": _text,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.jobs.job import Job
@@ -21,8 +21,9 @@ from sqlalchemy.orm import aliased
 
 from airflow_provider_azbackup.core.estate import VERDICT
 from airflow_provider_azbackup.core.model.progress import PROGRESS
+from airflow_provider_azbackup.core.restore.evidence import RECORD
 from airflow_provider_azbackup.links import AzureBackupJobLink
-from airflow_provider_azbackup.page.facts import job_facts, verdict
+from airflow_provider_azbackup.page.facts import drill, job_facts, verdict
 from airflow_provider_azbackup.runtime.portal import job_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from airflow_provider_azbackup.core.wire import JsonObject
 
 # At most so many task instances and verdicts are shown, the newest. XComs of more characters are not read.
-MOST, MOST_VERDICTS = 1000, 20
+MOST, MOST_VERDICTS, MOST_DRILLS = 1000, 20, 500
+# How far back restore drills are shown, in seconds: some are made once a year.
+DRILLS_SINCE = 400 * 24 * 3600.0
 _LONGEST, _LONGEST_VERDICT = 50_000, 1_000_000
 _LONGEST_LINK = 2_000
 # The XComs that a tab shows.
@@ -39,10 +42,11 @@ _SHOWN = (AzureBackupJobLink.key, "job", PROGRESS, "recovery_point", "proof", VE
 
 
 def gated_dag_ids(session: Session, since: datetime) -> set[str]:
-    """Return the ids of the Dags with tasks that have waited for a job since a time."""
+    """Return the ids of the Dags with tasks that waited for a job since a time, or with restore drills."""
     links = select(XComModel.dag_id).where(*_is_link(since))
     verdicts = select(XComModel.dag_id).where(*_is_verdict(since))
-    return set(session.scalars(links.union(verdicts)))
+    drills = select(XComModel.dag_id).where(*_is_drill(since))
+    return set(session.scalars(links.union(verdicts, drills)))
 
 
 def recent(session: Session, dag_ids: Collection[str], since: datetime) -> tuple[list[JsonObject], bool]:
@@ -132,6 +136,36 @@ def verdicts(session: Session, dag_ids: Collection[str], since: datetime) -> lis
     return [*found.values()]
 
 
+def drills(session: Session, dag_ids: Collection[str], since: datetime) -> list[JsonObject]:
+    """Return the restore drills of each item: the last one that is proven, and the last one.
+
+    :param dag_ids: ids of Dags whose XComs the user may read.
+    """
+    rows = session.execute(
+        select(
+            XComModel.dag_id,
+            XComModel.run_id,
+            XComModel.task_id,
+            XComModel.map_index,
+            XComModel.timestamp,
+            XComModel.value,
+        )
+        .where(*_is_drill(since), XComModel.dag_id.in_(dag_ids))
+        .order_by(XComModel.timestamp.desc())
+        .limit(MOST_DRILLS)
+    )
+    found: dict[str, JsonObject] = {}
+    for dag_id, run_id, task_id, map_index, at, value in rows:
+        if not (facts := drill(_pushed(value))):
+            continue
+        which = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+        entry = {**which, "at": at.timestamp(), **facts}
+        of_item = found.setdefault(facts.get("item_id", "").casefold(), {"last": entry, "proven": None})
+        if facts["proven"] and of_item["proven"] is None:
+            of_item["proven"] = entry
+    return [*found.values()]
+
+
 def of_task(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, Any]:
     """Return what a task instance has pushed about its job, by key, or nothing for other tasks."""
     rows = session.execute(
@@ -209,6 +243,15 @@ def _is_verdict(since: datetime) -> tuple[Any, ...]:
         XComModel.key == VERDICT,
         XComModel.timestamp >= since,
         func.length(cast(XComModel.value, String)) <= _LONGEST_VERDICT,
+    )
+
+
+def _is_drill(since: datetime) -> tuple[Any, ...]:
+    # An older one than the rest of what is shown: a drill is rare, and its record is what is asked for later.
+    return (
+        XComModel.key == RECORD,
+        XComModel.timestamp >= since - timedelta(seconds=DRILLS_SINCE),
+        func.length(cast(XComModel.value, String)) <= _LONGEST,
     )
 
 

@@ -660,7 +660,8 @@ def test_the_newest_gates_are_shown_with_a_note_that_there_are_more(
 
 
 def test_every_query_of_xcoms_uses_an_index(page: Page, azure: Emulator, records: Records) -> None:
-    records.task("nightly", azure_backup_job_url=link_of(azure.start_job("vm-good")), verdict=VERDICT)
+    link = link_of(azure.start_job("vm-good"))
+    records.task("nightly", azure_backup_job_url=link, verdict=VERDICT, restore_record=a_record("vm-good"))
     plans: list[str] = []
 
     def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -700,6 +701,56 @@ VERDICT = {
     "ids": ["/subscriptions/x"],
     "unreadable": {"/subscriptions/y": "403"},
 }
+
+
+def a_record(item: str, **facts: Any) -> dict[str, Any]:
+    vault = "/subscriptions/s/resourceGroups/g/providers/Microsoft.RecoveryServices/vaults/demo-vault"
+    known = {"item": item, "item_id": f"{vault}/protectedItems/{item}", "vault_id": vault}
+    return {
+        "version": 1,
+        "proven": True,
+        "reasons": [],
+        "rto_seconds": 187,
+        "rpo_seconds": 3600,
+        **known,
+        **facts,
+    }
+
+
+def test_the_last_proven_restore_of_each_item_is_shown_with_the_last_drill(
+    page: Page, azure: Emulator, records: Records
+) -> None:
+    records.task("nightly", restore_record=a_record("vm-good"))
+    records.task("payroll", restore_record=a_record("payroll"))
+    # Half a year ago, by another run: a drill is rare.
+    records.at -= timedelta(days=180)
+    records.task("last-summer", restore_record=a_record("vm-good", rto_seconds=99))
+    records.at += timedelta(days=181)
+    failed = a_record("payroll", proven=False, reasons=["check boots is failed"])
+    records.task("today", restore_record=failed)
+    shown = {each["last"]["item"]: each for each in page.json("/api/gates")["drills"]}
+    assert set(shown) == {"vm-good", "payroll"}
+    good, payroll = shown["vm-good"], shown["payroll"]
+    assert good["last"] == good["proven"]
+    assert (good["proven"]["rto_seconds"], good["proven"]["dag_id"]) == (187, "nightly")
+    assert (payroll["last"]["proven"], payroll["last"]["reasons"]) == (False, ["check boots is failed"])
+    assert (payroll["proven"]["proven"], payroll["proven"]["dag_id"]) == (True, "payroll")
+    # The viewer may not read the XComs of the DAG that has proven it.
+    seen = {each["last"]["item"]: each for each in page.json("/api/gates", "viewer")["drills"]}
+    assert seen["payroll"]["proven"] is None
+
+
+@pytest.mark.parametrize(
+    "record", [None, "x", [], {"proven": "yes"}, {"proven": True, "item": "\x00" * 5000}]
+)
+def test_the_types_and_lengths_of_a_pushed_record_are_checked(
+    page: Page, azure: Emulator, records: Records, record: Any
+) -> None:
+    records.task("nightly", restore_record=record)
+    shown = page.json("/api/gates")["drills"]
+    assert [
+        len(each["last"].get("item", "")) <= 2000 and each["last"]["proven"] is True for each in shown
+    ] in ([], [True])
 
 
 def test_the_verdict_of_a_fleet_sensor_is_shown_to_who_may_read_its_xcoms(

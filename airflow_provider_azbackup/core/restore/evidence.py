@@ -15,8 +15,8 @@ from airflow_provider_azbackup.core.model.json_safe import MOST_ENTRIES, clean, 
 from airflow_provider_azbackup.core.wire import JsonObject
 
 VERSION = 1
-# The XCom of the facts of a restore, which check tasks read, and the XCom of the record.
-RESTORED, RECORD = "restored", "restore_record"
+# The XCom of the record, and its key in events of outlets.
+RECORD = "restore_record"
 # The checks that a record names; the characters of a text in it.
 MOST_CHECKS, _LONGEST = 100, 1000
 # What the record takes over from the facts of the restore.

@@ -8,7 +8,7 @@ export const DAY = 86400;
 
 export const byId = (id) => document.getElementById(id);
 export const state = {
-  answer: null, jobs: new Map(), gates: [], gatesCut: false, verdicts: [], byJob: new Map(), // from the server
+  answer: null, jobs: new Map(), gates: [], gatesCut: false, verdicts: [], drills: [], byJob: new Map(), // from the server
   days: 7, view: "plot", within: 26, hidden: new Set(), item: "", find: "", chosen: null, // from the user
   rows: PAGE, gateRows: PAGE, items: ROWS, late: LATE, // shown at most
 };

@@ -215,8 +215,8 @@ async function readVault() {
 
 async function readGates() {
   try {
-    const { gates, cut, verdicts } = await ask("api/gates");
-    Object.assign(state, { gates, gatesCut: cut, verdicts: verdicts ?? [] });
+    const { gates, cut, verdicts, drills } = await ask("api/gates");
+    Object.assign(state, { gates, gatesCut: cut, verdicts: verdicts ?? [], drills: drills ?? [] });
   } catch (error) {
     byId("gates-none").textContent = error.message;
     byId("gates").closest(".scroll").hidden = true;

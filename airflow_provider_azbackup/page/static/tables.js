@@ -81,7 +81,7 @@ function jobRow(job) {
   );
 }
 
-// The tasks that waited for a job of the vault that is shown, or of any vault.
+// The tasks that waited for a job of the vault that is shown, or of any vault, and the restore drills there.
 export function showGates() {
   const { gates, gatesCut, gateRows, answer } = state;
   const all = answer ? gates.filter((gate) => gate.vault_id === answer.vault_id) : gates;
@@ -92,6 +92,7 @@ export function showGates() {
   byId("more-gates").hidden = all.length <= gateRows;
   const number = `${gatesCut ? "the newest " : ""}${all.length}`;
   byId("more-gates").textContent = `Show ${Math.min(PAGE, all.length - gateRows)} more of ${number}`;
+  showDrills();
 }
 
 function gateRow(gate) {
@@ -106,5 +107,29 @@ function gateRow(gate) {
     cell("Vault", {}, gate.vault),
     cell("Item", {}, job?.title || gate.item || ""),
     cell("Outcome", {}, outcome ? outcomeOf(outcome) : element("span", { className: "quiet" }, "not known here")),
+  );
+}
+
+// The restore drills of the vault that is shown, or of any vault.
+function showDrills() {
+  const { drills, answer } = state;
+  const all = answer ? drills.filter(({ last }) => last.vault_id?.toLowerCase() === answer.vault_id) : drills;
+  byId("drills-part").hidden = !all.length;
+  byId("drills").replaceChildren(...all.map(drillRow));
+}
+
+function drillRow({ last, proven }) {
+  const failed = last.proven ? "" : `Not proven ${moment(last.at)}: ${(last.reasons ?? []).join("; ")}`;
+  const shown = proven ?? last;
+  return element(
+    "tr",
+    {},
+    element("th", { scope: "row" }, shown.item || "unnamed"),
+    cell("Last proven restore", {}, proven ? moment(proven.at) : element("span", { className: "quiet" }, "never")),
+    cell("Time to restore", { className: "number" }, proven ? duration(proven.rto_seconds) : ""),
+    cell("Age of the recovery point", { className: "number" }, proven ? duration(proven.rpo_seconds) : ""),
+    cell("Task", {}, taskLink(shown)),
+    cell("Run", {}, shown.run_id),
+    cell("Since then", {}, failed),
   );
 }
