@@ -121,6 +121,13 @@ class AzureBackupNotProvenError(AzureBackupError):
     """
 
 
+class AzureBackupNotApprovedError(AzureBackupError):
+    """No person has approved the restore, so nothing was restored. The XCom ``approval`` has the decision.
+
+    Airflow does not retry the task, so that nobody is asked again after a no.
+    """
+
+
 class AzureBackupTimeoutError(AzureBackupError):
     """The deadline passed before the job was over; the job itself goes on in Azure."""
 

@@ -37,6 +37,8 @@ _OF_BACKUP = frozenset(
         "rule_name",
     }
 )
+# What a backup has no use for.
+_OF_RESTORE = frozenset({"approve", "approval_timeout"})
 
 
 class AzureBackupRestoreOnFailureOperator(AzureBackupRestoreOperator):
@@ -106,11 +108,17 @@ def backed_up(
     :param group_id: id of the task group, which has the tasks ``backup`` and ``restore``. Default:
         ``backed_up``.
     :param arguments: arguments of both operators, such as ``deferrable``, ``poll_interval``, ``timeout`` and
-        ``vault_name``, and arguments of the backup alone, such as ``backup_type`` and ``min_consistency``.
+        ``vault_name``, arguments of the backup alone, such as ``backup_type`` and ``min_consistency``, and
+        of the restore alone: ``approve`` and ``approval_timeout``.
     :return: the operator of the backup.
     :raises AzureBackupConfigError: for wrong arguments, as the operators raise it, and for
         ``wait_for_completion=False``.
     """
+    if restore_to is None and (given := sorted(_OF_RESTORE & arguments.keys())):
+        raise AzureBackupConfigError(
+            f"backed_up({protected_item!r}) has {' and '.join(given)}, and no restore_to that a person could "
+            f"approve; give restore_to, or leave {'them' if given[1:] else 'it'} out"
+        )
     if not arguments.get("wait_for_completion", True):
         raise AzureBackupConfigError(
             f"wait_for_completion of backed_up({protected_item!r}) is False, so the tasks in the block would "
@@ -121,7 +129,7 @@ def backed_up(
             task_id="backup",
             protected_item=protected_item,
             require_recovery_point=restore_to is not None,
-            **arguments,
+            **{name: value for name, value in arguments.items() if name not in _OF_RESTORE},
         )
         backup.as_setup()  # type: ignore[no-untyped-call]  # Airflow's own is untyped
         scope: Any = backup

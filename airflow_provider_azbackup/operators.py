@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.providers.common.compat.sdk import AirflowFailException, conf
 
 from airflow_provider_azbackup.core.model.arm_ids import DATA_PROTECTION, infer_vault_type
 from airflow_provider_azbackup.core.model.validation import (
@@ -25,11 +25,12 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupConfigError,
     AzureBackupError,
     AzureBackupJobFailedError,
+    AzureBackupNotApprovedError,
     AzureBackupNotFoundError,
     AzureBackupTimeoutError,
 )
 from airflow_provider_azbackup.runtime import clock
-from airflow_provider_azbackup.runtime.compat import default_zone
+from airflow_provider_azbackup.runtime.compat import ask_person, asks_people, default_zone
 from airflow_provider_azbackup.tasks.arguments import (
     check_booleans,
     check_gate,
@@ -358,6 +359,10 @@ class AzureBackupOperator(ExpectedBaseOperator, StartBaseOperator):
             )
 
 
+class _NotApprovedError(AzureBackupNotApprovedError, AirflowFailException):
+    """The error as Airflow has to see it in order not to retry; the module of the errors imports nothing."""
+
+
 class AzureBackupRestoreOperator(StartBaseOperator):
     """Restores one protected item from a recovery point, and waits for a proven restore.
 
@@ -396,6 +401,11 @@ class AzureBackupRestoreOperator(StartBaseOperator):
         while that is down; Resource Graph says where the vault and its copy are. The name of a region takes
         that one, for a Recovery Services vault without asking Resource Graph. Targets must be in the
         secondary region. Azure cannot cancel such a restore. Default: False.
+    :param approve: True asks a person in Airflow's UI before anything is asked of Azure, and restores only if
+        that person approves. A rejection and no answer fail the task, which is not retried. The XCom
+        ``approval`` holds the decision, who made it and the reason. On Airflow 3.3 and later, a retry after
+        an approval does not ask again; a Clear does. Needs Airflow 3.1. Default: False.
+    :param approval_timeout: seconds, or a timedelta, in which a person has to approve. Default: 3600.
     :param accept_warnings: which restores that ended ``CompletedWithWarnings`` to accept: True for all, or a
         set of Azure's error codes that has to contain every warning of the job. No source says what the
         status means for a restore. Files may have been skipped, so compare the restored data before you use
@@ -405,6 +415,7 @@ class AzureBackupRestoreOperator(StartBaseOperator):
     :raises AzureBackupConfigError: when the DAG is parsed, for what can be no restore, and arguments that the
         type of vault does not know; before any request where only the connection shows the type.
     :raises AzureBackupNotFoundError: when no recovery point will do; it lists those that exist.
+    :raises AzureBackupNotApprovedError: when no person has approved the restore; nothing is restored.
     :raises AzureBackupRefusedError: when Azure says that the restore would not work; nothing is restored.
     :raises AzureBackupJobFailedError: when the job is over and proves no restore; a retry starts a new one.
     :raises AzureBackupTimeoutError: when the job still runs after ``timeout`` seconds.
@@ -444,10 +455,17 @@ class AzureBackupRestoreOperator(StartBaseOperator):
         if_running: IfRunning = "fail",
         validate_only: bool = False,
         secondary_region: bool | str = False,
+        approve: bool = False,
+        approval_timeout: float | timedelta = 3600.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(if_running=if_running, **kwargs)
-        check_booleans(self.task_id, validate_only=validate_only)
+        check_booleans(self.task_id, validate_only=validate_only, approve=approve)
+        if approve and not asks_people():
+            raise AzureBackupConfigError(
+                f"approve of task {self.task_id!r} is True, and this Airflow cannot ask a person: that takes "
+                f"Airflow 3.1 or later, and below 3.3 apache-airflow-providers-standard. Drop approve"
+            )
         check_secondary_region(f"secondary_region of task {self.task_id!r}", secondary_region)
         if validate_only and (self.cancel_on_kill or self.cancel_on_timeout):
             raise AzureBackupConfigError(
@@ -462,6 +480,8 @@ class AzureBackupRestoreOperator(StartBaseOperator):
         self.point_in_time = point_in_time
         self.validate_only = validate_only
         self.secondary_region = secondary_region
+        self.approve = approve
+        (self.approval_timeout,) = read_seconds(self.task_id, approval_timeout=approval_timeout)
         self.check_arguments()
 
     def check_arguments(self) -> None:
@@ -506,6 +526,54 @@ class AzureBackupRestoreOperator(StartBaseOperator):
         if self.validate_only:
             return self._validate(context)
         self.check_resumes(context)
+        if self.approve and not TaskState(context, self.retries).is_approved(self._asked()):
+            self._ask(context)
+        return self._start(context)
+
+    def _asked(self) -> str:
+        """Return what distinguishes the restore that a person is asked about from others."""
+        from airflow_provider_azbackup.core.restore.approval import digest_of
+
+        chosen = (self.recovery_point, self.as_of, self.point_in_time)
+        return digest_of(self.protected_item, self.restore_to, self.request, *chosen)
+
+    def _ask(self, context: Context) -> NoReturn:
+        """Let a person decide before anything is asked of Azure."""
+        from airflow_provider_azbackup.core.model.json_safe import clean, cut
+        from airflow_provider_azbackup.core.restore.approval import APPROVE, REASON, REJECT
+
+        self.check_resumes(context, resumes_by="execute_decided")
+        target = dict(self.restore_to or {}).get("target", "a request in Azure's own words")
+        point = self.point_in_time or self.as_of or self.recovery_point
+        self.log.info("Waiting for a person to approve the restore, for %.0f s", self.approval_timeout)
+        ask_person(
+            self,
+            context,
+            subject=cut(clean(f"Restore {self.protected_item}?"), 200),
+            body=cut(clean(f"Target: {target}. Recovery point: {point}.")),
+            options=(APPROVE, REJECT),
+            fields={REASON: "Why? It is kept in the XCom of the task."},
+            timeout=timedelta(seconds=self.approval_timeout),
+            method_name="execute_decided",
+            kwargs={"try_number": context["ti"].try_number},
+        )
+
+    def execute_decided(self, context: Context, event: Any = None, try_number: int | None = None) -> Any:
+        """Restore if a person has approved it.
+
+        :raises AzureBackupNotApprovedError: when nobody has; then nothing was restored.
+        """
+        from airflow_provider_azbackup.core.restore.approval import APPROVAL, read_decision
+
+        if self.is_stale(context, try_number):
+            return self.execute(context)
+        decision = read_decision(event)
+        context["ti"].xcom_push(key=APPROVAL, value=decision)
+        shown = f"{decision['decision']}{_by(decision)}"
+        if decision["decision"] != "approved":
+            raise _NotApprovedError(f"nothing was restored of {self.protected_item}: {shown}")
+        self.log.info("The restore was %s", shown)
+        TaskState(context, self.retries).approve(self._asked())
         return self._start(context)
 
     def _validate(self, context: Context) -> dict[str, Any]:
@@ -765,6 +833,14 @@ def _counted(words: Counter[str], wanted: str) -> str:
     """Return words with how often each is there: those like the wanted one first, then the frequent ones."""
     order = most_similar_first(wanted, [word for word, _ in words.most_common()])
     return ", ".join(f"{word} ({words[word]})" for word in order) or "none"
+
+
+def _by(decision: Mapping[str, str]) -> str:
+    """Return who has decided, when and why, for a sentence; nothing where nobody has."""
+    if not decision["by"]:
+        return ""
+    reason = f", because: {decision['reason']}" if decision["reason"] else ", without a reason"
+    return f" by {decision['name'] or decision['by']} at {decision['at']}{reason}"
 
 
 def read_expiry(value: datetime | timedelta | str | None, now: float) -> datetime | None:

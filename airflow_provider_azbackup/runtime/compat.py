@@ -11,14 +11,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextvars import Context as Variables
 from contextvars import copy_context
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakSet
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.providers.common.compat.sdk import TaskDeferred, conf
 
 from airflow_provider_azbackup.runtime import clock
 
@@ -414,6 +414,70 @@ def empty_operator() -> type[BaseOperator]:
     except ImportError:  # Airflow 2
         from airflow.operators.empty import EmptyOperator  # type: ignore[import-not-found,no-redef]  # as above
     return EmptyOperator
+
+
+def asks_people() -> bool:
+    """Whether a task can wait for a person's decision: Airflow 3.1, below 3.3 with the standard provider."""
+    return _is_there("airflow.sdk.execution_time.hitl") and (
+        _parks_tasks() or _is_there("airflow.providers.standard.triggers.hitl")
+    )
+
+
+def ask_person(
+    task: BaseOperator,
+    context: Context,
+    *,
+    subject: str,
+    body: str,
+    options: Sequence[str],
+    fields: Mapping[str, str],
+    timeout: timedelta,
+    method_name: str,
+    kwargs: dict[str, Any],
+) -> NoReturn:
+    """Ask a person in Airflow's UI, and let the worker go until there is a decision; see :func:`asks_people`.
+
+    :param options: of which one can be chosen; there is no default.
+    :param fields: what a person can enter in addition, by name with its description.
+    :param timeout: after which the task is resumed without a decision.
+    :param method_name: resumes the task, with ``event`` and ``kwargs``.
+    """
+    from airflow.sdk import Param
+    from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+
+    ti: Any = context["ti"]
+    params = {
+        name: Param("", type=["null", "string"], description=text).serialize()
+        for name, text in fields.items()
+    }
+    upsert_hitl_detail(
+        ti_id=ti.id, options=[*options], subject=subject, body=body, multiple=False, params=params
+    )
+    if _parks_tasks():
+        from airflow.sdk.exceptions import TaskAwaitingInput
+
+        raise TaskAwaitingInput(method_name=method_name, kwargs=kwargs, timeout=timeout)
+    from airflow.providers.standard.triggers.hitl import HITLTrigger
+
+    until = datetime.fromtimestamp(clock.current().now(), UTC) + timeout
+    trigger = HITLTrigger(ti_id=ti.id, options=[*options], params=params, timeout_datetime=until)
+    raise TaskDeferred(trigger=trigger, method_name=method_name, kwargs=kwargs)
+
+
+def _parks_tasks() -> bool:
+    """Whether a task waits for a person without a triggerer: Airflow 3.3."""
+    if not IS_AIRFLOW_3:
+        return False
+    from airflow.sdk import exceptions
+
+    return hasattr(exceptions, "TaskAwaitingInput")
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ImportError:  # of a package above it
+        return False
 
 
 def retry_policies() -> tuple[type[ExceptionRetryPolicy], type[RetryAction], type[RetryRule]]:

@@ -205,15 +205,17 @@ class JobBaseOperator(WarnsWhenLate, AzureBackupBaseOperator):
         """What a job must have done to open the gate."""
         return "anything"
 
-    def check_resumes(self, context: Context) -> None:
+    def check_resumes(self, context: Context, *, resumes_by: str = "execute_complete") -> None:
         """Refuse a deferrable operator inside another task, which Airflow could not resume.
 
+        :param resumes_by: the method that Airflow would call.
         :raises AzureBackupConfigError: before anything is started.
         """
         task = getattr(context["ti"], "task", None)
         kind = getattr(task, "operator_class", None)  # which a mapped operator stands for
         kind = kind if isinstance(kind, type) else type(task)
-        if task is None or not self.deferrable or callable(getattr(kind, "execute_complete", None)):
+        leaves = self.deferrable or resumes_by != "execute_complete"
+        if task is None or not leaves or callable(getattr(kind, resumes_by, None)):
             return
         raise AzureBackupConfigError(
             f"{type(self).__name__} {self.task_id!r} runs inside task {task.task_id!r} ({kind.__name__}), "

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_azbackup.core.start.intent import StartRecord
 
-# Renaming it would break the retries under way.
-KEY = "azure_backup"
+# Renaming one would break the retries under way.
+KEY, APPROVAL_KEY = "azure_backup", "azure_backup_approval"
 
 
 class TaskState:
@@ -34,6 +34,16 @@ class TaskState:
         # What an earlier try has left is of a release that this one does not know, or nobody's.
         self.is_foreign = found is not None and self.record is None
         self.is_blind = self._store is None or self.is_foreign
+
+    def is_approved(self, digest: str) -> bool:
+        """Whether a person has approved a restore in an earlier try of this attempt."""
+        known = None if self._store is None else self._store.get(APPROVAL_KEY)
+        return bool(known == {"attempt": self.attempt, "digest": digest})
+
+    def approve(self, digest: str) -> None:
+        """Keep an approval for the later tries of this attempt."""
+        if self._store is not None:
+            self._store.set(APPROVAL_KEY, {"attempt": self.attempt, "digest": digest})
 
     def save(self, record: StartRecord | None) -> None:
         """Keep a record for later tries; None forgets the last one."""
