@@ -37,6 +37,8 @@ STARTED = {
     "job": ("fleet-01", "Completed"),
     "cancel": ("fleet-05", "Never"),
     "freshness": ("fleet-03", "Completed"),
+    "fleet": ("fleet-07", "Completed"),
+    "job that is expected": ("fleet-08", "Completed"),
 }
 # Module and name of a class, and its arguments; of some they hold the job that was started for them.
 CASES: Mapping[str, tuple[str, str, Callable[[str], dict[str, Any]]]] = {
@@ -53,6 +55,16 @@ CASES: Mapping[str, tuple[str, str, Callable[[str], dict[str, Any]]]] = {
         "sensors",
         "AzureBackupFreshnessSensor",
         lambda _: {"protected_item": "fleet-03", "newer_than": "2026-01-01T00:00:00+00:00"},
+    ),
+    "fleet": (
+        "sensors",
+        "AzureBackupFleetSensor",
+        lambda _: {"protected_items": ["fleet-07"], "newer_than": "2026-01-01T00:00:00+00:00"},
+    ),
+    "job that is expected": (
+        "sensors",
+        "AzureBackupJobSensor",
+        lambda job_id: {"job_id": job_id, "expected_by": "2099-01-01T00:00:00+00:00"},
     ),
     "restore": (
         "operators",
