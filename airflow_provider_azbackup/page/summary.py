@@ -174,18 +174,7 @@ class _Seen:
 def _overdue_items(
     items: Sequence[FoundItem], jobs: Iterable[Job], now: float, within: float
 ) -> Iterator[JsonObject]:
-    # Each name is looked up once. A vault may have thousands of items and jobs, and comparing them in pairs
-    # would take seconds.
-    seen: dict[_Name, _Seen] = {}
-    for job in jobs:
-        outcome = job.outcome
-        if outcome in (Outcome.RUNNING, Outcome.SUCCEEDED) and job.is_backup:
-            good = job.began if outcome is Outcome.SUCCEEDED else 0.0
-            for name in _names_in(job):
-                if (known := seen.get(name)) is None:
-                    known = seen[name] = _Seen()
-                known.last = max(known.last, good)
-                known.is_running = known.is_running or outcome is Outcome.RUNNING
+    seen = _backups_by_name(jobs)
     names = [_names_of(item) for item in items]
     shared = Counter(name for each in names for name in each)
     titles = _distinct([_names_of_item(item) for item in items])
@@ -199,6 +188,22 @@ def _overdue_items(
         if now - last > within:
             why = "running" if any(each.is_running for each in found) else "no_backup"
             yield {"item": title, "why": why, "since": last or None}
+
+
+def _backups_by_name(jobs: Iterable[Job]) -> dict[_Name, _Seen]:
+    # Each name is looked up once. A vault may have thousands of items and jobs, and comparing them in pairs
+    # would take seconds.
+    seen: dict[_Name, _Seen] = {}
+    for job in jobs:
+        outcome = job.outcome
+        if outcome in (Outcome.RUNNING, Outcome.SUCCEEDED) and job.is_backup:
+            good = job.began if outcome is Outcome.SUCCEEDED else 0.0
+            for name in _names_in(job):
+                if (known := seen.get(name)) is None:
+                    known = seen[name] = _Seen()
+                known.last = max(known.last, good)
+                known.is_running = known.is_running or outcome is Outcome.RUNNING
+    return seen
 
 
 def _long_jobs(jobs: Sequence[Job], now: float, within: float) -> Iterator[JsonObject]:
@@ -306,19 +311,31 @@ def after_clear(
         return _LOOKS_AGAIN[operator]
     if operator not in ("AzureBackupOperator", "AzureBackupRestoreOperator"):
         return ""
-    noun = "backup" if operator == "AzureBackupOperator" else "restore"
+    is_backup = operator == "AzureBackupOperator"
+    noun = "backup" if is_backup else "restore"
     known = [each for each in jobs if _is_of_same_item(each, job)]
-    mine = [each for each in known if (each.is_backup if noun == "backup" else each.is_restore)]
-    running = [each.ref.job_id for each in mine if each.is_running]
-    if not running and job.get("outcome") == "running" and all(each.is_running for each in known):
-        running = [str(job.get("job_id", ""))]
-    if running:
-        does = f"It would wait for the {noun} that is running, job {running[0]}, and then start its own."
+    mine = [each for each in known if (each.is_backup if is_backup else each.is_restore)]
+    if running := _running_job(job, known, mine):
+        does = f"It would wait for the {noun} that is running, job {running}, and then start its own."
     elif read_at is None or not known:
         does = f"It would start a new {noun}, after the end of one that may be running by then."
     else:
         does = f"It would start a new {noun}, because none is running."
-    return f"{does}{_daily_limit(mine, now) if noun == 'backup' else ''}"
+    return f"{does}{_daily_limit(mine, now) if is_backup else ''}"
+
+
+def _running_job(job: JsonObject, known: Sequence[Job], mine: Sequence[Job]) -> str:
+    """Return the id of a job that a new one would have to wait for; empty if none is known.
+
+    :param job: the facts of the task's job.
+    :param known: the listed jobs of its item.
+    :param mine: those of them that are backups, or restores, as the task's job is.
+    """
+    for each in mine:
+        if each.is_running:
+            return each.ref.job_id
+    runs = job.get("outcome") == "running" and all(each.is_running for each in known)
+    return str(job.get("job_id", "")) if runs else ""
 
 
 def _daily_limit(backups: Sequence[Job], now: float) -> str:

@@ -813,8 +813,7 @@ def _conclude(vault: _Vault, found: FoundItem, steps: Sequence[_Step], jobs: Seq
     of_reason = {step.reason: step for step in reversed(steps)}
     if Reason.FRESH in of_reason:
         return _finding(vault, found, Reason.FRESH)
-    good = [job for job in jobs if job.outcome is Outcome.SUCCEEDED]
-    last_good = max((job.end_time or job.start_time or "" for job in good), default="") or _last_good(found)
+    last_good = _last_good(found, jobs)
     if vault.jobs_read.fault:
         detail = f"the jobs of the vault cannot be listed: {vault.jobs_read.fault}"
         return _finding(vault, found, Reason.UNREADABLE, detail=detail, last_good=last_good)
@@ -823,19 +822,10 @@ def _conclude(vault: _Vault, found: FoundItem, steps: Sequence[_Step], jobs: Seq
     if step is None:
         reason = Reason.STOPPED if found.trouble else Reason.NEVER_TRIED
         return _finding(vault, found, reason, detail=found.trouble, last_good=last_good)
-    codes = (error.title or error.code for error in (step.job.errors if step.job else ()))
     detail = step.detail
     if step.reason is Reason.INSUFFICIENT and not detail:
         detail = next((each.detail for each in steps if each.job is None), "")
-    return _finding(
-        vault,
-        found,
-        step.reason,
-        code=next(filter(None, codes), None),
-        detail=detail,
-        job_id=step.job.ref.job_id if step.job else None,
-        last_good=last_good,
-    )
+    return _finding(vault, found, step.reason, job=step.job, detail=detail, last_good=last_good)
 
 
 def _finding(
@@ -843,24 +833,28 @@ def _finding(
     found: FoundItem,
     reason: Reason,
     *,
-    code: str | None = None,
+    job: Job | None = None,
     detail: str = "",
-    job_id: str | None = None,
     last_good: str | None = None,
 ) -> Finding:
+    codes = (error.title or error.code for error in (job.errors if job else ()))
     return Finding(
         item=found.item.path,
         name=found.friendly_name or found.item.name,
         vault=vault.vault.name,
         reason=reason,
-        code=code,
+        code=next(filter(None, codes), None),
         detail=detail or None,
-        job_id=job_id,
+        job_id=job.ref.job_id if job else None,
         last_good=last_good,
     )
 
 
-def _last_good(found: FoundItem) -> str | None:
+def _last_good(found: FoundItem, jobs: Sequence[Job]) -> str | None:
+    """Return the time of the last good backup: that of the newest job, or what Azure says of the item."""
+    good = (job for job in jobs if job.outcome is Outcome.SUCCEEDED)
+    if last := max((job.end_time or job.start_time or "" for job in good), default=""):
+        return last
     if found.last_recovery_point or found.last_backup_status.casefold() != "completed":
         return found.last_recovery_point
     return found.last_backup_time
