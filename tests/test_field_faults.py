@@ -149,7 +149,9 @@ def arguments(azure: Emulator, clock: Any) -> dict[str, Any]:
         "waiting_for": "",
         "expected_by": None,
         "when_late": "warn",
-        "version": 2,
+        "secondary_region": "",
+        "primary_region": "",
+        "version": 3,
     }
 
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from airflow_provider_azbackup.core.conversations.checks import check_facts
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome
 from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
-from airflow_provider_azbackup.core.model.resources import JobRef, OperationRef, ProtectedItem, Vault
+from airflow_provider_azbackup.core.model.resources import (
+    JobRef,
+    OperationRef,
+    ProtectedItem,
+    SecondaryRegion,
+    Vault,
+)
 from airflow_provider_azbackup.core.rest import responses
 from airflow_provider_azbackup.core.wire import Request
 from airflow_provider_azbackup.exceptions import (
@@ -23,6 +30,7 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupRefusedError,
     AzureBackupTransientError,
 )
+from airflow_provider_azbackup.tasks.hook import TaskHook
 from tests.support.replay import (
     RECORDINGS_2,
     Conversation,
@@ -433,6 +441,34 @@ def test_a_restore_into_another_region_is_a_restore_and_no_backup() -> None:
         (False, True, RUNNING)
     ] * 2
     assert {job.item for job in jobs if job} == {"clitestcrr-ecy\\postgres", "clitest-vm000004"}
+
+
+def test_a_recorded_job_of_another_region_is_read_there(
+    azure: Any, clock: Any, connect: Callable[..., None]
+) -> None:
+    """Both recorded requests, served as they were answered; the one of a Backup vault names two regions."""
+    with ExitStack() as stack:
+        recorded = json.dumps(newer_exchanges("cross_region_jobs"))
+        # The recorded client wrote the vault as an answer of Azure's had it.
+        replay = Replay(json.loads(recorded.replace("/BackupVaults/", "/backupVaults/")), clock)
+        stack.enter_context(contextmanager(serve)(replay))
+        connect(azure.connection(endpoint=replay.url))
+        hook = stack.enter_context(TaskHook())
+        found = [hook.look_at_job(asked_elsewhere(each), since=clock()) for each in replay.exchanges]
+        replay.check()
+    assert [(job.outcome, job.is_restore) for job in found] == [(RUNNING, True)] * 2
+    # Azure spells the id of a job there without the vault of a Recovery Services vault.
+    for job in found:
+        check_facts(job, None, action="restore")
+
+
+def asked_elsewhere(exchange: dict[str, Any]) -> JobRef:
+    """The job that a recorded request to a secondary region is about."""
+    asked = exchange["request"]["body"]
+    region = urlsplit(exchange["request"]["uri"]).path.split("/locations/")[1].split("/")[0]
+    vault = Vault.parse(asked.get("sourceBackupVaultId") or asked["resourceId"])
+    home = SecondaryRegion(name=region, primary=asked.get("sourceRegion", ""))
+    return JobRef(vault=replace(vault, secondary=home), job_id=asked.get("jobId") or asked["jobName"])
 
 
 @pytest.mark.parametrize(
