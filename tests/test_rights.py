@@ -179,6 +179,8 @@ _CHECK = (
     "Vaults/backupValidateOperationsStatuses/read",
 )
 _OPERATION = ("Vaults/backupOperations/read",)
+_GUARD = ("Vaults/backupResourceGuardProxies/read",)
+_INSTANCE_GUARD = ("backupVaults/backupResourceGuardProxies/read",)
 _INSTANCE_WAIT = "backupVaults/backupJobs/read"
 _INSTANCE_POINTS = f"{_INSTANCES}/recoveryPoints/read"
 _INSTANCE_START = (
@@ -264,29 +266,31 @@ RIGHTS: dict[str, Sequence[Row]] = {
         Row(
             do="Restore a VM",
             actions=(*_RESTORE, f"{_ITEMS}/read", "Vaults/read"),
-            helpful=_OPERATION,
+            helpful=(*_OPERATION, *_GUARD),
             by=lambda desk: desk.restore("vm-good", disks(storage_account_id=ACCOUNT)),
         ),
         Row(
             do="Restore a file share",
             actions=(*_RESTORE, f"{_ITEMS}/read", _LIST),
-            helpful=_OPERATION,
+            helpful=(*_OPERATION, *_GUARD),
             by=lambda desk: desk.restore("documents", original_share(copy_options="Overwrite")),
         ),
         Row(
             do="Restore a database",
             actions=(*_RESTORE, _LIST),
-            helpful=_OPERATION,
+            helpful=(*_OPERATION, *_GUARD),
             by=lambda desk: desk.restore("payroll", original_database()),
         ),
         Row(
             do="Check whether a VM could be restored (`validate_only`)",
             actions=(*_CHECK, "Vaults/read"),
+            helpful=_GUARD,
             by=lambda desk: desk.restore("vm-good", disks(storage_account_id=ACCOUNT), validate_only=True),
         ),
         Row(
             do="Check whether a file share or a database could be restored (`validate_only`)",
             actions=_CHECK,
+            helpful=_GUARD,
             by=lambda desk: (
                 [
                     desk.restore(name, place, validate_only=True)
@@ -384,11 +388,13 @@ RIGHTS: dict[str, Sequence[Row]] = {
         Row(
             do="Restore an instance",
             actions=(*_INSTANCE_RESTORE, _INSTANCE_POINTS),
+            helpful=_INSTANCE_GUARD,
             by=lambda desk: desk.restore("disk-good", new_disk(disk_id=DISK_ID)),
         ),
         Row(
             do="Restore blobs to a moment",
             actions=(*_INSTANCE_RESTORE, f"{_INSTANCES}/findRestorableTimeRanges/action"),
+            helpful=_INSTANCE_GUARD,
             by=lambda desk: desk.restore(
                 "democontinuous",
                 original_blobs(),
@@ -403,6 +409,7 @@ RIGHTS: dict[str, Sequence[Row]] = {
                 *_INSTANCE_OPERATION,
                 _INSTANCE_POINTS,
             ),
+            helpful=_INSTANCE_GUARD,
             by=lambda desk: desk.restore("disk-good", new_disk(disk_id=DISK_ID), validate_only=True),
         ),
         Row(

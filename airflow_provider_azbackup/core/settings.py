@@ -81,6 +81,7 @@ CLOUDS = MappingProxyType(
 EXTRAS = MappingProxyType(
     {
         "tenant_id": ("tenant_id", "tenantId"),
+        "guard_tenant_id": ("guard_tenant_id",),
         "subscription_id": ("subscription_id", "subscriptionId"),
         "resource_group_name": ("resource_group_name", "resourceGroup"),
         "vault_name": ("vault_name",),
@@ -126,6 +127,7 @@ class Settings:
     api_version: str = API_VERSION
     job_read_share: float = JOB_READ_SHARE
     resource_graph: bool = False
+    guard_tenant_id: str = ""
 
     @classmethod
     def read(
@@ -176,6 +178,7 @@ class Settings:
             api_version=given["api_version"] or API_VERSIONS[vault_type],
             job_read_share=_share(conn_id, given["job_read_share"]),
             resource_graph=_switch(conn_id, "resource_graph", given["resource_graph"]),
+            guard_tenant_id=_guard_tenant(conn_id, given["guard_tenant_id"], credential),
         )
 
     def version_of(self, path: str) -> str:
@@ -352,6 +355,21 @@ def _credential(
             f"id into managed_identity_client_id"
         )
     return "DefaultAzureCredential", {}
+
+
+# A GUID or a domain.
+_TENANT = re.compile(r"[\w.-]{1,200}", re.ASCII)
+
+
+def _guard_tenant(conn_id: str, tenant: str, credential: str) -> str:
+    if tenant and not _TENANT.fullmatch(tenant):
+        raise _wrong(conn_id, "guard_tenant_id", _shown(tenant), "the tenant ID of the Resource Guard")
+    if tenant and credential == "ManagedIdentityCredential":
+        raise AzureBackupConfigError(
+            f"connection {conn_id!r} has guard_tenant_id and a managed identity, which gets tokens of its "
+            f"own tenant only; use a service principal that both tenants know, or drop guard_tenant_id"
+        )
+    return tenant
 
 
 def _share(conn_id: str, text: str) -> float:

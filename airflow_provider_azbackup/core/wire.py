@@ -43,7 +43,8 @@ class Request:
     ``without_retries`` is set where the caller itself waits after a 429, in the triggerer and until its own
     deadline. ``deadline`` is the Unix time after which nobody waits for the response. A driver gives up then,
     but not before :data:`RESPONSE_GRACE` seconds have passed. A deadline that has passed before the request
-    is sent has no effect.
+    is sent has no effect. ``names_guard`` is set where the body names a Resource Guard, which may belong to
+    another tenant, so that a token of that tenant has to go along.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Request:
     delay: float = 0.0
     api_version: str = ""
     only_api_version: str = ""
+    names_guard: bool = False
     without_retries: bool = field(default=False, compare=False)
     deadline: float = field(default=math.inf, compare=False)
 

@@ -97,6 +97,8 @@ _UNKNOWN_VERSION = re.compile(r"api[ -]?version|NoRegisteredProviderFound|Invali
 _LARGEST_FILE = 4 * 2**20
 # A login in a URL, such as that of a proxy.
 _LOGIN = re.compile(r"(?<=://)[^/\s]*@")
+# The header with the token of a second tenant. Like the first token, it goes to the endpoint alone.
+_AUXILIARY = "x-ms-authorization-auxiliary"
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -350,8 +352,11 @@ class SyncDriver(_Versions):
         limit = _limit(call)
         self._transport.until = math.inf if limit is None else time.monotonic() + limit
         try:
+            request = _request(self._settings, call, self._version(call))
+            if missing := self._add_guard_token(request, call):
+                return missing
             response = self._client.send_request(
-                _request(self._settings, call, self._version(call)),
+                request,
                 **_options(self._settings, call, retry, self._transport),
             )
         except AzureError as error:
@@ -366,6 +371,18 @@ class SyncDriver(_Versions):
             # The credential would offer the refused token again for as long as it thinks it valid.
             self._sign_in_anew()
         return _reply(response)
+
+    def _add_guard_token(self, request: HttpRequest, call: Request) -> NoResponse | None:
+        """Add the token of a Resource Guard's tenant; return why there is none."""
+        tenant = self._settings.guard_tenant_id
+        if call.names_guard and tenant:
+            try:
+                token = self.credential.get_token(self._settings.scope, tenant_id=tenant)
+            except AzureError as error:
+                self._sign_in_anew()
+                return _no_guard_token(error, self._settings)
+            request.headers[_AUXILIARY] = f"Bearer {token.token}"
+        return None
 
     def _sign_in_anew(self) -> None:
         if self._reread:
@@ -428,8 +445,11 @@ class AsyncDriver(_Versions):
     async def _send_once(self, call: Request) -> Answer:
         try:
             async with asyncio.timeout(_limit(call)):
+                request = _request(self._settings, call, self._version(call))
+                if missing := await self._add_guard_token(request, call):
+                    return missing
                 response = await self._client.send_request(
-                    _request(self._settings, call, self._version(call)),
+                    request,
                     **_options(self._settings, call, True, self._transport),
                 )
         except TimeoutError:
@@ -448,6 +468,18 @@ class AsyncDriver(_Versions):
         if response.status_code == 401:  # as above
             await self._sign_in_anew()
         return _reply(response)
+
+    async def _add_guard_token(self, request: HttpRequest, call: Request) -> NoResponse | None:
+        """As above."""
+        tenant = self._settings.guard_tenant_id
+        if call.names_guard and tenant:
+            try:
+                token = await self.credential.get_token(self._settings.scope, tenant_id=tenant)
+            except AzureError as error:
+                await self._sign_in_anew()
+                return _no_guard_token(error, self._settings)
+            request.headers[_AUXILIARY] = f"Bearer {token.token}"
+        return None
 
     async def _sign_in_anew(self) -> None:
         try:
@@ -469,6 +501,8 @@ def _credential(identity: Any, settings: Settings, transport: Any) -> Any:
         "transport": transport,
         "http_logging_level": logging.DEBUG,
     }
+    if settings.guard_tenant_id:
+        arguments["additionally_allowed_tenants"] = [settings.guard_tenant_id]
     if settings.credential != "ManagedIdentityCredential":
         # Instance discovery asks login.microsoftonline.com whether an authority exists: no use for our own.
         arguments |= {
@@ -567,6 +601,18 @@ def _request(settings: Settings, call: Request, version: str) -> HttpRequest:
         params={name: quote(value, safe="") for name, value in query.items()},
         headers={"Accept": "application/json"},
         json=call.body,
+    )
+
+
+def _no_guard_token(error: AzureError, settings: Settings) -> NoResponse:
+    """Return why a request that names a Resource Guard was not sent."""
+    lost = _lost(error, sent=False)
+    return NoResponse(
+        reason=f"no token of tenant {settings.guard_tenant_id!r}, which guard_tenant_id in the extra of "
+        f"connection {settings.conn_id!r} names for the Resource Guard: {error}",
+        at=lost.at,
+        sent=False,
+        error=lost.error,
     )
 
 

@@ -292,9 +292,10 @@ class Emulator:
             which Azure's clock (job times, ``Date``) is ahead of ``clock``; ``newest_api_version``, a date
             such as ``2025-02-01``: a request with a newer version gets 400 NoRegisteredProviderFound, as
             from an older cloud, and None accepts all versions; ``expired_secrets``, the names of principals
-            whose client secret has expired; ``resource_graph``, how far Resource Graph is from the truth:
-            its ``lag`` in emulated seconds, the shares of ``gaps`` and ``doubles``, and ``hidden`` vaults;
-            ``down_regions``, the names of regions whose services answer 503.
+            whose client secret has expired; ``guards``, by the name of a vault the Resource Guard that
+            protects it, with its ``tenant_id`` if that is another one; ``resource_graph``, how far Resource
+            Graph is from the truth: its ``lag`` in emulated seconds, the shares of ``gaps`` and ``doubles``,
+            and ``hidden`` vaults; ``down_regions``, the names of regions whose services answer 503.
         """
         self.service.configure(**settings)
 

@@ -5,8 +5,9 @@ Tests and demos use the control endpoint, ``/_emulator``. Requests and responses
     GET  /_emulator              this text
     GET  /_emulator/state        clock, settings, faults and jobs as they stand
     GET  /_emulator/requests     the requests so far: method, path, query, status, at, client_request_id,
-                                 user_agent, principal, number; never a token or a body. A status of null
-                                 means no response. Filter: ?method=POST&path_contains=/backup&status=202
+                                 user_agent, principal, auxiliary (whether a token of another tenant came
+                                 along), number; never a token or a body. A status of null means no response.
+                                 Filter: ?method=POST&path_contains=/backup&status=202
     POST /_emulator/plan         {"item": "vm-good", "ending": "Failed", "seconds": 60, ...}
                                  ending     Completed, Failed, Cancelled, CompletedWithWarnings,
                                             CancelledInTransfer or Never
@@ -51,6 +52,7 @@ Tests and demos use the control endpoint, ``/_emulator``. Requests and responses
                                  "newest_api_version": "2025-02-01",   newer ones get 400
                                  "down_regions": ["westeurope"],   whose services answer 503
                                  "expired_secrets": ["reader"],   principals whose secret has expired
+                                 "guards": {"demo-vault": {"tenant_id": "..."}},   Resource Guards of vaults
                                  "resource_graph": {"lag": 120, "gaps": 0.1, "doubles": 0.1,
                                                     "hidden": ["demo-vault-2"]}}   how it differs
     POST /_emulator/reset        return to the state at the start
@@ -80,6 +82,8 @@ from azure_backup_emulator.model.store import FileStore, Log, Store
 from azure_backup_emulator.model.world import Inventory, RefusalError, World
 
 CONTROL = "/_emulator"
+# The header with the tokens of further tenants.
+AUXILIARY = "x-ms-authorization-auxiliary"
 JOB_READS_AN_HOUR = 150
 TOKEN_LIFETIME = 3599.0
 SLOWEST, FASTEST = 0.001, 1_000_000
@@ -98,6 +102,12 @@ class ResourceGraph(TypedDict, total=False):
     hidden: Sequence[str]
 
 
+class Guard(TypedDict, total=False):
+    """A Resource Guard, in the tenant of the vault unless it names another one."""
+
+    tenant_id: str
+
+
 class Settings(TypedDict, total=False):
     """What :meth:`Emulator.configure` changes."""
 
@@ -107,6 +117,7 @@ class Settings(TypedDict, total=False):
     page_size: int
     quirks: Sequence[str]
     resource_graph: ResourceGraph
+    guards: Mapping[str, Guard]
     clock_skew: float
     newest_api_version: str | None
     down_regions: Sequence[str]
@@ -188,6 +199,7 @@ class Service:
             "page_size": (self.world, "page_size"),
             "quirks": (self.world, "quirks"),
             "resource_graph": (self.world, "resource_graph"),
+            "guards": (self.world, "guards"),
             "clock_skew": (self, "skew"),
             "newest_api_version": (self.arm, "newest_api_version"),
             "down_regions": (self.world, "down_regions"),
@@ -196,6 +208,8 @@ class Service:
         for name, least in (("page_size", 1), ("job_read_budget", 0)):
             if settings.get(name, least) < least:
                 raise ValueError(f"settings: {name} must be at least {least}, not {settings[name]}")
+        for each in settings.get("guards", ()):
+            one_of("settings: guards", each, [vault.name for vault in self.world.vault_at.values()])
         for name, allowed in (("quirks", QUIRKS), ("expired_secrets", self.identity.principals)):
             for each in settings.get(name, ()):
                 one_of(f"settings: {name}", each, allowed)
@@ -203,6 +217,8 @@ class Service:
             for name, value in settings.items():
                 setattr(*places[name], value)
                 self.store.put("setting", name, value)
+            guards = self.world.guards.values()
+            self.identity.further_tenants = [each["tenant_id"] for each in guards if "tenant_id" in each]
 
     def start_job(
         self,
@@ -282,6 +298,7 @@ class Service:
             "client_request_id": request.headers.get("x-ms-client-request-id"),
             "user_agent": request.headers.get("user-agent"),
             "principal": self._principal(request),
+            "auxiliary": AUXILIARY in request.headers,
         }
         with self.lock:
             self.log.add(entry)
@@ -320,14 +337,25 @@ class Service:
             try:
                 answer = self._sign_in(request)
                 if answer is None:
-                    principal, _ = self.identity.check(request.headers.get("authorization", ""), request.base)
-                    answer = self.arm.answer(request, principal)
+                    principal, claims = self.identity.check(
+                        request.headers.get("authorization", ""), request.base
+                    )
+                    answer = self.arm.answer(request, principal, self._tenants(request, claims))
             except SignInError as refused:
                 answer = Response(status=refused.status, body=refused.body)
             except RefusalError as refused:
                 answer = _refusal(refused)
         answer.headers = {**trace_headers(request, self.clock()), **answer.headers}
         return answer
+
+    def _tenants(self, request: Request, claims: Json) -> list[str]:
+        """Return the tenants of the tokens in a request.
+
+        :raises RefusalError: if one of them is not valid.
+        """
+        further = [each.strip() for each in request.headers.get(AUXILIARY, "").split(",") if each.strip()]
+        found = [claims, *(self.identity.check(each, request.base)[1] for each in further)]
+        return [str(each["tid"]).lower() for each in found]
 
     def _sign_in(self, request: Request) -> Response | None:
         match = re.fullmatch(

@@ -54,6 +54,13 @@ _INSIDE = (
 _ACTION = re.compile(r"perform action '([^']+)'")
 
 
+# How Azure refuses a request because of a resource that it names, such as a Resource Guard: first what the
+# identity may do, then what it may not.
+_LINKED = re.compile(r"does not have permission to perform action\(s\) '([^']+)' on the linked scope")
+_OTHER_TENANT = re.compile(r"current tenant '[^']*' is not authorized to access linked subscription")
+_GUARD = re.compile(r"resource ?guard", re.IGNORECASE)
+
+
 def refusal_text(request: Request, status: int, code: str | None, message: str) -> str:
     """Return the text of the error to raise for a response.
 
@@ -70,6 +77,8 @@ def refusal_text(request: Request, status: int, code: str | None, message: str) 
 
 
 def _hint(path: str, status: int, code: str | None, message: str) -> str:
+    if status in (400, 403) and _GUARD.search(f"{code} {message}"):
+        return _guard_hint(message)
     if status == 403 and (right := _ACTION.search(message)):
         return f"Missing right: {right.group(1)}. Give this identity a role that has it."
     if status != 404 or not code or not (found := _VAULT.match(path)):
@@ -82,3 +91,22 @@ def _hint(path: str, status: int, code: str | None, message: str) -> str:
         if inside := re.search(pattern, path[found.end() :]):
             return hint.format(**names, name=inside["name"])
     return ""
+
+
+def _guard_hint(message: str) -> str:
+    """Return what to configure so that a Resource Guard lets a restore through."""
+    if _OTHER_TENANT.search(message):
+        return (
+            "The Resource Guard of the vault belongs to another tenant: put the ID of that tenant into "
+            "guard_tenant_id in the extra of the connection, and give this identity the role Backup MUA "
+            "Operator on the guard."
+        )
+    if right := _LINKED.search(message):
+        return (
+            f"Missing right on the Resource Guard of the vault: {right.group(1)}. Give this identity the "
+            f"role Backup MUA Operator on the guard."
+        )
+    return (
+        "A Resource Guard protects the vault: give this identity the right backupResourceGuardProxies/read "
+        "on the vault, by which it finds the guard, and the role Backup MUA Operator on the guard."
+    )

@@ -377,6 +377,14 @@ def restore_instance(instance: BackupInstance, request: JsonObject) -> Request:
     return Request(method="POST", path=f"{instance.path}/restore", body=request)
 
 
+def list_guards(vault: Vault) -> Request:
+    """List the Resource Guards that protect a vault, with what each of them protects.
+
+    Source: https://learn.microsoft.com/rest/api/backup/resource-guard-proxies/get
+    """
+    return Request(method="GET", path=f"{vault.path}/backupResourceGuardProxies")
+
+
 def find_restorable_ranges(instance: BackupInstance) -> Request:
     """Ask for the ranges of time to which a backup instance can be restored. Nothing is started.
 

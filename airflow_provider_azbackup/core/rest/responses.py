@@ -94,6 +94,9 @@ _MOST_DIGITS = 30
 _YEARS = range(1970, 9999)
 _LONGEST_DURATION = 100 * 366 * 86_400.0
 
+# The ends of Azure's names for a restore among the operations that a Resource Guard protects, in lower case.
+_GUARDED_RESTORES = ("/recoverypoints/restore/action", "/backupinstances/restore/action")
+
 # The final states of an operation. Any other word is newer than this table and means nothing for the backup
 # yet.
 _OPERATION_ENDS = frozenset({"succeeded", "failed", "canceled", "cancelled", "invalid"})
@@ -701,6 +704,18 @@ def _flag(value: Any) -> bool:
 
 def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def read_guard_requests(page: Page) -> list[str]:
+    """Read which requests of Resource Guards a restore has to name."""
+    details = [
+        detail
+        for proxy in page.values
+        for detail in _dicts(_dict(proxy.get("properties")).get("resourceGuardOperationDetails"))
+        if _text(detail.get("vaultCriticalOperation")).casefold().endswith(_GUARDED_RESTORES)
+    ]
+    found = (_text(detail.get("defaultResourceRequest")) for detail in details)
+    return [*dict.fromkeys(each for each in found if each.startswith("/"))][:MOST_ENTRIES]
 
 
 def read_backup_status(response: Response) -> BackupStatus:

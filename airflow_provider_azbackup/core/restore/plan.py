@@ -13,6 +13,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, ClassVar, Unpack
 
+from airflow_provider_azbackup.core.conversations.guards import find_guard_requests
 from airflow_provider_azbackup.core.conversations.items import find_item, get_data_source, get_source_id
 from airflow_provider_azbackup.core.conversations.operations import start_job, validate_restore
 from airflow_provider_azbackup.core.conversations.recovery_points import (
@@ -227,9 +228,10 @@ def record_of_check(
 def _make_ready(item: ProtectedItem, plan: RestorePlan, until: float | None) -> Flow[_Ready]:
     if isinstance(item, BackupInstance):
         facts, body = yield from (_by_target if plan.target else _by_body)(item, plan, until)
+        body, guarded = yield from _with_guard(item, body, until)
         return _Ready(
-            request=requests.restore_instance(item, body),
-            check=requests.validate_instance_restore(item, body),
+            request=replace(requests.restore_instance(item, body), names_guard=guarded),
+            check=replace(requests.validate_instance_restore(item, body), names_guard=guarded),
             recovery_point=facts,
         )
     point, passed_over = yield from _choose(item, plan, until)
@@ -251,13 +253,14 @@ def _make_ready(item: ProtectedItem, plan: RestorePlan, until: float | None) -> 
     facts = _facts(point, passed_over)
     if plan.point_in_time:
         facts["time"] = plan.point_in_time.isoformat()
+    body, guarded = yield from _with_guard(item, body, until)
     if item.vault.secondary:
         request = yield from _patiently(lambda: _cross_region_restore(item, point.point_id, body), until)
     else:
         request = requests.trigger_restore(item, point.point_id, body)
     return _Ready(
-        request=request,
-        check=requests.validate_restore(item, point.point_id, body),
+        request=replace(request, names_guard=guarded),
+        check=replace(requests.validate_restore(item, point.point_id, body), names_guard=guarded),
         recovery_point=facts,
     )
 
@@ -268,6 +271,27 @@ def _cross_region_restore(item: ProtectedItem, point_id: str, body: JsonObject) 
     aad = yield from ask(requests.aad_properties(item.vault, management_type))
     access = yield from ask(requests.access_token(item, point_id, responses.read_object(aad)))
     return requests.cross_region_restore(item, responses.read_access(access, management_type), body)
+
+
+# The field of a restore request that names the requests of Resource Guards.
+_GUARD_REQUESTS = "resourceGuardOperationRequests"
+
+
+def _with_guard(item: ProtectedItem, body: JsonObject, until: float | None) -> Flow[tuple[JsonObject, bool]]:
+    """Return a body that names the Resource Guards of the vault, and whether it names any.
+
+    For the secondary region none is looked for: the vault's own region, which knows them, may be down.
+    """
+    inside = body.get("properties", body)
+    if _GUARD_REQUESTS in inside:
+        return body, True
+    if item.vault.secondary:
+        return body, False
+    found = yield from _patiently(partial(find_guard_requests, item.vault), until)
+    if not found:
+        return body, False
+    inside = {**inside, _GUARD_REQUESTS: found}
+    return {**body, "properties": inside} if "properties" in body else inside, True
 
 
 def _by_target(

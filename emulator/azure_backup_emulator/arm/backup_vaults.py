@@ -9,7 +9,7 @@ from functools import partial
 from operator import attrgetter, itemgetter
 
 from azure_backup_emulator.arm import backup_vault_restores as restores
-from azure_backup_emulator.arm import gateway
+from azure_backup_emulator.arm import gateway, guards
 from azure_backup_emulator.arm.gateway import Call, Response, Route, not_found
 from azure_backup_emulator.bodies import instances as bodies
 from azure_backup_emulator.bodies.times import read_moment
@@ -223,10 +223,15 @@ def find_ranges(call: Call) -> Response:
     return Response(body=bodies.ranges(item, _reach(call, item)))
 
 
+def list_guards(call: Call) -> Response:
+    return Response(body={"value": guards.proxies(call, _vault(call))})
+
+
 def _restore_request(call: Call, item: Instance, asked: object) -> Json:
     """Check a restore request, and return what its job keeps of it."""
     if not isinstance(asked, dict):
         raise _refused("UserErrorInvalidRequest", "A restore request with restoreTargetInfo is needed.")
+    guards.check(call, item.vault, asked)
     if wrong := restores.mistake(asked, item.kind):
         raise _refused("UserErrorInvalidRequest", wrong)
     kept: Json = {
@@ -269,6 +274,8 @@ def validation(call: Call, item: Instance) -> Operation:
     try:
         _restore_request(call, item, call.request.json().get("restoreRequestObject"))
     except RefusalError as refused:
+        if refused.status == 403:
+            raise
         failed = {"code": refused.code, "message": refused.message}
     if plan.validation == "InProgress":
         return world.add_operation(call.now, plan, ending="InProgress")
@@ -329,6 +336,12 @@ DATA_PROTECTION = (
     _route("GET", rf"{SUB}{PROVIDER}/backupVaults", f"{_VAULTS}/read", list_vaults),
     _route("GET", rf"{GROUP}{PROVIDER}/backupVaults", f"{_VAULTS}/read", list_vaults),
     _route("GET", VAULT, f"{_VAULTS}/read", get_vault),
+    _route(
+        "GET",
+        rf"{VAULT}/backupResourceGuardProxies",
+        f"{_VAULTS}/backupResourceGuardProxies/read",
+        list_guards,
+    ),
     _route("GET", rf"{VAULT}/backupInstances", f"{_INSTANCES}/read", list_instances),
     _route("GET", INSTANCE, f"{_INSTANCES}/read", get_instance),
     _route("GET", rf"{VAULT}/backupPolicies", f"{_VAULTS}/backupPolicies/read", list_policies),

@@ -111,8 +111,11 @@ class Arm:
         self.graph_budgets: dict[str, list[float]] = {}
         self.ended_jobs: dict[str, Json] = {}
 
-    def answer(self, request: Request, principal: Principal) -> Response:
-        """Answer an authenticated request, or raise a RefusalError."""
+    def answer(self, request: Request, principal: Principal, tenants: Sequence[str] = ()) -> Response:
+        """Answer an authenticated request, or raise a RefusalError.
+
+        :param tenants: whose tokens the request contains, in lower case.
+        """
         if not request.query.get("api-version"):
             raise RefusalError(
                 status=400,
@@ -124,7 +127,8 @@ class Arm:
         for route in self.routes:
             match = route.pattern.fullmatch(path) if route.method == request.method else None
             if match:
-                return self._serve(route, Call(self, request, match.groupdict(), principal, route.provider))
+                call = Call(self, request, match.groupdict(), principal, route.provider, tenants)
+                return self._serve(route, call)
         raise RefusalError(
             status=404,
             code="InvalidResourceType",
@@ -218,7 +222,9 @@ class Call:
         parts: Mapping[str, str],
         principal: Principal,
         provider: str = RECOVERY_SERVICES,
+        tenants: Sequence[str] = (),
     ) -> None:
+        self.tenants = tenants
         self.arm, self.request, self.parts, self.principal = arm, request, parts, principal
         self.provider = provider
         self.world, self.now = arm.world, arm.clock()

@@ -85,6 +85,7 @@ class Identity:
         self.revoked = set(store.all("revoked"))
         self.lifetime = 3599.0
         self.expired_secrets: Sequence[str] = ()
+        self.further_tenants: Sequence[str] = ()  # those of Resource Guards, which know the same principals
 
     def by_client_id(self, client_id: str) -> Principal | None:
         wanted = client_id.lower()
@@ -117,12 +118,13 @@ class Identity:
             )
         # A client that can answer challenges always sends claims (xms_cc). Only an answer contains nbf.
         answers = '"nbf"' in form.get("claims", "")
-        token = self.token(principal, scope.removesuffix("/.default"), answers_challenge=answers)
+        audience = scope.removesuffix("/.default")
+        token = self.token(principal, audience, answers_challenge=answers, tenant=tenant)
         lasts = int(self.lifetime)
         return {"token_type": "Bearer", "expires_in": lasts, "ext_expires_in": lasts, "access_token": token}
 
     def check_tenant(self, tenant: str) -> None:
-        if tenant.lower() != self.tenant.lower():
+        if tenant.lower() not in map(str.lower, (self.tenant, *self.further_tenants)):
             raise _refuse(
                 400,
                 "invalid_request",
@@ -189,10 +191,13 @@ class Identity:
 
     # Tokens
 
-    def token(self, principal: Principal, audience: str, *, answers_challenge: bool = False) -> str:
+    def token(
+        self, principal: Principal, audience: str, *, answers_challenge: bool = False, tenant: str = ""
+    ) -> str:
         """A token for an audience.
 
         :param answers_challenge: whether it was asked for with the claims of a challenge.
+        :param tenant: the tenant that issues it; the emulated one by default.
         """
         now = int(self.clock())
         return self._sign(
@@ -205,7 +210,7 @@ class Identity:
                 "appid": principal.client_id,
                 "oid": principal.object_id,
                 "sub": principal.object_id,
-                "tid": self.tenant,
+                "tid": tenant or self.tenant,
                 "ver": "1.0",
                 "uti": secrets.token_urlsafe(12),
                 "answers_challenge": answers_challenge,

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from operator import attrgetter, itemgetter
 
-from azure_backup_emulator.arm import gateway
+from azure_backup_emulator.arm import gateway, guards
 from azure_backup_emulator.arm import recovery_services_restores as restores
 from azure_backup_emulator.arm.backup_vaults import DATA_PROTECTION
 from azure_backup_emulator.arm.gateway import Call, Response, Route, invalid, not_found
@@ -50,9 +50,8 @@ def get_vault(call: Call) -> Response:
 
 
 def list_guards(call: Call) -> Response:
-    """List no Resource Guards. `az backup restore` asks for them before it starts anything."""
-    call.vault()
-    return Response(body={"value": []})
+    """List the Resource Guards of a vault. `az backup restore` asks for them before it starts anything."""
+    return Response(body={"value": guards.proxies(call, call.vault())})
 
 
 def list_items(call: Call) -> Response:
@@ -348,6 +347,7 @@ def restore(call: Call) -> Response:
 
 def restore_request(call: Call, item: Item, name: str, asked: Json) -> tuple[Json, list[str]]:
     """Check a restore request; return what its job keeps of it, and what is in its way."""
+    guards.check(call, item.vault, asked)
     log = call.log(item)
     point = None if name == item_bodies.RANGE and log is not None else call.point(item, name)
     if reason := restores.mistake(asked, item, name, log):

@@ -152,6 +152,8 @@ class World:
         self.page_size = 200
         # Regions whose services answer 503. Resource Manager itself belongs to none.
         self.down_regions: Sequence[str] = ()
+        # Vaults with a Resource Guard, by name: fields of ``service.Guard``.
+        self.guards: Mapping[str, Mapping[str, str]] = {}
         # How far Resource Graph is from the truth: fields of ``service.ResourceGraph``.
         self.resource_graph: Mapping[str, Any] = {}
 

@@ -297,6 +297,14 @@ SAME: dict[str, tuple[Request, Callable[[Any], Any]]] = {
             *THERE, DISK.name, protection.ValidateRestoreRequestObject(restore_request_object=their_restore())
         ),
     ),
+    "list the Resource Guards of a vault": (
+        requests.list_guards(OLDER),
+        first_of(lambda az: az.backup.resource_guard_proxies.get(*HERE)),
+    ),
+    "list the Resource Guards of a Backup vault": (
+        requests.list_guards(YOUNGER),
+        first_of(lambda az: az.protection.dpp_resource_guard_proxy.list(*THERE)),
+    ),
     "restore a backup instance": (
         requests.restore_instance(DISK, our_restore()),
         lambda az: az.protection.backup_instances.begin_trigger_restore(*THERE, DISK.name, their_restore()),
