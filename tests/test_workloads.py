@@ -43,6 +43,17 @@ WORKLOADS: Mapping[str, tuple[str, Mapping[str, str], Any]] = {
     "Blobs": ("demoblobs", HERE, other_blobs(storage_account_id=STAGING)),
     "PostgreSQL": ("demo-pg/orders", HERE, database_files(container_url=DUMPS, prefix="drill-")),
     "AKS": ("demo-aks", HERE, cluster(namespaces=["shop"])),
+    "PostgreSQL flexible server": (
+        "demo-pg-flexible",
+        HERE,
+        database_files(container_url=DUMPS, prefix="drill-"),
+    ),
+    "MySQL flexible server": ("demo-mysql", HERE, database_files(container_url=DUMPS, prefix="drill-")),
+    "Data Lake Storage Gen2": (
+        "demoadls\\demoadls",
+        HERE,
+        other_blobs(storage_account_id=STAGING, containers=["raw"]),
+    ),
 }
 
 
@@ -56,7 +67,8 @@ class Bench:
 
     def somebodys(self, seconds: float) -> str:
         """A backup that nobody here has started."""
-        return self.azure.start_job(self.item.rpartition("/")[2], seconds=seconds)
+        name = self.item.replace("\\", "/").rpartition("/")[2]
+        return self.azure.start_job(name, seconds=seconds)
 
     def task(self, kind: Callable[..., Any], **arguments: Any) -> Any:
         given = {"task_id": "task", "deferrable": True, **self.vault, **arguments}
@@ -72,6 +84,18 @@ class Bench:
 
     def cancel(self) -> None:
         assert self.task(AzureBackupCancelJobOperator, job_id=self.somebodys(9000)) in ("cancelled", "warned")
+
+    def check(self) -> None:
+        self.somebodys(30)
+        self.clock.advance(60)
+        self.task(
+            AzureBackupRestoreOperator,
+            protected_item=self.item,
+            restore_to=self.target,
+            validate_only=True,
+        )
+        assert self.ti.xcoms["validation"]["works"] is True
+        assert self.azure.count("POST", "/restore") == 0
 
     def restore(self) -> None:
         self.somebodys(30)
@@ -96,6 +120,7 @@ DOES = {
     "back up": Bench.back_up,
     "wait": Bench.wait,
     "cancel": Bench.cancel,
+    "check a restore": Bench.check,
     "restore": Bench.restore,
     "freshness": Bench.freshness,
     "recovery point": Bench.recovery_point,

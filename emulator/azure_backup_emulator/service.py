@@ -355,7 +355,7 @@ class Service:
         """
         further = [each.strip() for each in request.headers.get(AUXILIARY, "").split(",") if each.strip()]
         found = [claims, *(self.identity.check(each, request.base)[1] for each in further)]
-        return [str(each["tid"]).lower() for each in found]
+        return [str(each.get("tid", self.identity.tenant)).lower() for each in found]
 
     def _sign_in(self, request: Request) -> Response | None:
         match = re.fullmatch(

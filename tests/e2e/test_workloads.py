@@ -1,4 +1,4 @@
-"""What can be done for which workload: every cell of the table in docs/workloads.md, in one run of a Dag."""
+"""What can be done for which workload: the first rows of the table in docs/workloads.md, in one run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from tests.test_workloads import CANNOT, CELLS, WORKLOADS
 
 pytestmark = pytest.mark.e2e
 
-CAN = [cell for cell in CELLS if cell not in CANNOT]
+# The others differ from these in their restore request alone.
+ROWS = (*WORKLOADS,)[:8]
+CAN = [cell for cell in CELLS if cell not in CANNOT and cell[0] in ROWS]
 
 
 def _done(operation: str, outcome: str) -> Callable[[Any], bool]:
@@ -27,6 +29,7 @@ TOLD: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
     "back up": ("back_up", "job", _done("Backup", "succeeded")),
     "wait": ("wait", "job", _done("Backup", "succeeded")),
     "cancel": ("cancel", "job", _done("Backup", "cancelled")),
+    "check a restore": ("check", "validation", lambda record: record["works"] is True),
     "restore": ("restore", "job", _done("Restore", "succeeded")),
     "freshness": ("freshness", "return_value", bool),
     "recovery point": ("back_up", "recovery_point", lambda point: bool(point["arm_id"] and point["tiers"])),
@@ -36,7 +39,7 @@ TOLD: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
 @pytest.fixture(scope="module")
 def tasks(airflow: Stack, azure: Azure) -> dict[str, Task]:
     azure.reset()
-    for item, _, _ in WORKLOADS.values():
+    for item, _, _ in map(WORKLOADS.__getitem__, ROWS):
         # Twenty seconds here: what is to be cancelled must still run when a worker comes to it.
         azure.plan(item.rpartition("/")[2], seconds=2400)
     run = airflow.run_dag("workloads")

@@ -48,7 +48,12 @@ def test_jobs_plans_pins_and_counts_go_on_as_if_nothing_had_happened(
         client = _client(azure, session)
         azure.configure(clock_skew=60, page_size=2, job_read_budget=999)
         azure.plan(
-            "vm-good", ending="CancelledInTransfer", seconds=1000, busy="conflict", quirks=["v2-job-types"]
+            "vm-good",
+            ending="CancelledInTransfer",
+            seconds=1000,
+            busy="conflict",
+            quirks=["v2-job-types"],
+            obstacles=["quota"],
         )
         operation = client.back_up("vm-good", recoveryPointExpiryTimeInUTC="2027-01-02T13:04:05Z")
         stranger, pinned = azure.start_job("fleet-01", seconds=800), azure.start_job("fleet-02")

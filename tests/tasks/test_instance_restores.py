@@ -70,6 +70,11 @@ TARGETS: dict[str, tuple[str, dict[str, Any]]] = {
         new_database(database_id=f"{SERVER}/databases/drill", secret_uri=SECRET),
     ),
     "flexible server": ("demo-pg-flexible", database_files(container_url=URL, prefix="pg-")),
+    "MySQL flexible server": ("demo-mysql", database_files(container_url=URL, prefix="my-")),
+    "data lake elsewhere": (
+        "demoadls\\demoadls",
+        other_blobs(storage_account_id=ACCOUNT, containers=["raw"]),
+    ),
     "cluster": ("demo-aks", cluster(namespaces=["shop"])),
     "other cluster": (
         "demo-aks",
@@ -90,7 +95,15 @@ WORKLOADS = ["disk", "blobs elsewhere", "flexible server", "cluster"]
 @pytest.fixture(autouse=True)
 def _nights(azure: Emulator, clock: Any) -> None:
     """What has recovery points has one, and nothing runs."""
-    for item in ("disk-good", "demoblobs", "orders", "demo-pg-flexible", "demo-aks"):
+    for item in (
+        "disk-good",
+        "demoblobs",
+        "orders",
+        "demo-pg-flexible",
+        "demo-mysql",
+        "demoadls",
+        "demo-aks",
+    ):
         azure.start_job(item, seconds=100)
     clock.advance(3000)
 
@@ -544,6 +557,7 @@ def _cluster(arm_id: str) -> dict[str, Any]:
 
 
 _PG = "Microsoft.DBforPostgreSQL/servers/databases"
+_LAKE = "Microsoft.Storage/storageAccounts/adlsBlobServices"
 # The same intents in the words of Microsoft's client, by what was backed up: store and target.
 INTENTS: dict[str, Callable[[str], tuple[str, Any]]] = {
     "disk": lambda _: (
@@ -582,6 +596,17 @@ INTENTS: dict[str, Callable[[str], tuple[str, Any]]] = {
     ),
     "PostgreSQL files": lambda _: ("VaultStore", _files("orders-")),
     "flexible server": lambda _: ("VaultStore", _files("pg-")),
+    "MySQL flexible server": lambda _: ("VaultStore", _files("my-")),
+    "data lake elsewhere": lambda _: (
+        "VaultStore",
+        _items(
+            _resource(sdk.Datasource, ACCOUNT, "Microsoft.Storage/storageAccounts", _LAKE),
+            sdk.ItemPathBasedRestoreCriteria(item_path="raw", is_path_relative_to_backup_item=True),
+            datasource_set_info=_resource(
+                sdk.DatasourceSet, ACCOUNT, "Microsoft.Storage/storageAccounts", _LAKE
+            ),
+        ),
+    ),
     "PostgreSQL database": lambda _: (
         "VaultStore",
         _whole(

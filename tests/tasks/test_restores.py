@@ -338,6 +338,27 @@ def test_a_body_of_the_author_goes_to_azure_as_it_is(azure: Emulator) -> None:
     assert asked_for(azure) == raw
 
 
+VAULTED = {"tiers": {"InstantRP": "Deleted", "HardenedRP": "Valid"}}
+
+
+def test_a_whole_share_is_restored_from_the_vault_tier_to_another_place(azure: Emulator) -> None:
+    for job in list(azure.service.world.jobs.values()):
+        if job.item.name == "documents":
+            azure.change_point(job.id, **VAULTED)
+    target = other_share(storage_account_id=ACCOUNT, share="drill", folder="empty", copy_options="Overwrite")
+    run(restore("documents", restore_to=target), an_instance())
+    asked = asked_for(azure)
+    assert (asked["restoreRequestType"], asked["copyOptions"]) == ("FullShareRestore", "Overwrite")
+    for wrong in (
+        original_share(copy_options="Overwrite"),
+        {**target, "files": ["a.txt"]},
+        {**target, "copy_options": "Skip"},
+    ):
+        with pytest.raises(AzureBackupConfigError, match=r"lies in the vault tier, .* Given: "):
+            run(restore("documents", restore_to=wrong), an_instance())
+    assert len(posts(azure)) == 1
+
+
 # --- one intent, one restore
 
 

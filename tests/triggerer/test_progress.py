@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -110,6 +111,14 @@ def test_a_report_tells_phase_percentage_and_bytes() -> None:
 def test_a_percentage_is_told_only_where_azure_tells_one(shown: str, percent: float | None) -> None:
     phase = JobTask(name="Restore", status="InProgress", progress=shown)
     assert progress_report(job("InProgress", phase), None, START)["percent"] == percent
+
+
+def test_bytes_of_a_backup_vaults_phases_are_told_while_it_runs_and_at_its_end() -> None:
+    phase = JobTask(name="Trigger Restore", status="InProgress", progress="37", bytes_done=2**20)
+    running = progress_report(job("InProgress", phase), None, START)
+    assert (running["percent"], running["bytes_done"], running["bytes_total"]) == (37.0, 2**20, None)
+    over = progress_report(job("Completed", replace(phase, status="Completed")), None, START)
+    assert over["bytes_done"] == 2**20
 
 
 def test_azures_own_percentage_comes_first() -> None:

@@ -64,13 +64,15 @@ _CANCELLED_CODE = "400158"
 class JobError:
     """One entry of a job's ``errorDetails``; file shares and MARS agents leave the title out.
 
-    ``code`` is a number, ``title`` the symbolic code: the only one that a Backup vault has.
+    ``code`` is a number, ``title`` the symbolic code: the only one that a Backup vault has. ``cause`` is what
+    a database server or a cluster has reported to Azure Backup, where Azure passes that on.
     """
 
     code: str = ""
     title: str = ""
     message: str = ""
     recommendations: tuple[str, ...] = ()
+    cause: str = ""
 
     @property
     def is_cancellation(self) -> bool:
@@ -83,16 +85,22 @@ class JobError:
         return find_error_code(self.title, number=self.code, texts=(self.message, *self.recommendations))
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.title, self.code and f"({self.code}):", self.message) if part)
+        cause = self.cause and f"Cause: {self.cause}"
+        parts = (self.title, self.code and f"({self.code}):", self.message, cause)
+        return " ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobTask:
-    """One phase of a job; ``progress`` is Azure's own text, such as ``63.5 GBs / 127 GBs Transferred``."""
+    """One phase of a job; ``progress`` is Azure's own text, such as ``63.5 GBs / 127 GBs Transferred``.
+
+    ``bytes_done`` is how much it has moved, where Azure reports that as a number.
+    """
 
     name: str
     status: str
     progress: str = ""
+    bytes_done: int | None = None
 
     @property
     def is_running(self) -> bool:

@@ -25,7 +25,8 @@ _LONGEST_FAULT = 500
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = r"(\d{1,20}(?:\.\d{1,20})?)\s*([KMGT]?)Bs?"
 _TRANSFER = re.compile(rf"{_SIZE}\s*/\s*{_SIZE}\b.*", re.IGNORECASE)
-_PERCENT = re.compile(r"(\d{1,20}(?:\.\d{1,20})?) ?%")
+# Of a Backup vault's phase it may be a number alone.
+_PERCENT = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)(?: ?%)?")
 
 
 def progress_report(
@@ -80,11 +81,14 @@ def has_news(now: JsonObject, before: JsonObject | None) -> bool:
 
 
 def bytes_transferred(job: Job) -> tuple[int | None, int | None]:
-    """Return the bytes that the running phase has moved, and of how many."""
+    """Return the bytes that the running phase has moved, or that the last phase of a job that is over has
+    moved, and of how many.
+    """
     for task in job.tasks:
         if task.is_running and (found := _TRANSFER.fullmatch(task.progress)):
             return _bytes(*found.group(1, 2)), _bytes(*found.group(3, 4))
-    return None, None
+    known = (task.bytes_done for task in reversed(job.tasks) if task.is_running or not job.is_running)
+    return next((done for done in known if done is not None), None), None
 
 
 def percent_of(job: Job) -> float | None:

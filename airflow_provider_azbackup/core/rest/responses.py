@@ -81,6 +81,10 @@ _THREAT_WORDS = ("Unknown", "Healthy", "UnHealthy", "Warning", "NotAvailable")
 # States of threats that someone has dealt with, in lower case.
 _THREATS_OVER = frozenset({"resolved", "ignored"})
 
+# The signature in an address that gives access to what is there.
+_SIGNATURE = re.compile(r"\bsig=[^&\s\"']*", re.IGNORECASE)
+# In characters: the most that an error shows of the one inside it.
+_LONGEST_CAUSE = 500
 # Escapes in JSON that stand for characters which cannot be written down.
 _ESCAPES = re.compile(r"\\u(?:00[01789]|d[89a-f])", re.IGNORECASE)
 # The most values of a response that are read, because they are read at once on an event loop. 1,000 protected
@@ -772,9 +776,10 @@ def read_duration(value: Any) -> float | None:
 # What is read and kept of a job, which goes through Airflow's database. None stands for a text or a number, a
 # list for entries of one form, ANY for any texts and numbers.
 _ANY = "any"
+_CAUSE: JsonObject = {"code": None, "additionalInfo": {"DetailedNonLocalisedMessage": None}}
 _ERROR: JsonObject = {
     **dict.fromkeys(("errorCode", "errorTitle", "code", "errorString", "message")),
-    **{"recommendations": [None], "recommendedAction": [None]},
+    **{"recommendations": [None], "recommendedAction": [None], "innerError": _CAUSE},
 }
 _TASK: JsonObject = {
     **dict.fromkeys(("taskName", "taskId", "status", "taskStatus", "progressPercentage")),
@@ -837,7 +842,15 @@ def _job_error(entry: JsonObject) -> JobError:
         title=_first(entry, "errorTitle", "code"),
         message=_first(entry, "errorString", "message"),
         recommendations=tuple(_text(text).strip() for text in advice if _text(text).strip()),
+        cause=_cause(_dict(entry.get("innerError"))),
     )
+
+
+def _cause(inner: JsonObject) -> str:
+    """Return what is inside an error, in one line; it may hold headers and a signed address."""
+    text = _text(_dict(inner.get("additionalInfo")).get("DetailedNonLocalisedMessage"))
+    shown = " ".join(_SIGNATURE.sub("sig=...", text.partition("Headers:")[0]).split())
+    return cut(": ".join(filter(None, (_text(inner.get("code")), shown))), _LONGEST_CAUSE)
 
 
 def _warnings(extended: JsonObject) -> list[JsonObject]:
@@ -871,7 +884,14 @@ def _job_task(entry: JsonObject) -> JobTask:
         name=_first(entry, "taskName", "taskId"),
         status=_first(entry, "status", "taskStatus"),
         progress=_first(entry, "taskExecutionDetails", "taskProgress") or shown,
+        bytes_done=_size(_dict(entry.get("additionalDetails")).get("DataTransferredInBytes")),
     )
+
+
+def _size(value: Any) -> int | None:
+    """Return a number of bytes, which Azure writes as text."""
+    text = _text(value)
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 def _error_of(response: Response) -> tuple[str | None, str]:
@@ -885,10 +905,12 @@ def _error_of(response: Response) -> tuple[str | None, str]:
 
 
 def _advice(error: JsonObject) -> str:
-    """Return a Backup vault's recommendation about an error, after a blank; empty if there is none."""
+    """Return a Backup vault's cause of an error and its advice, after a blank; empty if there is neither."""
     facing = [_dict(each.get("info")) for each in _dicts(error.get("additionalInfo"))]
+    causes = [_cause(_dict(info.get("innerError"))) for info in facing]
     texts = [_text(text).strip() for info in facing for text in _list(info.get("recommendedAction"))]
-    return cut(f" Recommended: {' '.join(filter(None, texts))}") if any(texts) else ""
+    cause = f" Cause: {'; '.join(filter(None, causes))}" if any(causes) else ""
+    return cause + (cut(f" Recommended: {' '.join(filter(None, texts))}") if any(texts) else "")
 
 
 def _json(response: Response) -> Any:

@@ -21,6 +21,7 @@ from airflow_provider_azbackup.core.wire import JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
 _OPERATIONAL, _VAULT = "OperationalStore", "VaultStore"
+_DATA_LAKE = "microsoft.storage/storageaccounts/adlsblobservices"
 # What a recovery point's copies may lie in, by the names that a request knows.
 _STORES = (_OPERATIONAL, "SnapshotStore", _VAULT, "ArchiveStore")
 
@@ -105,8 +106,9 @@ def _blobs(source: DataSource, target: RestoreTarget, region: str) -> JsonObject
 
 def _blobs_elsewhere(source: DataSource, target: RestoreTarget, region: str) -> JsonObject:
     prefixes = target.get("prefixes", {})
-    return _some_blobs(
-        _resource(source, target["storage_account_id"], region),
+    account = target["storage_account_id"]
+    found = _some_blobs(
+        _resource(source, account, region),
         [
             {
                 "objectType": "ItemPathBasedRestoreCriteria",
@@ -117,6 +119,9 @@ def _blobs_elsewhere(source: DataSource, target: RestoreTarget, region: str) -> 
             for name in target["containers"]
         ],
     )
+    if source.workload == _DATA_LAKE:  # the account is the set of itself
+        found["datasourceSetInfo"] = _resource(source, account, region, "DatasourceSet")
+    return found
 
 
 def _some_blobs(account: JsonObject, criteria: list[JsonObject]) -> JsonObject:

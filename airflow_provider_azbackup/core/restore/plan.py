@@ -54,6 +54,7 @@ from airflow_provider_azbackup.core.restore.check import (
 )
 from airflow_provider_azbackup.core.restore.drill import unique_target
 from airflow_provider_azbackup.core.restore.recovery_services_request import (
+    check_share_tier,
     needs_region,
     needs_source,
     restore_request,
@@ -237,6 +238,7 @@ def _make_ready(item: ProtectedItem, plan: RestorePlan, until: float | None) -> 
     point, passed_over = yield from _choose(item, plan, until)
     body, target = plan.body, plan.target
     if target:
+        check_share_tier(item, target, point)
         source_id = region = ""
         if needs_source(target):
             source_id = yield from _patiently(partial(get_source_id, item), until)

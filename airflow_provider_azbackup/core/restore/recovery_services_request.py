@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+from airflow_provider_azbackup.core.model.recovery_points import RecoveryPoint
 from airflow_provider_azbackup.core.model.resources import ProtectedItem
 from airflow_provider_azbackup.core.restore.check import check_target_fits
 from airflow_provider_azbackup.core.restore.targets import RestoreTarget
 from airflow_provider_azbackup.core.wire import JsonObject
+from airflow_provider_azbackup.exceptions import AzureBackupConfigError
 
 
 def needs_source(target: RestoreTarget) -> bool:
@@ -22,6 +24,29 @@ def needs_source(target: RestoreTarget) -> bool:
 def needs_region(item: ProtectedItem, target: RestoreTarget) -> bool:
     """Return whether the request names a region that the author left to the vault."""
     return item.workload == "vm" and "region" not in target
+
+
+def check_share_tier(item: ProtectedItem, target: RestoreTarget, point: RecoveryPoint) -> None:
+    """Refuse a restore of a file share that its recovery point in the vault tier does not allow.
+
+    :raises AzureBackupConfigError: saying what Azure restores from there.
+
+    Source: https://learn.microsoft.com/azure/backup/azure-file-share-support-matrix
+    """
+    tiers = [tier.casefold() for tier in point.usable_tiers]
+    if item.workload != "azurefileshare" or not tiers or "instantrp" in tiers:
+        return
+    wrong = [name for name in ("files", "folders") if target.get(name)]
+    if target["target"] != "other_share":
+        wrong = [repr(target["target"])]
+    elif target["copy_options"] != "Overwrite":
+        wrong.append(f"copy_options {target['copy_options']!r}")
+    if wrong:
+        raise AzureBackupConfigError(
+            f"{point} of {item.label} lies in the vault tier, from which Azure restores a whole file share "
+            f"into an empty folder of another one: give other_share(folder=..., copy_options='Overwrite') "
+            f"without files and folders. Given: {', '.join(wrong)}"
+        )
 
 
 def restore_request(

@@ -321,6 +321,8 @@ def other_blobs(
 ) -> RestoreTarget:
     """Restore the blobs of a storage account into another one, from a recovery point in the vault.
 
+    Also for Azure Data Lake Storage Gen2.
+
     :param storage_account_id: ARM id of the other storage account.
     :param containers: only these containers.
     :param prefixes: for some of these containers, how the names of the blobs begin that are restored.
@@ -356,9 +358,9 @@ def database_files(
     region: str | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> RestoreTarget:
-    """Restore PostgreSQL as files: dumps in a blob container, from which you create databases yourself.
+    """Restore PostgreSQL or MySQL as files: dumps in a blob container, from which you create databases.
 
-    The one way for a flexible server.
+    The one way for a flexible server of either.
 
     :param container_url: the container, such as ``https://<account>.blob.core.windows.net/<container>``. No
         signature: the vault's own identity writes there.
@@ -490,8 +492,11 @@ _VMS, _SHARES = frozenset({"vm"}), frozenset({"azurefileshare"})
 _DATABASES = frozenset({"sqldatabase", "saphanadatabase"})
 _DISKS = frozenset({"microsoft.compute/disks"})
 _BLOBS = frozenset({"microsoft.storage/storageaccounts/blobservices"})
+_DATA_LAKES = frozenset({"microsoft.storage/storageaccounts/adlsblobservices"})
 _SINGLE_SERVERS = frozenset({"microsoft.dbforpostgresql/servers/databases"})
-_FLEXIBLE_SERVERS = frozenset({"microsoft.dbforpostgresql/flexibleservers"})
+_FLEXIBLE_SERVERS = frozenset(
+    {"microsoft.dbforpostgresql/flexibleservers", "microsoft.dbformysql/flexibleservers"}
+)
 _CLUSTERS = frozenset({"microsoft.containerservice/managedclusters"})
 # Every restore target by its name, which is also the name of its function.
 TARGETS: Mapping[str, TargetType] = MappingProxyType(
@@ -505,7 +510,7 @@ TARGETS: Mapping[str, TargetType] = MappingProxyType(
         "other_database": TargetType(other_database, _DATABASES, "sometimes"),
         "new_disk": TargetType(new_disk, _DISKS),
         "original_blobs": TargetType(original_blobs, _BLOBS, "always"),
-        "other_blobs": TargetType(other_blobs, _BLOBS),
+        "other_blobs": TargetType(other_blobs, _BLOBS | _DATA_LAKES),
         "database_files": TargetType(database_files, _SINGLE_SERVERS | _FLEXIBLE_SERVERS),
         "new_database": TargetType(new_database, _SINGLE_SERVERS),
         "cluster": TargetType(cluster, _CLUSTERS),

@@ -350,7 +350,7 @@ def restore_request(call: Call, item: Item, name: str, asked: Json) -> tuple[Jso
     guards.check(call, item.vault, asked)
     log = call.log(item)
     point = None if name == item_bodies.RANGE and log is not None else call.point(item, name)
-    if reason := restores.mistake(asked, item, name, log):
+    if reason := restores.mistake(asked, item, name, log) or restores.wrong_tier(asked, item, point):
         raise invalid(reason)
     at = read_moment(asked["pointInTime"]) if point is None else point.point_at
     deleted = call.world.protection_of(item, call.now).deleted_at is not None

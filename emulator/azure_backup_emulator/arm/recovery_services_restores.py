@@ -90,6 +90,17 @@ def wrong_validation(asked: Json, item: Item, version: str) -> str:
     return f"{kind} needs the api-version {first} or later." if version[:10] < first else ""
 
 
+def wrong_tier(asked: Json, item: Item, point: Job | None) -> str:
+    """Return what is wrong with a restore of a share from the vault tier; an empty string if nothing is."""
+    tiers = point.point.tiers if point else None
+    if item.kind != "AzureFileShare" or not tiers or tiers.get("InstantRP") == "Valid":
+        return ""
+    wanted = {"recoveryType": "AlternateLocation", "restoreRequestType": "FullShareRestore"}
+    wanted |= {"copyOptions": "Overwrite"}
+    wrong = [name for name, word in wanted.items() if asked.get(name) != word]
+    return f"{', '.join(wrong)}: not offered from the vault tier." if wrong else ""
+
+
 def obstacles(asked: Json, point: Job | None, now: float, *, is_deleted: bool) -> list[str]:
     """Return what is in the way of a restore, as far as the item and its recovery point show it.
 

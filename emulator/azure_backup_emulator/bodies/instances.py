@@ -367,7 +367,8 @@ def _extended(of: Job, now: float, ending: str | None) -> Json:
 
 def _task(of: Job, source: Instance, index: int, name: str, state: str) -> Json:
     ended = state not in ("NotStarted", "InProgress")
-    size = {"DataTransferredInBytes": "0"} if of.operation == "Restore" else {}
+    moved = source.number("size") % 2**30 if source.workload.progress else 0
+    size = {"DataTransferredInBytes": str(moved)} if of.operation == "Restore" else {}
     details = {
         **(size or {"OriginalDatasourceSizeInBytes": "8442527"}),
         "TaskId": activity(of),

@@ -314,3 +314,29 @@ def test_an_error_says_what_azure_said_and_which_right_is_missing() -> None:
 )
 def test_an_error_of_any_form_is_told_by_its_first_words(text: str, said: str) -> None:
     assert str(refusal(answered(502, text))) == f"Azure answered {said} (GET {JOB.path})"
+
+
+def test_an_inner_error_is_shown_in_one_line_without_headers_and_signatures() -> None:
+    inner = {
+        "code": "NoInnerErrorFrom1PException",
+        "additionalInfo": {
+            "DetailedNonLocalisedMessage": "Service request failed.\r\nStatus: 500 at "
+            "https://x.blob.core.windows.net/y?sv=1&sig=c2VjcmV0%3D&se=2 \r\n\r\nHeaders:\r\nSet-Cookie: a=b"
+        },
+    }
+    error = {"code": "PostgreSQLFlexServerError", "message": "It failed.", "innerError": inner}
+    body = {"properties": {"status": "Failed", "errorDetails": [error, {**error, "innerError": None}]}}
+    job = responses.parse_job(JOB, body)
+    assert job is not None
+    first, second = map(str, job.errors)
+    assert first == (
+        "PostgreSQLFlexServerError It failed. Cause: NoInnerErrorFrom1PException: Service request failed. "
+        "Status: 500 at https://x.blob.core.windows.net/y?sv=1&sig=...&se=2"
+    )
+    assert second == "PostgreSQLFlexServerError It failed."
+    long = {**inner, "additionalInfo": {"DetailedNonLocalisedMessage": "x" * 5000}}
+    cut = responses.parse_job(
+        JOB, {"properties": {"status": "Failed", "errorDetails": [{**error, "innerError": long}]}}
+    )
+    assert cut is not None
+    assert len(cut.errors[0].cause) == 500

@@ -69,8 +69,11 @@ with DAG("workloads", schedule=None):
                 **vault,
                 **AWAITED,
             )
+            check = AzureBackupRestoreOperator(
+                task_id="check", protected_item=item, restore_to=place, validate_only=True, **vault
+            )
             back_up >> freshness >> started
-            wait >> restore
+            wait >> check >> restore
             if not vault:
                 doomed = AzureBackupOperator(task_id="doomed", protected_item=item, wait_for_completion=False)
                 restore >> doomed
