@@ -37,6 +37,9 @@ MOST, MOST_VERDICTS, MOST_DRILLS = 1000, 20, 500
 DRILLS_SINCE = 400 * 24 * 3600.0
 _LONGEST, _LONGEST_VERDICT = 50_000, 1_000_000
 _LONGEST_LINK = 2_000
+# From Airflow 3.4 on, an XCom belongs to one attempt of a task, and what was the table is a view of two
+# tables. An outer join with that view would read all of it.
+_ATTEMPT: Any = getattr(XComModel, "task_instance_id", None)
 # The XComs that a tab shows.
 _SHOWN = (AzureBackupJobLink.key, "job", PROGRESS, "recovery_point", "proof", VERDICT)
 
@@ -63,7 +66,7 @@ def recent(session: Session, dag_ids: Collection[str], since: datetime) -> tuple
         .limit(MOST + 1)
         .subquery()
     )
-    link, job = aliased(XComModel, links), aliased(XComModel)
+    link = aliased(XComModel, links)
     rows = session.execute(
         select(
             link.dag_id,
@@ -73,19 +76,12 @@ def recent(session: Session, dag_ids: Collection[str], since: datetime) -> tuple
             link.value,
             TaskInstance.state,
             TaskInstance.start_date,
-            job.value,
+            TaskInstance.id,
         )
         .join(TaskInstance, _same_task(TaskInstance, link))
-        .outerjoin(
-            job,
-            and_(
-                _same_task(job, link),
-                job.key == "job",
-                func.length(cast(job.value, String)) <= _LONGEST,
-            ),
-        )
         .order_by(link.timestamp.desc())
     ).all()
+    jobs = _jobs(session, [row[-1] for row in rows[:MOST]])
     found = [
         {
             "dag_id": dag_id,
@@ -98,9 +94,9 @@ def recent(session: Session, dag_ids: Collection[str], since: datetime) -> tuple
             "vault": ref.vault.name,
             "vault_id": ref.vault.path.casefold(),
             "arm_id": ref.vault.path,
-            **_result(_pushed(job)),
+            **_result(_pushed(jobs.get(attempt))),
         }
-        for dag_id, run_id, task_id, map_index, value, state, began, job in rows[:MOST]
+        for dag_id, run_id, task_id, map_index, value, state, began, attempt in rows[:MOST]
         if (ref := job_of(_pushed(value)))
     ]
     return found, len(rows) > MOST
@@ -228,6 +224,22 @@ def _same_task(one: Any, other: Any) -> Any:
     """Return the condition that the rows of two tables belong to the same task instance."""
     names = ("dag_id", "run_id", "task_id", "map_index")
     return and_(*(getattr(one, name) == getattr(other, name) for name in names))
+
+
+def _jobs(session: Session, attempts: Collection[Any]) -> dict[Any, Any]:
+    """Return what some task instances have pushed as ``job``, by the id of the task instance."""
+    attempt = TaskInstance.id if _ATTEMPT is None else _ATTEMPT
+    found = select(attempt, XComModel.value)
+    if _ATTEMPT is None:
+        found = found.select_from(XComModel).join(TaskInstance, _same_task(TaskInstance, XComModel))
+    rows = session.execute(
+        found.where(
+            attempt.in_(attempts),
+            XComModel.key == "job",
+            func.length(cast(XComModel.value, String)) <= _LONGEST,
+        )
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 def _is_link(since: datetime) -> tuple[Any, ...]:
