@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # The XCom of the facts of a restore, for the checks.
 RESTORED = "restored"
+# Of how many tries, and of how many Clears, a restore that still runs is recognised.
+_MOST_EARLIER = 20
 
 
 class _NotProvenError(AzureBackupNotProvenError, AirflowFailException):
@@ -83,21 +85,30 @@ class AzureBackupDrillRestoreOperator(AzureBackupRestoreOperator):
 
         intent = super()._intent(context, *rest)
         assert isinstance(intent, RestoreIntent)
-        return replace(intent, suffix=self._suffix(context, context["ti"].try_number))
+        return replace(intent, suffixes=self._suffixes(context, intent.fingerprint))
 
-    def _suffix(self, context: Context, try_number: int) -> str:
-        """Return what the names of a restore end in that this try has asked for."""
+    def _suffixes(self, context: Context, fingerprint: str) -> tuple[str, ...]:
+        """Return what the names end in that this try asks for, and those that earlier ones have asked for.
+
+        :param fingerprint: of the restore. One of another recovery point, or to another target, is not this
+            task's any more.
+        """
         from airflow_provider_azbackup.core.restore.drill import suffix_of
 
-        ti = context["ti"]
-        return suffix_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, _clears(context), try_number)
+        ti, clears = context["ti"], int(_clears(context))
+        who = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index, fingerprint)
+        return tuple(
+            suffix_of(*who, clear, number)
+            for clear in range(clears, max(-1, clears - _MOST_EARLIER), -1)
+            for number in range(ti.try_number, max(0, ti.try_number - _MOST_EARLIER), -1)
+        )
 
     def _go_on(self, context: Context, hook: TaskHook, started: StartedJob, since: float) -> str:
         """Hand on what the restore makes, before the wait for it."""
         if not started.suffix or started.ref is None:
             raise AzureBackupBusyError(
-                f"a restore of {self.protected_item} is running that this drill did not start, so what it "
-                f"makes is not known. Give the drill if_running='wait', or clear it once that restore is over"
+                f"a restore of {self.protected_item} is running that does not carry this drill's mark, so "
+                f"what it makes is not known. Clear the drill once that restore is over"
             )
         item = hook.resolve_protected_item(str(self.protected_item), secondary_region=self.secondary_region)
         self._hand_on(
@@ -184,7 +195,9 @@ class AzureBackupDrillRecordOperator(BaseOperator):
         )
         ti.xcom_push(key=RECORD, value=record)
         for made in record["made"]:
-            self.log.info("The drill made %(kind)s %(name)s. To remove it: %(remove)s", made)
+            self.log.info(
+                "The drill made %s %s. To remove it: %s", made["kind"], made["name"], made["remove"]
+            )
         if not record["proven"]:
             raise _NotProvenError(
                 f"the restore of {record['item'] or 'the item'} is not proven: {'; '.join(record['reasons'])}"

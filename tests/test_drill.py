@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, task_group
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred, task_group
 
 from airflow_provider_azbackup.drill import proven_restore
 from airflow_provider_azbackup.exceptions import (
@@ -14,10 +14,12 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupJobFailedError,
     AzureBackupNotProvenError,
 )
-from airflow_provider_azbackup.restore_to import new_vm, original_vm
+from airflow_provider_azbackup.restore_to import disks, new_vm, original_vm
+from airflow_provider_azbackup.runtime import clock as clocks
 from azure_backup_emulator import Emulator
 from tests.support.drills import MACHINE, STAGING, SUBNET, Drill
 from tests.support.tasks import Store
+from tests.tasks.test_adoption import Mortal, WorkerDiedError
 
 task_runner = pytest.importorskip(
     "airflow.sdk.execution_time.task_runner", reason="Airflow 2 reads states from its database"
@@ -229,3 +231,66 @@ def test_in_a_mapped_task_group_each_index_has_a_record_of_its_own(
     assert (second["proven"], second["item"]) == (False, "fleet-02")
     assert len(names) == 2
     assert second["run"]["map_index"] == 1
+
+
+# --- a running restore of which no record is left, as after a Clear on Airflow 3.4
+
+
+def lose(azure: Emulator, clock: Any, drill: Drill, ti: Any) -> str:
+    """Begin a restore and lose the try with the job running; return the id of the job."""
+    end = clock() + 60
+    with (
+        clocks.running_on(Mortal(clock, lambda: clock() >= end)),
+        pytest.raises((TaskDeferred, WorkerDiedError)),
+    ):
+        drill.task("restore").execute(ti.context)
+    return str(restores(azure)[-1].id)
+
+
+@pytest.mark.parametrize("store", [True, False], ids=["3.4", "below 3.3"])
+@pytest.mark.parametrize("again", ["retry", "clear"])
+def test_a_running_restore_is_recognised_by_its_name_alone(
+    azure: Emulator, clock: Any, drill: Drill, store: bool, again: str
+) -> None:
+    ti = drill.instance("restore", store=Store() if store else None, retries=1)
+    job_id = lose(azure, clock, drill, ti)
+    if store:
+        ti.store.clear()  # as Airflow 3.4 does on a Clear
+    drill.restore(getattr(ti, again)())
+    assert [job.id for job in restores(azure)] == [job_id]
+    drill.check(boots="success", answers="success")
+    instance = drill.instance("record")
+    instance.dag_run = ti.dag_run
+    record, failure = drill.record(ti=instance)
+    assert (failure, record["proven"], record["job_id"]) == (None, True, job_id)
+    machine = restores(azure)[0].request["targetVirtualMachineId"]
+    assert record["made"][0]["arm_id"] == machine
+    assert record["rpo_seconds"] == pytest.approx(3000, abs=100)
+
+
+def test_a_restore_to_another_place_is_never_recognised(azure: Emulator, clock: Any, drill: Drill) -> None:
+    ti = drill.instance("restore", store=Store())
+    lose(azure, clock, drill, ti)
+    ti.store.clear()
+    elsewhere = new_vm(vm_id=f"{MACHINE}2", subnet_id=SUBNET, storage_account_id=STAGING)
+    drill.dag = dag(restore_to=elsewhere)
+    with pytest.raises(AzureBackupBusyError, match="if_running='wait'"):
+        drill.restore(ti.clear())
+    assert len(restores(azure)) == 1
+
+
+def test_a_restore_that_azure_shows_no_name_of_is_not_recognised_and_the_error_says_so(
+    azure: Emulator, clock: Any, drill: Drill
+) -> None:
+    drill.dag = dag(restore_to=disks(storage_account_id=STAGING))
+    ti = drill.instance("restore", store=Store())
+    lose(azure, clock, drill, ti)
+    ti.store.clear()
+    with pytest.raises(
+        AzureBackupBusyError, match=r"nothing by which it could be recognised .*if_running='wait'"
+    ):
+        drill.restore(ti.clear())
+    drill.dag = dag(restore_to=disks(storage_account_id=STAGING), if_running="wait")
+    drill.restore(ti.clear())
+    first, second = restores(azure)
+    assert second.starts >= first.finish()[0]

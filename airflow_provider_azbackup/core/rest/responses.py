@@ -868,6 +868,8 @@ def _details(extended: JsonObject) -> JsonObject:
         "dataTransferredInBytes": moved,
         "recoveryPointID": _dict(extended.get("targetRecoverPoint")).get("recoveryPointID"),
         "recoveryDestination": extended.get("recoveryDestination"),
+        "sourceRecoveryPointID": _dict(extended.get("sourceRecoverPoint")).get("recoveryPointID"),
+        "sourceRecoveryPointTime": _dict(extended.get("sourceRecoverPoint")).get("recoveryPointTime"),
     }
     return {
         **_dict(extended.get("propertyBag")),

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import re
 from base64 import b32encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from hashlib import sha256
 from shlex import quote
 from types import MappingProxyType
@@ -116,11 +118,53 @@ def made_by(target: RestoreTarget, details: Details) -> list[Made]:
     return [{name: cut(clean(text), _LONGEST) for name, text in each.items()} for each in found]
 
 
-def shows_suffix(target: RestoreTarget, suffix: str, details: Details) -> bool | None:
-    """Return whether the details of a job name this suffix; None where a job of this kind shows no name."""
-    mark = _DRILLS[target["target"]].mark
-    shown = details.get(mark, "") if mark else ""
-    return suffix in shown.casefold() if shown else None
+def find_suffix(target: RestoreTarget, suffixes: Sequence[str], details: Details) -> str:
+    """Return the first of some suffixes in which the name ends that a job shows; nothing for none.
+
+    :param target: as the author wrote it.
+    """
+    shown = details.get(_DRILLS[target["target"]].mark, "").casefold()
+    return next((suffix for suffix in suffixes if shown.endswith(suffix)), "")
+
+
+# By restore target: the details of a job that say where it restores to, and the field that says the same.
+# Only what recordings show is here, because a job that shows another place is taken for somebody else's.
+_PLACES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "disks": {"Target Storage Account Name": "storage_account_id"},
+        "other_share": {
+            "Target Storage Account Name": "storage_account_id",
+            "Target File Share Name": "share",
+        },
+        "new_disk": {"recoveryDestination": "disk_id"},
+        "new_database": {"recoveryDestination": "database_id"},
+        "other_blobs": {"recoveryDestination": "storage_account_id"},
+        "cluster": {"recoveryDestination": "cluster_id"},
+    }
+)
+
+
+def places_of(target: RestoreTarget) -> list[tuple[str, str]]:
+    """Return with which texts the details of a job begin that restores to a target, by name of the detail.
+
+    Azure names a storage account by its name, and everything else by its ARM id. A drill's names are longer.
+
+    :param target: as the author wrote it; empty for a request in Azure's own words.
+    """
+    fields = _PLACES.get(target.get("target", ""), {})
+    found = [(name, str(target.get(field) or "")) for name, field in fields.items()]
+    return [(name, text if name == "recoveryDestination" else _last(text)) for name, text in found if text]
+
+
+def point_shown(details: Details) -> dict[str, str]:
+    """Return id and time of the recovery point that a job restores, as far as its details show them."""
+    found = {"recovery_point_id": details.get("sourceRecoveryPointID", "")}
+    with suppress(ValueError):  # a VM's job has it the American way, in UTC
+        text = details.get("Recovery point time", "")
+        found["time"] = datetime.strptime(text, "%m/%d/%Y %I:%M:%S %p").replace(tzinfo=UTC).isoformat()
+    with suppress(ValueError):
+        found["time"] = datetime.fromisoformat(details.get("sourceRecoveryPointTime", "")).isoformat()
+    return {name: text for name, text in found.items() if text}
 
 
 def _check_fields(name: str, given: object, known: frozenset[str]) -> None:

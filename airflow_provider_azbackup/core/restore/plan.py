@@ -52,7 +52,7 @@ from airflow_provider_azbackup.core.restore.check import (
     read_request,
     split_point_id,
 )
-from airflow_provider_azbackup.core.restore.drill import unique_target
+from airflow_provider_azbackup.core.restore.drill import find_suffix, places_of, point_shown, unique_target
 from airflow_provider_azbackup.core.restore.recovery_services_request import (
     check_share_tier,
     needs_region,
@@ -393,12 +393,13 @@ class RestoreIntent(Intent):
     """One restore that a task wants.
 
     :param plan: from which recovery point, and where to.
-    :param suffix: of a restore drill: what the names of what it makes end in. It is no part of the
-        fingerprint, because a retry takes up a restore that an earlier try has started under its own suffix.
+    :param suffixes: of a restore drill: what the names of what it makes end in, and after that what those of
+        earlier tries ended in. They are no part of the fingerprint, because a retry takes up a restore that
+        an earlier try has started under its own suffix.
     """
 
     plan: RestorePlan
-    suffix: str = ""
+    suffixes: tuple[str, ...] = ()
 
     noun: ClassVar[str] = "restore"
     # Azure was never seen to refuse a restore while another one runs.
@@ -423,11 +424,37 @@ class RestoreIntent(Intent):
 
     def prepare(self) -> Flow[Prepared]:
         """Choose the recovery point and make the request."""
-        if not self.suffix:
+        if not self.suffixes:
             return (yield from prepare(self.item, self.plan, self.deadline))
-        plan = replace(self.plan, target=unique_target(self.plan.target, self.suffix))
+        plan = replace(self.plan, target=unique_target(self.plan.target, self.suffixes[0]))
         prepared = yield from prepare(self.item, plan, self.deadline)
-        return replace(prepared, suffix=self.suffix)
+        return replace(prepared, suffix=self.suffixes[0])
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether only a job that carries this task's own mark is its job."""
+        return bool(self.suffixes)
+
+    @property
+    def details_matter(self) -> bool:
+        """Whether the details of a job could say whose it is."""
+        return self.is_marked or bool(places_of(self.plan.target))
+
+    def mark_on(self, job: Job) -> str:
+        """Return the suffix of this task that a job shows; nothing where it shows none of them."""
+        return find_suffix(self.plan.target, self.suffixes, dict(job.details)) if self.suffixes else ""
+
+    def leads_elsewhere(self, job: Job) -> bool:
+        """Whether a job shows that it restores to another place than this intent; False where it may not."""
+        details = dict(job.details)
+        return any(
+            shown and not shown.casefold().startswith(wanted.casefold())
+            for shown, wanted in ((details.get(name, ""), text) for name, text in places_of(self.plan.target))
+        )
+
+    def point_of(self, job: Job) -> JsonObject:
+        """Return what a job shows of the recovery point that it restores, as far as it shows one."""
+        return point_shown(dict(job.details))
 
 
 def goal_of(restore_to: Mapping[str, Any] | None, request: Mapping[str, Any] | None) -> str:

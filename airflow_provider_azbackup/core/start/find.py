@@ -29,6 +29,7 @@ from airflow_provider_azbackup.core.start.intent import (
 )
 from airflow_provider_azbackup.core.wire import Answer, Flow, Request
 from airflow_provider_azbackup.exceptions import (
+    AzureBackupNotFoundError,
     AzureBackupUnconfirmedStartError,
 )
 
@@ -115,7 +116,8 @@ class JobFinder(ResponseClock):
             )
             # Only where no answer named a time: then nothing shows what was first, the attempt or the job.
             early = [job for job in found if job.began < record.attempt_began - _ROUNDING]
-            if found := [job for job in found if job not in early]:
+            found = yield from self._leading_here([job for job in found if job not in early])
+            if found:
                 return min(found, key=attrgetter("began"))
             long_ago = self.azure_time() - asked >= SETTLED + 2 * SKEW
             if long_ago or self.at - began >= SETTLED:
@@ -127,6 +129,23 @@ class JobFinder(ResponseClock):
                     )
                 return None
             pause = min(next(pauses), began + SETTLED - self.at)
+
+    def _leading_here(self, jobs: list[Job]) -> Flow[list[Job]]:
+        """Return the jobs that carry this task's mark, or else those that do not show another place."""
+        full = []
+        for job in jobs:
+            full.append((yield from self.with_details(job)))
+        marked = [job for job in full if self.intent.mark_on(job)]
+        return marked or [job for job in full if not self.intent.leads_elsewhere(job)]
+
+    def with_details(self, job: Job) -> Flow[Job]:
+        """Return a job with its details, where they could say whose it is; a list does not have them."""
+        if not self.intent.details_matter:
+            return job
+        try:
+            return (yield from self.look(job.ref, self.at, 0.0))
+        except AzureBackupNotFoundError:
+            return job
 
     def _began_since(self, asked: float, pause: float) -> Request:
         slack = SECOND if self.ahead is not None else 2 * SKEW

@@ -169,6 +169,31 @@ class Intent:
         """Whether a job of the item is of the type that is wanted; None for "may be"."""
         return True
 
+    # What distinguishes the jobs of one item by where they lead to, for intents that lead somewhere. Only the
+    # details of a job show it.
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether only a job that carries this task's own mark is its job."""
+        return False
+
+    @property
+    def details_matter(self) -> bool:
+        """Whether the details of a job could say whose it is."""
+        return False
+
+    def mark_on(self, job: Job) -> str:
+        """Return this task's own mark on a job; nothing where there is none."""
+        return ""
+
+    def leads_elsewhere(self, job: Job) -> bool:
+        """Whether a job shows that it is not this intent's."""
+        return False
+
+    def point_of(self, job: Job) -> JsonObject:
+        """Return what a job shows of the recovery point that it restores."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class BackupIntent(Intent):

@@ -291,12 +291,15 @@ class _Search(JobFinder):
         """
         intent = self.intent
         what = f"{intent.noun} of {intent.item.label} that began at {job.start_time}"
+        fits = not job.is_being_cancelled and intent.fits(job) is not False
+        if fits and (mark := intent.mark_on(job)):
+            return self._take_marked(job, mark, what)
         if intent.if_running == "fail":
             raise AzureBackupBusyError(
-                f"there is a {what}, and if_running is 'fail': {job}. {whose}", job=job.facts()
+                f"there is a {what}, and if_running is 'fail': {job}. {whose}{self._how_to_wait(job)}",
+                job=job.facts(),
             )
-        fits = not job.is_being_cancelled and intent.fits(job) is not False
-        young = job.began >= self.attempt_began
+        young = job.began >= self.attempt_began and not (intent.is_marked or intent.leads_elsewhere(job))
         if fits and (young or intent.if_running == "adopt"):
             when = (
                 "after this attempt"
@@ -322,6 +325,37 @@ class _Search(JobFinder):
             f"Waiting for its end; then this task starts its own {intent.noun}"
         )
         return self.started(None, other=job)
+
+    def _take_marked(self, job: Job, mark: str, what: str) -> StartedJob:
+        """Take up a job that carries this task's own mark, of which no record is left."""
+        self.log(
+            f"There is a {what}. It makes something whose name ends in {mark}, which only this task asks "
+            f"for, so no other is requested: {job}"
+        )
+        taken = StartRecord(
+            item=self.intent.item.path,
+            attempt=self.intent.attempt,
+            since=self.intent.now,
+            attempt_began=self.attempt_began,
+            requested_at=job.began,
+            job=job.ref.path,
+            fingerprint=self.intent.fingerprint,
+            recovery_point=self.intent.point_of(job),
+            suffix=mark,
+        )
+        self.save(taken)
+        return self.take(job, "this task", taken)
+
+    def _how_to_wait(self, job: Job) -> str:
+        """Return what to do about a restore that may be this task's own, of which no record is left."""
+        if self.intent.noun != "restore":
+            return ""
+        if self.intent.leads_elsewhere(job):
+            return ". It restores to another place. Give if_running='wait' to restore after its end"
+        return (
+            ". Azure shows nothing by which it could be recognised as this task's own, such as one from "
+            "before a Clear. Give if_running='wait' to restore after its end, or 'adopt' to accept it"
+        )
 
     def take(self, job: Job, started_by: StartedBy, asked: StartRecord | None = None) -> StartedJob:
         """Return a job that a list has shown as the one of this intent.
@@ -471,6 +505,8 @@ class _Start:
             running = None
         if running is None:
             return State.ASKING
+        if self.intent.is_marked:
+            running = yield from self.search.with_details(running)
         return self._done(self.search.meet(running))
 
     def _ask(self) -> Flow[State]:

@@ -244,7 +244,8 @@ def _vm_restore_extended(of: Job, now: float) -> Json:
     account = str(of.request.get("storageAccountId", "")).rpartition("/")[2]
     bag = {
         "Job Type": "Recover disks",
-        "Target VM Name": "vmName",
+        # Recorded for disks; for a new VM it is this emulator's guess.
+        "Target VM Name": str(of.request.get("targetVirtualMachineId", "vmName")).rpartition("/")[2],
         "Target Storage Account Name": account,
         "Recovery point time ": american(of.request.get("pointTime", of.starts)),
     }

@@ -829,7 +829,7 @@ def test_faults_of_a_validation_are_waited_out_and_it_is_asked_for_again() -> No
 def test_a_restore_whose_answer_is_lost_is_looked_for_and_not_validated_again() -> None:
     ours = answered(200, {"value": [a_job()]}, date=formatdate(START))
     first = answered(200, {"value": []}, date=formatdate(START - 60))
-    played, _ = secure(an_intent(), first, *READY, LOST, ours)
+    played, _ = secure(an_intent(), first, *READY, LOST, ours, answered(200, a_job()))
     assert (played.result.ref, played.result.started_by) == (JOB, "found")
     assert sum(call.method == "POST" for call in played.requests) == 2
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from email.utils import formatdate
 from typing import Any
 
 import pytest
 
+from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.resources import JobRef
 from airflow_provider_azbackup.core.rest import requests
 from airflow_provider_azbackup.core.restore import plan
@@ -435,3 +437,42 @@ def test_a_request_of_ones_own_restores_even_one_that_is_partial_or_infected(fla
 def test_no_request_restores_what_is_gone(flaw: dict[str, Any]) -> None:
     with pytest.raises(AzureBackupConfigError, match="is not restored"):
         prepared(answered(200, point("7", 7, **flaw)), recovery_point="7", restore_to=None, request=RAW)
+
+
+# --- whose a job is, by where it restores to
+
+
+SHARE_TARGET = other_share(storage_account_id=ACCOUNT, share="drill", copy_options="Skip")
+
+
+@pytest.mark.parametrize(
+    ("target", "details", "elsewhere"),
+    [
+        (disks(storage_account_id=ACCOUNT), {"Target Storage Account Name": "staging"}, False),
+        (disks(storage_account_id=ACCOUNT), {"Target Storage Account Name": "STAGING"}, False),
+        (disks(storage_account_id=ACCOUNT), {"Target Storage Account Name": "others"}, True),
+        (disks(storage_account_id=ACCOUNT), {}, False),
+        (SHARE_TARGET, {"Target Storage Account Name": "staging", "Target File Share Name": "other"}, True),
+        (SHARE_TARGET, {"Target Storage Account Name": "staging", "Target File Share Name": "drill"}, False),
+    ],
+)
+def test_a_job_that_shows_another_place_is_not_the_tasks_own(
+    target: dict[str, Any], details: dict[str, str], elsewhere: bool
+) -> None:
+    item = SHARE if target["target"] == "other_share" else ITEM
+    job = Job(ref=JOB, status="InProgress", operation="Restore", details=tuple(details.items()))
+    assert an_intent(item=item, options={"restore_to": target}).leads_elsewhere(job) is elsewhere
+
+
+def test_after_a_lost_answer_a_restore_to_another_place_is_not_taken() -> None:
+    target = {"restore_to": disks(storage_account_id=ACCOUNT)}
+    other = a_job(extendedInfo={"propertyBag": {"Target Storage Account Name": "others"}})
+    own = a_job(extendedInfo={"propertyBag": {"Target Storage Account Name": "staging"}})
+    first = answered(200, {"value": []}, date=formatdate(START - 60))
+    seen = answered(200, {"value": [a_job()]}, date=formatdate(START))
+    ready = (listed(point("1", 1)), SOURCE, REGION)
+    played, _ = secure(
+        an_intent(options=target), first, *ready, LOST, seen, answered(200, other), seen, answered(200, own)
+    )
+    assert (played.result.ref, played.result.started_by) == (JOB, "found")
+    assert sum(call.method == "POST" for call in played.requests) == 1
