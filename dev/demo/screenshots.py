@@ -94,12 +94,13 @@ def scene(home: Path) -> Iterator[Scene]:
             # Both began some time ago: the one that runs has come half-way.
             past.behind = 0.4 * HOUR
             azure.plan("vm-good", seconds=HOUR)
-            azure.plan("vm-fails", seconds=60, ending="Failed")
+            # It fails once the clock is set forward, so both tasks have the time to be deferred.
+            azure.plan("vm-fails", seconds=0.3 * HOUR, ending="Failed")
             running, failed = (stack.run_dag(dag) for dag in dags)
-            stack.wait_for_state(running, "backup", "deferred", timeout=90)
-            stack.wait_for_state(failed, "backup", "deferred", timeout=90)
+            for run in (running, failed):
+                stack.wait_for_state(run, "backup", "deferred", timeout=300)
             past.behind = 0.0
-            stack.wait_for_state(failed, "backup", "failed", timeout=90)
+            stack.wait_for_state(failed, "backup", "failed", timeout=300)
             yield Scene(stack=stack, running=running, failed=failed)
 
 
