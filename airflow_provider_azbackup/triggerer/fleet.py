@@ -103,14 +103,14 @@ class EstateWait:
             follower.cancel()
         self._followers.clear()
         self._estate.expire(now)
-        verdict = await self._settle(now)  # which asks for the lists of jobs
+        await self._settle(now)  # which asks for the lists of jobs
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_LOOK):
                 while not self._estate.has_asked(now):
                     self._news.clear()
                     await self._news.wait()
-                    verdict = await self._settle(now)
-        return verdict
+                    await self._settle(now)
+        return await self._settle(now)
 
     async def _ends_late(self, verdict: Verdict, now: float) -> bool:
         """Find out whether the gate is late, report that once, and return whether the wait ends by it."""

@@ -70,6 +70,7 @@ _LATE_LISTING = 900.0
 # How many policies, workloads and states an error names.
 _MOST_WORDS = 10
 _NOT_READ = "it has not been read yet"
+_NOT_READ_AGAIN = "it has not been read again yet"
 _NOT_CONFIRMED = "it ended with warnings, and has not been read by itself yet"
 # The reason for an item whose newest backup is over and proves nothing.
 _ENDS = {
@@ -237,12 +238,14 @@ class Estate:
     def expire(self, before: float) -> None:
         """Have all lists of vaults and items read again that were read before a moment.
 
+        Until that is done, they count as not read.
+
         :param before: Unix time.
         """
         reads = chain(self._subscriptions.values(), (each.listed for each in self._vaults.values()))
         for read in reads:
             if read.at < before:
-                read.again_at = -math.inf
+                read.again_at, read.fault = -math.inf, read.fault or _NOT_READ_AGAIN
 
     def is_current(self, since: float) -> bool:
         """Whether all lists of vaults and items were read at or after a moment.

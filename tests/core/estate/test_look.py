@@ -13,7 +13,7 @@ from airflow_provider_azbackup.core.estate.look import Estate, Turns
 from airflow_provider_azbackup.core.estate.scope import Condition, Scope
 from airflow_provider_azbackup.core.estate.verdict import Reason, Verdict
 from airflow_provider_azbackup.core.wire import Answer, Request, Response, T
-from airflow_provider_azbackup.exceptions import AzureBackupNotFoundError
+from airflow_provider_azbackup.exceptions import AzureBackupNotFoundError, AzureBackupTransientError
 
 SUBSCRIPTION = "00000000-0000-0000-0000-00000000d3a0"
 START = 1_790_000_000.0
@@ -234,6 +234,17 @@ def test_a_vault_that_comes_joins_the_scope(azure: Azure) -> None:
     assert counts(looks.look()) == {Reason.FRESH: 1}
     azure.vaults[TWO] = there
     assert counts(looks.look(HOUR)) == {Reason.FRESH: 2}
+
+
+def test_a_list_that_cannot_be_read_again_yet_keeps_the_gate_shut(azure: Azure) -> None:
+    looks = Looks(azure, vaults=(ONE, TWO))
+    assert looks.look().opens(0)
+    busy = AzureBackupTransientError("too many requests", retry_after=900.0)
+    looks.estate.fail_jobs(looks.estate.vaults[0], busy, azure.now)
+    verdict = looks.look(60)
+    assert dict(verdict.unreadable) == dict.fromkeys((ONE, TWO), "it has not been read again yet")
+    assert not verdict.opens(0)
+    assert looks.look(900).opens(0)
 
 
 # Tags
