@@ -189,6 +189,17 @@ def test_a_vault_that_is_named_stays_in_the_scope_when_it_is_gone(azure: Azure) 
     assert not verdict.opens(1)
 
 
+def test_a_list_of_vaults_that_is_denied_keeps_the_gate_shut_and_hides_no_vault(azure: Azure) -> None:
+    looks = Looks(azure)
+    looks.look()
+    azure.denied.add(f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.RecoveryServices/vaults")
+    azure.items[TWO]["vm-3"] = "vm-3"
+    verdict = looks.look(HOUR)
+    assert [name for name, _ in verdict.unreadable] == [f"/subscriptions/{SUBSCRIPTION} (RecoveryServices)"]
+    assert counts(verdict) == {Reason.FRESH: 2, Reason.NEVER_TRIED: 1}
+    assert not verdict.opens(2)
+
+
 def test_an_item_that_is_gone_leaves_the_scope_once_that_is_confirmed(azure: Azure) -> None:
     azure.items[TWO]["vm-3"] = "vm-3"
     looks = Looks(azure)
