@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,6 +181,7 @@ class Tour:
         self.wait_for_a_failure()
         self.stop()
         self.restore_a_database()
+        self.restore_it_elsewhere()
         self.account()
 
     def sign_in(self) -> None:
@@ -274,6 +275,38 @@ class Tour:
         self.tell(self.begun(job))
         self.over(job["name"])
         self.tell(self.agreed(self.run("backup job show", *HERE, "--name", job["name"]).json))
+
+    def restore_it_elsewhere(self) -> None:
+        """The same database restored in the secondary region, and the job that runs there."""
+        container, item = SQL
+        where = ("--container-name", container, "--item-name", item)
+        there = "--use-secondary-region"
+        items = self.run("backup item list", *HERE, *SQL_KIND, there).json
+        ours = self.hook.list_protected_items(backup_management_type="AzureWorkload", secondary_region=True)
+        same("items", {each["id"] for each in items} <= {each.item.path for each in ours}, True)
+        self.tell(f"{len(items)} databases")
+        (point,) = self.run("backup recoverypoint list", *HERE, *SQL_KIND, *where, there).json
+        path = next(each["id"] for each in items if each["name"].casefold() == item.casefold())
+        (known,) = self.hook.list_recovery_points(path, secondary_region=True)
+        same("recovery point", point["name"], known.point_id)
+        self.tell(f"recovery point {point['name']}, {point['tierType']}")
+        plan = self.directory / "recovery.json"
+        elsewhere = {
+            "restore_mode": "AlternateLocation",
+            "database_name": "MSSQLSERVER/elsewhere",
+            "container_id": path.partition("/protectedItems/")[0],
+        }
+        plan.write_text(json.dumps({**json.loads(plan.read_text()), **elsewhere}))
+        job = self.run("backup restore restore-azurewl", *HERE, "--recovery-config", str(plan), there).json
+        self.tell(f"job {job['name']}: {job['properties']['operation']}")
+        done = self.hook.wait_for_job(job["name"], poll_interval=0.5, timeout=LIMIT, secondary_region=True)
+        job = self.run("backup job show", *HERE, "--name", job["name"], there).json
+        # Azure's id of the job names the region, and ours the vault.
+        same("job", replace(Facts.of_az(job), arm_id=""), replace(Facts.of_ours(done), arm_id=""))
+        self.tell(f"{done.item}: {done.status}")
+        listed = self.run("backup job list", *HERE, there).json
+        same("jobs", [each["name"] for each in listed], [done.ref.job_id])
+        self.tell(f"{len(listed)} job")
 
     def account(self) -> None:
         """See that the emulator knew every request but the one for an unknown job."""

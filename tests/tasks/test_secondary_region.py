@@ -22,10 +22,13 @@ from airflow_provider_azbackup.exceptions import (
 )
 from airflow_provider_azbackup.operators import AzureBackupRestoreOperator
 from airflow_provider_azbackup.restore_to import (
+    cluster,
     disks,
     new_database,
+    new_disk,
     new_vm,
     original_vm,
+    other_blobs,
     other_database,
     other_share,
 )
@@ -38,6 +41,7 @@ GROUP = "/subscriptions/00000000-0000-0000-0000-00000000d3a0/resourceGroups/demo
 STORAGE = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/elsewhere"
 MACHINE = f"{GROUP}/providers/Microsoft.Compute/virtualMachines/drill"
 SUBNET = f"{GROUP}/providers/Microsoft.Network/virtualNetworks/net/subnets/default"
+CLUSTER = f"{GROUP}/providers/Microsoft.ContainerService/managedClusters/elsewhere"
 DATABASE = f"{GROUP}/providers/Microsoft.DBforPostgreSQL/servers/elsewhere/databases/drill"
 BACKUP_VAULT = {"vault_name": "demo-backup-vault", "vault_type": "DataProtection"}
 DISKS = disks(storage_account_id=STORAGE, resource_group_id=GROUP)
@@ -69,6 +73,22 @@ CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "SQL": ("payroll", {"restore_to": other_database(database="MSSQLSERVER/drill", vm_id=MACHINE)}),
     "SAP HANA": ("systemdb", {"restore_to": other_database(database="HXE/DRILL", vm_id=MACHINE)}),
     "PostgreSQL": ("orders", {**BACKUP_VAULT, "restore_to": NEW_DATABASE}),
+    "AKS": (
+        "demo-aks",
+        {
+            **BACKUP_VAULT,
+            "restore_to": cluster(
+                cluster_id=CLUSTER,
+                namespaces=["shop"],
+                staging_resource_group_id=GROUP,
+                staging_storage_account_id=STORAGE,
+            ),
+        },
+    ),
+    "vaulted blobs": (
+        "demoblobs",
+        {**BACKUP_VAULT, "restore_to": other_blobs(storage_account_id=STORAGE, containers=["orders"])},
+    ),
     "PostgreSQL, deferred": ("orders", {**BACKUP_VAULT, "restore_to": NEW_DATABASE, "deferrable": True}),
 }
 
@@ -84,8 +104,8 @@ def path(azure: Emulator, item: str) -> str:
 
 
 def backed_up(azure: Emulator, clock: Any, item: str = "vm-good") -> None:
-    """A backup of an item, which has been copied into the other region since."""
-    azure.start_job(item)
+    """A backup of an item, which has been copied into the vault and into the other region since."""
+    azure.start_job(item, point={"vaulted_after": 60})
     clock.advance(6 * 3600)
 
 
@@ -289,6 +309,14 @@ def test_a_backup_vault_says_whether_it_would_work_there(azure: Emulator, clock:
     with pytest.raises(AzureBackupConfigError, match="only of a Backup vault"):
         restore(TaskInstance(), path(azure, "vm-good"), validate_only=True)
     assert restores(azure) == [] and asked_here(azure) == []
+
+
+def test_what_never_leaves_its_region_has_no_recovery_point_there(azure: Emulator, clock: Any) -> None:
+    azure.start_job("disk-good")
+    clock.advance(3600)
+    disk = f"{GROUP}/providers/Microsoft.Compute/disks/drill"
+    with pytest.raises(AzureBackupNotFoundError, match="no recovery point"):
+        restore(TaskInstance(), path(azure, "disk-good"), restore_to=new_disk(disk_id=disk))
 
 
 def test_a_vault_without_cross_region_restore_is_refused_before_it_is_asked(azure: Emulator) -> None:
