@@ -241,6 +241,13 @@ def test_the_hook_lists_what_is_there(azure: Emulator, call: Callable[..., Any])
     assert asked_here(azure) == []
 
 
+def test_the_instances_of_a_backup_vault_are_read_from_all_pages(azure: Emulator, clock: Any) -> None:
+    backed_up(azure, clock, "orders")
+    azure.configure(page_size=1)
+    restore(TaskInstance(store=Store()), "demo-pg/orders", **CELLS["PostgreSQL"][1])
+    assert len(restores(azure)) == 1
+
+
 def test_waits_there_share_their_lists(azure: Emulator, clock: Any) -> None:
     ids = [
         azure.start_job(item, operation="CrossRegionRestore", seconds=600)

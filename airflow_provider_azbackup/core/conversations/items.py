@@ -23,8 +23,11 @@ from airflow_provider_azbackup.exceptions import (
     AzureBackupAuthError,
     AzureBackupConfigError,
     AzureBackupNotFoundError,
+    AzureBackupTransientError,
 )
 
+# The most pages of backup instances that are read: a list without an end is a fault of the server.
+_MOST_PAGES = 100
 # How many of the vault's items an error about an unknown name lists.
 _MOST_LISTED = 20
 
@@ -57,7 +60,7 @@ def _instances_in_graph(vault: Vault) -> Flow[list[FoundItem]]:
     """Return what a Backup vault protects, as Resource Graph shows it."""
     found: list[FoundItem] = []
     token, tokens = "", {""}
-    while True:
+    for _ in range(_MOST_PAGES):
         page = responses.read_graph_page((yield from ask(requests.query_instances(vault, token))))
         rows = responses.Page(values=page.rows, next_link=None)
         found += [
@@ -69,6 +72,7 @@ def _instances_in_graph(vault: Vault) -> Flow[list[FoundItem]]:
         if token in tokens:  # the last page, or the pages go round in a circle
             return found
         tokens.add(token)
+    raise AzureBackupTransientError(f"Resource Graph shows more than {_MOST_PAGES} pages of backup instances")
 
 
 def list_requests(vault: Vault, management_type: str = "") -> list[Request]:
@@ -111,7 +115,9 @@ def get_backup_status(vm_id: str, region: str) -> Flow[BackupStatus]:
 def get_source_id(item: ProtectedItem) -> Flow[str]:
     """Return the ARM id of the VM or storage account that an item protects."""
     if item.vault.secondary:
-        return (yield from _get_item(item)).source_id
+        if source_id := (yield from _get_item(item)).source_id:
+            return source_id
+        raise AzureBackupTransientError(f"Azure does not say what {item.label} protects: {item.path}")
     return responses.read_source_id((yield from ask(requests.get_protected_item(item))))
 
 

@@ -21,6 +21,7 @@ from airflow_provider_azbackup.core.conversations import (
     recovery_point_of_job,
     recovery_points,
     retry,
+    secondary_region,
     vaults,
 )
 from airflow_provider_azbackup.core.conversations.jobs import get_job
@@ -49,6 +50,7 @@ MODULES = (
     recovery_point_of_job,
     recovery_points,
     retry,
+    secondary_region,
     summary,
     vaults,
 )
@@ -150,7 +152,7 @@ VALUES: dict[str, Any] = {
     **{"until": START + 600, "deadline": START + 600, "seconds": 5.0, "poll_interval": 60.0},
     **{"point": RecoveryPoint(item=ITEM, point_id="1"), "point_id": "1", "min_tier": "HardenedRP"},
     **{"on_demand": True, "vm_id": VM, "region": "westeurope", "subscription_id": VAULT.subscription_id},
-    **{"vault_type": "RecoveryServices"},
+    **{"vault_type": "RecoveryServices", "wanted": True},
     **{"plan": plan.RestorePlan(body=BODY, point="1"), "action": "backup", "source": VM},
 }
 CONVERSATIONS = {
