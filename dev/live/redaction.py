@@ -26,6 +26,7 @@ _PLAIN_HEADER = re.compile(
     r"-?\d{1,9}|\d\d:\d\d:\d\d|[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT|"
     r"(?:application|text)/(?:json|xml|html|plain)(?:; charset=utf-8)?"
 )
+_ARGUMENT = re.compile(r"[a-z]|\$?[A-Za-z]{1,20}|api-version")
 _VERSION = re.compile(r"\d{4}-\d\d-\d\d(-preview)?")
 
 # Names of fields whose values are words of Azure's, if they have the form of such.
@@ -53,6 +54,8 @@ _TEXTS = frozenset(
     message recommendation recommendations recommendedaction taskexecutiondetails title
     """.split()  # noqa: SIM905  # as above
 )
+# Fields that hold a name or an id, even one that looks like a number.
+_NAME_FIELD = re.compile(r"name$|id$", re.IGNORECASE)
 # Fields that are dropped whole: they hold what people wrote, or who they are.
 _DROPPED = frozenset({"tags", "identity", "systemdata", "resourceguardoperationrequests"})
 _SECRET_FIELD = re.compile(r"pass|secret|token|sas|signature|credential|authorization", re.IGNORECASE)
@@ -118,26 +121,31 @@ class Redaction:
         parts = urlsplit(url)
         if not unquote(parts.path).casefold().startswith(_ARM_ID):
             return self._text(url)
-        query = [(key, self._argument(key, value)) for key, value in parse_qsl(parts.query)]
+        query = [
+            (key if _ARGUMENT.fullmatch(key) else "<elided>", self._argument(key, value))
+            for key, value in parse_qsl(parts.query)
+        ]
         text = urlencode(query, quote_via=quote, safe="'<>,:/") if query else ""
         return HOST + quote(self.path(unquote(parts.path)), safe="/;()") + (f"?{text}" if text else "")
 
     def path(self, path: str) -> str:
-        """Return an ARM id or a path with placeholders in place of names."""
-        segments = path.split("/")
-        redacted, is_name = [segments[0]], False
-        for segment in segments[1:]:
-            if segment.casefold() == "providers" or not segment:
-                redacted.append(segment)
-                is_name = False
-                continue
-            if not is_name and _WORD.fullmatch(segment) and len(segment) <= _LONGEST_WORD:
-                redacted.append(segment)
-                is_name = not segment.casefold().startswith("microsoft.")
-                continue
-            fixed = segment.casefold() in _FIXED_NAMES
-            redacted.append(segment if fixed else self.name(segment))
-            is_name = False
+        """Return an ARM id or a path with placeholders in place of names.
+
+        Types and names take turns in it. From a type on that does not look like one, all is replaced.
+        """
+        redacted, expected = [], "type"
+        for segment in path.split("/"):
+            kept = segment
+            if expected == "namespace":
+                expected = "type" if _WORD.fullmatch(segment) else "unknown"
+            elif expected == "type" and segment.casefold() == "providers":
+                expected = "namespace"
+            elif expected == "type" and segment:
+                expected = "name" if _WORD.fullmatch(segment) else "unknown"
+            elif expected == "name":
+                kept = segment if segment.casefold() in _FIXED_NAMES else self.name(segment)
+                expected = "type"
+            redacted.append(self.name(segment) if expected == "unknown" else kept)
         return "/".join(redacted)
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
@@ -218,7 +226,7 @@ class Redaction:
     def _string(self, field: str, value: str) -> str:
         if field.casefold() in _WORDS and _WORD.fullmatch(value) and len(value) <= _LONGEST_WORD:
             return value
-        if any(form.fullmatch(value) for form in _PLAIN):
+        if not _NAME_FIELD.search(field) and any(form.fullmatch(value) for form in _PLAIN):
             return value
         if _GUID.fullmatch(value):
             return _GUID.sub(self._guid, value)

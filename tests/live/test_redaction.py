@@ -77,6 +77,7 @@ def test_a_secret_passes_in_no_header_and_no_address(value: str, name: str) -> N
         f"https://management.azure.com{VAULT}/backupJobs?api-version={quote(value)}",
         f"https://management.azure.com{VAULT}/backupJobs?$filter=status eq '{quote(value)}'&$skipToken=x",
         f"https://management.azure.com{VAULT}/backupJobs/{quote(value, safe='')}",
+        f"https://management.azure.com{VAULT}/backupJobs?{quote(value, safe='')}=1",
     ):
         assert not left(redaction.url(address)), address
 
@@ -128,6 +129,27 @@ def test_the_same_name_has_the_same_placeholder_everywhere_and_azures_words_stay
         "startTime": "2026-11-30T20:24:00.3157740Z",
         "extendedInfo": {"propertyBag": {"Backup Size": "11374 MB", "VM Name": "name-4"}},
     }
+
+
+@pytest.mark.parametrize(
+    ("arm_id", "redacted"),
+    [
+        ("{}/providers/NGINX.NGINXPLUS/nginxDeployments/payroll", "NGINX.NGINXPLUS/nginxDeployments/name-2"),
+        (
+            "{}/providers/Microsoft.Compute/virtualMachines/providers",
+            "Microsoft.Compute/virtualMachines/name-2",
+        ),
+        ("{}/providers/Microsoft.Compute/no-type/payroll/payroll", "Microsoft.Compute/name-2/name-3/name-3"),
+    ],
+)
+def test_a_name_that_is_a_plain_word_is_replaced_by_its_place(arm_id: str, redacted: str) -> None:
+    group = "/subscriptions/12345678-aaaa-bbbb-cccc-1234567890ab/resourceGroups/backup"
+    assert Redaction().path(arm_id.format(group)).partition("/providers/")[2] == redacted
+
+
+def test_a_name_that_is_a_number_is_replaced() -> None:
+    found = Redaction().body(json.dumps({"name": "4711", "VM Name": "4711", "Backup Size": "4711"}))
+    assert found == {"name": "name-1", "VM Name": "name-1", "Backup Size": "4711"}
 
 
 def test_what_was_replaced_is_counted() -> None:
