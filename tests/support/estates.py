@@ -320,6 +320,7 @@ class World:
                 "properties": {
                     "recoveryPointTime": iso(job.began + POINT_AFTER),
                     "recoveryPointTimeInUTC": iso(job.began + POINT_AFTER),
+                    **({"type": "Full"} if item.kind == "sql" else {}),
                 },
             }
             for job in made
