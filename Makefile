@@ -20,7 +20,8 @@
 #   make lint            ruff, mypy, layers, spelling, scripts, workflows and files, as in .pre-commit-config.yaml; JavaScript
 #   make lock            resolves requirements/*.txt again (UPGRADE=1 takes the newest of everything)
 #   make bench           reads, delay, CPU and memory of many waits, ours and others'; writes docs/performance.md
-#   make fleet           WAITS=1000 gates on a real triggerer that is killed halfway; then the cost of a takeover alone
+#   make fleet           WAITS=1000 gates, then one gate for 5,000 items, on a real triggerer that is killed halfway of both;
+#                        then the cost of a takeover alone
 #   make distributed     examples, chaos set and WAITS=1000 gates on two Celery workers and two triggerers
 #   make bench-imports   the time that importing our modules takes, compared with other providers
 #   make live            tries the provider against your own vault; LIVE_CONNECTION names a file with the connection, and
@@ -77,7 +78,7 @@ bench: .venv/test.installed
 	$(BIN)/python -m dev.bench.cost --write
 
 fleet: .venv/test.installed
-	$(BIN)/python -m dev.bench.fleet --write $(if $(WAITS),--waits '$(WAITS)')
+	$(BIN)/python -m dev.bench.one_gate --write $(if $(WAITS),--waits '$(WAITS)')
 	$(BIN)/python -m dev.bench.takeover --write
 
 distributed: .venv-distributed/installed

@@ -60,7 +60,7 @@ DAG = textwrap.dedent("""\
 
     with DAG("gates", schedule=None, max_active_tasks=4096):
 
-        @task
+        @task(retries=3, retry_delay=timedelta(seconds=1))
         def conf(name, dag_run):
             return dag_run.conf[name]
 
