@@ -172,8 +172,10 @@ _LIST = "Vaults/backupProtectedItems/read"
 _POINTS = f"{_ITEMS}/recoveryPoints/read"
 _START = (_WAIT, f"{_ITEMS}/backup/action")
 _RESTORE = (_WAIT, _POINTS, f"{_ITEMS}/recoveryPoints/restore/action")
+_PERMISSIONS = "Microsoft.Authorization/permissions/read"
 _CHECK = (
     _POINTS,
+    f"{_ITEMS}/recoveryPoints/restore/action",
     f"{_ITEMS}/read",
     "Vaults/backupTriggerValidateOperation/action",
     "Vaults/backupValidateOperationsStatuses/read",
@@ -284,13 +286,13 @@ RIGHTS: dict[str, Sequence[Row]] = {
         Row(
             do="Check whether a VM could be restored (`validate_only`)",
             actions=(*_CHECK, "Vaults/read"),
-            helpful=_GUARD,
+            helpful=(*_GUARD, _PERMISSIONS),
             by=lambda desk: desk.restore("vm-good", disks(storage_account_id=ACCOUNT), validate_only=True),
         ),
         Row(
             do="Check whether a file share or a database could be restored (`validate_only`)",
             actions=_CHECK,
-            helpful=_GUARD,
+            helpful=(*_GUARD, _PERMISSIONS),
             by=lambda desk: (
                 [
                     desk.restore(name, place, validate_only=True)
@@ -406,10 +408,11 @@ RIGHTS: dict[str, Sequence[Row]] = {
             actions=(
                 f"{_INSTANCES}/read",
                 f"{_INSTANCES}/validateRestore/action",
+                f"{_INSTANCES}/restore/action",
                 *_INSTANCE_OPERATION,
                 _INSTANCE_POINTS,
             ),
-            helpful=_INSTANCE_GUARD,
+            helpful=(*_INSTANCE_GUARD, _PERMISSIONS),
             by=lambda desk: desk.restore("disk-good", new_disk(disk_id=DISK_ID), validate_only=True),
         ),
         Row(
@@ -457,7 +460,7 @@ MISSING = [
 
 
 def whole(provider: str, actions: Sequence[str]) -> list[str]:
-    return [f"{provider}/{action}" for action in actions]
+    return [each if each.startswith("Microsoft.") else f"{provider}/{each}" for each in actions]
 
 
 @pytest.fixture

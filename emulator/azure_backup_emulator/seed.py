@@ -51,6 +51,7 @@ OPERATOR_ACTIONS = (
     *READER_ACTIONS,
     "Microsoft.RecoveryServices/Vaults/backupFabrics/protectionContainers/protectedItems/backup/action",
     "Microsoft.RecoveryServices/Vaults/backupFabrics/protectionContainers/protectedItems/recoveryPoints/restore/action",
+    "Microsoft.Authorization/*/read",
     "Microsoft.RecoveryServices/Vaults/backupTriggerValidateOperation/action",
     "Microsoft.RecoveryServices/Vaults/backupValidateOperationResults/read",
     "Microsoft.RecoveryServices/Vaults/backupValidateOperationsStatuses/read",

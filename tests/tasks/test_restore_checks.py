@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -157,6 +158,18 @@ def test_a_missing_right_is_named(
 ) -> None:
     connect(azure.connection("reader"))
     with pytest.raises(AzureBackupAuthError, match=f"Missing right: .*{right}"):
+        run(check(workload), an_instance())
+    assert restores(azure) == 0
+
+
+@pytest.mark.parametrize("workload", ["VM", "disk"])
+def test_a_right_that_only_the_restore_needs_is_named(
+    azure: Emulator, monkeypatch: pytest.MonkeyPatch, workload: str
+) -> None:
+    principals = azure.service.identity.principals
+    actions = [each for each in principals["operator"].actions if not each.endswith("restore/action")]
+    monkeypatch.setitem(principals, "operator", replace(principals["operator"], actions=actions))
+    with pytest.raises(AzureBackupAuthError, match=r"Missing right: .*/restore/action"):
         run(check(workload), an_instance())
     assert restores(azure) == 0
 

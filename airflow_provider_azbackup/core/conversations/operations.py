@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from itertools import chain, repeat
 
-from airflow_provider_azbackup.core.conversations.retry import Patience, accepted, ask, spread_pause
+from airflow_provider_azbackup.core.conversations.retry import (
+    Patience,
+    accepted,
+    all_pages,
+    ask,
+    spread_pause,
+)
 from airflow_provider_azbackup.core.model.error_codes import find_error_code
 from airflow_provider_azbackup.core.model.jobs import JobError
 from airflow_provider_azbackup.core.model.json_safe import LONGEST_MESSAGE, cut
@@ -19,10 +25,12 @@ from airflow_provider_azbackup.core.rest import requests, responses
 from airflow_provider_azbackup.core.rest.responses import Operation
 from airflow_provider_azbackup.core.wire import Flow, JsonObject, NoResponse, Request
 from airflow_provider_azbackup.exceptions import (
+    AzureBackupAuthError,
     AzureBackupBusyError,
     AzureBackupConfigError,
     AzureBackupError,
     AzureBackupLimitError,
+    AzureBackupNotFoundError,
     AzureBackupRefusedError,
     AzureBackupTimeoutError,
     AzureBackupTransientError,
@@ -197,6 +205,31 @@ def validate_restore(item: ProtectedItem, request: Request) -> Flow[None]:
         raise AzureBackupRefusedError(
             cut(f"{verdict}: {'; '.join(map(_with_advice, operation.obstacles))}", LONGEST_MESSAGE),
             code=next((each.title or each.code for each in operation.obstacles), None) or None,
+        )
+
+
+_ITEMS = "Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems"
+_RESTORE = f"{_ITEMS}/recoveryPoints/restore/action"
+_RESTORE_INSTANCE = "Microsoft.DataProtection/backupVaults/backupInstances/restore/action"
+
+
+def check_right_to_restore(item: ProtectedItem) -> Flow[None]:
+    """Refuse a check by an identity that may not restore, which Azure's own check does not notice.
+
+    An identity that may not read its permissions is not refused.
+
+    :raises AzureBackupAuthError: naming the right that is missing.
+    """
+    right = _RESTORE_INSTANCE if isinstance(item, BackupInstance) else _RESTORE
+    request = requests.list_permissions(item)
+    try:
+        pages = yield from all_pages(request)
+    except (AzureBackupAuthError, AzureBackupNotFoundError, AzureBackupRefusedError):
+        return
+    if not any(responses.is_granted(page, right) for page in pages):
+        raise AzureBackupAuthError(
+            f"Missing right: {right}. Give this identity a role that has it. Nothing was restored, and the "
+            f"restore of {item.label} would be refused. Protected item: {item.path}"
         )
 
 

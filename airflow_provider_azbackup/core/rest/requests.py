@@ -377,6 +377,18 @@ def restore_instance(instance: BackupInstance, request: JsonObject) -> Request:
     return Request(method="POST", path=f"{instance.path}/restore", body=request)
 
 
+def list_permissions(item: ProtectedItem) -> Request:
+    """List what the identity of the connection may do with an item, by role.
+
+    Source: https://learn.microsoft.com/rest/api/authorization/permissions/list-for-resource
+    """
+    return Request(
+        method="GET",
+        path=f"{item.path}/providers/Microsoft.Authorization/permissions",
+        only_api_version="2022-04-01",
+    )
+
+
 def list_guards(vault: Vault) -> Request:
     """List the Resource Guards that protect a vault, with what each of them protects.
 

@@ -15,6 +15,7 @@ import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -720,6 +721,16 @@ def read_guard_requests(page: Page) -> list[str]:
     ]
     found = (_text(detail.get("defaultResourceRequest")) for detail in details)
     return [*dict.fromkeys(each for each in found if each.startswith("/"))][:MOST_ENTRIES]
+
+
+def is_granted(page: Page, action: str) -> bool:
+    """Read whether one of the roles on a page grants an action. Azure writes ``*`` for any text."""
+
+    def names(role: JsonObject, key: str) -> bool:
+        patterns = (_text(each).casefold() for each in _list(role.get(key)))
+        return any(fnmatchcase(action.casefold(), each.replace("[", "[[]")) for each in patterns)
+
+    return any(names(role, "actions") and not names(role, "notActions") for role in page.values)
 
 
 def read_backup_status(response: Response) -> BackupStatus:

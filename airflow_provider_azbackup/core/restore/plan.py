@@ -15,7 +15,11 @@ from typing import Any, ClassVar, Unpack
 
 from airflow_provider_azbackup.core.conversations.guards import find_guard_requests
 from airflow_provider_azbackup.core.conversations.items import find_item, get_data_source, get_source_id
-from airflow_provider_azbackup.core.conversations.operations import start_job, validate_restore
+from airflow_provider_azbackup.core.conversations.operations import (
+    check_right_to_restore,
+    start_job,
+    validate_restore,
+)
 from airflow_provider_azbackup.core.conversations.recovery_points import (
     find_restorable_ranges,
     get_recovery_point,
@@ -192,6 +196,8 @@ def validate(item: ProtectedItem, plan: RestorePlan, until: float | None = None)
             f"nothing was restored, the restore of {item.label} would not work: {found.trouble}. Undelete it "
             f"first. Protected item: {item.path}"
         )
+    if not item.vault.secondary:
+        yield from _patiently(partial(check_right_to_restore, item), until)
     ready = yield from _make_ready(item, plan, until)
     yield from _patiently(partial(validate_restore, item, ready.check), until)
     return record_of_check(item.path, plan.goal, recovery_point=ready.recovery_point)
@@ -460,10 +466,11 @@ class RestoreIntent(Intent):
 def goal_of(restore_to: Mapping[str, Any] | None, request: Mapping[str, Any] | None) -> str:
     """Return the name of a restore target, or the type of a request in Azure's own words.
 
-    Parameters: :func:`account_of`.
+    Parameters: :func:`account_of`. What is no mapping has no name.
     """
-    inner = (request or {}).get("properties", request or {})
-    return str((restore_to or {}).get("target") or inner.get("objectType", ""))
+    inner = request.get("properties", request) if isinstance(request, Mapping) else {}
+    shown = restore_to.get("target") if isinstance(restore_to, Mapping) else None
+    return str(shown or (inner.get("objectType", "") if isinstance(inner, Mapping) else ""))
 
 
 def account_of(restore_to: Mapping[str, Any] | None, request: Mapping[str, Any] | None) -> str:

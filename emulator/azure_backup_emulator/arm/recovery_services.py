@@ -54,6 +54,11 @@ def list_guards(call: Call) -> Response:
     return Response(body={"value": guards.proxies(call, call.vault())})
 
 
+def list_permissions(call: Call) -> Response:
+    """List the actions of the caller as those of one role. The item need not exist."""
+    return Response(body={"value": [{"actions": [*call.principal.actions], "notActions": []}]})
+
+
 def list_items(call: Call) -> Response:
     keys = (
         "backupManagementType",
@@ -527,4 +532,17 @@ RECOVERY_SERVICES = (
         backup_status,
     ),
 )
-ROUTES = (*RECOVERY_SERVICES, *DATA_PROTECTION)
+# Resource Manager answers by itself, whatever the vault's region does.
+AUTHORIZATION = (
+    Route(
+        "GET",
+        re.compile(
+            rf"(?P<item_path>{SUB}/resourceGroups/.+)/providers/Microsoft\.Authorization/permissions/?",
+            re.IGNORECASE,
+        ),
+        "permissions/read",
+        list_permissions,
+        "Microsoft.Authorization",
+    ),
+)
+ROUTES = (*RECOVERY_SERVICES, *DATA_PROTECTION, *AUTHORIZATION)

@@ -436,8 +436,8 @@ def test_azure_is_asked_as_microsofts_clients_ask(microsoft: Microsoft, what: st
 
 def test_every_call_is_compared() -> None:
     """All builders of calls but these: a page follows a link, a restore by an item has tests of its own, and
-    so have queries of Resource Graph, whose client is not installed, and the secondary region of Recovery
-    Services vaults, which their newest client has no longer.
+    so have queries of Resource Graph and of permissions, whose clients are not installed, and the secondary
+    region of Recovery Services vaults, which their newest client has no longer.
     """
     makers = {
         name
@@ -445,7 +445,15 @@ def test_every_call_is_compared() -> None:
         if callable(made) and getattr(made, "__annotations__", {}).get("return") == "Request"
     }
     text = Path(__file__).read_text()
-    others = {"next_page", "trigger_restore", "query_recent_jobs", "query_vault", "query_instances", "_graph"}
+    others = {
+        "next_page",
+        "trigger_restore",
+        "query_recent_jobs",
+        "list_permissions",
+        "query_vault",
+        "query_instances",
+        "_graph",
+    }
     others |= {"aad_properties", "access_token", "cross_region_restore", "_in_secondary_region"}
     assert {name for name in makers if f"requests.{name}(" not in text} == others
 
