@@ -379,7 +379,7 @@ def test_a_note_with_a_recovery_point_of_another_form_is_not_understood(point_: 
 
 @pytest.mark.parametrize("account", ["shop", "staging", "stranger"])
 def test_the_restore_of_a_share_may_carry_either_storage_account(account: str) -> None:
-    target = other_share(storage_account_id=ACCOUNT, share="drill", copy_options="Skip")
+    target = other_share(storage_account_id=ACCOUNT, share="drill", copy_options="Overwrite")
     job = a_job(entityFriendlyName="docs", storageAccountName=account, containerName=None)
     items = answered(200, {"value": [{"id": SHARE.path, "properties": {"friendlyName": "docs"}}]})
     intent = an_intent(item=SHARE, options={"restore_to": target}, if_running="adopt")
