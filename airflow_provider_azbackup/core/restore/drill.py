@@ -36,7 +36,7 @@ _CRITERIA = frozenset(
     }
 )
 # The characters of a value in a record.
-_LONGEST = 500
+_LONGEST = 1000
 
 Details = Mapping[str, str]
 Made = dict[str, str]
@@ -115,7 +115,14 @@ def made_by(target: RestoreTarget, details: Details) -> list[Made]:
     :param details: of the job, as far as they are known.
     """
     found = _DRILLS[target["target"]].made(target, details)
-    return [{name: cut(clean(text), _LONGEST) for name, text in each.items()} for each in found]
+    return [
+        {
+            **{name: cut(clean(text), _LONGEST) for name, text in each.items()},
+            # Half a command could remove something else.
+            "remove": each["remove"] if len(clean(each["remove"])) <= _LONGEST else "",
+        }
+        for each in found
+    ]
 
 
 def find_suffix(target: RestoreTarget, suffixes: Sequence[str], details: Details) -> str:
