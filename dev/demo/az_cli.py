@@ -295,6 +295,7 @@ class Tour:
             "restore_mode": "AlternateLocation",
             "database_name": "MSSQLSERVER/elsewhere",
             "container_id": path.partition("/protectedItems/")[0],
+            "alternate_directory_paths": [],
         }
         plan.write_text(json.dumps({**json.loads(plan.read_text()), **elsewhere}))
         job = self.run("backup restore restore-azurewl", *HERE, "--recovery-config", str(plan), there).json
