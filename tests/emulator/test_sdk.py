@@ -21,9 +21,12 @@ from azure.mgmt.recoveryservicesbackup.models import (
     IaasVMBackupRequest,
     IaasVMRestoreRequest,
     RestoreRequestResource,
+    ValidateIaasVMRestoreOperationRequest,
+    ValidateOperationRequestResource,
 )
 
 from azure_backup_emulator import Emulator
+from azure_backup_emulator.model.obstacles import OBSTACLES
 from tests.support.clock import ManualClock
 
 HERE = ("demo-vault", "demo-rg")
@@ -149,6 +152,39 @@ def test_a_cancelled_backup(azure: Emulator, sdk: RecoveryServicesBackupClient, 
     properties = sdk.job_details.get(*HERE, job_id).properties
     assert properties.status == "CompletedWithWarnings"
     assert [error.error_title for error in properties.error_details] == ["UserErrorJobSuccessfullyCancelled"]
+
+
+@pytest.mark.parametrize("obstacles", [[], ["quota", "subnet"]])
+def test_a_check_of_a_restore(
+    sdk: RecoveryServicesBackupClient, azure: Emulator, clock: ManualClock, obstacles: list[str]
+) -> None:
+    azure.start_job("vm-good")
+    clock.advance(5000)
+    azure.plan("vm-good", obstacles=obstacles)
+    item = _find(sdk.backup_protected_items.list(*HERE), "vm-good")
+    point = next(iter(sdk.recovery_points.list(*HERE, *_names(item))))
+    request = IaasVMRestoreRequest(recovery_type="RestoreDisks", storage_account_id="/x/disks")
+    operation = Operation()
+    sdk.validate_operation.begin_trigger(
+        *HERE,
+        ValidateOperationRequestResource(
+            id=point.id, properties=ValidateIaasVMRestoreOperationRequest(restore_request=request)
+        ),
+        polling=False,
+        raw_response_hook=operation,
+    )
+    clock.advance(2)
+    status = sdk.validate_operation_statuses.get(*HERE, operation.id)
+    found = status.properties.validate_operation_response.validation_results
+    assert (status.status, [each.code for each in found]) == (
+        "Succeeded",
+        [OBSTACLES[name].code for name in obstacles],
+    )
+    assert [guard.name for guard in sdk.resource_guard_proxies.get(*HERE)] == []
+    azure.configure(guards={"demo-vault": {}})
+    (guard,) = sdk.resource_guard_proxies.get(*HERE)
+    named = {each.default_resource_request for each in guard.properties.resource_guard_operation_details}
+    assert f"{guard.properties.resource_guard_resource_id}/triggerRestoreRequests/default" in named
 
 
 @pytest.mark.parametrize(
