@@ -109,8 +109,9 @@ def test_every_field_of_the_form_changes_what_the_hook_does(field: str) -> None:
     assert read(**{field: one}) != read(**{field: other})
 
 
-def test_the_form_offers_every_extra_that_the_hook_reads_but_three_that_hardly_anybody_sets() -> None:
-    assert set(EXTRAS) - set(CONNECTION["conn-fields"]) == {"authority", "api_version", "job_read_share"}
+def test_the_form_offers_every_extra_that_the_hook_reads_but_four_that_hardly_anybody_sets() -> None:
+    left_out = {"authority", "api_version", "guard_tenant_id", "job_read_share"}
+    assert set(EXTRAS) - set(CONNECTION["conn-fields"]) == left_out
     assert set(CONNECTION["conn-fields"]) <= set(EXTRAS)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_azbackup import exceptions as errors
+from airflow_provider_azbackup.drill import _NotProvenError
+from airflow_provider_azbackup.operators import _NotApprovedError
 from airflow_provider_azbackup.tasks.sensor import _GateShutError
 
 sdk = pytest.importorskip("airflow.sdk")
@@ -42,10 +44,12 @@ AS_THE_TASK_SAYS = {
     errors.AzureBackupError,
     errors.AzureBackupGateShutError,
     errors.AzureBackupJobFailedError,
+    errors.AzureBackupNotApprovedError,
+    errors.AzureBackupNotProvenError,
     errors.AzureBackupWrongJobError,
 }
 # Airflow asks no policy about an AirflowFailException.
-NEVER_ASKED = {_GateShutError}
+NEVER_ASKED = {_GateShutError, _NotApprovedError, _NotProvenError}
 
 
 def all_errors(kind: type[errors.AzureBackupError] = errors.AzureBackupError) -> set[type[Exception]]:
