@@ -534,8 +534,7 @@ class AzureBackupRestoreOperator(StartBaseOperator):
         """Return what distinguishes the restore that a person is asked about from others."""
         from airflow_provider_azbackup.core.restore.approval import digest_of
 
-        chosen = (self.recovery_point, self.as_of, self.point_in_time)
-        return digest_of(self.protected_item, self.restore_to, self.request, *chosen)
+        return digest_of(self.secondary_region, *(getattr(self, name) for name in self.template_fields))
 
     def _ask(self, context: Context) -> NoReturn:
         """Let a person decide before anything is asked of Azure."""

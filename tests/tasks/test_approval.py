@@ -147,13 +147,25 @@ def test_a_retry_after_an_approval_does_not_ask_again_but_a_clear_does(
 
 
 @needs_people
-def test_an_approval_is_for_one_restore_alone(azure: Emulator, asked: list[Any]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"restore_to": original_vm(storage_account_id=STAGING, luns=[0])},
+        {"recovery_point": "another"},
+        {"vault_name": "another-vault"},
+        {"azure_backup_conn_id": "another"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_an_approval_is_for_one_restore_alone(
+    azure: Emulator, asked: list[Any], change: dict[str, Any]
+) -> None:
     ti = an_instance(store=Store(), retries=1)
     waiting = park(restore(), ti)
     azure.plan("vm-good", ending="Failed")
     with pytest.raises(Exception, match="failed"):
         resume(waiting, ti, answer("Approve"))
-    park(restore(restore_to=original_vm(storage_account_id=STAGING, luns=[0])), ti.retry())
+    park(restore(**change), ti.retry())
     assert len(asked) == 2
 
 
