@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +26,7 @@ task_runner = pytest.importorskip(
 )
 
 from airflow.providers.standard.operators.empty import EmptyOperator  # noqa: E402  # Airflow 2 has it elsewhere
+from airflow.sdk.execution_time.context import OutletEventAccessors  # noqa: E402  # likewise
 
 TARGET = new_vm(vm_id=MACHINE, subnet_id=SUBNET, storage_account_id=STAGING)
 
@@ -238,13 +238,13 @@ def test_in_a_mapped_task_group_each_index_has_a_record_of_its_own(
 def test_only_a_proven_restore_is_an_event(drill: Drill, answers: str) -> None:
     proven = Asset(name="payroll-restored", uri="payroll-restored")
     drill.dag = dag(outlets=[proven])
-    event = SimpleNamespace(extra={})
+    events = OutletEventAccessors()
     drill.restore()
     drill.check(boots="success", answers=answers)
-    record, failure = drill.record(events={proven: event})
+    record, failure = drill.record(events=events)
     # Airflow makes the event only if the task succeeds.
     assert (failure is None) is (answers == "success")
-    assert event.extra == ({"restore_record": record} if answers == "success" else {})
+    assert events[proven].extra == ({"restore_record": record} if answers == "success" else {})
 
 
 # --- a running restore of which no record is left, as after a Clear on Airflow 3.4

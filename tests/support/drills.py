@@ -77,7 +77,7 @@ class Drill:
             self.states[f"{self.prefix}.{name}", index] = state
 
     def record(
-        self, index: int = -1, ti: Any = None, events: dict[Any, Any] | None = None
+        self, index: int = -1, ti: Any = None, events: Any = None
     ) -> tuple[dict[str, Any], Exception | None]:
         """Run the record; return the evidence, and how the task failed.
 
@@ -86,7 +86,7 @@ class Drill:
         ti = ti or self.instance("record", index)
         failure = None
         try:
-            self.task("record").execute({**ti.context, "outlet_events": events or {}})
+            self.task("record").execute({**ti.context, "outlet_events": {} if events is None else events})
         except Exception as error:
             failure = error
         return ti.xcoms["restore_record"], failure
