@@ -85,7 +85,8 @@ def test_one_backup_is_started_by_the_policys_rule_and_waited_for(
     assert facts["item_id"] == path(azure, item.rpartition("/")[2])
     assert facts["category"] == "Backup"
     assert facts["arm_id"] == f"{vault(azure)}/backupJobs/{job_id}"
-    assert facts["tasks"] == [{"name": "Trigger Backup", "status": "Completed", "progress": ""}]
+    step = {"name": "Trigger Backup", "status": "Completed", "progress": "", "bytes_done": None}
+    assert facts["tasks"] == [step]
     assert facts["details"]["RetentionTag"] == tag
     assert facts["details"]["recoveryPointID"]
     job = azure.service.world.jobs[job_id]

@@ -54,4 +54,4 @@ def test_an_error_of_another_release_is_still_an_error() -> None:
 
 def test_a_mistake_of_the_author_is_a_value_error_too() -> None:
     assert issubclass(exceptions.AzureBackupConfigError, ValueError)
-    assert len(KINDS) == 15
+    assert len(KINDS) == 17

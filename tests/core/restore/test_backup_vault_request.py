@@ -452,7 +452,7 @@ def test_a_target_of_another_data_source_is_refused_with_those_that_fit() -> Non
     ):
         check_target_fits(BLOBS.workload, "shop", cluster())
     with pytest.raises(AzureBackupConfigError, match="give a request in Azure's own words"):
-        check_target_fits("microsoft.dbformysql/flexibleservers", "shop", cluster())
+        check_target_fits("microsoft.elasticsan/elasticsans/volumegroups", "shop", cluster())
 
 
 def test_the_arm_id_of_an_instances_recovery_point_is_split() -> None:
