@@ -16,6 +16,7 @@ from airflow_provider_azbackup.hooks import AzureBackupHook
 from airflow_provider_azbackup.operators import AzureBackupOperator
 from airflow_provider_azbackup.sensors import AzureBackupFreshnessSensor, AzureBackupJobSensor
 from azure_backup_emulator import Emulator
+from tests.support.secrets_backends import forget_secrets_backends
 from tests.support.tasks import TaskInstance, run
 
 HOUR = 3600.0
@@ -39,6 +40,7 @@ class Backend(BaseSecretsBackend):
 def away(azure: Emulator, clock: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
     """Keep the connection in a secrets backend only, and let that be away for some seconds from now on."""
     monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", f"{__name__}.Backend")
+    forget_secrets_backends(monkeypatch)
     monkeypatch.setattr(Backend, "clock", staticmethod(clock), raising=False)
     monkeypatch.setattr(Backend, "connection", azure.connection(), raising=False)
     monkeypatch.setattr(Backend, "back_at", 0.0, raising=False)

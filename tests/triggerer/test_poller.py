@@ -28,6 +28,7 @@ from airflow_provider_azbackup.exceptions import (
 from airflow_provider_azbackup.runtime.compat import IS_AIRFLOW_3
 from airflow_provider_azbackup.triggerer.poller import joined
 from azure_backup_emulator import Emulator
+from tests.support.secrets_backends import forget_secrets_backends
 from tests.support.virtual import BASE, HOUR, START, Azure, LoopClock, Wait, poller, run, settle, wait_for
 
 
@@ -762,6 +763,7 @@ class SecretsOfTeams(BaseSecretsBackend):
 def teams(azure: Emulator, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """Three teams: two have the same settings, and the third has an identity without rights."""
     monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", f"{__name__}.SecretsOfTeams")
+    forget_secrets_backends(monkeypatch)
     reader = azure.connection()
     teams = {"red": reader, "blue": reader, "green": azure.connection("nobody")}
     monkeypatch.setattr(SecretsOfTeams, "connections", teams)
@@ -809,7 +811,7 @@ def test_a_rotated_secret_is_read_for_the_team_that_the_wait_is_of(
         variables = copy_context()
         variables.run(TEAM.set, "red")
         wait = asyncio.get_running_loop().create_task(look("shared", HOUR / 2), context=variables)
-        while not azure.count("GET", "/backupJobs", 200):
+        while not azure.count("GET", "/backupJobs", 200) and not wait.done():
             await asyncio.sleep(0)
         azure.configure(expired_secrets=["operator"])
         azure.fault(path="/backupJobs", expire_token=True)
