@@ -53,8 +53,8 @@ EXPECTED = {
     "overdue": ("failed", "upstream_failed"),
     "overdue-and-cancelled": ("failed", "upstream_failed"),
 }
-# `make test` runs an Airflow of two releases: all of it happens on the oldest, and a sample on the other. CI
-# lets all of it happen on each in its other jobs. The newest release has tests/e2e.
+# `make test` runs an Airflow of two releases: all of it happens on the oldest, and a sample on the other. At
+# night, CI lets all of it happen on each, as `make matrix` does. The newest release has tests/e2e.
 IS_SAMPLED = "AZBACKUP_SAMPLE" in os.environ
 RUN = ("2.11.2", "3.1.8") if IS_SAMPLED else tuple(RELEASES)
 WHOLE = ("2.11.2",) if IS_SAMPLED else tuple(RELEASES)
