@@ -56,7 +56,7 @@ def posting(dag_id: str, *, seconds: float) -> Story:
     """A worker has asked for a backup, Azure has started it, and the answer is on its way."""
 
     def story(case: Case) -> Iterator[Condition]:
-        case.fault(path=".*/backup$", method="POST", latency=seconds * stretch(), processed=True)
+        case.fault(path=r".*/backup\?", method="POST", latency=seconds * stretch(), processed=True)
         case.begin(dag_id)
         yield lambda: case.state == "running" and bool(case.jobs)
 
@@ -337,12 +337,12 @@ SCENES: dict[str, Scene] = {
     "watched, orphaned": (watched("chaos_working_cancels"), kill_the_worker, TAKEN_UP),
     # Azure starts the backup and says nothing of it.
     "answered 504": (
-        met(deferred("chaos_deferred"), path=".*/backup$", method="POST", status=504, processed=True),
+        met(deferred("chaos_deferred"), path=r".*/backup\?", method="POST", status=504, processed=True),
         nothing,
         WENT_ON,
     ),
     "never answered": (
-        met(deferred("chaos_deferred"), path=".*/backup$", method="POST", reset=True, processed=True),
+        met(deferred("chaos_deferred"), path=r".*/backup\?", method="POST", reset=True, processed=True),
         nothing,
         WENT_ON,
     ),
