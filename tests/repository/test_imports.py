@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from dev.bench.import_cost import BASE, SUBJECTS, compare, measure
+from dev.stack.pace import stretch
 
 pytest.importorskip("airflow.sdk", reason="measured over what a Dag file of Airflow 3 imports")
 
 PACKAGE = "airflow_provider_azbackup"
 HEAVY = {"azure", "requests", "aiohttp", "fastapi", "msal", "cryptography", "flask"}
-# The limits of the package, over what every Dag file imports.
+# The limits of the package, over what every Dag file imports. That of time is stretched on a slow machine.
 CPU_MS, RSS_MIB = 20.0, 1.0
 
 # What one interpreter does, step by step; Airflow alone takes seconds to import.
@@ -124,7 +125,7 @@ def test_operators_sensors_and_links_stay_below_the_limit_of_time_and_memory() -
         costs += compare({name: SUBJECTS[name]}, rounds=2)[name]
         if min(cost.cpu_ms for cost in costs) <= CPU_MS:
             break
-    assert min(cost.cpu_ms for cost in costs) <= CPU_MS, costs
+    assert min(cost.cpu_ms for cost in costs) <= CPU_MS * stretch(2), costs
     assert min(cost.rss_mib or 0.0 for cost in costs) <= RSS_MIB, costs
     assert min(cost.modules for cost in costs) >= len(SUBJECTS[name]), "nothing was imported"
 
