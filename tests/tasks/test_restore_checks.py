@@ -119,10 +119,10 @@ def test_what_azure_finds_is_named(azure: Emulator, workload: str, fault: str) -
     wrong = OBSTACLES[fault]
     with pytest.raises(
         AzureBackupRefusedError, match=f"nothing was restored.* {wrong.code}:? {wrong.message}"
-    ) as told:
+    ) as failed:
         run(check(workload), ti)
-    assert told.value.code == wrong.code
-    assert f"Recommended: {wrong.recommendation}" in str(told.value)
+    assert failed.value.code == wrong.code
+    assert f"Recommended: {wrong.recommendation}" in str(failed.value)
     record = ti.xcoms["validation"]
     assert (record["works"], record["code"], record["item"]) == (False, wrong.code, item)
     assert wrong.message in record["reason"]
@@ -142,9 +142,9 @@ def test_what_is_wrong_with_the_recovery_point_or_the_item_is_named(azure: Emula
 
 def test_all_that_azure_finds_is_named(azure: Emulator) -> None:
     azure.plan("vm-good", obstacles=["quota", "subnet"])
-    with pytest.raises(AzureBackupRefusedError) as told:
+    with pytest.raises(AzureBackupRefusedError) as failed:
         run(check(), an_instance())
-    assert all(OBSTACLES[name].code in str(told.value) for name in ("quota", "subnet"))
+    assert all(OBSTACLES[name].code in str(failed.value) for name in ("quota", "subnet"))
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,9 @@ def test_a_restore_that_is_started_all_the_same_fails_with_what_the_check_finds(
     azure: Emulator, fault: str
 ) -> None:
     azure.plan("vm-good", obstacles=[fault])
-    with pytest.raises(AzureBackupError) as told:
+    with pytest.raises(AzureBackupError) as failed:
         run(check(validate_only=False), an_instance())
-    assert told.value.code == OBSTACLES[fault].code
+    assert failed.value.code == OBSTACLES[fault].code
 
 
 # --- when Azure does not answer

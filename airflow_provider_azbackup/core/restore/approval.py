@@ -26,14 +26,14 @@ def read_decision(event: object) -> JsonObject:
     Only the answer of a person who chose to approve counts as an approval. Whatever else the event holds is
     ``rejected``, ``no answer`` or ``unknown``.
     """
-    told = event if isinstance(event, Mapping) else {}
-    user = told.get("responded_by_user")
+    answer = event if isinstance(event, Mapping) else {}
+    user = answer.get("responded_by_user")
     person = user if isinstance(user, Mapping) else {}
-    given = told.get("params_input")
-    at = told.get("responded_at")
+    given = answer.get("params_input")
+    at = answer.get("responded_at")
     return {
         "version": VERSION,
-        "decision": _decision(told, is_person=bool(person.get("id"))),
+        "decision": _decision(answer, is_person=bool(person.get("id"))),
         "by": _text(person.get("id")),
         "name": _text(person.get("name")),
         "reason": _text(given.get(REASON)) if isinstance(given, Mapping) else "",
@@ -41,11 +41,11 @@ def read_decision(event: object) -> JsonObject:
     }
 
 
-def _decision(told: Mapping[str, Any], *, is_person: bool) -> str:
-    if told.get("error_type") == "timeout" or told.get("timedout"):
+def _decision(answer: Mapping[str, Any], *, is_person: bool) -> str:
+    if answer.get("error_type") == "timeout" or answer.get("timedout"):
         return "no answer"
-    chosen = told.get("chosen_options")
-    if told.get("error") or not is_person or not isinstance(chosen, list | tuple) or len(chosen) != 1:
+    chosen = answer.get("chosen_options")
+    if answer.get("error") or not is_person or not isinstance(chosen, list | tuple) or len(chosen) != 1:
         return "unknown"
     return {APPROVE: "approved", REJECT: "rejected"}.get(str(chosen[0]), "unknown")
 
