@@ -19,15 +19,15 @@ class VerdictLog:
 
     def __init__(self, log: Any) -> None:
         self._log = log
-        self._told: tuple[object, ...] = ()
-        self._told_at = 0.0
+        self._logged: tuple[object, ...] = ()
+        self._logged_at = 0.0
 
     def report(self, verdict: Verdict) -> bool:
         """Log a verdict, if it is news; return whether it was."""
         now = clock.current().now()
         news = dict(verdict.counts), verdict.unreadable
-        if news == self._told or now - self._told_at < _PAUSE:
+        if news == self._logged or now - self._logged_at < _PAUSE:
             return False
-        self._told, self._told_at = news, now
+        self._logged, self._logged_at = news, now
         self._log.info("%s", verdict)
         return True

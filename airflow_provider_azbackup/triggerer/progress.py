@@ -45,24 +45,24 @@ class _WaitReport:
 
     def __init__(self, ti: Any) -> None:
         self._ti = ti
-        self._told_at = 0.0
+        self._reported_at = 0.0
 
     def close(self) -> None:
         """Write no more: the task has gone on, and knows better."""
         _outbox().drop(self)
 
-    async def write(self, told: JsonObject) -> None:
+    async def write(self, facts: JsonObject) -> None:
         """Write a report.
 
         :raises Exception: whatever Airflow raises.
         """
-        await write_xcom(self._ti, self.key, json_safe(told))
+        await write_xcom(self._ti, self.key, json_safe(facts))
 
-    def _put(self, told: JsonObject, now: float) -> None:
+    def _put(self, facts: JsonObject, now: float) -> None:
         """Have it written soon."""
-        self._told_at = now
+        self._reported_at = now
         if self._ti is not None:
-            _outbox().put(self, told)
+            _outbox().put(self, facts)
 
 
 class VerdictReport(_WaitReport):
@@ -77,15 +77,15 @@ class VerdictReport(_WaitReport):
     def __init__(self, ti: Any, *, late: bool | None = None) -> None:
         super().__init__(ti)
         self.late = late
-        self._told: object = None
+        self._reported: object = None
 
     def tell(self, verdict: Verdict) -> None:
         """Have a verdict written, if it is news."""
         now = clock.current().now()
         news = dict(verdict.counts), verdict.unreadable, self.late
-        since = now - self._told_at
-        if since >= _HEARTBEAT or (news != self._told and since >= _VERDICTS_APART):
-            self._told = news
+        since = now - self._reported_at
+        if since >= _HEARTBEAT or (news != self._reported and since >= _VERDICTS_APART):
+            self._reported = news
             late = {} if self.late is None else {"late": self.late}
             self._put({**verdict.to_dict(), **late}, now)
 
@@ -113,7 +113,7 @@ class Progress(_WaitReport):
         self.late = late
         self._waiting_for = waiting_for
         self._waiting_until = waiting_until if waiting_for else None
-        self._told: JsonObject | None = None
+        self._reported: JsonObject | None = None
 
     def tell(self, job: Job | None, fault: AzureBackupError | None, expected: Forecast | None = None) -> None:
         """Have written what is new since the last look.
@@ -123,7 +123,7 @@ class Progress(_WaitReport):
         :param expected: when the job is likely to end.
         """
         now = clock.current().now()
-        told = progress_report(
+        facts = progress_report(
             job,
             fault,
             now,
@@ -132,9 +132,9 @@ class Progress(_WaitReport):
             expected=expected,
             late=self.late,
         )
-        if has_news(told, self._told) or now - self._told_at >= _HEARTBEAT:
-            self._told = told
-            self._put(told, now)
+        if has_news(facts, self._reported) or now - self._reported_at >= _HEARTBEAT:
+            self._reported = facts
+            self._put(facts, now)
 
 
 class _Outbox:
@@ -145,8 +145,8 @@ class _Outbox:
         self._writer: asyncio.Task[None] | None = None
         self._complained = False
 
-    def put(self, report: _WaitReport, told: JsonObject) -> None:
-        self._waiting[report] = told
+    def put(self, report: _WaitReport, facts: JsonObject) -> None:
+        self._waiting[report] = facts
         if self._writer is None or self._writer.done():
             # Its own context: it serves all tasks, and its log lines are none of theirs.
             self._writer = asyncio.get_running_loop().create_task(self._write(), context=Context())
