@@ -56,6 +56,9 @@ WORKLOADS: Mapping[str, tuple[str, Mapping[str, str], Any]] = {
     ),
 }
 
+# Those that are tried on a real Airflow. The others differ from these in their restore request alone.
+ON_AIRFLOW = (*WORKLOADS,)[:8]
+
 
 class Bench:
     """One workload of the emulator's, and what can be asked of it."""

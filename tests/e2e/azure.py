@@ -30,14 +30,17 @@ class Azure:
     :param directory: where it keeps what it must know after a kill.
     :param speed: emulated seconds in a real one.
     :param spare: how many vaults there are for single runs, each with one machine of its own name.
+    :param principals: who may sign in, with their secrets; those of the seed by default, with new secrets.
     """
 
-    def __init__(self, *, directory: Path, speed: float, spare: int) -> None:
+    def __init__(
+        self, *, directory: Path, speed: float, spare: int, principals: dict[str, Json] | None = None
+    ) -> None:
         self.directory = directory
         self.speed = speed
         self.port = free_port()
         self.url = f"https://localhost:{self.port}"
-        self.principals: dict[str, Json] = {
+        self.principals = principals or {
             name: {**principal, "secret": secrets.token_urlsafe(24)}
             for name, principal in DEFAULT["principals"].items()
         }

@@ -19,13 +19,14 @@ from typing import NoReturn
 import pytest
 
 from dev.demo.demo import EXAMPLES, EXPECTED, quick_polling
-from dev.stack.airflow_api import Json
+from dev.stack.airflow_api import Json, Run
 from dev.stack.broker import Broker
 from dev.stack.pace import slowness
 from dev.stack.postgres import Postgres
 from dev.stack.stack import Stack, free_port
 from tests.e2e.azure import Azure
 from tests.e2e.evidence import keep_if_failed
+from tests.test_workloads import ON_AIRFLOW, WORKLOADS
 
 DAGS = Path(__file__).parent / "dags"
 CHAOS = (
@@ -50,7 +51,8 @@ SETTINGS = {
     "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "40",
     # What our code and the Azure libraries say at their most talkative is searched for secrets in the end.
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
-    "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow=INFO airflow.task=DEBUG",
+    # Airflow's own requests would be half of the lines.
+    "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow=INFO airflow.task=DEBUG httpcore=INFO",
     # The tasks of a scheduler that died are looked for when another starts, and then every five minutes; one
     # that starts at once finds its predecessor still fresh.
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
@@ -81,9 +83,15 @@ def misses(*, celery: bool) -> dict[str, str]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put these tests after all others: what is quick speaks first, and no Airflow takes time from it.
 
-    The search for secrets comes last of all: it is to find what any other has left.
+    The backup that is watched alone comes first of them, before other runs have begun. The search for secrets
+    comes last of all: it is to find what any other has left.
     """
-    items.sort(key=lambda item: (item.get_closest_marker("e2e") is not None, "test_secrets" in item.nodeid))
+
+    def place(item: pytest.Item) -> tuple[bool, bool, bool]:
+        is_alone, is_last = "test_waiting" in item.nodeid, "test_secrets" in item.nodeid
+        return item.get_closest_marker("e2e") is not None, not is_alone, is_last
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -110,6 +118,14 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
 
 
 @pytest.fixture(scope="session")
+def calm_azure(azure: Azure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
+    """An emulator that is neither killed nor reset, for runs that go on beside other tests."""
+    directory = tmp_path_factory.mktemp("calm")
+    with Azure(directory=directory, speed=120, spare=0, principals=azure.principals) as calm:
+        yield calm
+
+
+@pytest.fixture(scope="session")
 def broker() -> Iterator[str]:
     """Where the workers get their tasks from; empty where they are children of the scheduler."""
     executor = os.environ.get("E2E_EXECUTOR", "local")
@@ -126,13 +142,18 @@ def other_port() -> int:
 
 @pytest.fixture(scope="session")
 def airflow(
-    azure: Azure, other_port: int, broker: str, tmp_path_factory: pytest.TempPathFactory
+    azure: Azure,
+    calm_azure: Azure,
+    other_port: int,
+    broker: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stack]:
     dags = tmp_path_factory.mktemp("dags")
     for file in (*EXAMPLES.glob("*.py"), *DAGS.glob("*.py")):
         shutil.copy(file, dags)
     connections = {
         "AZURE_BACKUP_DEFAULT": azure.connection(),
+        "CALM": calm_azure.connection(),
         "NO_RIGHTS": azure.connection("nobody"),
         "WRONG_SECRET": {**azure.connection(), "password": azure.wrong_secret},
     }
@@ -157,6 +178,23 @@ def airflow(
         stack.wait_for_dags(*EXPECTED, *CHAOS, "watched", "workloads")
         yield stack
     assert leftovers(stack.home) == []
+
+
+@pytest.fixture(scope="session")
+def begun(airflow: Stack, calm_azure: Azure) -> dict[str, Run]:
+    """Runs that take minutes and need nothing that other tests change; they go on while those are run.
+
+    Each has the name of its tests' module.
+    """
+    for item, _, _ in map(WORKLOADS.__getitem__, ON_AIRFLOW):
+        # Twenty seconds here: what is to be cancelled must still run when a worker comes to it.
+        calm_azure.plan(item.rpartition("/")[2], seconds=2400)
+    wrong = {"item": "vm-good", "vault": "demo-vault", "conn_id": "wrong_secret"}
+    return {
+        "test_workloads": airflow.run_dag("workloads"),
+        # Each try with the wrong secret is given a minute, in which a new secret may take effect.
+        "test_secrets": airflow.run_dag("chaos_working", wrong),
+    }
 
 
 def _as_stored(connection: Json) -> Json:

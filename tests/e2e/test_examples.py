@@ -15,7 +15,7 @@ from dev.stack.pace import Limit
 from dev.stack.stack import Stack
 from tests.e2e.azure import Azure
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("begun")]
 
 
 @dataclass

@@ -1,26 +1,13 @@
-"""What Airflow's own commands say about the provider once it is installed."""
+"""What Airflow's own command says of a connection; tests/releases/test_wheel.py reads its lists."""
 
 from __future__ import annotations
 
 import pytest
 
-from airflow_provider_azbackup import __version__
 from dev.stack.stack import Stack, StackError
 from tests.e2e.azure import Azure
 
 pytestmark = pytest.mark.e2e
-
-
-def test_airflow_lists_the_provider(airflow: Stack) -> None:
-    listed = airflow.cli("providers", "list", "--output", "plain")
-    (line,) = [line for line in listed.splitlines() if line.startswith("airflow-provider-azbackup ")]
-    assert line.endswith(__version__)
-
-
-def test_airflow_lists_the_connection_type_and_its_hook(airflow: Stack) -> None:
-    listed = airflow.cli("providers", "hooks", "--output", "plain")
-    (line,) = [line for line in listed.splitlines() if line.startswith("azure_backup ")]
-    assert "airflow_provider_azbackup.hooks.AzureBackupHook" in line
 
 
 def test_the_connection_test_says_yes_after_asking_azure(airflow: Stack, azure: Azure) -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
-from dev.stack.airflow_api import Task
+from dev.stack.airflow_api import Run, Task
 from dev.stack.stack import Stack
-from tests.e2e.azure import Azure
-from tests.test_workloads import CANNOT, CELLS, WORKLOADS
+from tests.test_workloads import CANNOT, CELLS, ON_AIRFLOW
 
 pytestmark = pytest.mark.e2e
 
-# The others differ from these in their restore request alone.
-ROWS = (*WORKLOADS,)[:8]
-CAN = [cell for cell in CELLS if cell not in CANNOT and cell[0] in ROWS]
+CAN = [cell for cell in CELLS if cell not in CANNOT and cell[0] in ON_AIRFLOW]
 
 
 def _done(operation: str, outcome: str) -> Callable[[Any], bool]:
@@ -37,12 +34,8 @@ TOLD: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
 
 
 @pytest.fixture(scope="module")
-def tasks(airflow: Stack, azure: Azure) -> dict[str, Task]:
-    azure.reset()
-    for item, _, _ in map(WORKLOADS.__getitem__, ROWS):
-        # Twenty seconds here: what is to be cancelled must still run when a worker comes to it.
-        azure.plan(item.rpartition("/")[2], seconds=2400)
-    run = airflow.run_dag("workloads")
+def tasks(airflow: Stack, begun: Mapping[str, Run]) -> dict[str, Task]:
+    run = begun["test_workloads"]
     airflow.wait(run, timeout=420)
     return {task.name: task for task in airflow.tasks(run)}
 

@@ -121,11 +121,12 @@ def test_operators_sensors_and_links_stay_below_the_limit_of_time_and_memory() -
     """
     name = "operators, sensors, links"
     costs = []
+    limit = CPU_MS * stretch(2)
     for _ in range(6):  # a busy machine has its caches emptied by others, now and then for all of two rounds
         costs += compare({name: SUBJECTS[name]}, rounds=2)[name]
-        if min(cost.cpu_ms for cost in costs) <= CPU_MS:
+        if min(cost.cpu_ms for cost in costs) <= limit:
             break
-    assert min(cost.cpu_ms for cost in costs) <= CPU_MS * stretch(2), costs
+    assert min(cost.cpu_ms for cost in costs) <= limit, costs
     assert min(cost.rss_mib or 0.0 for cost in costs) <= RSS_MIB, costs
     assert min(cost.modules for cost in costs) >= len(SUBJECTS[name]), "nothing was imported"
 

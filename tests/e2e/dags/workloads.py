@@ -40,7 +40,7 @@ WORKLOADS: dict[str, tuple[str, dict[str, str], Any]] = {
 }
 AWAITED = {"deferrable": True, "timeout": 600.0}
 
-with DAG("workloads", schedule=None):
+with DAG("workloads", schedule=None, default_args={"azure_backup_conn_id": "calm"}):
     for workload, (item, vault, place) in WORKLOADS.items():
         with TaskGroup(workload):
             back_up = AzureBackupOperator(
