@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG
 
-from airflow_provider_azbackup.drill import AzureBackupDrillRecordOperator, proven_restore
+from airflow_provider_azbackup.drill import (
+    AzureBackupDrillRecordOperator,
+    AzureBackupDrillRestoreOperator,
+    proven_restore,
+)
 from airflow_provider_azbackup.exceptions import AzureBackupNotProvenError
 from airflow_provider_azbackup.restore_to import new_vm
 from azure_backup_emulator import Emulator
@@ -51,8 +55,14 @@ def parse(protected_item: str, checks: int, **options: Any) -> DAG:
     return dag
 
 
+@dataclass
 class DrillAirflow(Airflow):
-    """A world in which the task is the restore of a drill, with checks and a record after it."""
+    """A world in which the task is the restore of a drill, with checks and a record after it.
+
+    :param wrong: what takes the place of the restore or of the record, by the class it is derived from.
+    """
+
+    wrong: Mapping[type, type] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.checks = random.Random(self.schedule.seed).choice((0, 1, 2, 2, 3))
@@ -67,11 +77,16 @@ class DrillAirflow(Airflow):
         self.began = self.clock()
 
         def make(*, task_id: str, retries: int, **options: Any) -> Any:
-            task = parse(checks=self.checks, **options).get_task(RESTORE)
+            task = self.planted(parse(checks=self.checks, **options).get_task(RESTORE))
             task.retries = retries
             return task
 
         self.make = make
+
+    def planted(self, task: Any) -> Any:
+        """Return a task as the one that does wrong in its place, if there is one."""
+        task.__class__ = self.wrong.get(type(task), type(task))
+        return task
 
     def _move(self) -> None:
         self.moves = False
@@ -110,8 +125,7 @@ class DrillAirflow(Airflow):
         self.asks_record = True
         for dies_in in (self.rng.randint(1, 8), 0):
             self.where, self.dies_in = "worker", dies_in
-            task = parse(self.item.path, self.checks).get_task("proven_restore.record")
-            assert isinstance(task, AzureBackupDrillRecordOperator)
+            task = self.planted(parse(self.item.path, self.checks).get_task("proven_restore.record"))
             ti.xcoms.clear()
             succeeded = False
             try:
@@ -196,14 +210,22 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Supervisor]:
     logging.disable(logging.NOTSET)
 
 
-def live_through(seed: int, azure: Emulator, clock: Any, supervisor: _Supervisor) -> DrillAirflow:
+def live_through(
+    seed: int, azure: Emulator, clock: Any, supervisor: _Supervisor, **options: Any
+) -> DrillAirflow:
     azure.reset()
     random.seed(seed)
     night = draw(seed)
     # Another restore of the item is never adopted, and no backup is in a restore's way.
-    options = {**night.options, "if_running": "fail" if night.options["if_running"] == "fail" else "wait"}
-    night = replace(night, item="vm-good", busy=None, crowd=False, options=options)
-    world = supervisor.world = DrillAirflow(azure, clock, night)
+    if_running = "fail" if night.options["if_running"] == "fail" else "wait"
+    night = replace(
+        night,
+        item="vm-good",
+        busy=None,
+        crowd=False,
+        options={**night.options, "if_running": if_running},
+    )
+    world = supervisor.world = DrillAirflow(azure, clock, night, **options)
     world.run()
     return world
 
@@ -220,3 +242,57 @@ def test_whatever_dies_there_is_one_restore_an_attempt_and_a_record_that_is_righ
         )
         verdicts |= {record["proven"] for record in world.records}
     assert verdicts == {True, False}
+
+
+# A drill that does each of these wrong must be found out, or the drills above prove nothing.
+
+
+class Forgetful(AzureBackupDrillRestoreOperator):
+    """Keeps no notes and gives each restore a new mark, so that it recognises none of its own."""
+
+    def execute(self, context: Any) -> str:
+        return super().execute({name: context[name] for name in context if name != "task_state_store"})
+
+    def _suffixes(self, context: Any, fingerprint: str) -> tuple[str, ...]:
+        return (f"{random.randrange(10**6):06}",)
+
+
+class Unimaginative(AzureBackupDrillRestoreOperator):
+    """Gives what every try restores the same name."""
+
+    def _suffixes(self, context: Any, fingerprint: str) -> tuple[str, ...]:
+        return ("drill",)
+
+
+class Credulous(AzureBackupDrillRecordOperator):
+    """Takes a check that has failed for one that has passed."""
+
+    def _states(self, ti: Any, task_id: str) -> list[str]:
+        return ["success" for _ in super()._states(ti, task_id)]
+
+
+class Lenient(AzureBackupDrillRecordOperator):
+    """Does not miss a check that has not run."""
+
+    def _states(self, ti: Any, task_id: str) -> list[str]:
+        return super()._states(ti, task_id) or ["success"]
+
+
+# The last one is the seed from which on it is looked for; the earlier ones do not lead there.
+@pytest.mark.parametrize(
+    ("wrong", "complaint", "first"),
+    [
+        (Forgetful, "had succeeded", 0),
+        (Unimaginative, "one name for two restores", 3),
+        (Credulous, "record: proven is True", 9),
+        (Lenient, "record: checks is", 20),
+    ],
+)
+def test_a_drill_that_does_wrong_is_found_out(
+    azure: Emulator, clock: Any, supervisor: _Supervisor, wrong: type, complaint: str, first: int
+) -> None:
+    for seed in range(first, 200):
+        world = live_through(seed, azure, clock, supervisor, wrong={wrong.__base__: wrong})
+        if any(complaint in breach for breach in world.breaches()):
+            return
+    pytest.fail(f"{wrong.__name__} got through 200 drills")
