@@ -52,7 +52,9 @@ LIBRARIES = (
     "tests/runtime/test_transport_trust.py",
 )
 # The newest release on its triggerer; the others have tests/releases.
-NEWEST_STACK = ("tests/e2e/test_waiting.py", "tests/e2e/test_examples.py", "tests/e2e/test_installation.py")
+NEWEST_STACK = tuple(
+    f"tests/e2e/test_{name}.py" for name in ("waiting", "examples", "installation", "workloads")
+)
 
 
 def tag(release: str) -> str:

@@ -38,6 +38,11 @@ CHAOS = (
     "chaos_working_cancels",
 )
 
+# Airflow's own requests would be half of the lines of its logs.
+QUIET = """
+import logging
+logging.getLogger("httpcore").setLevel(logging.INFO)
+"""
 # What was killed is missed after seconds, not after minutes.
 SETTINGS = {
     "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
@@ -51,8 +56,7 @@ SETTINGS = {
     "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "40",
     # What our code and the Azure libraries say at their most talkative is searched for secrets in the end.
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
-    # Airflow's own requests would be half of the lines.
-    "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow=INFO airflow.task=DEBUG httpcore=INFO",
+    "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow=INFO airflow.task=DEBUG",
     # The tasks of a scheduler that died are looked for when another starts, and then every five minutes; one
     # that starts at once finds its predecessor still fresh.
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
@@ -171,7 +175,7 @@ def airflow(
                 **misses(celery=bool(broker)),
                 **{f"AIRFLOW_CONN_{name}": json.dumps(each) for name, each in connections.items()},
             },
-            local_settings=quick_polling(3.0),
+            local_settings=quick_polling(3.0) + QUIET,
         ) as stack,
     ):
         stack.call("POST", "/connections", {"connection_id": "stored", **_as_stored(azure.connection())})
@@ -188,7 +192,8 @@ def begun(airflow: Stack, calm_azure: Azure) -> dict[str, Run]:
     """
     for item, _, _ in map(WORKLOADS.__getitem__, ON_AIRFLOW):
         # Twenty seconds here: what is to be cancelled must still run when a worker comes to it.
-        calm_azure.plan(item.rpartition("/")[2], seconds=2400)
+        # In the vault, and copied to the other region, a moment later.
+        calm_azure.plan(item.rpartition("/")[2], seconds=2400, point={"vaulted_after": 1})
     wrong = {"item": "vm-good", "vault": "demo-vault", "conn_id": "wrong_secret"}
     return {
         "test_workloads": airflow.run_dag("workloads"),

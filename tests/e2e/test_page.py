@@ -7,7 +7,7 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,10 @@ PAINTED, DRAWN = 1.0, 2.5
 FORM = "typed_into_the_form"
 EVIL = '<img src=x onerror=alert(1)><script>alert("x")</script>'
 ITEM = "spare-60"
+DRILL_COLUMNS = (
+    *("Last proven restore", "Time to restore", "Age of the recovery point"),
+    *("Task", "Run", "Since then"),
+)
 
 
 @dataclass
@@ -399,6 +403,22 @@ def test_5000_jobs_of_as_many_items_are_drawn_a_page_at_a_time(browser: Browser,
     frame.fill("#find", "vm-4999")
     assert frame.locator("#rows tr").count() == 1
     browser.page.unroute("**/vault?*")
+
+
+def test_the_last_proven_restore_of_an_item_is_shown(
+    browser: Browser, airflow: Stack, begun: Mapping[str, Run]
+) -> None:
+    run = begun["test_workloads"]
+    airflow.wait(run, timeout=420)
+    record = airflow.xcom(airflow.task(run, "Disk.proven_restore.record"), "restore_record")
+    frame = browser.open("/plugin/azure-backup")
+    frame.wait_for_selector(f"#drills tr:has-text('{record['item']}')")
+    row = frame.locator("#drills tr").filter(has_text=record["item"])
+    shown = {name: row.locator(f"[data-name='{name}']").inner_text() for name in DRILL_COLUMNS}
+    assert shown["Last proven restore"] not in ("", "never")
+    assert all(shown[name] for name in DRILL_COLUMNS[1:3])
+    assert "Disk.proven_restore.record" in shown["Task"]
+    assert (shown["Run"], shown["Since then"]) == (run.run_id, "")
 
 
 def test_times_are_in_the_time_zone_that_is_chosen_in_airflow(browser: Browser, many: None) -> None:
