@@ -123,7 +123,7 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
 
 @pytest.fixture(scope="session")
 def calm_azure(azure: Azure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azure]:
-    """An emulator that is neither killed nor reset, for runs that go on beside other tests."""
+    """An emulator that is neither killed nor reset, for runs that go on during other tests."""
     directory = tmp_path_factory.mktemp("calm")
     with Azure(directory=directory, speed=120, spare=0, principals=azure.principals) as calm:
         yield calm
