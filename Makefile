@@ -5,9 +5,9 @@
 #       SPEED=120            how many emulated seconds pass in one real second
 #       PORT=8080            the port of Airflow's UI; a free one by default
 #       FLEET=200            how many VMs the fleet has; 20 by default
-#   make test            everything: unit, emulator, Microsoft's client, end to end on Airflow 3.3 and four before it,
-#                        Airflow's UI where there is Chromium (apt-get install chromium fonts-dejavu-core), Microsoft's
-#                        JavaScript client where there is npm
+#   make test            all kinds of tests: unit, emulator, Microsoft's client, end to end on Airflow 3.3 and 2.11, a part
+#                        of the fast tests on the releases between, Airflow's UI where there is Chromium (apt-get install
+#                        chromium fonts-dejavu-core), Microsoft's JavaScript client where there is npm
 #   make coverage        branch coverage of the fast tests; fails below the share in pyproject.toml
 #   make screenshots     takes the pictures in docs/images again; needs Chromium and pngquant
 #   make az-cli          Microsoft's `az backup` against the emulator, compared with our hook; not in make test
