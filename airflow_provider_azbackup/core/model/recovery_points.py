@@ -285,8 +285,13 @@ def choose_recovery_point(
             return point, passed_over
         passed_over.append(f"{point}, but {flaw}")
     when = f" of {as_of.isoformat()} or before" if as_of else ""
+    where, copied = "", ""
+    if region := item.vault.secondary:
+        where = f" in {region.name}"
+        copied = ". Azure copies only recovery points in the vault to that region, up to 36 hours later"
     raise AzureBackupNotFoundError(
-        f"{item.label} has no recovery point{when} that can be restored; {describe_recovery_points(points)}"
+        f"{item.label} has no recovery point{when}{where} that can be restored; "
+        f"{describe_recovery_points(points)}{copied}"
     )
 
 
