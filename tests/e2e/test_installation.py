@@ -7,7 +7,8 @@ import pytest
 from dev.stack.stack import Stack, StackError
 from tests.e2e.azure import Azure
 
-pytestmark = pytest.mark.e2e
+# The examples before these need the worker slots; what follows leaves them to runs that take long.
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("begun")]
 
 
 def test_the_connection_test_says_yes_after_asking_azure(airflow: Stack, azure: Azure) -> None:

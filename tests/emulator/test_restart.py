@@ -292,20 +292,21 @@ def test_a_kill_amid_backups_loses_none_that_was_accepted(
     accepted: list[str] = []
     sent = 0
     for round_ in range(4):
-        # The kill comes out of another thread, at a moment no request knows of.
+        # The kill comes out of another thread, after the first answer, at a moment no request knows of.
         killer = threading.Timer(0.2 + 0.07 * round_, killable.process.kill)
-        killer.start()
         try:
             while True:
                 sent += 1
                 reply = session.post(f"{base}{item}/backup", params=version, json=BODY, timeout=120)
                 accepted.append(reply.headers["Azure-AsyncOperation"].partition("?")[0].rpartition("/")[2])
+                if not killer.ident:
+                    killer.start()
         except requests.ConnectionError:
             pass
         killer.join()
         killable.end(signal.SIGKILL)
         killable.start()
-    assert len(accepted) > 4
+    assert len(accepted) >= 4
     jobs = set()
     for operation in accepted:
         body = session.get(f"{base}{VAULT}/backupOperations/{operation}", params=version, timeout=120).json()

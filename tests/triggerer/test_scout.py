@@ -225,8 +225,10 @@ def test_while_it_does_not_answer_vaults_are_listed_as_usual(
         azure.instead = fault
         return delays(azure, await all_of(azure, clock, spread_over(azure, 4, 12), scout=scout))
 
-    usual = run(lambda clock: main(clock, scout=False))
-    assert run(lambda clock: main(clock, scout=True))[-1] < 1.5 * usual[-1]
+    # Four vaults, of which one is listed about every half minute. When in that time a job ends is chance.
+    for scout in (False, True):
+        late = run(lambda clock, scout=scout: main(clock, scout=scout))
+        assert late[-1] < 4 * 34
     (record,) = [each for each in caplog.records if "Resource Graph" in each.message]
     assert record.levelname == "WARNING"
     assert "Reader on the vaults" in record.message
