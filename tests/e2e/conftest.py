@@ -179,7 +179,7 @@ def airflow(
         ) as stack,
     ):
         stack.call("POST", "/connections", {"connection_id": "stored", **_as_stored(azure.connection())})
-        stack.wait_for_dags(*EXPECTED, *CHAOS, "watched", "workloads")
+        stack.wait_for_dags(*EXPECTED, *CHAOS, "approval", "watched", "workloads")
         yield stack
     assert leftovers(stack.home) == []
 
@@ -195,7 +195,12 @@ def begun(airflow: Stack, calm_azure: Azure) -> dict[str, Run]:
         # In the vault, and copied to the other region, a moment later.
         calm_azure.plan(item.rpartition("/")[2], seconds=2400, point={"vaulted_after": 1})
     wrong = {"item": "vm-good", "vault": "demo-vault", "conn_id": "wrong_secret"}
+    # There is a recovery point of it, and its restore takes half a second.
+    calm_azure.start_job("vm-patched", seconds=1)
+    calm_azure.plan("vm-patched", seconds=60)
     return {
+        # Its tasks wait for a person without a worker, for as long as an hour.
+        "test_restore_approval": airflow.run_dag("approval"),
         "test_workloads": airflow.run_dag("workloads"),
         # Each try with the wrong secret is given a minute, in which a new secret may take effect.
         "test_secrets": airflow.run_dag("chaos_working", wrong),

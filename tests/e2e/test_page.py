@@ -22,6 +22,7 @@ from dev.stack.airflow_api import Run
 from dev.stack.pace import slowness
 from dev.stack.stack import PASSWORD, USER, Stack
 from tests.e2e.azure import Azure
+from tests.e2e.test_restore_approval import once_its_worker_has_left
 
 pytestmark = pytest.mark.e2e
 
@@ -465,6 +466,28 @@ def test_the_tab_tells_of_a_job_that_is_over_and_leads_out_of_its_frame(
     opened.value.wait_for_load_state()
     assert opened.value.url.startswith("https://portal.azure.com/#@")
     opened.value.close()
+
+
+def test_a_person_rejects_a_restore_under_required_actions(
+    browser: Browser, airflow: Stack, begun: Mapping[str, Run]
+) -> None:
+    run = begun["test_restore_approval"]
+    task = airflow.wait_for_state(run, "rejected", "awaiting_input", timeout=240)
+    once_its_worker_has_left(airflow, task)
+    browser.page.set_viewport_size({"width": 1280, "height": 900})
+    browser.page.goto(
+        f"{browser.url}/dags/{run.dag_id}/runs/{quote(run.run_id)}/tasks/rejected/required_actions"
+    )
+    browser.page.get_by_text("Restore payroll-vm?").wait_for()
+    browser.page.locator("input[name=element_reason]").fill("payday is tomorrow")
+    with browser.page.expect_response(lambda answer: answer.request.method == "PATCH") as sent:
+        browser.page.get_by_test_id("hitl-option-Reject").click()
+    answer = sent.value.json()
+    assert (answer["chosen_options"], answer["params_input"]) == (
+        ["Reject"],
+        {"reason": "payday is tomorrow"},
+    )
+    # What follows from it is seen by test_restore_approval.
 
 
 def test_a_gate_leads_to_its_task_instance(browser: Browser, backup: Run, many: None) -> None:
