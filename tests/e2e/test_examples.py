@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dev.demo.demo import BACKUPS, CONF, DRILLED, EXPECTED, NIGHTLY, SAMPLED
+from dev.demo.demo import BACKUPS, CONF, DRILLED, EXPECTED, MACHINES, NIGHTLY, SAMPLED, shortcomings
 from dev.stack.airflow_api import FINISHED, Json, Run
 from dev.stack.pace import Limit
 from dev.stack.stack import Stack
@@ -78,6 +78,12 @@ def test_each_backup_is_asked_for_once(story: Story, airflow: Stack) -> None:
     for path, times in asked.items():
         item = path.removesuffix("/backup").rpartition(";")[2]
         assert 1 <= times <= tries.get(item, 1), (path, times)
+
+
+def test_the_demo_finds_nothing_wrong_with_them(airflow: Stack, story: Story) -> None:
+    found = shortcomings(airflow, story.requests, story.runs.values(), MACHINES)
+    # How often Azure was asked is counted by another test, which allows for Airflow's own retries.
+    assert [each for each in found if "must end" in each] == []
 
 
 def test_the_fleet_waits_without_worker_slots(story: Story) -> None:
