@@ -102,6 +102,7 @@ class Bench:
 
     def copied(self) -> None:
         """Make a backup that is over, and has been copied into the vault and into the other region."""
+        # Azure never moves a recovery point of a disk into the vault, which is what it copies from.
         self.somebodys(30, point={} if self.workload == "Disk" else {"vaulted_after": 60})
         self.clock.advance(600)
 

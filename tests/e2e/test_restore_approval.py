@@ -40,7 +40,7 @@ def question_of(task: Task) -> str:
 
 
 def once_its_worker_has_left(airflow: Stack, task: Task) -> Json:
-    """Return the question of a task. Airflow fails a task whose answer comes before that, and asks again."""
+    """Return the question of a task. If the answer comes earlier, Airflow fails that try and asks again."""
     question = airflow.call("GET", question_of(task))
     asked_at = datetime.fromisoformat(question["created_at"]).timestamp()
     time.sleep(max(0.0, asked_at + 15 * stretch() - time.time()))
