@@ -58,7 +58,10 @@ coverage: .venv/test.installed
 	@$(BIN)/python -m pytest -m "not e2e" -n auto --dist worksteal --cov --cov-report term
 
 matrix: .venv/test.installed
-	@$(BIN)/nox; seen=$$?; $(BIN)/nox --session pre_release; $(BIN)/python -m dev.release.matrix --write && exit $$seen
+	@AZBACKUP_SAMPLE=1 $(BIN)/nox --session fast; seen=$$?; \
+	$(BIN)/nox --session wheel stack || seen=$$?; \
+	AZBACKUP_SAMPLE=1 $(BIN)/nox --session pre_release; \
+	$(BIN)/python -m dev.release.matrix --write && exit $$seen
 
 dist: .venv/test.installed
 	@dev/release/dist
@@ -106,12 +109,13 @@ lock: $(BIN)/uv
 clean:
 	rm -rf .venv .venv-az .venv-docs .venv-distributed .venv-releases build dist dev/lint/node_modules tests/emulator/js/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .nox
 
-# Only the locked files are installed, checked by their hashes. The two packages are linked, not copied. The files are
-# compiled here, because with PYTHONDONTWRITEBYTECODE each process of a test would compile Airflow again, for 6 s.
+# Only the locked files are installed, checked by their hashes. The two packages are linked, not copied. What each
+# Airflow imports is compiled here by one process, or the first processes of the tests would all do that.
 .venv/%.installed: requirements/%.txt pyproject.toml emulator/pyproject.toml $(BIN)/uv
 	@echo "Installing requirements/$*.txt into .venv"
-	@$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements/$*.txt
+	@$(BIN)/uv pip install --quiet --require-hashes -r requirements/$*.txt
 	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . -e ./emulator
+	@AIRFLOW_HOME=$(CURDIR)/build/airflow $(BIN)/python -m dev.stack.preloaded </dev/null >/dev/null 2>&1
 	@touch $@
 
 # The linter of the JavaScript, and Microsoft's JavaScript client for the tests of the emulator.

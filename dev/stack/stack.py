@@ -20,11 +20,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import psutil
 
 from dev.stack.airflow_api import AirflowApi, AirflowApiError, Task
+from dev.stack.forks import Child, Forks
 from dev.stack.pace import Limit
 
 PROCESSES: Mapping[str, tuple[str, ...]] = {
@@ -36,10 +37,12 @@ PROCESSES: Mapping[str, tuple[str, ...]] = {
     "worker": ("celery", "worker", "--skip-serve-logs"),
 }
 # What is started at first, by its name here, and what each is.
-ONE_MACHINE = {name: name for name in ("api-server", "scheduler", "dag-processor", "triggerer")}
+ONE_MACHINE: Mapping[str, str] = {
+    name: name for name in ("api-server", "scheduler", "dag-processor", "triggerer")
+}
 WORKERS = ("worker", "worker-2")
 SECOND = "triggerer-2"
-DISTRIBUTED = {**ONE_MACHINE, SECOND: "triggerer", **dict.fromkeys(WORKERS, "worker")}
+DISTRIBUTED: Mapping[str, str] = {**ONE_MACHINE, SECOND: "triggerer", **dict.fromkeys(WORKERS, "worker")}
 PARTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 USER = "admin"
 PASSWORD = "admin"  # the UI is reachable from this machine alone, and lives as long as the command
@@ -61,6 +64,11 @@ class Stack(AirflowApi):
     :param local_settings: source of an ``airflow_local_settings.py``, cluster policies say.
     """
 
+    python = sys.executable
+    programs: Mapping[str, tuple[str, ...]] = PROCESSES
+    first = ONE_MACHINE
+    parts = PARTS
+
     def __init__(
         self,
         *,
@@ -80,9 +88,11 @@ class Stack(AirflowApi):
         self.env = {**_inherited(), **self._settings(), **stored, **(env or {})}
         self.workers: tuple[str, ...] = WORKERS if broker else ()
         if broker:
+            self.first = DISTRIBUTED
             self.env = {**self._celery(broker), **self.env}
         self.local_settings = local_settings
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._forks: Forks | None = None
+        self._processes: dict[str, Child] = {}
         # Seconds of CPU of those that have been killed.
         self._spent: dict[str, float] = {}
 
@@ -132,8 +142,9 @@ class Stack(AirflowApi):
         (self.home / "config" / "airflow_local_settings.py").write_text(self.local_settings)
         (self.home / "passwords.json").write_text(json.dumps({USER: PASSWORD}))
         try:
+            self._forks = Forks(self.python, env=self.env, log=self.home / "preloaded.log")
             self.cli("db", "migrate")
-            for name, kind in (DISTRIBUTED if self.workers else ONE_MACHINE).items():
+            for name, kind in self.first.items():
                 self.start(kind, name=name)
             self.wait_until_healthy()
         except BaseException:
@@ -152,7 +163,7 @@ class Stack(AirflowApi):
         :raises StackError: when it fails, with the end of its output.
         """
         done = subprocess.run(
-            [*_AIRFLOW, *arguments],
+            [self.python, "-m", "airflow", *arguments],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -166,34 +177,33 @@ class Stack(AirflowApi):
             )
         return done.stdout
 
-    def start(self, kind: str, *, name: str = "") -> subprocess.Popen[bytes]:
+    def start(self, kind: str, *, name: str = "") -> None:
         """Start one of the processes, in a session of its own that all its children stay in.
 
-        :param kind: one of ``PROCESSES``.
+        :param kind: one of ``programs``.
         :param name: what to call it here, and its log, when there is another of its kind.
         """
         name = name or kind
         # Celery distinguishes workers by these names.
         own = [f"--celery-hostname={name}@%h"] if kind == "worker" else []
-        with self._log(name, "ab") as log:
-            self._processes[name] = process = subprocess.Popen(
-                [sys.executable, *program(kind), *PROCESSES[kind], *own],
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        return process
+        if self._forks is None:
+            raise StackError("Airflow has been ended")
+        try:
+            self._processes[name] = self._forks.start([*self.programs[kind], *own], self._log(name))
+        except OSError as error:
+            raise StackError(f"airflow {kind} cannot be started:\n{error}") from error
 
     def kill(self, name: str) -> None:
         """End one of the processes as a crash would, without a goodbye; :meth:`start` starts it again."""
         self._spent[name] = self.cpu(name)
         _kill(self._processes.pop(name))
 
-    def stop(self, name: str) -> None:
-        """End one of the processes as an operator would, with time to tidy up."""
-        end([self._processes.pop(name)], within=30.0)
+    def stop(self, name: str) -> bool:
+        """End one of the processes as an operator would, with time to tidy up.
+
+        :return: whether it ended in that time.
+        """
+        return end([self._processes.pop(name)], within=30.0)
 
     @contextmanager
     def frozen(self, name: str) -> Iterator[None]:
@@ -250,7 +260,12 @@ class Stack(AirflowApi):
         """End all processes: asked first, killed 15 s later; an interruption kills them at once."""
         processes = list(self._processes.values())
         self._processes.clear()
-        end(processes, within=15.0)
+        try:
+            end(processes, within=15.0)
+        finally:
+            if self._forks:
+                self._forks.close()
+                self._forks = None
 
     def check(self) -> None:
         """Make sure that what was started is still running.
@@ -258,13 +273,12 @@ class Stack(AirflowApi):
         :raises StackError: naming the process that ended, with the end of its log.
         """
         for name, process in self._processes.items():
-            if process.poll() is not None:
-                with self._log(name, "rb") as log:
-                    tail = log.read()[-3000:].decode(errors="replace")
-                raise StackError(f"airflow {name} ended with {process.returncode}:\n{tail}")
+            if not process.is_running():
+                tail = self._log(name).read_text(errors="replace")[-3000:]
+                raise StackError(f"airflow {name} has ended:\n{tail}")
 
     def wait_until_healthy(self, *, timeout: float = 180.0) -> None:
-        """Wait until all four parts call themselves healthy.
+        """Wait until all parts call themselves healthy.
 
         :raises StackError: when one has ended or has not come up in ``timeout`` seconds of a quiet machine.
         """
@@ -276,7 +290,7 @@ class Stack(AirflowApi):
                 seen = health = self.health()
             except AirflowApiError as error:
                 seen, health = error, {}
-            if all(health.get(part) == "healthy" for part in PARTS):
+            if all(health.get(part) == "healthy" for part in self.parts):
                 return
             time.sleep(0.5)
         raise StackError(f"Airflow is not healthy after {limit}: {seen}")
@@ -295,16 +309,8 @@ class Stack(AirflowApi):
                 raise StackError(f"Not read in {limit}: {', '.join(sorted(missing))}")
             time.sleep(0.5)
 
-    def _log(self, name: str, mode: str) -> IO[bytes]:
-        return (self.home / f"{name}.log").open(mode)
-
-
-_AIRFLOW = (sys.executable, "-m", "airflow")
-
-
-def program(kind: str) -> tuple[str, str]:
-    """Return the options of Python that start Airflow: with imports done in advance where it forks a lot."""
-    return ("-m", "dev.stack.preloaded" if kind in ("scheduler", "dag-processor") else "airflow")
+    def _log(self, name: str) -> Path:
+        return self.home / f"{name}.log"
 
 
 def free_port() -> int:
@@ -336,25 +342,30 @@ def _interrupt(number: int, _frame: object) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
-def end(processes: Iterable[subprocess.Popen[bytes]], *, within: float) -> None:
+def end(processes: Iterable[subprocess.Popen[bytes] | Child], *, within: float) -> bool:
     """End processes that lead a session, and whatever else is in their sessions.
 
     :param within: seconds they have after SIGTERM; what is left then, or at an interruption, is killed.
+    :return: whether the leaders ended in that time.
     """
     processes = list(processes)
     for process in processes:
         process.terminate()
     until = time.monotonic() + within
+    left = 0
     try:
         for process in processes:
-            with suppress(subprocess.TimeoutExpired):
+            try:
                 process.wait(timeout=max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                left += 1
     finally:
         for process in processes:
             _kill(process)
+    return not left
 
 
-def _kill(leader: subprocess.Popen[bytes]) -> None:
+def _kill(leader: subprocess.Popen[bytes] | Child) -> None:
     """Kill a whole session; its groups would not do: the executor gives each task a group of its own."""
     _signal(leader.pid, signal.SIGKILL)
     leader.wait()

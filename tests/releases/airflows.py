@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 from dev.release.releases import environment
-from dev.stack.airflow_api import AirflowApiError, Json, Task
-from dev.stack.pace import Limit
-from dev.stack.stack import ONE_MACHINE, PARTS, PASSWORD, PROCESSES, USER, Stack, StackError, program
+from dev.stack.airflow_api import Json, Task
+from dev.stack.stack import PROCESSES, Stack, StackError
 
 SETTINGS = {
     # For Airflow 2 alone: 3.0 begins to watch an asset when it reads the file of the Dag again.
@@ -35,9 +30,6 @@ class OldStack(Stack):
     :param ended: set when the tests are ended; whatever waits for Airflow then gives up.
     """
 
-    processes: Mapping[str, tuple[str, ...]] = {name: PROCESSES[name] for name in ONE_MACHINE}
-    parts: tuple[str, ...] = PARTS
-
     def __init__(
         self, release: str, *, dags: Path, home: Path, env: Mapping[str, str], ended: threading.Event
     ) -> None:
@@ -49,71 +41,10 @@ class OldStack(Stack):
         # Airflow starts some of its own processes by name.
         self.env["PATH"] = f"{python.parent}:{self.env['PATH']}"
 
-    def __enter__(self) -> Self:
-        (self.home / "config").mkdir(parents=True, exist_ok=True)
-        (self.home / "passwords.json").write_text(json.dumps({USER: PASSWORD}))
-        try:
-            self.cli("db", "migrate")
-            for name in self.processes:
-                self.start(name)
-            self.wait_until_healthy()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def cli(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [self.python, "-m", "airflow", *arguments],
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise StackError(
-                f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-3000:]}"
-            )
-        return done.stdout
-
-    def start(self, kind: str, *, name: str = "") -> subprocess.Popen[bytes]:
-        with (self.home / f"{kind}.log").open("ab") as log:
-            self._processes[kind] = process = subprocess.Popen(
-                [self.python, *program(kind), *self.processes[kind]],
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        return process
-
-    def ends(self, name: str) -> bool:
-        """Ask one of the processes to end, and return whether it did, or had to be killed."""
-        process = self._processes[name]
-        self.stop(name)
-        return process.returncode != -signal.SIGKILL
-
     def check(self) -> None:
         if self.ended.is_set():
             raise StackError("the tests were ended")
         super().check()
-
-    def wait_until_healthy(self, *, timeout: float = 180.0) -> None:
-        limit = Limit(timeout)
-        seen: object = None
-        while not limit.is_over:
-            self.check()
-            try:
-                seen = health = self.health()
-            except AirflowApiError as error:
-                seen, health = error, {}
-            if all(health.get(part) == "healthy" for part in self.parts):
-                return
-            time.sleep(0.5)
-        raise StackError(f"Airflow {self.release} is not healthy after {limit}: {seen}")
 
     def clear_all(self, tasks: Sequence[Task]) -> None:
         """Have tasks of one run and all after them run again."""
@@ -134,6 +65,7 @@ class Airflow2(OldStack):
     :param database: a PostgreSQL, as SQLAlchemy names it.
     """
 
+    first: Mapping[str, str] = {name: name for name in ("webserver", "scheduler", "triggerer")}
     parts = ("metadatabase", "scheduler", "triggerer")
 
     def __init__(
@@ -155,10 +87,7 @@ class Airflow2(OldStack):
         }
         super().__init__(release, dags=dags, home=home, env={**settings, **env}, ended=ended)
         web = ("webserver", "--workers", "1", "--hostname", "127.0.0.1", "--port", str(self.port))
-        self.processes = {
-            "webserver": web,
-            **{name: PROCESSES[name] for name in ("scheduler", "triggerer")},
-        }
+        self.programs = {**PROCESSES, "webserver": web}
         self._token = "none is needed"
 
     def __enter__(self) -> Self:

@@ -126,7 +126,7 @@ class Telling:
         self._see("all wait again", self._all_wait_again, 90)
         self._see("cancelled", lambda: self._cancels("failed-and-cancelled") > 0, 20)
         self._see("overdue ended", lambda: self._ended("overdue", "overdue-and-cancelled"), 150)
-        self.story.triggerer_ended = self.airflow.ends("triggerer")
+        self.story.triggerer_ended = self.airflow.stop("triggerer")
         self.airflow.start("triggerer")
         self._see_more("triggerer ended and back", self._starts)
         self.airflow.kill("triggerer")

