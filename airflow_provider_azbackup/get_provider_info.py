@@ -71,8 +71,8 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     ),
     "resource_graph": _choice(
         "Ask Resource Graph",
-        "true lets deferred tasks ask Azure Resource Graph which jobs have just ended, so that they read "
-        "those first. Useful with many vaults in one subscription.",
+        "true lets deferred tasks ask Azure Resource Graph which jobs have just ended and which items are "
+        "new, so that they read those first. Useful with many vaults in one subscription.",
         "false",
         "true",
     ),

@@ -13,7 +13,8 @@ from airflow_provider_azbackup.core.estate.scope import Condition, Scope
 from airflow_provider_azbackup.core.estate.verdict import Verdict, lateness
 from airflow_provider_azbackup.core.model.jobs import Job
 from airflow_provider_azbackup.core.model.resources import Vault
-from airflow_provider_azbackup.core.wire import Answer, JsonObject
+from airflow_provider_azbackup.core.polling.scout import EstateScout
+from airflow_provider_azbackup.core.wire import Answer, Flow, JsonObject
 from airflow_provider_azbackup.exceptions import AzureBackupError
 from airflow_provider_azbackup.runtime import clock as clocks
 from airflow_provider_azbackup.triggerer.poller import Poller
@@ -67,6 +68,7 @@ class EstateWait:
         self._news = asyncio.Event()
         self._followers: dict[Vault, asyncio.Task[None]] = {}
         self._confirming: dict[str, asyncio.Task[None]] = {}
+        self._scouting: asyncio.Task[None] | None = None
 
     async def verdict(self) -> Verdict:
         """Return the verdict that opens the gate, or the last one: at the deadline, or because it is late.
@@ -79,6 +81,8 @@ class EstateWait:
                 if now >= self._deadline:
                     return await self._last_look(now)
                 verdict = await self._settle(now)
+                if self._poller.asks_resource_graph and not self._scouting:
+                    self._scouting = asyncio.create_task(self._scout())
                 if verdict.opens(self._allow):
                     # What has come, gone or changed since the last lists counts, too.
                     oldest = now - self._poll_interval
@@ -93,6 +97,7 @@ class EstateWait:
                 await self._rest()
         finally:
             tasks = [*self._followers.values(), *self._confirming.values()]
+            tasks += [self._scouting] if self._scouting else []
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -152,11 +157,11 @@ class EstateWait:
                 group.create_task(work())
         return count
 
-    async def _play(self, flow: Turns[T]) -> T:
+    async def _play(self, flow: Turns[T] | Flow[T]) -> T:
         answer: Answer | None = None
         try:
             while True:
-                request = flow.send(answer)
+                request = next(flow) if answer is None else flow.send(answer)
                 if request is None:
                     await asyncio.sleep(0)
                     answer = None
@@ -173,13 +178,32 @@ class EstateWait:
         await self._clock.pause(min(_LEAST_REST, max(0.0, self._deadline - self._clock.now())))
         due = min(self._deadline, self._expected_by or self._deadline, self._estate.due_at())
         left = max(0.0, due - self._clock.now())
-        if not self._followers:
+        if not self._followers and not self._scouting:
             await self._clock.pause(left)
             return
-        # Lists of jobs come all the time, and the poller lets the time pass between them.
+        # Lists of jobs come all the time, and those who read them let the time pass between them.
         with suppress(TimeoutError):
             await asyncio.wait_for(self._news.wait(), left)
         self._news.clear()
+
+    async def _scout(self) -> None:
+        """Ask Resource Graph from time to time what lists may lack, until the task is cancelled."""
+        scout = EstateScout(self._clock.now())
+        while True:
+            await self._clock.pause(scout.pause(self._clock.now()))
+            failed = scout.fault is not None
+            try:
+                shown = await self._play(scout.sweep(self._clock.now(), self._estate.subscriptions))
+            except Exception as error:  # whatever it is, lists are read as usual
+                log.exception("Asking Resource Graph for vaults and items failed")
+                scout.record_failure(AzureBackupError(f"{type(error).__name__}: {error}"))
+                continue
+            if scout.fault and not failed:
+                log.info(
+                    "Resource Graph shows no new vaults and items; they are listed as usual: %s", scout.fault
+                )
+            if self._estate.take_hints(shown):
+                self._news.set()
 
     # --- jobs
 

@@ -358,6 +358,11 @@ class Poller:
         """Send one read of anything but jobs, and return what came of it."""
         return await self._hook.read(request)
 
+    @property
+    def asks_resource_graph(self) -> bool:
+        """Whether the connection allows it."""
+        return self._scout is not None
+
     def vault(self, **named: Unpack[VaultName]) -> Vault:
         """Return the vault that is named, or the connection's.
 

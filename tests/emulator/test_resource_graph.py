@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import requests
 
+from airflow_provider_azbackup.core.rest import requests as requests_of_ours
+from airflow_provider_azbackup.core.rest.responses import read_graph_page
+from airflow_provider_azbackup.core.wire import Response
 from azure_backup_emulator import Emulator
 from azure_backup_emulator.arm import kql
 from azure_backup_emulator.estate import estate
@@ -81,6 +84,19 @@ def test_items_and_vaults_of_both_types_are_found(client: Client) -> None:
         assert {row["id"].lower() for row in found} == expected
     vaults = rows(client, "Resources | project name")
     assert {row["name"] for row in vaults} == {v.name for v in (*world.vaults, *world.backup_vaults)}
+
+
+def test_the_provider_finds_vaults_and_items_of_both_types(client: Client) -> None:
+    world = client.azure.service.world
+    expected = {
+        requests_of_ours.query_vaults: {each.path for each in (*world.vaults, *world.backup_vaults)},
+        requests_of_ours.query_items: {each.path for each in world.items},
+    }
+    for query, paths in expected.items():
+        request = query([*world.subscriptions])
+        answer = client.post(request.path, request.body, version=VERSION)
+        page = read_graph_page(Response(status=200, at=0.0, text=answer.text))
+        assert {str(row["id"]).casefold() for row in page.rows} == {path.casefold() for path in paths}
 
 
 def test_pages_follow_each_other_by_their_skip_token(azure: Emulator, client: Client) -> None:

@@ -1,8 +1,8 @@
 """Small estates, drawn from a seed: what is true of them, what Azure shows of that, and a wait for them.
 
 Azure shows jobs late, denies vaults for a time, breaks lists off, shows items twice or not at all. Items
-come, go and change their names. The wait is killed and run again. :func:`live_through` returns what must
-never be.
+come, go and change their names. Half of the waits also ask Resource Graph, a bad copy of all that. The wait
+is killed and run again. :func:`live_through` returns what must never be.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, cast
 
 from airflow_provider_azbackup.core.estate.scope import Condition, Scope
 from airflow_provider_azbackup.core.estate.verdict import Reason, Verdict
+from airflow_provider_azbackup.core.rest.requests import RESOURCE_GRAPH
 from airflow_provider_azbackup.core.settings import Settings
 from airflow_provider_azbackup.core.wire import Answer, NoResponse, Request, Response
 from airflow_provider_azbackup.runtime import clock as clocks
@@ -129,6 +130,11 @@ class World:
     faults: list[Fault] = field(default_factory=list)
     kills: list[float] = field(default_factory=list)
     shown: set[str] = field(default_factory=set)
+    # When a vault begins to exist that did not at the start.
+    appears: dict[str, float] = field(default_factory=dict)
+    # How often Resource Graph was asked, and how often the first pages of items.
+    queries: int = 0
+    item_lists: int = 0
 
     def __post_init__(self) -> None:
         rng = self.rng = random.Random(self.seed)
@@ -137,6 +143,8 @@ class World:
         self.lag, self.page = rng.choice((0.0, 30.0, 120.0)), rng.choice((1, 2, 50))
         self.accepts_warnings, self.by_point = rng.random() < 0.3, rng.random() < 0.2
         self.whole_subscription, self.is_good_night = rng.random() < 0.4, rng.random() < 0.8
+        copy = self.copy = random.Random(self.seed + 1_000_000)
+        self.asks_copy, self.copy_lag = copy.random() < 0.5, copy.choice((0.0, 60.0, 900.0))
         number = 0
         for place in range(rng.choice((1, 2, 2, 3))):
             is_backup_vault = rng.random() < 0.3
@@ -211,12 +219,15 @@ class World:
             return NoResponse(reason="the connection broke", at=at)
         if self.is_on("broken", call.path, at):
             return self._says(503, {"error": {"code": "ServerTimeout", "message": "later"}}, call, at)
+        if call.path == RESOURCE_GRAPH:
+            return self._graph(call, at)
         if call.path.startswith(f"/subscriptions/{SUBSCRIPTION}/providers/"):
-            found = [{"id": each} for each in self.vaults if call.path.split("/")[4] in each]
+            found = [{"id": each} for each in self._vaults_at(at) if call.path.split("/")[4] in each]
             return self._pages(found, call, at)
         if self._is_denied(call.path, at):
             return self._says(403, {"error": {"code": "AuthorizationFailed", "message": "no"}}, call, at)
-        vault = next(each for each in self.vaults if call.path == each or call.path.startswith(each + "/"))
+        there = self._vaults_at(at)
+        vault = next(each for each in there if call.path == each or call.path.startswith(each + "/"))
         below = call.path[len(vault) + 1 :]
         ours = [each for each in self.items if each.vault == vault]
         if not below:
@@ -232,6 +243,32 @@ class World:
             return self._points(item, call, at)
         return self._says(200, self._item(item, at), call, at)
 
+    def _vaults_at(self, at: float) -> list[str]:
+        return [*self.vaults, *(vault for vault, since in self.appears.items() if since <= at)]
+
+    def _graph(self, call: Request, at: float) -> Answer:
+        """What a copy shows that is late, leaves out rows, shows others twice, and some that never were."""
+        self.queries += 1
+        if self.copy.random() < 0.1:
+            return self._says(429, {"error": {"code": "RateLimiting", "message": "later"}}, call, at)
+        query = str((call.body or {})["query"])
+        if "backupjobs" in query:
+            rows = [
+                {"id": f"{item.vault}/backupJobs/{job.job_id}", "status": job.status(at - self.copy_lag)}
+                for item in self.items
+                for job in item.jobs
+                if job.began <= at - self.copy_lag
+            ]
+        elif query.startswith("Resources"):
+            there = self._vaults_at(at - self.copy_lag)
+            rows = [{"id": each} for each in (*there, f"{there[-1]}-that-never-was")]
+        else:
+            rows = [{"id": each.path} for each in self.items if each.exists(at - self.copy_lag)]
+            rows += [{"id": f"{each.path}-that-never-was"} for each in self.items[:1]]
+        shown = [row for row in rows if self.copy.random() < 0.9]
+        data = [*shown, *shown[:1], {"id": "no ARM id"}, {"id": None}]
+        return self._says(200, {"data": data}, call, at)
+
     def _is_denied(self, path: str, at: float) -> bool:
         return (
             self.is_on("denied", path, at)
@@ -241,6 +278,7 @@ class World:
 
     def _items(self, ours: list[TrueItem], call: Request, at: float) -> Answer:
         wanted = dict(call.query).get("$filter", "")
+        self.item_lists += "$skipToken" not in dict(call.query)
         there = [each for each in ours if each.exists(at) and KINDS[each.kind] in wanted]
         # What no list has shown, nobody can miss.
         if self.is_on("left out", call.path, at) and there and there[-1].path in self.shown:
@@ -397,7 +435,8 @@ class EstateHook:
 
     def __init__(self, world: World, clock: LoopClock) -> None:
         self.world, self.clock = world, clock
-        self.settings = Settings.read("azure", login="app", password="-", extra={"tenant_id": "t"})
+        extra = {"tenant_id": "t", "resource_graph": world.asks_copy}
+        self.settings = Settings.read("azure", login="app", password="-", extra=extra)
 
     async def read(self, call: Request) -> Answer:
         await asyncio.sleep(0.2)

@@ -37,7 +37,7 @@ from airflow_provider_azbackup.core.conversations.retry import REFUSAL_GRACE, ac
 from airflow_provider_azbackup.core.conversations.vaults import with_vault_suggestion
 from airflow_provider_azbackup.core.estate.scope import Condition, Scope, names_of, workload_of
 from airflow_provider_azbackup.core.estate.verdict import Finding, Reason, Verdict
-from airflow_provider_azbackup.core.model.arm_ids import VAULT_TYPES
+from airflow_provider_azbackup.core.model.arm_ids import VAULT_TYPES, match_vault, match_vault_above
 from airflow_provider_azbackup.core.model.forecast import Forecast
 from airflow_provider_azbackup.core.model.jobs import Job, Outcome, is_proven
 from airflow_provider_azbackup.core.model.json_safe import iso_time
@@ -194,6 +194,11 @@ class Estate:
         """The vaults that are known."""
         return [each.vault for each in self._vaults.values()]
 
+    @property
+    def subscriptions(self) -> set[str]:
+        """The ids of the subscriptions in which vaults of the scope are."""
+        return {*self.scope.subscriptions, *(each.vault.subscription_id for each in self._vaults.values())}
+
     def unconfirmed(self) -> list[Job]:
         """Return the backups that a list shows as ended with warnings, and that might open the gate.
 
@@ -246,6 +251,35 @@ class Estate:
         for read in reads:
             if read.at < before:
                 read.again_at, read.fault = -math.inf, read.fault or _NOT_READ_AGAIN
+
+    def take_hints(self, paths: Iterable[str]) -> bool:
+        """Have lists read again that lack a vault or an item, and return whether there are any.
+
+        Until that is done, they count as not read. Nothing else follows from a hint.
+
+        :param paths: ARM ids, in lower case, of vaults and items that may exist.
+        """
+        found = False
+        for path in paths:
+            match = match_vault(path) or match_vault_above(path)
+            read = self._list_without(path, Vault.parse(match[0])) if match else None
+            if read:
+                read.again_at, read.fault = -math.inf, read.fault or _NOT_READ_AGAIN
+                found = True
+        return found
+
+    def _list_without(self, path: str, vault: Vault) -> _Read | None:
+        """Return the list that lacks a vault or an item; None if none does, or it is not in the scope."""
+        above = vault.path.casefold()
+        if known := self._vaults.get(above):
+            return None if path == above or path in known.items else known.listed
+        if not self.scope.has_vault(above):
+            return None
+        ours = vault.subscription_id.casefold(), vault.vault_type
+        for (subscription, vault_type), read in self._subscriptions.items():
+            if (subscription.casefold(), vault_type) == ours:
+                return read
+        return None
 
     def is_current(self, since: float) -> bool:
         """Whether all lists of vaults and items were read at or after a moment.

@@ -1,8 +1,10 @@
-"""Resource Graph as a scout: what it shows makes a poll look sooner, and nothing else.
+"""Resource Graph as a scout: what it shows makes a wait look sooner, and nothing else.
 
 Resource Graph answers for all vaults of all subscriptions in one query, and its quota is its own. But it is a
 copy that may be late, that may leave out rows or show them twice, and that says nothing about vaults which
 the identity may not read. So a row is a reason to read a job or a list, never an answer: no wait ends by it.
+
+:class:`Scout` asks for the jobs that began or ended, :class:`EstateScout` for vaults and protected items.
 
 Source: https://learn.microsoft.com/azure/governance/resource-graph/concepts/guidance-for-throttled-requests
 """
@@ -10,8 +12,9 @@ Source: https://learn.microsoft.com/azure/governance/resource-graph/concepts/gui
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from airflow_provider_azbackup.core.conversations.matching import match_key
 from airflow_provider_azbackup.core.conversations.retry import ResponseClock, accepted
@@ -19,11 +22,11 @@ from airflow_provider_azbackup.core.model.jobs import OUTCOMES, Outcome
 from airflow_provider_azbackup.core.model.resources import Vault
 from airflow_provider_azbackup.core.polling.waits import SOONEST
 from airflow_provider_azbackup.core.rest import requests, responses
-from airflow_provider_azbackup.core.wire import Answer, Flow, JsonObject, Response
+from airflow_provider_azbackup.core.wire import Answer, Flow, JsonObject, Request, Response
 from airflow_provider_azbackup.exceptions import AzureBackupError
 
-# Seconds between two sweeps, unless a wait wants its reads sooner.
-INTERVAL = 60.0
+# Seconds between two sweeps for jobs, unless a wait wants its reads sooner, and between two for items.
+INTERVAL, ESTATE_INTERVAL = 60.0, 300.0
 # Seconds that each sweep looks further back than to the one before, for rows that come late.
 OVERLAP = 600.0
 # Seconds that the first sweep looks back, because jobs may have ended while no triggerer ran, and the most
@@ -54,8 +57,8 @@ class Sighting:
     is_news: bool
 
 
-class Scout(ResponseClock):
-    """Asks Resource Graph from time to time, and remembers what it has shown.
+class _Graph(ResponseClock):
+    """Asks Resource Graph, within the quota that it states.
 
     ``fault`` is why the last sweep failed; None after one that succeeded.
 
@@ -65,61 +68,35 @@ class Scout(ResponseClock):
     def __init__(self, at: float) -> None:
         super().__init__(at)
         self.fault: AzureBackupError | None = None
-        self._since = at - _FIRST
-        self._helps_until = at
         self._failures = 0
         self._blocked_until = at
-        # By the path of a job, in lower case: whether it was shown as running, and when last.
-        self._shown: dict[str, tuple[bool, float]] = {}
 
-    def helps(self, at: float) -> bool:
-        """Return whether Resource Graph has answered lately."""
-        return at < self._helps_until
-
-    def pause(self, interval: float, at: float) -> float:
-        """Return the seconds until the next sweep.
-
-        :param interval: the fewest seconds between two reads that a wait wants.
-        :param at: Unix time.
-        """
-        usual = min(INTERVAL, max(SOONEST, interval)) * 2.0**self._failures
-        return max(min(_LONGEST_PAUSE, usual), self._blocked_until - at)
-
-    def sweep(self, at: float, vaults: Collection[Vault]) -> Flow[list[Sighting]]:
-        """Return the jobs of some vaults that began or ended since the last sweep or shortly before it.
-
-        If it cannot be read to its end, return what was shown until then; ``fault`` says why.
-
-        :param at: Unix time.
-        """
-        self.at = at
-        subscriptions = sorted({each.subscription_id.casefold() for each in vaults})
-        paths = {each.path.casefold() for each in vaults}
-        found: list[Sighting] = []
-        try:
-            for start in range(0, len(subscriptions), _MOST_SUBSCRIPTIONS):
-                some = subscriptions[start : start + _MOST_SUBSCRIPTIONS]
-                yield from self._read(some, paths, found)
-        except AzureBackupError as error:
-            self.record_failure(error)
-            return found
-        self.fault, self._failures, self._helps_until = None, 0, self.at + _GONE
-        self._since = at - OVERLAP
-        forgotten = at - _FIRST - 2 * OVERLAP
-        self._shown = {path: known for path, known in self._shown.items() if known[1] > forgotten}
-        return found
+    def _pause(self, usual: float, at: float) -> float:
+        return max(min(_LONGEST_PAUSE, usual * 2.0**self._failures), self._blocked_until - at)
 
     def record_failure(self, error: AzureBackupError) -> None:
         """Note why a sweep failed; the next one comes later."""
         self.fault, self._failures = error, min(10, self._failures + 1)
 
-    def _read(self, subscriptions: list[str], paths: set[str], found: list[Sighting]) -> Flow[None]:
-        """Read the pages of one query, and add what they show of these vaults."""
-        since = requests.utc_datetime(max(self._since, self.at - _FURTHEST) + (self.ahead or 0.0))
+    def _read(
+        self,
+        query: Callable[[Collection[str], str], Request],
+        subscriptions: Collection[str],
+        rows: list[JsonObject],
+    ) -> Flow[None]:
+        """Add the rows that a query has about some subscriptions, page by page.
+
+        :param query: makes the request for a page from the subscriptions and the token of the page before.
+        """
+        wanted = sorted({each.casefold() for each in subscriptions})
+        for start in range(0, len(wanted), _MOST_SUBSCRIPTIONS):
+            yield from self._read_pages(partial(query, wanted[start : start + _MOST_SUBSCRIPTIONS]), rows)
+
+    def _read_pages(self, query: Callable[[str], Request], rows: list[JsonObject]) -> Flow[None]:
         token, tokens = "", {""}
         for _ in range(_MOST_PAGES):
             request = replace(
-                requests.query_recent_jobs(subscriptions, since, token),
+                query(token),
                 delay=max(0.0, self._blocked_until - self.at),
                 deadline=max(self.at, self._blocked_until) + _PATIENCE,
             )
@@ -127,7 +104,7 @@ class Scout(ResponseClock):
             self.observe(answer)
             self._observe_quota(answer)
             page = responses.read_graph_page(accepted(answer, request, 200))
-            found += self._sightings(page.rows, paths)
+            rows += page.rows
             token = page.skip_token
             if token in tokens:  # the last page, or the pages go round in a circle
                 return
@@ -141,6 +118,57 @@ class Scout(ResponseClock):
             hours, minutes, seconds = map(int, stated.groups()) if stated else (0, 0, 0)
             resets = answer.retry_after or hours * 3600.0 + minutes * 60.0 + seconds
             self._blocked_until = answer.at + min(_LONGEST_PAUSE, resets)
+
+
+class Scout(_Graph):
+    """Asks for jobs from time to time, and remembers what it has shown.
+
+    :param at: Unix time.
+    """
+
+    def __init__(self, at: float) -> None:
+        super().__init__(at)
+        self._since = at - _FIRST
+        self._helps_until = at
+        # By the path of a job, in lower case: whether it was shown as running, and when last.
+        self._shown: dict[str, tuple[bool, float]] = {}
+
+    def helps(self, at: float) -> bool:
+        """Return whether Resource Graph has answered lately."""
+        return at < self._helps_until
+
+    def pause(self, interval: float, at: float) -> float:
+        """Return the seconds until the next sweep.
+
+        :param interval: the fewest seconds between two reads that a wait wants.
+        :param at: Unix time.
+        """
+        return self._pause(min(INTERVAL, max(SOONEST, interval)), at)
+
+    def sweep(self, at: float, vaults: Collection[Vault]) -> Flow[list[Sighting]]:
+        """Return the jobs of some vaults that began or ended since the last sweep or shortly before it.
+
+        If it cannot be read to its end, return what was shown until then; ``fault`` says why.
+
+        :param at: Unix time.
+        """
+        self.at = at
+        since = requests.utc_datetime(max(self._since, at - _FURTHEST) + (self.ahead or 0.0))
+        rows: list[JsonObject] = []
+        try:
+            yield from self._read(
+                lambda subscriptions, token: requests.query_recent_jobs(subscriptions, since, token),
+                [each.subscription_id for each in vaults],
+                rows,
+            )
+        except AzureBackupError as error:
+            self.record_failure(error)
+        else:
+            self.fault, self._failures, self._helps_until = None, 0, self.at + _GONE
+            self._since = at - OVERLAP
+            forgotten = at - _FIRST - 2 * OVERLAP
+            self._shown = {path: known for path, known in self._shown.items() if known[1] > forgotten}
+        return [*self._sightings(rows, {each.path.casefold() for each in vaults})]
 
     def _sightings(self, rows: Collection[JsonObject], paths: set[str]) -> Iterator[Sighting]:
         for row in rows:
@@ -159,3 +187,53 @@ class Scout(ResponseClock):
                 is_running=is_running,
                 is_news=was_running is None or (was_running and not is_running),
             )
+
+
+class EstateScout(_Graph):
+    """Asks from time to time which vaults and protected items there are, and says what is new.
+
+    :param at: Unix time.
+    """
+
+    def __init__(self, at: float) -> None:
+        super().__init__(at)
+        self._shown: set[str] = set()
+        self._has_begun = False
+
+    def pause(self, at: float) -> float:
+        """Return the seconds until the next sweep.
+
+        :param at: Unix time.
+        """
+        return self._pause(ESTATE_INTERVAL, at) if self._has_begun or self.fault else 0.0
+
+    def sweep(self, at: float, subscriptions: Collection[str]) -> Flow[list[str]]:
+        """Return the ARM ids, in lower case, of what was not shown before; the first time, of vaults alone.
+
+        The first time, lists have just been read, and show the items. If it cannot be read to its end,
+        return what was shown until then; ``fault`` says why.
+
+        :param at: Unix time.
+        :param subscriptions: ids of those in which to look.
+        """
+        self.at = at
+        vaults: list[JsonObject] = []
+        items: list[JsonObject] = []
+        try:
+            yield from self._read(requests.query_vaults, subscriptions, vaults)
+            yield from self._read(requests.query_items, subscriptions, items)
+        except AzureBackupError as error:
+            self.record_failure(error)
+            is_whole = False
+        else:
+            self.fault, self._failures = None, 0
+            is_whole = True
+        found = [*_ids(vaults), *(_ids(items) if self._has_begun else ())]
+        new = [path for path in dict.fromkeys(found) if path not in self._shown]
+        self._shown.update(new, _ids(items))
+        self._has_begun = self._has_begun or is_whole
+        return new
+
+
+def _ids(rows: Collection[JsonObject]) -> Iterator[str]:
+    return (row["id"].casefold() for row in rows if isinstance(row.get("id"), str))

@@ -616,19 +616,37 @@ def query_recent_jobs(subscription_ids: Collection[str], since: datetime, skip_t
 
     Source: https://learn.microsoft.com/rest/api/azureresourcegraph/resourcegraph/resources/resources
     """
-    options: JsonObject = {"resultFormat": "objectArray", "$top": _ROWS_A_PAGE}
-    if skip_token:
-        options["$skipToken"] = skip_token
-    return Request(
-        method="POST",
-        path=RESOURCE_GRAPH,
-        body={
-            "subscriptions": [*subscription_ids],
-            "query": _RECENT_JOBS.format(since=f"{_utc(since):%Y-%m-%dT%H:%M:%SZ}"),
-            "options": options,
-        },
-        without_retries=True,
-    )
+    query = _RECENT_JOBS.format(since=f"{_utc(since):%Y-%m-%dT%H:%M:%SZ}")
+    return _graph(subscription_ids, query, skip_token, without_retries=True)
+
+
+_VAULTS = (
+    "Resources "
+    "| where type in~ ('microsoft.recoveryservices/vaults', 'microsoft.dataprotection/backupvaults') "
+    "| project id | order by id asc"
+)
+_ITEMS = (
+    "RecoveryServicesResources | where type in~ ("
+    "'microsoft.recoveryservices/vaults/backupfabrics/protectioncontainers/protecteditems', "
+    "'microsoft.dataprotection/backupvaults/backupinstances') "
+    "| project id | order by id asc"
+)
+
+
+def query_vaults(subscription_ids: Collection[str], skip_token: str = "") -> Request:
+    """Ask Resource Graph for the vaults of both types. Parameters are those of :func:`query_recent_jobs`.
+
+    Source: https://learn.microsoft.com/azure/governance/resource-graph/reference/supported-tables-resources
+    """
+    return _graph(subscription_ids, _VAULTS, skip_token, without_retries=True)
+
+
+def query_items(subscription_ids: Collection[str], skip_token: str = "") -> Request:
+    """Ask Resource Graph for the protected items of both types of vault, as :func:`query_vaults` does.
+
+    Source: https://learn.microsoft.com/azure/backup/query-backups-using-azure-resource-graph
+    """
+    return _graph(subscription_ids, _ITEMS, skip_token, without_retries=True)
 
 
 def query_vault(vault: Vault) -> Request:
@@ -638,7 +656,8 @@ def query_vault(vault: Vault) -> Request:
 
     Source: https://learn.microsoft.com/azure/governance/resource-graph/reference/supported-tables-resources
     """
-    return _graph(vault, f"Resources | where id =~ {_quoted(vault.path)} | project id, location, properties")
+    query = f"Resources | where id =~ {_quoted(vault.path)} | project id, location, properties"
+    return _graph([vault.subscription_id], query)
 
 
 def query_instances(vault: Vault, skip_token: str = "") -> Request:
@@ -650,7 +669,7 @@ def query_instances(vault: Vault, skip_token: str = "") -> Request:
     Source: https://learn.microsoft.com/azure/backup/query-backups-using-azure-resource-graph
     """
     return _graph(
-        vault,
+        [vault.subscription_id],
         "RecoveryServicesResources | where type =~ 'microsoft.dataprotection/backupvaults/backupinstances' "
         f"and resourceGroup =~ {_quoted(vault.resource_group_name)} | project id, name, properties, tags "
         "| order by id asc",
@@ -658,12 +677,14 @@ def query_instances(vault: Vault, skip_token: str = "") -> Request:
     )
 
 
-def _graph(vault: Vault, query: str, skip_token: str = "") -> Request:
+def _graph(
+    subscription_ids: Collection[str], query: str, skip_token: str = "", *, without_retries: bool = False
+) -> Request:
     options: JsonObject = {"resultFormat": "objectArray", "$top": _ROWS_A_PAGE}
     if skip_token:
         options["$skipToken"] = skip_token
-    body = {"subscriptions": [vault.subscription_id], "query": query, "options": options}
-    return Request(method="POST", path=RESOURCE_GRAPH, body=body)
+    body: JsonObject = {"subscriptions": [*subscription_ids], "query": query, "options": options}
+    return Request(method="POST", path=RESOURCE_GRAPH, body=body, without_retries=without_retries)
 
 
 def _quoted(text: str) -> str:
