@@ -476,9 +476,11 @@ def desk_of(
         return Desk(azure, clock)
 
     if "Start a DAG" in request.node.name:
-        events = pytest.importorskip(
-            "tests.triggerer.test_events", reason="Airflow below 3.3 has no shared streams"
+        pytest.importorskip(
+            "airflow.triggers.shared_stream", reason="Airflow below 3.3 has no shared streams"
         )
+        from tests.triggerer import test_events as events
+
         monkeypatch.setattr(events.task_runner, "SUPERVISOR_COMMS", events.Airflow(), raising=False)
     yield desk_of
     principals["operator"] = usual

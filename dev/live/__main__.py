@@ -21,7 +21,9 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", "tests/conformance"]
+    # What Airflow or a library warns of says nothing about the vault.
+    options = ("-p", "no:cacheprovider", "-W", "default", "--disable-warnings", "-rs")
+    line = [sys.executable, "-m", "pytest", *options, "tests/conformance"]
     ended = subprocess.run(line, cwd=ROOT, check=False).returncode
     for name in ("report.md", "recording.json"):
         print(settings.directory / name)

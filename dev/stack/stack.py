@@ -7,6 +7,7 @@ shorter, but it opens log servers on every interface and does not end its childr
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -106,6 +107,8 @@ class Stack(AirflowApi):
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(64),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
+            # Airflow would write one into airflow.cfg, which the processes that are forked have not read.
+            "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             # LocalExecutor forks this many idle workers at once, 32 by default.

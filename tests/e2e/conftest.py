@@ -5,10 +5,8 @@ With ``E2E_EXECUTOR=celery`` in the environment it is an Airflow of two workers 
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import secrets
 import shutil
 import signal
 from collections.abc import Iterator
@@ -45,7 +43,6 @@ logging.getLogger("httpcore").setLevel(logging.INFO)
 """
 # What was killed is missed after seconds, not after minutes.
 SETTINGS = {
-    "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
     # A file is read again when it has changed, or when a test asks for it. Airflow's default, to read all of
     # them again every 30 s, takes half a core for a dozen of them.
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",

@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Engine, MetaData, Table, create_engine, insert, select
+from sqlalchemy import Column, MetaData, Table, create_engine, insert, select
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Engine
 
 from airflow_provider_azbackup.core.model.jobs import is_proven
 from airflow_provider_azbackup.core.model.json_safe import LONGEST_MESSAGE, LONGEST_TEXT, MOST_ENTRIES
