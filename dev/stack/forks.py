@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -76,8 +77,9 @@ class Forks:
         """
         assert self._source.stdin is not None
         assert self._source.stdout is not None
-        self._source.stdin.write(json.dumps({"log": str(log), "arguments": [*arguments]}) + "\n")
-        self._source.stdin.flush()
+        with suppress(BrokenPipeError):
+            self._source.stdin.write(json.dumps({"log": str(log), "arguments": [*arguments]}) + "\n")
+            self._source.stdin.flush()
         if answer := self._source.stdout.readline():
             return Child(int(answer))
         raise OSError(self._log.read_text(errors="replace")[-3000:])
