@@ -163,16 +163,20 @@ class OneGate:
         return {item.path for item in self.world.items} - good
 
     def _step(self, what: str) -> None:
-        """Wait for a verdict that is newer than all that happened, and keep it."""
+        """Wait for a verdict that is newer than all that happened and that could read all, and keep it."""
         now = time.time()
         known = self._verdict().get("at")
         truly = len(self.world.items) - len(self._not_fresh())
         if what != "at the end":
-            self._until(f"a verdict {what}", lambda: self._verdict().get("at") not in (None, known), 900)
+            self._until(f"a verdict {what}", lambda: self._is_whole_since(known), 900)
         verdict = self._verdict()
         step = Step(what=what, fresh=verdict["counts"]["fresh"], truly=truly, total=verdict["total"])
         print(f"{now - self.began:6.0f} s: {step}", flush=True)
         self.steps.append(step)
+
+    def _is_whole_since(self, known: object) -> bool:
+        verdict = self._verdict()
+        return verdict.get("at") not in (None, known) and not verdict["counts"]["unreadable"]
 
     def _end(self, jobs: list[str]) -> None:
         for job in jobs:

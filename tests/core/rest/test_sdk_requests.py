@@ -452,6 +452,8 @@ def test_every_call_is_compared() -> None:
         "list_permissions",
         "query_vault",
         "query_instances",
+        "query_vaults",
+        "query_items",
         "_graph",
     }
     others |= {"aad_properties", "access_token", "cross_region_restore", "_in_secondary_region"}
