@@ -34,8 +34,8 @@ from airflow.models.dagbundle import DagBundleModel  # noqa: E402
 from airflow.models.dagrun import DagRun  # noqa: E402
 from airflow.models.taskinstance import TaskInstance  # noqa: E402
 from airflow.models.trigger import Trigger  # noqa: E402
-from fastapi.routing import APIRoute  # noqa: E402
 from sqlalchemy import event, insert, update  # noqa: E402
+from starlette.routing import Mount  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
 from airflow_provider_azbackup import __version__, plugin  # noqa: E402
@@ -146,7 +146,8 @@ def lists(azure: Emulator) -> int:
 
 def routes(page: Page) -> list[str]:
     named = {"{name}": "page.js", "{connection_id}": CONN, "{dag_id}": "nightly"}
-    paths = [route.path for route in page.app.routes if isinstance(route, APIRoute)]
+    # A list of its routes is flat in some releases of FastAPI, and nested in others.
+    paths = page.app.openapi()["paths"]
     return [re.sub(r"\{\w+\}", lambda found: named[found[0]], path) for path in paths]
 
 
@@ -155,7 +156,8 @@ def routes(page: Page) -> list[str]:
 
 def test_every_route_needs_a_user_of_airflow(page: Page, azure: Emulator) -> None:
     assert len(routes(page)) == 8
-    assert len(page.app.routes) == 8, "what is mounted has no permission of its own"
+    mounted = [route for route in page.app.routes if isinstance(route, Mount)]
+    assert mounted == [], "what is mounted has no permission of its own"
     for path in routes(page):
         assert page.get(path, role=None).status_code == 401, path
         refused = TestClient(page.app).get(path, headers={"authorization": "Bearer nonsense"})
